@@ -1,0 +1,83 @@
+# make book · make test: everything from a fresh clone, with nothing but Python >= 3.11, make and the package registry.
+
+PYTHON ?= python3
+JOBS ?= 2
+
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.installed
+HTML := _build/html
+FIRST_PAGE := $(HTML)/index.html
+NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
+SPHINX_FLAGS := -q -W -n --keep-going
+
+# Results live inside the checkout, one folder for one state of the library: no number outlives the code that made it.
+STORE := $(CURDIR)/.store/$(shell find rmtllmf_lib -type f ! -name '*.pyc' 2>/dev/null | LC_ALL=C sort | xargs cat | cksum | cut -d' ' -f1)
+
+export RMTLLMF_HOME := $(STORE)
+export OMP_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+export JUPYTER_PLATFORM_DIRS := 1
+export IPYTHONDIR := $(CURDIR)/_build/.ipython
+unexport MPLBACKEND
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed -e 's/:.*## /\t/' | expand -t 12
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Name another one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Installing into $(VENV) (two minutes, about 6 GB, most of it torch) ..."
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet -c constraints.txt -e '.[book,test]'
+	@touch $@
+
+.PHONY: install
+install: $(READY)  ## create .venv and install what pyproject.toml and constraints.txt say
+
+.PHONY: book
+book: $(READY)  ## execute every notebook on the embedded benchmark, then build the book
+	@rm -rf _build/executed && mkdir -p _build/executed
+	@cp -R _config.yml _toc.yml _vendor book _build/executed/
+	@$(PY) tools/execute.py --jobs $(JOBS) --into _build/executed $(NOTEBOOKS)
+	@$(VENV)/bin/jupyter-book build _build/executed --path-output . $(SPHINX_FLAGS)
+	@echo "The book: $(CURDIR)/$(FIRST_PAGE)"
+
+.PHONY: html
+html: $(READY)  ## build the book from the committed outputs, in seconds
+	@$(VENV)/bin/jupyter-book build . --path-output . $(SPHINX_FLAGS)
+	@echo "The book: $(CURDIR)/$(FIRST_PAGE)"
+
+.PHONY: notebooks
+notebooks: $(READY)  ## execute the notebooks in place, to commit their new outputs
+	@$(PY) tools/execute.py --jobs $(JOBS) $(NOTEBOOKS)
+
+.PHONY: test
+test: $(READY)  ## every test: units, house, notebooks (re-executed and compared), the book in a browser
+	@$(PY) -m pytest -n $(JOBS) --dist loadfile \
+	  --nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-kernel-startup-timeout=120 $(ARGS)
+
+.PHONY: lint
+lint: $(READY)  ## formatting, lint (notebooks included) and types
+	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+
+.PHONY: links
+links: $(READY)  ## ask every link of the book whether it still answers (needs the network)
+	@$(VENV)/bin/jupyter-book build . --path-output _build/links --builder linkcheck
+
+.PHONY: benchmark
+benchmark: $(READY)  ## timings as ratios against reference implementations
+	@$(PY) -m benchmarks
+
+.PHONY: clean
+clean:  ## remove what was built and computed, but not .venv
+	rm -rf _build .store .pytest_cache .mypy_cache .ruff_cache .hypothesis
