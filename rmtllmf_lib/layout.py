@@ -1,0 +1,202 @@
+"""Where each named tensor lies in one flat buffer of the vision tower's parameters."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from rmtllmf_lib.errors import InputError
+
+PREFIX = "visual."
+
+GROUPS = ("embeddings", "attention", "mlp", "norm", "projection")
+
+# First match wins; the names are open_clip's.
+_GROUP_PATTERNS = (
+    ("embeddings", re.compile(r"visual\.(conv1\.\w+|class_embedding|positional_embedding)")),
+    ("attention", re.compile(r"visual\..*\.attn\..+")),
+    ("mlp", re.compile(r"visual\..*\.mlp\..+")),
+    ("norm", re.compile(r"visual\.(.*\.)?ln_\w+\.\w+")),
+    ("projection", re.compile(r"visual\.proj")),
+)
+
+
+def group_of(name: str) -> str:
+    """Group of a parameter of an open_clip vision transformer, one of `GROUPS`.
+
+    The embeddings are what the paper freezes: patches, class token and positions.
+
+    Raises
+    ------
+    InputError
+        if the name belongs to no group (another kind of tower, or a name without `visual.`).
+    """
+    for group, pattern in _GROUP_PATTERNS:
+        if pattern.fullmatch(name):
+            return group
+    raise InputError(
+        f"the parameter {name!r} belongs to none of the groups {', '.join(GROUPS)}; "
+        "groups are defined for open_clip vision transformers, with names that start with 'visual.'"
+    )
+
+
+def listing(items: Sequence[object], most: int = 4) -> str:
+    """Items as text, at most `most` of them written out: '3 (a, b, c)' or '9 (a, b, c, d, …)'."""
+    shown = ", ".join(str(item) for item in items[:most]) + (", …" if len(items) > most else "")
+    return f"{len(items)} ({shown})"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names and shapes of the tensors that share one flat buffer, sorted by name.
+
+    The order is fixed, so that two sources of the same tensors always have the same layout,
+    and so that the data section of a safetensors file is the flat buffer itself.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Each starts with `visual.`.
+    shapes : tuple of tuple of int
+    """
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            raise InputError("a layout needs at least one tensor, got none; check the prefix of the names")
+        if len(self.names) != len(self.shapes):
+            raise InputError(f"a layout needs one shape for each name, got {len(self.names)} and {len(self.shapes)}")
+        strange = [name for name in self.names if not name.startswith(PREFIX)]
+        if strange:
+            raise InputError(f"names in a layout start with {PREFIX!r}, but not {listing(strange)}; add the prefix")
+        if any(first >= second for first, second in zip(self.names, self.names[1:], strict=False)):
+            raise InputError("names in a layout are sorted and differ; build it with Layout.from_state_dict")
+
+    @classmethod
+    def from_state_dict(cls, state_dict: Mapping[str, Tensor]) -> Layout:
+        """Layout of a dict whose names start with `visual.`, whatever its order.
+
+        Raises
+        ------
+        InputError
+            if there is no tensor, a name lacks the prefix, or a tensor is not dense floating-point.
+        """
+        for name, tensor in state_dict.items():
+            require_float(name, tensor)
+        names = tuple(sorted(state_dict))
+        return cls(names, tuple(tuple(state_dict[name].shape) for name in names))
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of entries of each tensor."""
+        return tuple(math.prod(shape) for shape in self.shapes)
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """Where each tensor starts in the flat buffer."""
+        offsets, start = [], 0
+        for size in self.sizes:
+            offsets.append(start)
+            start += size
+        return tuple(offsets)
+
+    @cached_property
+    def size(self) -> int:
+        """Length of the flat buffer."""
+        return sum(self.sizes)
+
+    @cached_property
+    def groups(self) -> tuple[str, ...]:
+        """Group of each tensor, see `group_of`."""
+        return tuple(group_of(name) for name in self.names)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of names and shapes, as hexadecimal digits."""
+        text = json.dumps([self.names, self.shapes], separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def views(self, values: Tensor) -> dict[str, Tensor]:
+        """The named tensors as views of a flat buffer (size,); nothing is copied."""
+        if values.shape != (self.size,):
+            raise InputError(f"expected a flat buffer of shape ({self.size},), got {tuple(values.shape)}")
+        parts = zip(self.names, self.shapes, self.sizes, self.offsets, strict=True)
+        return {name: values[start : start + size].view(shape) for name, shape, size, start in parts}
+
+    def flatten(self, state_dict: Mapping[str, Tensor]) -> Tensor:
+        """New flat buffer (size,) float32 on the CPU with a copy of the named tensors, which must fit exactly."""
+        Layout.from_state_dict(state_dict).require_equal(self, "the state dict")
+        values = torch.empty(self.size, dtype=torch.float32)
+        with torch.no_grad():
+            for name, view in self.views(values).items():
+                view.copy_(state_dict[name])
+        return values
+
+    def ranges(self, group: str) -> list[slice]:
+        """Stretches of the flat buffer that hold a group, neighbours merged, in rising order."""
+        if group not in GROUPS:
+            raise InputError(f"unknown group {group!r}; known groups are {', '.join(GROUPS)}")
+        merged: list[slice] = []
+        for owner, start, size in zip(self.groups, self.offsets, self.sizes, strict=True):
+            if owner != group:
+                continue
+            if merged and merged[-1].stop == start:
+                merged[-1] = slice(merged[-1].start, start + size)
+            else:
+                merged.append(slice(start, start + size))
+        return merged
+
+    def require_equal(self, other: Layout, what: str = "the other operand") -> None:
+        """Raise an InputError that names the differing entries unless `other` is the same layout.
+
+        Parameters
+        ----------
+        other : Layout
+            The layout that is expected.
+        what : str
+            What `self` is the layout of, for the message.
+        """
+        if self is other or self == other:
+            return
+        mine, theirs = (
+            dict(zip(self.names, self.shapes, strict=True)),
+            dict(zip(other.names, other.shapes, strict=True)),
+        )
+        missing = [name for name in other.names if name not in mine]
+        extra = [name for name in self.names if name not in theirs]
+        shapes = [
+            f"{name}: {mine[name]}, expected {theirs[name]}"
+            for name in self.names
+            if name in theirs and mine[name] != theirs[name]
+        ]
+        faults = [
+            f"{label}: {listing(found)}"
+            for label, found in (("missing", missing), ("not expected", extra), ("other shape", shapes))
+            if found
+        ]
+        raise InputError(
+            f"the layout of {what} does not match; {'; '.join(faults)}; both must be the same architecture"
+        )
+
+
+def require_float(name: str, tensor: Tensor) -> None:
+    """Raise an InputError unless the tensor is dense and of a real floating-point type."""
+    if not isinstance(tensor, Tensor):
+        raise InputError(f"{name!r} is a {type(tensor).__name__}, expected a tensor; give a plain state dict")
+    if not tensor.is_floating_point():
+        raise InputError(
+            f"{name!r} holds {tensor.dtype}, expected floating-point numbers; "
+            "integer buffers and complex numbers cannot be merged, leave them out"
+        )
+    if tensor.layout != torch.strided or tensor.is_meta:
+        raise InputError(f"{name!r} is not a dense tensor with data ({tensor.layout}, {tensor.device}); materialise it")
