@@ -1,0 +1,404 @@
+"""What a task is: images with labels in three splits, class names and prompt templates.
+
+Every source (procedural, torchvision, a folder of images) returns the same `Task`, so that nothing downstream knows
+where the images came from. The splits obey two rules everywhere: validation images are carved out of the training
+images, never out of the test images; and which image falls into which split is decided by a hash of its name, so it
+depends neither on the order of the files nor on a random number generator.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as transforms
+from tqdm import tqdm
+
+from rmtllmf_lib.errors import InputError
+
+# The pixel statistics every OpenAI CLIP was trained with (Radford et al., 2021), in units of [0, 1] intensities.
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+VALIDATION_FRACTION = 0.1
+VALIDATION_AT_MOST = 5000
+
+# Bytes that the decoded images of one task may take; a fixed number, so that a run does not depend on the machine.
+MEMORY_LIMIT = 16 * 2**30
+
+Indices = Sequence[int] | NDArray[np.integer[Any]] | Tensor
+
+
+class LazyImages(Sequence[Image.Image]):
+    """RGB images that are decoded each time they are looked at.
+
+    Parameters
+    ----------
+    items : sequence
+        One handle per image: a path, an index, anything `decode` understands.
+    decode : callable
+        Turns a handle into an RGB `PIL.Image.Image`; raises `InputError` naming the file when it cannot.
+    """
+
+    def __init__(self, items: Sequence[Any], decode: Callable[[Any], Image.Image]) -> None:
+        self.items = tuple(items)
+        self.decode = decode
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @overload
+    def __getitem__(self, index: int) -> Image.Image: ...
+    @overload
+    def __getitem__(self, index: slice) -> LazyImages: ...
+    def __getitem__(self, index: int | slice) -> Image.Image | LazyImages:
+        if isinstance(index, slice):
+            return LazyImages(self.items[index], self.decode)
+        return self.decode(self.items[index])
+
+    def take(self, indices: Indices) -> LazyImages:
+        """The images at `indices`, in that order, still lazy."""
+        return LazyImages([self.items[int(i)] for i in indices], self.decode)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images and their labels.
+
+    Attributes
+    ----------
+    images : (n, 3, H, W) uint8 tensor, or LazyImages of length n
+        Decoded pixels in memory (0–255, RGB), or images decoded on demand at their own sizes.
+    labels : (n,) int64 tensor
+        Positions in the task's `class_names`.
+
+    Raises
+    ------
+    InputError
+        if the images are not of that form, or if there are not as many labels as images.
+    """
+
+    images: Tensor | LazyImages
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        if isinstance(self.images, Tensor):
+            if self.images.dtype != torch.uint8 or self.images.ndim != 4 or self.images.shape[1] != 3:
+                raise InputError(
+                    f"images are {self.images.dtype} of shape {tuple(self.images.shape)}; "
+                    "expected a uint8 tensor of shape (n, 3, H, W)"
+                )
+        elif not isinstance(self.images, LazyImages):
+            raise InputError(f"images are {type(self.images).__name__}; expected a uint8 tensor or LazyImages")
+        if self.labels.dtype != torch.int64 or self.labels.ndim != 1:
+            raise InputError(
+                f"labels are {self.labels.dtype} of shape {tuple(self.labels.shape)}; expected int64 of shape (n,)"
+            )
+        if len(self.images) != len(self.labels):
+            raise InputError(f"{len(self.images)} images but {len(self.labels)} labels; each image needs one label")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: Indices) -> Split:
+        """The images at `indices`, in that order (a copy for tensors, still lazy for lazy images)."""
+        chosen = torch.as_tensor(indices, dtype=torch.int64)
+        images = self.images[chosen] if isinstance(self.images, Tensor) else self.images.take(chosen)
+        return Split(images, self.labels[chosen])
+
+    def in_memory(self, image_size: int, what: str = "images") -> Split:
+        """This split with every image decoded once to (3, image_size, image_size); see `decode_images`."""
+        if isinstance(self.images, Tensor):
+            return Split(resize_batch(self.images, image_size), self.labels)
+        return Split(decode_images(self.images, image_size, what), self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One classification task, complete with the words that describe its classes.
+
+    Attributes
+    ----------
+    name, title : str
+        A short key (`"mnist"`) and a readable name (`"MNIST"`).
+    class_names : tuple of str
+        Readable names; a label is a position in this tuple.
+    templates : tuple of str
+        Prompts with one `{}` for the class name: `"a photo of a {}."`.
+    train, validation, test : Split
+        `validation` is carved out of the training images.
+    mean, std : three floats
+        Pixel statistics for normalisation, RGB, in units of [0, 1] intensities.
+    source : str
+        `"procedural"`, `"torchvision"` or `"folder"`.
+    fingerprint : str
+        sha256 that identifies the images, the labels and the split; a key for cached results.
+    """
+
+    name: str
+    title: str
+    class_names: tuple[str, ...]
+    templates: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split
+    source: str
+    fingerprint: str
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
+
+    def __post_init__(self) -> None:
+        require_class_names(self.class_names, f"task {self.name!r}")
+        require_templates(self.templates, f"task {self.name!r}")
+        for split_name in ("train", "validation", "test"):
+            labels = getattr(self, split_name).labels
+            if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.class_names):
+                raise InputError(
+                    f"task {self.name!r}: {split_name} has labels from {int(labels.min())} to {int(labels.max())}; "
+                    f"expected 0 to {len(self.class_names) - 1}, one for each of the {len(self.class_names)} classes"
+                )
+
+
+def require_class_names(names: Sequence[str], what: str) -> None:
+    """Raise `InputError` unless `names` are at least one, none empty, none twice."""
+    if not names:
+        raise InputError(f"{what}: no class names; at least one class is needed")
+    seen: set[str] = set()
+    for index, name in enumerate(names):
+        if not name.strip():
+            raise InputError(f"{what}: class {index} has an empty name; give it a readable one")
+        if name in seen:
+            raise InputError(f"{what}: class name {name!r} appears twice; a text head needs one name per class")
+        seen.add(name)
+
+
+def require_templates(templates: Sequence[str], what: str) -> None:
+    """Raise `InputError` unless there is at least one template and each holds exactly one `{}`."""
+    if not templates:
+        raise InputError(f"{what}: no prompt templates; give at least one, such as 'a photo of a {{}}.'")
+    for template in templates:
+        if template.count("{}") != 1 or template.count("{") != 1 or template.count("}") != 1:
+            raise InputError(
+                f"{what}: template {template!r} must hold exactly one {{}} (the place of the class name) "
+                "and no other braces"
+            )
+
+
+# --- splits -----------------------------------------------------------------------------------------------------------
+
+
+def hash_fraction(key: str, salt: str = "") -> float:
+    """A number in [0, 1) that depends on `key` and `salt` alone: the first 8 bytes of a sha256, over 2^64."""
+    digest = hashlib.sha256(f"{salt}\0{key}".encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def stratified_counts(sizes: ArrayLike, total: int, keep: int = 0) -> NDArray[np.int64]:
+    """How many images to take from each class so that `total` are taken in proportion to the class sizes.
+
+    Largest remainders decide the rounding (ties: the earlier class); at least `keep` images stay behind in a class.
+
+    Parameters
+    ----------
+    sizes : (K,) int
+        Images per class.
+    total : int
+        Images wanted in all; fewer are taken where `keep` forbids more.
+
+    Returns
+    -------
+    (K,) int64
+    """
+    size = np.asarray(sizes, dtype=np.int64)
+    room = np.maximum(size - keep, 0)
+    total = min(total, int(room.sum()))
+    share = size * total / max(int(size.sum()), 1)
+    counts = np.minimum(np.floor(share).astype(np.int64), room)
+    order = np.argsort(-(share - counts), kind="stable")
+    while (missing := total - int(counts.sum())) > 0:
+        open_classes = order[counts[order] < room[order]]
+        counts[open_classes[:missing]] += 1
+    return counts
+
+
+def pinned_sample(
+    labels: ArrayLike, total: int, *, keys: Sequence[str] | None = None, salt: str = "", keep: int = 0
+) -> NDArray[np.int64]:
+    """Positions of `total` images, stratified by class; the images with the smallest hashes of each class are taken.
+
+    Parameters
+    ----------
+    labels : (n,) int
+        Class of each image.
+    total : int
+        Images wanted, distributed over the classes by `stratified_counts`.
+    keys : n strings, optional
+        What identifies an image (its relative path). Default: its position.
+    salt : str
+        Different salts give independent samples.
+    keep : int
+        Images that must stay behind in every class.
+
+    Returns
+    -------
+    (total,) int64, ascending
+    """
+    label = np.asarray(labels, dtype=np.int64)
+    names = [str(i) for i in range(len(label))] if keys is None else list(keys)
+    if len(names) != len(label):
+        raise InputError(f"{len(names)} keys for {len(label)} labels; each image needs one key")
+    rank = np.array([hash_fraction(name, salt) for name in names])
+    # Equal hashes happen only for equal keys; the position breaks the tie.
+    order = np.lexsort((np.arange(len(label)), rank, label))
+    sizes = np.bincount(label) if len(label) else np.zeros(0, dtype=np.int64)
+    starts = np.concatenate([[0], np.cumsum(sizes)])[:-1]
+    counts = stratified_counts(sizes, total, keep)
+    taken = [order[start : start + count] for start, count in zip(starts, counts, strict=True)]
+    return np.sort(np.concatenate([*taken, np.zeros(0, dtype=np.int64)])).astype(np.int64)
+
+
+def carve_validation(
+    labels: ArrayLike,
+    fraction: float = VALIDATION_FRACTION,
+    at_most: int = VALIDATION_AT_MOST,
+    seed: int = 0,
+    keys: Sequence[str] | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Split training images into a training and a validation part, stratified by class and pinned by a hash.
+
+    The same labels, keys and seed give the same parts on every machine. Every class keeps at least one training image,
+    so a class of one image has none in validation.
+
+    Parameters
+    ----------
+    labels : (n,) int
+        Class of each training image.
+    fraction : float
+        Share held out (rounded to whole images, at least one where a class can spare one), in [0, 1).
+    at_most : int
+        Upper bound of the validation images in all (Ilharco et al., 2023: 10 %, at most 5,000).
+    seed : int
+        Chooses another split of the same sizes.
+    keys : n strings, optional
+        What identifies an image; default its position. With file names as keys, the split survives reordering.
+
+    Returns
+    -------
+    (train, validation) : int64 positions, ascending, disjoint, together 0 … n−1
+    """
+    if not 0 <= fraction < 1:
+        raise InputError(f"validation fraction {fraction!r}; expected a number in [0, 1)")
+    if at_most < 0:
+        raise InputError(f"at_most is {at_most!r}; expected the largest number of validation images, 0 or more")
+    n = len(np.asarray(labels))
+    wanted = min(max(round(fraction * n), 1), at_most) if fraction > 0 else 0
+    validation = pinned_sample(labels, wanted, keys=keys, salt=f"validation {seed}", keep=1)
+    train = np.setdiff1d(np.arange(n, dtype=np.int64), validation)
+    return train, validation
+
+
+def fingerprint(parts: Iterable[Any]) -> str:
+    """sha256 (hex) over a sequence of bytes, tensors, arrays, and JSON-able values, each with its length and type."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Tensor):
+            part = part.detach().cpu().numpy()
+        if isinstance(part, np.ndarray):
+            head = f"{part.dtype.str}{part.shape}".encode()
+            body: Any = np.ascontiguousarray(part).reshape(-1).view(np.uint8)
+        elif isinstance(part, bytes):
+            head, body = b"bytes", part
+        else:
+            head, body = b"json", json.dumps(part, sort_keys=True, allow_nan=False).encode()
+        digest.update(f"{len(head)}:{len(body)}:".encode() + head)
+        digest.update(body)
+    return digest.hexdigest()
+
+
+# --- pixels -----------------------------------------------------------------------------------------------------------
+
+
+def resize_image(image: Image.Image, image_size: int) -> NDArray[np.uint8]:
+    """Shorter side to `image_size` (bicubic, antialiased), then the centre square: (size, size, 3) uint8."""
+    resized = transforms.resize(image, image_size, InterpolationMode.BICUBIC, antialias=True)
+    return np.asarray(transforms.center_crop(resized, [image_size, image_size]), dtype=np.uint8)
+
+
+def resize_batch(images: Tensor, image_size: int, batch: int = 4096) -> Tensor:
+    """`resize_image` for images that are already one array of a common size; a hundred times faster.
+
+    Equal to it within one grey level (two where images are enlarged several times; 99.9 % of the values are identical).
+
+    Parameters
+    ----------
+    images : (n, 1 or 3, H, W) uint8
+        One channel is repeated to three after resizing.
+    image_size : int
+        Side of the result in pixels.
+
+    Returns
+    -------
+    (n, 3, image_size, image_size) uint8
+    """
+    require_image_size(image_size)
+    n, channels, height, width = images.shape
+    if channels == 3 and height == width == image_size:
+        return images
+    scale = image_size / min(height, width)
+    size = [int(image_size * height / width), image_size] if width <= height else [image_size, int(scale * width)]
+    out = torch.empty((n, 3, image_size, image_size), dtype=torch.uint8)
+    for start in range(0, n, batch):
+        part = images[start : start + batch]
+        if [height, width] != size:
+            # The uint8 kernel rounds between the two passes exactly as Pillow does; a float one would differ more.
+            part = torch.nn.functional.interpolate(part, size=size, mode="bicubic", antialias=True)
+        out[start : start + batch] = transforms.center_crop(part, [image_size, image_size])
+    return out
+
+
+def decode_images(images: Sequence[Image.Image], image_size: int, what: str = "images") -> Tensor:
+    """Decode every image once, resize its shorter side to `image_size` and keep the centre square.
+
+    Threads share the work (decoders release Python's lock); the result does not depend on how many there are. Memory:
+    the result, n · 3 · image_size² bytes, and one decoded image per thread. A progress bar appears on a terminal only.
+
+    Returns
+    -------
+    (n, 3, image_size, image_size) uint8
+    """
+    require_image_size(image_size)
+    out = np.empty((len(images), image_size, image_size, 3), dtype=np.uint8)
+    chunk = 32
+
+    def work(start: int) -> int:
+        stop = min(start + chunk, len(images))
+        for i in range(start, stop):
+            out[i] = resize_image(images[i], image_size)
+        return stop - start
+
+    progress = tqdm(total=len(images), desc=f"decoding {what}", unit="image", disable=None, leave=False)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, progress as bar:
+        try:
+            for done in pool.map(work, range(0, len(images), chunk)):
+                bar.update(done)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous()
+
+
+def require_image_size(image_size: int) -> None:
+    """Raise `InputError` unless `image_size` is a positive whole number of pixels."""
+    if isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 1:
+        raise InputError(f"image_size is {image_size!r}; expected a positive whole number of pixels, such as 32 or 224")
