@@ -10,22 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as transforms
-from tqdm import tqdm
 
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.tasks.images import Indices, decode_images, resize_batch
+from rmtllmf_lib.tasks.images import LazyImages as LazyImages
 
 # The pixel statistics every OpenAI CLIP was trained with (Radford et al., 2021), in units of [0, 1] intensities.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -33,43 +29,6 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 VALIDATION_FRACTION = 0.1
 VALIDATION_AT_MOST = 5000
-
-# Bytes that the decoded images of one task may take; a fixed number, so that a run does not depend on the machine.
-MEMORY_LIMIT = 16 * 2**30
-
-Indices = Sequence[int] | NDArray[np.integer[Any]] | Tensor
-
-
-class LazyImages(Sequence[Image.Image]):
-    """RGB images that are decoded each time they are looked at.
-
-    Parameters
-    ----------
-    items : sequence
-        One handle per image: a path, an index, anything `decode` understands.
-    decode : callable
-        Turns a handle into an RGB `PIL.Image.Image`; raises `InputError` naming the file when it cannot.
-    """
-
-    def __init__(self, items: Sequence[Any], decode: Callable[[Any], Image.Image]) -> None:
-        self.items = tuple(items)
-        self.decode = decode
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    @overload
-    def __getitem__(self, index: int) -> Image.Image: ...
-    @overload
-    def __getitem__(self, index: slice) -> LazyImages: ...
-    def __getitem__(self, index: int | slice) -> Image.Image | LazyImages:
-        if isinstance(index, slice):
-            return LazyImages(self.items[index], self.decode)
-        return self.decode(self.items[index])
-
-    def take(self, indices: Indices) -> LazyImages:
-        """The images at `indices`, in that order, still lazy."""
-        return LazyImages([self.items[int(i)] for i in indices], self.decode)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +77,7 @@ class Split:
         return Split(images, self.labels[chosen])
 
     def in_memory(self, image_size: int, what: str = "images") -> Split:
-        """This split with every image decoded once to (3, image_size, image_size); see `decode_images`."""
+        """The same split with every image decoded once to (3, image_size, image_size); see `decode_images`."""
         if isinstance(self.images, Tensor):
             return Split(resize_batch(self.images, image_size), self.labels)
         return Split(decode_images(self.images, image_size, what), self.labels)
@@ -204,10 +163,10 @@ def hash_fraction(key: str, salt: str = "") -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def stratified_counts(sizes: ArrayLike, total: int, keep: int = 0) -> NDArray[np.int64]:
+def stratified_counts(sizes: ArrayLike, total: int, keep: int = 0, least: int = 0) -> NDArray[np.int64]:
     """How many images to take from each class so that `total` are taken in proportion to the class sizes.
 
-    Largest remainders decide the rounding (ties: the earlier class); at least `keep` images stay behind in a class.
+    Largest remainders decide the rounding (ties: the earlier class).
 
     Parameters
     ----------
@@ -215,6 +174,10 @@ def stratified_counts(sizes: ArrayLike, total: int, keep: int = 0) -> NDArray[np
         Images per class.
     total : int
         Images wanted in all; fewer are taken where `keep` forbids more.
+    keep : int
+        Images that stay behind in every class.
+    least : int
+        Images taken from every class that has them, if `total` suffices for that.
 
     Returns
     -------
@@ -223,9 +186,13 @@ def stratified_counts(sizes: ArrayLike, total: int, keep: int = 0) -> NDArray[np
     size = np.asarray(sizes, dtype=np.int64)
     room = np.maximum(size - keep, 0)
     total = min(total, int(room.sum()))
-    share = size * total / max(int(size.sum()), 1)
-    counts = np.minimum(np.floor(share).astype(np.int64), room)
-    order = np.argsort(-(share - counts), kind="stable")
+    floor = np.minimum(room, least)
+    if floor.sum() > total:
+        floor[:] = 0
+    excess = np.maximum(size * total / max(int(size.sum()), 1) - floor, 0)
+    share = excess * (total - floor.sum()) / max(float(excess.sum()), 1e-300)
+    counts = np.minimum(floor + np.floor(share).astype(np.int64), room)
+    order = np.argsort(-(share - np.floor(share)), kind="stable")
     while (missing := total - int(counts.sum())) > 0:
         open_classes = order[counts[order] < room[order]]
         counts[open_classes[:missing]] += 1
@@ -233,7 +200,13 @@ def stratified_counts(sizes: ArrayLike, total: int, keep: int = 0) -> NDArray[np
 
 
 def pinned_sample(
-    labels: ArrayLike, total: int, *, keys: Sequence[str] | None = None, salt: str = "", keep: int = 0
+    labels: ArrayLike,
+    total: int,
+    *,
+    keys: Sequence[str] | None = None,
+    salt: str = "",
+    keep: int = 0,
+    least: int = 0,
 ) -> NDArray[np.int64]:
     """Positions of `total` images, stratified by class; the images with the smallest hashes of each class are taken.
 
@@ -247,8 +220,8 @@ def pinned_sample(
         What identifies an image (its relative path). Default: its position.
     salt : str
         Different salts give independent samples.
-    keep : int
-        Images that must stay behind in every class.
+    keep, least : int
+        As in `stratified_counts`.
 
     Returns
     -------
@@ -263,7 +236,7 @@ def pinned_sample(
     order = np.lexsort((np.arange(len(label)), rank, label))
     sizes = np.bincount(label) if len(label) else np.zeros(0, dtype=np.int64)
     starts = np.concatenate([[0], np.cumsum(sizes)])[:-1]
-    counts = stratified_counts(sizes, total, keep)
+    counts = stratified_counts(sizes, total, keep, least)
     taken = [order[start : start + count] for start, count in zip(starts, counts, strict=True)]
     return np.sort(np.concatenate([*taken, np.zeros(0, dtype=np.int64)])).astype(np.int64)
 
@@ -324,81 +297,3 @@ def fingerprint(parts: Iterable[Any]) -> str:
         digest.update(f"{len(head)}:{len(body)}:".encode() + head)
         digest.update(body)
     return digest.hexdigest()
-
-
-# --- pixels -----------------------------------------------------------------------------------------------------------
-
-
-def resize_image(image: Image.Image, image_size: int) -> NDArray[np.uint8]:
-    """Shorter side to `image_size` (bicubic, antialiased), then the centre square: (size, size, 3) uint8."""
-    resized = transforms.resize(image, image_size, InterpolationMode.BICUBIC, antialias=True)
-    return np.asarray(transforms.center_crop(resized, [image_size, image_size]), dtype=np.uint8)
-
-
-def resize_batch(images: Tensor, image_size: int, batch: int = 4096) -> Tensor:
-    """`resize_image` for images that are already one array of a common size; a hundred times faster.
-
-    Equal to it within one grey level (two where images are enlarged several times; 99.9 % of the values are identical).
-
-    Parameters
-    ----------
-    images : (n, 1 or 3, H, W) uint8
-        One channel is repeated to three after resizing.
-    image_size : int
-        Side of the result in pixels.
-
-    Returns
-    -------
-    (n, 3, image_size, image_size) uint8
-    """
-    require_image_size(image_size)
-    n, channels, height, width = images.shape
-    if channels == 3 and height == width == image_size:
-        return images
-    scale = image_size / min(height, width)
-    size = [int(image_size * height / width), image_size] if width <= height else [image_size, int(scale * width)]
-    out = torch.empty((n, 3, image_size, image_size), dtype=torch.uint8)
-    for start in range(0, n, batch):
-        part = images[start : start + batch]
-        if [height, width] != size:
-            # The uint8 kernel rounds between the two passes exactly as Pillow does; a float one would differ more.
-            part = torch.nn.functional.interpolate(part, size=size, mode="bicubic", antialias=True)
-        out[start : start + batch] = transforms.center_crop(part, [image_size, image_size])
-    return out
-
-
-def decode_images(images: Sequence[Image.Image], image_size: int, what: str = "images") -> Tensor:
-    """Decode every image once, resize its shorter side to `image_size` and keep the centre square.
-
-    Threads share the work (decoders release Python's lock); the result does not depend on how many there are. Memory:
-    the result, n · 3 · image_size² bytes, and one decoded image per thread. A progress bar appears on a terminal only.
-
-    Returns
-    -------
-    (n, 3, image_size, image_size) uint8
-    """
-    require_image_size(image_size)
-    out = np.empty((len(images), image_size, image_size, 3), dtype=np.uint8)
-    chunk = 32
-
-    def work(start: int) -> int:
-        stop = min(start + chunk, len(images))
-        for i in range(start, stop):
-            out[i] = resize_image(images[i], image_size)
-        return stop - start
-
-    progress = tqdm(total=len(images), desc=f"decoding {what}", unit="image", disable=None, leave=False)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, progress as bar:
-        try:
-            for done in pool.map(work, range(0, len(images), chunk)):
-                bar.update(done)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous()
-
-
-def require_image_size(image_size: int) -> None:
-    """Raise `InputError` unless `image_size` is a positive whole number of pixels."""
-    if isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 1:
-        raise InputError(f"image_size is {image_size!r}; expected a positive whole number of pixels, such as 32 or 224")
