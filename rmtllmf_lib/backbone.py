@@ -1,0 +1,286 @@
+"""The pre-trained CLIP that all users share, its image tower as a flat point `theta_base`, and its frozen heads.
+
+`load_backbone("tiny")` is the miniature that ships with the library; `load_backbone("ViT-B-16-quickgelu")` is OpenAI's,
+through open_clip. Both are `open_clip.CLIP` modules: everything downstream is the same code.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.task_vector import Weights
+from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD, Task
+
+ASSETS = Path(__file__).parent / "assets"
+OPENAI_VIT = "ViT-B-16-quickgelu"
+HEAD_KINDS = ("text", "prototype")
+
+PAD, START = 0, 1  # the end token has the highest number: open_clip finds it by argmax
+
+
+@dataclass(frozen=True)
+class WordTokenizer:
+    """One token a word, lower case, punctuation dropped.
+
+    Attributes
+    ----------
+    words : tuple of str
+        The vocabulary; token numbers start at 2.
+    context_length : int
+        Tokens per text, start and end included.
+    """
+
+    words: tuple[str, ...]
+    context_length: int
+
+    @property
+    def vocab_size(self) -> int:
+        """Words and the three marks: padding, start, end."""
+        return len(self.words) + 3
+
+    @staticmethod
+    def split(text: str) -> list[str]:
+        """The words of a text."""
+        return re.findall(r"[a-z0-9]+", text.lower())
+
+    def unknown(self, text: str) -> list[str]:
+        """Words of a text that are not in the vocabulary."""
+        return [word for word in self.split(text) if word not in self.words]
+
+    def __call__(self, texts: str | Sequence[str]) -> Tensor:
+        """Tokens (n, context_length) int64; unknown words and texts that are too long are an InputError."""
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        number = {word: k + 2 for k, word in enumerate(self.words)}
+        tokens = torch.full((len(texts), self.context_length), PAD)
+        for row, text in enumerate(texts):
+            words = self.split(text)
+            if unknown := self.unknown(text):
+                raise InputError(
+                    f"the text tower does not know {', '.join(map(repr, unknown))} in {text!r}: expected words of its "
+                    f"{len(self.words)}-word vocabulary; choose the prototype head, or other class names and templates"
+                )
+            if len(words) + 2 > self.context_length:
+                raise InputError(
+                    f"{text!r} has {len(words)} words: expected at most {self.context_length - 2}; shorten it"
+                )
+            tokens[row, : len(words) + 2] = torch.tensor([START, *(number[w] for w in words), self.vocab_size - 1])
+        return tokens
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """A pre-trained CLIP.
+
+    Attributes
+    ----------
+    name : str
+        What it was loaded by.
+    model : open_clip.CLIP
+        Evaluation mode, float32, CPU; shared, never changed in place.
+    tokenizer : callable
+        list of str → (n, context) int64 tokens.
+    image_size : int
+        Side of the input in pixels.
+    vocabulary : frozenset of str or None
+        The words its text tower knows; None: any text.
+    weights : Weights
+        `theta_base`: the image tower as one flat buffer.
+    mean, std : 3 floats
+        Pixel statistics of its training.
+    """
+
+    name: str
+    model: open_clip.CLIP
+    tokenizer: Callable[[list[str]], Tensor]
+    image_size: int
+    vocabulary: frozenset[str] | None
+    weights: Weights
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
+
+    @property
+    def scale(self) -> float:
+        """The logit scale exp(t) it was trained with."""
+        return float(self.model.logit_scale.exp())
+
+
+def new_model(config: dict[str, Any]) -> open_clip.CLIP:
+    """A randomly initialised open_clip.CLIP from a configuration with keys embed_dim, vision_cfg, text_cfg."""
+    return open_clip.CLIP(
+        embed_dim=config["embed_dim"],
+        vision_cfg=open_clip.CLIPVisionCfg(**config["vision_cfg"]),
+        text_cfg=open_clip.CLIPTextCfg(**config["text_cfg"]),
+    )
+
+
+def load_backbone(name: str | Path = "tiny", *, checkpoint: str | Path | None = None) -> Backbone:
+    """Load a pre-trained CLIP.
+
+    Parameters
+    ----------
+    name : str or path
+        "tiny" (ships with the library), "ViT-B-16-quickgelu" (OpenAI's weights through open_clip), or a folder that
+        `rmtllmf pretrain` has written.
+    checkpoint : path, optional
+        For ViT-B-16-quickgelu: a local file of OpenAI's weights in open_clip's format, where nothing can be downloaded.
+
+    Raises
+    ------
+    InputError
+        Unknown name; files missing, truncated or changed; weights that can neither be found nor downloaded.
+    """
+    if str(name) == OPENAI_VIT:
+        return _openai(checkpoint)
+    if checkpoint is not None:
+        raise InputError(
+            f"checkpoint {str(checkpoint)!r} is for {OPENAI_VIT!r} only, not for {str(name)!r}: leave it out"
+        )
+    if str(name) == "ViT-B-16":
+        raise InputError(f"'ViT-B-16' would run OpenAI's weights with the wrong activation: expected {OPENAI_VIT!r}")
+    folder = ASSETS / "tiny" if str(name) == "tiny" else Path(name)
+    if not (folder / "config.json").is_file():
+        raise InputError(
+            f"unknown backbone {str(name)!r}: expected 'tiny', {OPENAI_VIT!r} or a folder with config.json and "
+            "model.safetensors as written by `rmtllmf pretrain`"
+        )
+    return _local(str(name), folder.resolve())
+
+
+@lru_cache(maxsize=4)
+def _local(name: str, folder: Path) -> Backbone:
+    config, provenance = (json.loads((folder / f"{part}.json").read_text()) for part in ("config", "provenance"))
+    file = folder / "model.safetensors"
+    found = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "nothing"
+    if found != provenance["sha256"]:
+        raise InputError(
+            f"{file} has sha256 {found[:12]}…: expected {provenance['sha256'][:12]}…; the file is damaged or was "
+            "replaced: restore it or run `rmtllmf pretrain` again"
+        )
+    words = tuple(config["vocabulary"])
+    tokenizer = WordTokenizer(words, config["text_cfg"]["context_length"])
+    model = new_model(config)
+    try:
+        model.load_state_dict(load_file(file))
+    except (SafetensorError, RuntimeError) as error:
+        raise InputError(f"{file} does not hold the model of config.json beside it: {error}") from error
+    return _finish(name, model, tokenizer, frozenset(words))
+
+
+@lru_cache(maxsize=1)
+def _openai(checkpoint: str | Path | None) -> Backbone:
+    source = "openai" if checkpoint is None else str(checkpoint)
+    if checkpoint is not None and not Path(checkpoint).is_file():
+        raise InputError(f"checkpoint {source!r} does not exist: expected a file of OpenAI's ViT-B/16 weights")
+    try:
+        model = open_clip.create_model(OPENAI_VIT, pretrained=source)
+    except Exception as error:  # the download layers raise errors of their own, one family per version
+        detail = f"{type(error).__name__}: {(str(error).splitlines() or ['no detail'])[0]}"
+        raise InputError(
+            f"the weights of {OPENAI_VIT!r} could not be loaded from {source!r} ({detail}). "
+            "With a network, open_clip downloads them once (about 600 MB). Without one, fetch the model "
+            "`timm/vit_base_patch16_clip_224.openai` elsewhere, copy its open_clip_model.safetensors here and pass "
+            "checkpoint=<that file>; or use the backbone 'tiny'"
+        ) from error
+    if not any(isinstance(part, open_clip.transformer.QuickGELU) for part in model.visual.modules()):
+        raise InputError(
+            f"{OPENAI_VIT!r} was built without QuickGELU, which OpenAI's weights need: update open_clip_torch"
+        )
+    return _finish(OPENAI_VIT, model, open_clip.get_tokenizer(OPENAI_VIT), None)
+
+
+def _finish(name: str, model: open_clip.CLIP, tokenizer: Any, vocabulary: frozenset[str] | None) -> Backbone:
+    model = model.float().eval().requires_grad_(False)
+    size = model.visual.image_size
+    side = size[0] if isinstance(size, tuple) else size
+    return Backbone(name, model, tokenizer, side, vocabulary, Weights.from_state_dict(model.state_dict()))
+
+
+def vision_tower(backbone: Backbone, weights: Weights | None = None) -> nn.Module:
+    """A fresh copy of the image tower, holding `weights` if given: (n, 3, H, W) → (n, embed_dim)."""
+    tower = copy.deepcopy(backbone.model.visual)
+    if weights is not None:
+        weights.load_into(tower)
+    return tower
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A frozen classifier on image features: logits = scale · normalise(f(x)) · weightᵀ.
+
+    Attributes
+    ----------
+    weight : (C, embed_dim) float32, rows of norm 1
+    scale : float
+    kind : "text" or "prototype"
+    class_names : tuple of C str
+    """
+
+    weight: Tensor
+    scale: float
+    kind: str
+    class_names: tuple[str, ...]
+
+
+def build_head(backbone: Backbone, task: Task, kind: str = "text") -> Head:
+    """The zero-shot head of a task.
+
+    Parameters
+    ----------
+    kind : "text" or "prototype"
+        "text": per class, every template through the text tower, normalised, averaged, normalised (Radford et al.,
+        2021). "prototype": per class, the mean of the normalised base features over the task's training images,
+        normalised; for class names that the text tower does not know.
+
+    Raises
+    ------
+    InputError
+        Unknown kind; class names or templates with words outside the vocabulary (kind "text").
+    """
+    if kind not in HEAD_KINDS:
+        raise InputError(f"unknown head {kind!r}: expected one of {', '.join(HEAD_KINDS)}")
+    weight = _text_rows(backbone, task) if kind == "text" else _prototype_rows(backbone, task)
+    return Head(torch.nn.functional.normalize(weight, dim=-1), backbone.scale, kind, task.class_names)
+
+
+@torch.no_grad()
+def _text_rows(backbone: Backbone, task: Task) -> Tensor:
+    if isinstance(backbone.tokenizer, WordTokenizer):
+        unknown = [name for name in task.class_names if backbone.tokenizer.unknown(name)]
+        if unknown:
+            some = ", ".join(map(repr, unknown[:5])) + (", …" if len(unknown) > 5 else "")
+            raise InputError(
+                f"backbone {backbone.name!r} has no words for {len(unknown)} of {len(task.class_names)} class names of "
+                f"task {task.name!r} ({some}): expected words of its vocabulary; "
+                "choose the prototype head (kind='prototype', --head prototype)"
+            )
+    rows = []
+    for name in task.class_names:
+        tokens = backbone.tokenizer([template.format(name) for template in task.templates])
+        rows.append(backbone.model.encode_text(tokens, normalize=True).mean(0))
+    return torch.stack(rows)
+
+
+@torch.no_grad()
+def _prototype_rows(backbone: Backbone, task: Task) -> Tensor:
+    from rmtllmf_lib.loading import batches
+
+    total = torch.zeros(len(task.class_names), backbone.model.visual.output_dim)
+    for images, labels in batches(backbone, task.train):
+        features = torch.nn.functional.normalize(backbone.model.encode_image(images), dim=-1)
+        total.index_add_(0, labels, features)
+    return total

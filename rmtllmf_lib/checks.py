@@ -1,0 +1,45 @@
+"""Claims of a chapter as code: each prints one line when it holds and stops the notebook when it does not."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+def check(claim: str, value: ArrayLike, expected: ArrayLike, *, rtol: float = 1e-6, atol: float = 0.0) -> None:
+    """Compare numbers and print the claim with the tolerance it was held to.
+
+    Parameters
+    ----------
+    claim : str
+        A sentence; printed after ✓.
+    value, expected : array_like
+        Broadcast against each other.
+    rtol, atol : float
+        Passes where |value − expected| ≤ atol + rtol · |expected|.
+
+    Raises
+    ------
+    AssertionError
+        With the claim and the largest difference, if any number is farther off, or not finite.
+    """
+    found, wanted = np.broadcast_arrays(np.asarray(value, float), np.asarray(expected, float))
+    allowed = atol + rtol * np.abs(wanted)
+    gap = np.abs(found - wanted)
+    if not np.all(gap <= allowed):
+        worst = int(np.nanargmax(np.where(np.isfinite(gap), gap - allowed, np.inf)))
+        raise AssertionError(f"✗ {claim}: {found.flat[worst]:.6g}, expected {wanted.flat[worst]:.6g} (rtol {rtol:g})")
+    held_to = " and ".join(
+        f"{size:g} {kind}"
+        for size, kind in ((rtol, "relative"), (atol, "absolute"))
+        if size or (kind == "relative" and not atol)
+    )
+    print(f"✓ {claim} (to {held_to})")
+
+
+def check_that(claim: str, holds: bool | np.bool_, evidence: str = "") -> None:
+    """Print a claim with its evidence, or raise AssertionError with both if it does not hold."""
+    text = f"{claim}: {evidence}" if evidence else claim
+    if not holds:
+        raise AssertionError(f"✗ {text}")
+    print(f"✓ {text}")

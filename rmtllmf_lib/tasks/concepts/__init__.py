@@ -1,0 +1,1 @@
+"""What the embedded world can draw: one module for one kind of thing, name → a function that draws on a canvas."""

@@ -1,0 +1,85 @@
+"""From the link's mean squared error to errors in parameters (Section IV).
+
+The paper adds "Gaussian noise with variance proportional to" the MSE and gives no constant. Which constant decides
+everything downstream, so it has a name here: the scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.task_vector import TaskVector, Weights, finite_number
+
+SCALES = ("task", "weight", "unit")
+CORRELATIONS = ("independent", "half", "common")
+
+
+def noise_power(tau: TaskVector, base: Weights, scale: str) -> float:
+    """Error variance per parameter at an MSE of 1.
+
+    Parameters
+    ----------
+    scale : str
+        "task": mean square of tau, what a link that sends unit-power symbols gives; "weight": mean square of
+        theta_base; "unit": 1.
+    """
+    if scale not in SCALES:
+        raise InputError(f"unknown noise scale {scale!r}: expected one of {', '.join(SCALES)}")
+    return {"task": tau.rms**2, "weight": base.rms**2, "unit": 1.0}[scale]
+
+
+def surrogate(
+    taus: Sequence[TaskVector],
+    base: Weights,
+    mse: float | Sequence[float],
+    *,
+    scale: str = "task",
+    correlation: str = "independent",
+    generator: torch.Generator,
+) -> list[TaskVector]:
+    """Received task vectors under the paper's Gaussian surrogate, tau^_q = tau_q + eps_q (Section IV).
+
+    Parameters
+    ----------
+    taus : sequence of TaskVector
+        One per user.
+    base : Weights
+        theta_base, for the scale "weight".
+    mse : float or one per user
+        mu_q ≥ 0; the variance of every entry of eps_q is `noise_power(tau_q, base, scale) * mu_q`.
+    scale : {"task", "weight", "unit"}
+    correlation : {"independent", "half", "common"}
+        Errors of different users have correlation 0, 1/2 or 1. "half" is (n_q − n_0)/√2: the shared base noisy too.
+    generator : torch.Generator
+        Every draw comes from it; the same state and scenario give the same noise.
+
+    Raises
+    ------
+    InputError
+        Unknown scale or correlation; an MSE that is negative, not finite, or not one per user.
+    """
+    if correlation not in CORRELATIONS:
+        raise InputError(f"unknown noise correlation {correlation!r}: expected one of {', '.join(CORRELATIONS)}")
+    per_user = [mse] * len(taus) if isinstance(mse, int | float) else list(mse)
+    if len(per_user) != len(taus):
+        raise InputError(f"mse has {len(per_user)} values for {len(taus)} users: expected one number, or one per user")
+    if any(finite_number(mu, "an MSE") < 0 for mu in per_user):
+        raise InputError(f"mse is {per_user}: expected numbers ≥ 0")
+    shared = torch.randn(base.layout.size, generator=generator) if correlation != "independent" else None
+    received = []
+    for tau, mu in zip(taus, per_user, strict=True):
+        tau.require_base(base)
+        if correlation == "common":
+            noise = shared
+        else:
+            noise = torch.randn(base.layout.size, generator=generator)
+            if shared is not None:
+                noise = (noise - shared) / 2**0.5
+        assert noise is not None
+        values = torch.add(tau.values, noise, alpha=(mu * noise_power(tau, base, scale)) ** 0.5)
+        received.append(replace(tau, values=values))
+    return received
