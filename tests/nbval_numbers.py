@@ -1,0 +1,102 @@
+"""Pytest plugin: nbval compares text exactly, and the numbers inside the text with a tolerance.
+
+A stored and a new output agree when their words are equal and their numbers are close: integers exactly, decimals
+within `RTOL` or one unit of the last printed place (a value on the edge rounds either way).
+A cell can ask for another tolerance in its metadata, `"nbval": {"rtol": 0.05}`.
+Besides, what a cell writes to stderr is not compared (progress, logging), and neither is the value of a cell that ends
+in `;`, which Jupyter does not show but nbval receives.
+"""
+
+import copy
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+RTOL = 0.02
+
+NUMBER = re.compile(r"((?<![\w.])[-+\u2212]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?(?!\.?\d))")
+SPACE = re.compile(r"\s+")
+
+
+def _last_place(number: str) -> float:
+    """Value of one unit of the last printed place of a decimal."""
+    mantissa, _, exponent = number.lower().partition("e")
+    return 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
+
+
+def close(reference: str, new: str, rtol: float = RTOL) -> bool:
+    """Whether two printed numbers stand for the same value."""
+    reference, new = reference.replace("\u2212", "-"), new.replace("\u2212", "-")
+    if reference == new:
+        return True
+    if not any(mark in number for number in (reference, new) for mark in ".eE"):
+        return False
+    a, b = float(reference), float(new)
+    allowed = max(rtol * max(abs(a), abs(b)), min(_last_place(reference), _last_place(new)))
+    return math.isclose(a, b, rel_tol=0, abs_tol=allowed * (1 + 1e-9))
+
+
+def agree(reference: str, new: str, rtol: float = RTOL) -> bool:
+    """Whether two outputs have the same words, whatever the spacing, and numbers that are close."""
+    old_parts, new_parts = NUMBER.split(reference), NUMBER.split(new)
+    return (
+        len(old_parts) == len(new_parts)
+        and all(SPACE.sub(" ", a) == SPACE.sub(" ", b) for a, b in zip(old_parts[::2], new_parts[::2], strict=True))
+        and all(close(a, b, rtol) for a, b in zip(old_parts[1::2], new_parts[1::2], strict=True))
+    )
+
+
+def _compared(outputs: Iterable[Any], quiet: bool) -> list[Any]:
+    """Return copies of the outputs that count."""
+    return [
+        copy.deepcopy(output)
+        for output in outputs
+        if not (output["output_type"] == "stream" and output["name"] == "stderr")
+        and not (quiet and output["output_type"] == "execute_result")
+    ]
+
+
+def _texts(outputs: list[Any]) -> Iterator[tuple[str, Any, str]]:
+    """Yield (kind, holder, field) of every text in the outputs, in order."""
+    for output in outputs:
+        if output["output_type"] == "stream":
+            yield output["name"], output, "text"
+        for mime, value in output.get("data", {}).items():
+            if isinstance(value, str):
+                yield mime, output["data"], mime
+
+
+def settle(reference: Iterable[Any], new: Iterable[Any], source: str, rtol: float = RTOL) -> tuple[list, list]:
+    """Return the outputs to compare exactly: a new text that agrees with its reference is replaced by it."""
+    quiet = source.rstrip().endswith(";")
+    old_outputs, new_outputs = _compared(reference, quiet), _compared(new, quiet)
+    old_texts, new_texts = defaultdict(list), defaultdict(list)
+    for texts, outputs in ((old_texts, old_outputs), (new_texts, new_outputs)):
+        for kind, holder, field in _texts(outputs):
+            texts[kind].append((holder, field))
+    for kind, olds in old_texts.items():
+        for (old_holder, field), (new_holder, new_field) in zip(olds, new_texts[kind], strict=False):
+            if agree(old_holder[field], new_holder[new_field], rtol):
+                new_holder[new_field] = old_holder[field]
+    return old_outputs, new_outputs
+
+
+def pytest_configure(config: Any) -> None:
+    """Put the tolerance in front of nbval's own comparison, where nbval is at work."""
+    if not getattr(config.option, "nbval", False):
+        return
+    from nbval.plugin import IPyNbCell
+
+    exact = IPyNbCell.compare_outputs
+    if getattr(exact, "with_tolerance", False):
+        return
+
+    def compare_outputs(self: Any, test: Any, ref: Any, skip_compare: Any = None) -> bool:
+        rtol = self.cell.metadata.get("nbval", {}).get("rtol", RTOL)
+        ref, test = settle(ref, test, self.cell.source, rtol)
+        return exact(self, test, ref, skip_compare)
+
+    compare_outputs.with_tolerance = True  # type: ignore[attr-defined]
+    IPyNbCell.compare_outputs = compare_outputs
