@@ -21,12 +21,12 @@ from torch import Tensor, nn
 
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.layout import GROUPS, PREFIX, Layout, group_of, listing
+from rmtllmf_lib.pieces import BLOCK, map_pieces
 from rmtllmf_lib.tensor_file import read_tensors, write_tensors
 
 __all__ = ["GROUPS", "Layout", "TaskVector", "Weights", "cosine_matrix", "group_of"]
 
 FORMAT_VERSION = "1"
-_BLOCK = 2**15  # entries of each vector in one product: eight vectors of float64 fill 2 MiB, a usual L2 cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -322,15 +322,18 @@ def cosine_matrix(taus: Sequence[TaskVector]) -> np.ndarray:
 
 def _gram(rows: Sequence[Tensor]) -> np.ndarray:
     """Inner products (n, n) of flat buffers in float64, block by block so that a block stays in the cache."""
-    length = len(rows[0])
-    gram = torch.zeros(len(rows), len(rows), dtype=torch.float64)
-    scratch = torch.empty(len(rows), min(_BLOCK, length), dtype=torch.float64)
-    for start in range(0, length, _BLOCK):
-        stop = min(start + _BLOCK, length)
-        block = scratch[:, : stop - start]
-        for row, target in zip(rows, block, strict=True):
-            target.copy_(row[start:stop])
-        gram.addmm_(block, block.T)
+
+    def work(piece: Sequence[Tensor]) -> Tensor:
+        products = torch.zeros(len(piece), len(piece), dtype=torch.float64)
+        scratch = torch.empty(len(piece), min(BLOCK, len(piece[0])), dtype=torch.float64)
+        for parts in zip(*(row.split(BLOCK) for row in piece), strict=True):
+            block = scratch[:, : len(parts[0])]
+            for part, target in zip(parts, block, strict=True):
+                target.copy_(part)
+            products.addmm_(block, block.T)
+        return products
+
+    gram = torch.stack(map_pieces(work, rows)).sum(0)
     array = gram.numpy()
     return (array + array.T) / 2
 

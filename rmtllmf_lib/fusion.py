@@ -1,0 +1,156 @@
+"""Task arithmetic, Eq. (6): `theta_MTLLM = theta_base + lambda_N sum_q tau_q`, and the choice of lambda_N.
+
+References
+----------
+.. [1] G. Ilharco et al., "Editing models with task arithmetic", ICLR 2023, arXiv:2212.04089.
+.. [2] A. Tang et al., "Parameter-efficient multi-task model fusion with partial linearization", ICLR 2024,
+   arXiv:2310.04742, with the results published in the repository tanganke/peta, `results/ViT-B-16`.
+.. [3] M. Wortsman et al., "Model soups", ICML 2022, arXiv:2203.05482.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.pieces import BLOCK, map_pieces
+from rmtllmf_lib.task_vector import TaskVector, Weights, finite_number
+
+LAMBDA_GRID = tuple(round(0.05 * step, 2) for step in range(21))
+
+LAMBDA_RULES = ("published", "inverse", "constant")
+
+_PUBLISHED = {1: 1.0, 2: 0.70, 3: 0.55, 4: 0.50, 5: 0.40, 6: 0.35, 7: 0.30}
+
+
+def fuse(base: Weights, taus: Sequence[TaskVector], lam: float | Sequence[float]) -> Weights:
+    """Merge task vectors into one model, Eq. (6): base + lam * (tau_1 + … + tau_N).
+
+    Every number of every vector is read once. The vectors are added up before they meet the base, so that
+    small updates are not rounded to the base's precision one by one.
+
+    Parameters
+    ----------
+    base : Weights
+        theta_base, or a point that was made from it.
+    taus : sequence of TaskVector
+        At least one; all of this base.
+    lam : float or sequence of float
+        lambda_N, or one coefficient for each task vector.
+
+    Returns
+    -------
+    Weights
+        A new point; its bits do not depend on the number of threads.
+
+    Raises
+    ------
+    InputError
+        if there is no vector, one has another layout or base, or a coefficient is missing or not finite.
+    """
+    if not taus:
+        raise InputError("there is nothing to fuse: got no task vector; give at least one, or use the base itself")
+    for tau in taus:
+        tau.require_base(base)
+    factors = _factors(lam, len(taus))
+    values = base.layout.empty()
+    _fuse_into(values, base.values, [tau.values for tau in taus], factors, BLOCK)
+    return Weights(base.layout, values, base.origin)
+
+
+def _factors(lam: Any, count: int) -> list[float]:
+    if not isinstance(lam, Sequence | np.ndarray | torch.Tensor) or isinstance(lam, str | bytes):
+        return [finite_number(lam, "lambda")] * count
+    given = lam.tolist() if isinstance(lam, np.ndarray | torch.Tensor) else list(lam)
+    if not isinstance(given, list):  # an array without dimensions
+        return [finite_number(given, "lambda")] * count
+    if len(given) != count:
+        raise InputError(f"got {len(given)} coefficients for {count} task vectors; give one number, or one for each")
+    return [finite_number(value, f"lambda of task vector {index}") for index, value in enumerate(given)]
+
+
+def _fuse_into(out: Tensor, base: Tensor, taus: Sequence[Tensor], factors: Sequence[float], block: int) -> None:
+    """Write base + sum of factors * taus to `out`; all are flat float32 buffers of one length."""
+
+    def work(piece: Sequence[Tensor]) -> None:
+        # the sum over one block stays in the cache while the vectors stream past it
+        for part, start, first, *others in zip(*(tensor.split(block) for tensor in piece), strict=True):
+            torch.mul(first, factors[0], out=part)
+            for tau, factor in zip(others, factors[1:], strict=True):
+                part.add_(tau, alpha=factor)
+            part.add_(start)
+
+    map_pieces(work, [out, base, *taus])
+
+
+def lambda_n(n: int, rule: str = "published", value: float | None = None) -> float:
+    """Merging coefficient lambda_N for `n` tasks, Eq. (6).
+
+    Parameters
+    ----------
+    n : int
+        Number of tasks, at least 1.
+    rule : {"published", "inverse", "constant"}
+        - "published": the best fixed lambda for ViT-B/16 in the results of [2]: .70 .55 .50 .40 .35 .30 for
+          N = 2…7; from N = 8 on the power law fitted to them, 1.149 N^-0.663 (.29 at N = 8, where the field
+          uses .3); 1 for a single task, which is the fine-tuned model itself. Reference [1] gives no formula.
+        - "inverse": 1/N, the average of the fine-tuned models [3].
+        - "constant": `value` for every N, such as .3, which [1] recommends where no validation data are at hand.
+
+        The fourth way, a search on validation images, is `choose_lambda`.
+    value : float, optional
+        The constant, for rule "constant" only.
+
+    Raises
+    ------
+    InputError
+        if `n` is no positive integer, the rule is unknown, or `value` is missing, not finite, or of no use.
+    """
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise InputError(f"the number of tasks is {n!r}, expected an integer of at least 1")
+    if rule not in LAMBDA_RULES:
+        raise InputError(f"unknown rule {rule!r} for lambda; known rules are {', '.join(LAMBDA_RULES)}")
+    if (value is not None) != (rule == "constant"):
+        raise InputError(f"rule {rule!r} with value {value!r}: a value goes with the rule 'constant', and only with it")
+    if rule == "constant":
+        return finite_number(value, "the constant lambda")
+    if rule == "inverse":
+        return 1 / int(n)
+    return _PUBLISHED.get(int(n)) or 1.149 * int(n) ** -0.663
+
+
+def choose_lambda(score: Callable[[float], float], grid: Iterable[float] = LAMBDA_GRID) -> tuple[float, pd.DataFrame]:
+    """Choose lambda by a search over a grid, as [1] and [2] do.
+
+    Parameters
+    ----------
+    score : function of lambda
+        Quality of the merged model on VALIDATION images, larger is better. It must never see test images:
+        a lambda chosen on them makes the accuracy on them too good.
+    grid : iterable of float
+        Values to try; 0, 0.05, …, 1 unless told otherwise.
+
+    Returns
+    -------
+    lam : float
+        The value with the highest score; the smallest of them where several tie.
+    table : DataFrame
+        Columns `lam` and `score`, in rising order of `lam`.
+
+    Raises
+    ------
+    InputError
+        if the grid is empty or holds something that is not a finite number, or a score is not finite.
+    """
+    values = sorted({finite_number(lam, "a value of the grid for lambda") for lam in grid})
+    if not values:
+        raise InputError("the grid for lambda is empty; give at least one value")
+    scores = [finite_number(score(lam), f"the score at lambda = {lam:g}") for lam in values]
+    table = pd.DataFrame({"lam": values, "score": scores})
+    return values[int(np.argmax(scores))], table
