@@ -159,9 +159,9 @@ def resize_image(image: Image.Image, image_size: int) -> NDArray[np.uint8]:
 
 
 def resize_batch(images: Tensor, image_size: int, batch: int = 4096) -> Tensor:
-    """`resize_image` for images that are already one array of a common size; a hundred times faster.
+    """`resize_image` for images that are already one array of a common size, many at a time.
 
-    Equal to it within one grey level (two where images are enlarged several times; 99.9 % of the values are identical).
+    Equal to it within two grey levels, one for 28 → 32 pixels (MNIST); more than 98 % of the values are identical.
 
     Parameters
     ----------

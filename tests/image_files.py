@@ -1,0 +1,35 @@
+"""Miniature image files for the tests of the loaders: every picture tells its class by its colour."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def colour(label: int) -> tuple[int, int, int]:
+    return (20 * label % 256, 255 - 20 * label % 256, 90)
+
+
+def write_image(path: Path, label: int = 0, size: tuple[int, int] = (8, 8), shade: int = 0) -> Path:
+    """One picture of a class; different `shade` gives different pixels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.empty((size[1], size[0], 3), dtype=np.uint8)
+    pixels[:] = colour(label)
+    pixels[0, 0, 2] = shade
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def write_folder(root: Path, train: dict[str, int], test: dict[str, int], suffix: str = ".png") -> Path:
+    """A task folder with that many images per class."""
+    shade = 0
+    for part, counts in (("train", train), ("test", test)):
+        (root / part).mkdir(parents=True, exist_ok=True)
+        for name, count in counts.items():
+            (root / part / name).mkdir(exist_ok=True)
+            for i in range(count):
+                shade += 1
+                write_image(
+                    root / part / name / f"{i}{suffix}", label=sorted({**train, **test}).index(name), shade=shade
+                )
+    return root
