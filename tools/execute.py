@@ -5,16 +5,18 @@ file changes only when the prose, the code or a result changes. A notebook that 
 """
 
 import argparse
-import os
 import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpecManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+
+from rmtllmf_lib.atomic import atomic_write
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 LANGUAGE = {"file_extension": ".py", "mimetype": "text/x-python", "name": "python", "pygments_lexer": "ipython3"}
@@ -24,9 +26,12 @@ def execute(source: Path, target: Path, timeout: float) -> float:
     """Execute the notebook at `source` in its own folder and store it, atomically, at `target`; return the seconds."""
     start = time.monotonic()
     notebook = nbformat.read(source, as_version=4)
+    # Without folders to look in, only the kernel of the running interpreter is left: a `python3` that another
+    # environment installed for the user must not compute the book.
+    kernels = KernelSpecManager(kernel_dirs=[])
     NotebookClient(
         notebook,
-        kernel_name=KERNEL["name"],
+        km=AsyncKernelManager(kernel_name=KERNEL["name"], kernel_spec_manager=kernels),
         timeout=timeout,
         record_timing=False,
         coalesce_streams=True,
@@ -36,16 +41,8 @@ def execute(source: Path, target: Path, timeout: float) -> float:
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
     nbformat.validate(notebook)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            nbformat.write(notebook, file)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with atomic_write(target) as place:
+        nbformat.write(notebook, place)
     return time.monotonic() - start
 
 
