@@ -19,6 +19,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 
 from rmtllmf_lib import atomic, store
 from rmtllmf_lib.errors import InputError
@@ -523,6 +524,14 @@ def test_atomic_write_names_the_final_file_in_errors(tmp_path: Path) -> None:
         (tmp_path / "input.csv").read_text()
     assert unrelated.value.filename == str(tmp_path / "input.csv")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_atomic_write_turns_what_safetensors_reports_into_an_oserror(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError) as caught, atomic_write(tmp_path / "file"):
+        raise SafetensorError("Error while serializing: I/O error: Permission denied (os error 13)")
+    assert caught.value.filename == str(tmp_path / "file")
+    with pytest.raises(SafetensorError), atomic_write(tmp_path / "file"):
+        raise SafetensorError("something else")
 
 
 # ---------------------------------------------------------------- list, verify, clear

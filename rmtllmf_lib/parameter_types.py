@@ -1,0 +1,109 @@
+"""Types of notebook parameters: read them from an annotation, check a value against them, write it as source."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from .errors import InputError
+
+_NAMES = {
+    **{type_.__name__: type_ for type_ in (bool, int, float, str, list, tuple, dict)},
+    **{"List": list, "Tuple": tuple, "Dict": dict, "Sequence": list, "Mapping": dict, "Any": Any, "any": Any},
+    **{name: getattr(typing, name) for name in ("Optional", "Union", "Literal")},
+}
+_EXAMPLES = {bool: "true or false", int: "2000", float: "0.3 or 1e-3", list: "'[2, 3]'", tuple: "'(2, 3)'"}
+
+
+def shown_by(default: str) -> str:
+    """Name of the type that the source text of a default shows; "any" for None and for what is not a literal."""
+    try:
+        value = ast.literal_eval(default)
+    except (ValueError, SyntaxError):
+        return "any"
+    return "any" if value is None else type(value).__name__
+
+
+def convert(value: Any, annotation: str) -> Any:
+    """`value` as `annotation` wants it.
+
+    Parameters
+    ----------
+    value
+        Text is read: as it stands where text is wanted, else as a number, true/false, None, or a list, tuple or
+        mapping in the notation of Python or JSON (a list also as ``a,b``). Other values are checked strictly; an int
+        may stand for a float and a list for a tuple, a bool for neither.
+    annotation
+        Source text: bool, int, float, str, list, tuple, dict, Optional, Union (also ``|``), Literal, with their
+        subscripts. A type that is none of these ("any", a class of some library) takes every literal, and other text.
+
+    Raises
+    ------
+    InputError
+        if the value is not of that type; the message says what was expected, with an example.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    type_ = _evaluate(annotation)
+    adapter = TypeAdapter(type_)
+    for reading in _readings(value) if isinstance(value, str) else (_plain(value),):
+        try:
+            text = json.dumps(reading)
+        except (TypeError, ValueError):  # of no type that a notebook's cell could be given
+            continue
+        # As JSON a list may stand for a tuple; as Python a tuple stays one where the type leaves it open.
+        for validate, form in ((adapter.validate_python, reading), (adapter.validate_json, text)):
+            try:
+                return validate(form, strict=True)
+            except ValidationError:
+                continue
+    example = _EXAMPLES.get(typing.get_origin(type_) or type_)
+    raise InputError(f"expected {annotation}{f' (such as {example})' if example else ''}, and got {value!r}")
+
+
+def source(value: Any) -> str:
+    """Python source text of a value that `convert` returned."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"float({str(value)!r})"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{source(name)}: {source(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(source, value)) + "]"
+    if isinstance(value, tuple):
+        return "(" + ", ".join(map(source, value)) + (",)" if len(value) == 1 else ")")
+    return repr(value)
+
+
+def _evaluate(annotation: str) -> Any:
+    text = annotation.replace("typing.", "").replace("collections.abc.", "")
+    try:
+        return eval(text, {"__builtins__": {}, **_NAMES})
+    except Exception:  # a name of some library: no way to check it here
+        return Any
+
+
+def _readings(text: str) -> Iterator[Any]:
+    """What `text` may mean, the likeliest first."""
+    word = text.strip()
+    for parse in (ast.literal_eval, json.loads, lambda word: {"true": True, "false": False}[word.lower()]):
+        try:
+            value = parse(word)
+        except (ValueError, SyntaxError, KeyError, MemoryError, RecursionError):
+            continue
+        if not isinstance(value, (str, float)) or isinstance(value, float) and math.isfinite(value):
+            yield value  # text in quotes is text with quotes: it is taken as it stands, below
+    yield text
+    try:
+        yield float(word)  # inf, nan
+    except ValueError:
+        if not set(word) & set("[](){}'\""):
+            yield [part.strip() for part in word.split(",") if part.strip()]
+
+
+def _plain(value: Any) -> Any:
+    """A numpy number as Python's own."""
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
