@@ -99,7 +99,8 @@ def lambda_n(n: int, rule: str = "published", value: float | None = None) -> flo
     rule : {"published", "inverse", "constant"}
         - "published": the best fixed lambda for ViT-B/16 in the results of [2]: .70 .55 .50 .40 .35 .30 for
           N = 2…7; from N = 8 on the power law fitted to them, 1.149 N^-0.663 (.29 at N = 8, where the field
-          uses .3); 1 for a single task, which is the fine-tuned model itself. Reference [1] gives no formula.
+          uses .3); 1 for a single task, which is the fine-tuned model itself. They were chosen on test images of
+          these data sets. Reference [1] gives no formula.
         - "inverse": 1/N, the average of the fine-tuned models [3].
         - "constant": `value` for every N, such as .3, which [1] recommends where no validation data are at hand.
 

@@ -206,3 +206,16 @@ def require_float(name: str, tensor: Tensor) -> None:
         )
     if tensor.layout != torch.strided or tensor.is_meta:
         raise InputError(f"{name!r} is not a dense tensor with data ({tensor.layout}, {tensor.device}); materialise it")
+
+
+def require_finite(layout: Layout, values: Tensor, what: str = "") -> None:
+    """Raise an InputError that names the first tensor with NaN or infinite numbers, if there is one."""
+    if math.isfinite(values.sum().item()):  # one fast pass; a sum of finite numbers may still overflow
+        return
+    for name, view in layout.views(values).items():
+        count = int((~torch.isfinite(view)).sum())
+        if count:
+            raise InputError(
+                f"{what}{name!r} holds {count} numbers of {view.numel()} that are NaN or infinite; "
+                "training or a file went wrong, make it again"
+            )

@@ -13,20 +13,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.layout import GROUPS, PREFIX, Layout, group_of, listing
+from rmtllmf_lib.layout import GROUPS, PREFIX, Layout, group_of, listing, require_finite
 from rmtllmf_lib.pieces import BLOCK, map_pieces
-from rmtllmf_lib.tensor_file import read_tensors, write_tensors
+from rmtllmf_lib.tensor_file import read_own, write_own
 
 __all__ = ["GROUPS", "Layout", "TaskVector", "Weights", "cosine_matrix", "group_of"]
-
-FORMAT_VERSION = "1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +67,8 @@ class _Flat:
         return self.layout.views(self.values)
 
     def _save(self, path: str | Path, kind: str, metadata: Mapping[str, str]) -> None:
-        common = {
-            "format": kind,
-            "format_version": FORMAT_VERSION,
-            "layout_hash": self.layout.hash,
-            "hash": self.hash,
-        }
-        write_tensors(path, self.state_dict(), {**common, **metadata})
+        hashes = {"layout_hash": self.layout.hash, "hash": self.hash}
+        write_own(path, kind, self.state_dict(), {**hashes, **metadata})
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +140,10 @@ class Weights(_Flat):
         layout, values, metadata = _load(path, "rmtllmf-weights")
         return _verified(cls(layout, values, metadata["base_hash"] or None), path, metadata)
 
+    @overload
+    def __sub__(self, other: Weights) -> TaskVector: ...
+    @overload
+    def __sub__(self, other: TaskVector) -> Weights: ...
     def __sub__(self, other: object) -> TaskVector | Weights:
         if isinstance(other, TaskVector):
             return self + (-other)
@@ -338,19 +335,6 @@ def _gram(rows: Sequence[Tensor]) -> np.ndarray:
     return (array + array.T) / 2
 
 
-def require_finite(layout: Layout, values: Tensor, what: str = "") -> None:
-    """Raise an InputError that names the first tensor with NaN or infinite numbers, if there is one."""
-    if math.isfinite(values.sum().item()):  # one fast pass; a sum of finite numbers may still overflow
-        return
-    for name, view in layout.views(values).items():
-        count = int((~torch.isfinite(view)).sum())
-        if count:
-            raise InputError(
-                f"{what}{name!r} holds {count} numbers of {view.numel()} that are NaN or infinite; "
-                "training or a file went wrong, make it again"
-            )
-
-
 def finite_number(value: Any, what: str) -> float:
     """The value as a float, if it is a real finite number (no bool); an InputError otherwise."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real) or not math.isfinite(value):
@@ -382,19 +366,7 @@ _AnyFlat = TypeVar("_AnyFlat", bound=_Flat)
 
 
 def _load(path: str | Path, kind: str) -> tuple[Layout, Tensor, dict[str, str]]:
-    tensors, metadata = read_tensors(path)
-    wanted = ("format", "format_version", "layout_hash", "hash", "base_hash")
-    missing = [key for key in wanted if key not in metadata]
-    if missing:
-        raise InputError(
-            f"{path} lacks the metadata {', '.join(missing)}, so it was not written by this library; "
-            "a plain checkpoint is imported with rmtllmf_lib.checkpoints"
-        )
-    if (metadata["format"], metadata["format_version"]) != (kind, FORMAT_VERSION):
-        raise InputError(
-            f"{path} holds {metadata['format']} version {metadata['format_version']}, "
-            f"expected {kind} version {FORMAT_VERSION}"
-        )
+    tensors, metadata = read_own(path, kind)
     layout = Layout.from_state_dict(tensors)
     if layout.hash != metadata["layout_hash"]:
         raise InputError(f"{path} has other tensors than its metadata says; it was changed or damaged, make it again")

@@ -9,7 +9,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from rmtllmf_lib.atomic import atomic_write
 from rmtllmf_lib.errors import InputError
+
+FORMAT_VERSION = "1"
 
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
@@ -52,9 +55,29 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from error
 
 
-def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file so that it is there whole or not at all."""
-    from rmtllmf_lib.store import atomic_write
+def read_own(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a file of `write_own`, of this kind and of this version of the format.
 
+    The metadata hold at least `layout_hash`, `hash` and `base_hash`; an InputError otherwise.
+    """
+    tensors, metadata = read_tensors(path)
+    wanted = ("format", "format_version", "layout_hash", "hash", "base_hash")
+    missing = [key for key in wanted if key not in metadata]
+    if missing:
+        raise InputError(
+            f"{path} lacks the metadata {', '.join(missing)}, so it was not written by this library; "
+            "a plain checkpoint is imported with rmtllmf_lib.checkpoints"
+        )
+    if (metadata["format"], metadata["format_version"]) != (kind, FORMAT_VERSION):
+        raise InputError(
+            f"{path} holds {metadata['format']} version {metadata['format_version']}, "
+            f"expected {kind} version {FORMAT_VERSION}"
+        )
+    return tensors, metadata
+
+
+def write_own(path: str | Path, kind: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors and metadata as a safetensors file, so that it is there whole or not at all."""
+    about = {"format": kind, "format_version": FORMAT_VERSION, **metadata}
     with atomic_write(Path(path)) as temporary:
-        save_file(dict(tensors), temporary, metadata=dict(metadata))
+        save_file(dict(tensors), temporary, metadata=about)
