@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.io.matlab import MatReadError
 from torch import Tensor
 from torchvision import datasets
 
@@ -34,6 +35,9 @@ SUN397_TEST_FRACTION = 0.5  # as in the official partitions
 logger = logging.getLogger(__name__)
 
 OFFICIAL = "official split"
+
+# What csv, scipy and torchvision raise over damaged files.
+DAMAGED = (OSError, RuntimeError, ValueError, LookupError, TypeError, MatReadError, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -325,7 +329,7 @@ def _explained(title: str, root: Path, source: VisionSource) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (OSError, RuntimeError, ValueError, LookupError, TypeError, NotImplementedError) as error:
+    except DAMAGED as error:
         raise InputError(
             f"{title} under {root} cannot be read ({type(error).__name__}: {error}); it seems damaged or incomplete. "
             f"{_how(source, root)}"
