@@ -47,12 +47,12 @@ book: $(READY)  ## execute every notebook on the embedded benchmark, then build 
 	@rm -rf _build/executed && mkdir -p _build/executed
 	@cp -R _config.yml _toc.yml _vendor book _build/executed/
 	@$(PY) tools/execute.py --jobs $(JOBS) --into _build/executed $(NOTEBOOKS)
-	@$(VENV)/bin/jupyter-book build _build/executed --path-output . $(SPHINX_FLAGS)
+	@$(VENV)/bin/jupyter-book build _build/executed --path-output . $(SPHINX_FLAGS) >/dev/null
 	@echo "The book: $(CURDIR)/$(FIRST_PAGE)"
 
 .PHONY: html
 html: $(READY)  ## build the book from the committed outputs, in seconds
-	@$(VENV)/bin/jupyter-book build . --path-output . $(SPHINX_FLAGS)
+	@$(VENV)/bin/jupyter-book build . --path-output . $(SPHINX_FLAGS) >/dev/null
 	@echo "The book: $(CURDIR)/$(FIRST_PAGE)"
 
 .PHONY: notebooks

@@ -15,6 +15,7 @@ from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from traitlets import default
 
 from rmtllmf_lib.atomic import atomic_write
 
@@ -22,16 +23,23 @@ KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": 
 LANGUAGE = {"file_extension": ".py", "mimetype": "text/x-python", "name": "python", "pygments_lexer": "ipython3"}
 
 
+class ThisInterpreter(AsyncKernelManager):
+    """Kernel of the running interpreter: a `python3` installed for the user elsewhere must not compute the book."""
+
+    @default("kernel_spec_manager")
+    def _only_native(self) -> KernelSpecManager:
+        return KernelSpecManager(parent=self, kernel_dirs=[])
+
+
 def execute(source: Path, target: Path, timeout: float) -> float:
     """Execute the notebook at `source` in its own folder and store it, atomically, at `target`; return the seconds."""
     start = time.monotonic()
     notebook = nbformat.read(source, as_version=4)
-    # Without folders to look in, only the kernel of the running interpreter is left: a `python3` that another
-    # environment installed for the user must not compute the book.
-    kernels = KernelSpecManager(kernel_dirs=[])
     NotebookClient(
         notebook,
-        km=AsyncKernelManager(kernel_name=KERNEL["name"], kernel_spec_manager=kernels),
+        kernel_name=KERNEL["name"],
+        kernel_manager_class=ThisInterpreter,
+        extra_arguments=["--log-level=ERROR"],
         timeout=timeout,
         record_timing=False,
         coalesce_streams=True,
