@@ -9,7 +9,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
-from .errors import InputError
+from rmtllmf_lib.errors import InputError
 
 _NAMES = {
     **{type_.__name__: type_ for type_ in (bool, int, float, str, list, tuple, dict)},

@@ -22,9 +22,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import parameter_types
-from .errors import InputError
-from .store import atomic_write
+from rmtllmf_lib import parameter_types
+from rmtllmf_lib.atomic import atomic_write
+from rmtllmf_lib.errors import InputError
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

@@ -22,14 +22,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from .atomic import atomic_write, device_errors, sync
-from .errors import InputError
+from rmtllmf_lib.atomic import atomic_write, device_errors, sync
+from rmtllmf_lib.canonical import config_key, plain, short
+from rmtllmf_lib.errors import InputError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -90,28 +90,6 @@ def default_root() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("rmtllmf")
-
-
-def config_key(config: Mapping[str, Any]) -> str:
-    """SHA-256, in hexadecimal, of the canonical JSON of `config`.
-
-    The order of keys does not matter, and a tuple equals a list; ``1``, ``1.0`` and ``True`` are three values.
-
-    Parameters
-    ----------
-    config
-        Mapping of text to None, bool, int, finite float, text, lists, tuples and mappings of these.
-
-    Raises
-    ------
-    InputError
-        for any other type, a key that is not text, NaN or an infinity: two runs must not disagree about the key.
-    """
-    if not isinstance(config, Mapping):
-        raise InputError(
-            f"a config must be a mapping of names to values, not {type(config).__name__}: {_short(config)}"
-        )
-    return hashlib.sha256(_canonical_json(config).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -234,7 +212,7 @@ class Store:
                     "bytes": data.stat().st_size,
                     "created": datetime.now(UTC).isoformat(timespec="seconds"),
                 }
-                _write_json(temporary / "config.json", _plain(config))
+                _write_json(temporary / "config.json", plain(config))
                 _write_json(temporary / "manifest.json", manifest)
                 for path in (*temporary.iterdir(), temporary):
                     sync(path)
@@ -337,38 +315,6 @@ def _read_fields(path: Path, fields: Mapping[str, type]) -> dict[str, Any]:
     return value
 
 
-def _canonical_json(value: Any) -> str:
-    try:
-        return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except RecursionError:
-        raise InputError("the value contains itself, or is nested too deeply to be stored") from None
-
-
-def _plain(value: Any, where: str = "config") -> Any:
-    """`value` in JSON's own types, or an InputError that says where it is not one of them."""
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    if isinstance(value, float):
-        if not isfinite(value):
-            raise InputError(f"{where} is {value!r}: only finite numbers can be part of a key")
-        return float(value)
-    if isinstance(value, (list, tuple)):
-        return [_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
-    if isinstance(value, Mapping):
-        if odd := [name for name in value if not isinstance(name, str)]:
-            raise InputError(f"{where} has the key {odd[0]!r} of type {type(odd[0]).__name__}: keys must be text")
-        return {name: _plain(item, f"{where}[{name!r}]") for name, item in value.items()}
-    raise InputError(
-        f"{where} is {_short(value)} of type {type(value).__name__}; None, bool, int, float, text, lists, tuples and"
-        " mappings are possible: convert it first, for instance with int(), float(), str() or .tolist()"
-    )
-
-
-def _short(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else f"{text[:79]}…"
-
-
 def _check_kind(kind: str) -> None:
     if not _KIND.fullmatch(kind):
         raise InputError(f"{kind!r} cannot be a kind of artifact: small letters, digits, - and _ only, as in 'tau'")
@@ -394,7 +340,7 @@ def _write_json(path: Path, value: Any) -> None:
     try:
         text = json.dumps(value, indent=1, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{_short(value)} cannot be kept as JSON ({error}): use its own types, without NaN") from error
+        raise InputError(f"{short(value)} cannot be kept as JSON ({error}): use its own types, without NaN") from error
     path.write_text(text, encoding="utf-8")
 
 

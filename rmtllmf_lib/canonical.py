@@ -1,0 +1,64 @@
+"""One text for one configuration: what the keys of stored artifacts are made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from math import isfinite
+from typing import Any
+
+from rmtllmf_lib.errors import InputError
+
+
+def config_key(config: Mapping[str, Any]) -> str:
+    """SHA-256, in hexadecimal, of the canonical JSON of `config`.
+
+    The order of keys does not matter, and a tuple equals a list; ``1``, ``1.0`` and ``True`` are three values.
+
+    Parameters
+    ----------
+    config
+        Mapping of text to None, bool, int, finite float, text, lists, tuples and mappings of these.
+
+    Raises
+    ------
+    InputError
+        for any other type, a key that is not text, NaN or an infinity: two runs must not disagree about the key.
+    """
+    if not isinstance(config, Mapping):
+        raise InputError(f"a config must be a mapping of names to values, not {type(config).__name__}: {short(config)}")
+    return hashlib.sha256(_canonical_json(config).encode()).hexdigest()
+
+
+def _canonical_json(value: Any) -> str:
+    try:
+        return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except RecursionError:
+        raise InputError("the value contains itself, or is nested too deeply to be stored") from None
+
+
+def plain(value: Any, where: str = "config") -> Any:
+    """`value` in JSON's own types (tuples as lists), or an InputError that says where it is not one of them."""
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        if not isfinite(value):
+            raise InputError(f"{where} is {value!r}: only finite numbers can be part of a key")
+        return float(value)
+    if isinstance(value, (list, tuple)):
+        return [plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, Mapping):
+        if odd := [name for name in value if not isinstance(name, str)]:
+            raise InputError(f"{where} has the key {odd[0]!r} of type {type(odd[0]).__name__}: keys must be text")
+        return {name: plain(item, f"{where}[{name!r}]") for name, item in value.items()}
+    raise InputError(
+        f"{where} is {short(value)} of type {type(value).__name__}; None, bool, int, float, text, lists, tuples and"
+        " mappings are possible: convert it first, for instance with int(), float(), str() or .tolist()"
+    )
+
+
+def short(value: Any) -> str:
+    """`repr` in one line of at most 80 characters, for messages."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:79]}…"
