@@ -29,11 +29,7 @@ def check(claim: str, value: ArrayLike, expected: ArrayLike, *, rtol: float = 1e
     if not np.all(gap <= allowed):
         worst = int(np.nanargmax(np.where(np.isfinite(gap), gap - allowed, np.inf)))
         raise AssertionError(f"✗ {claim}: {found.flat[worst]:.6g}, expected {wanted.flat[worst]:.6g} (rtol {rtol:g})")
-    held_to = " and ".join(
-        f"{size:g} {kind}"
-        for size, kind in ((rtol, "relative"), (atol, "absolute"))
-        if size or (kind == "relative" and not atol)
-    )
+    held_to = f"{rtol:g} relative" + (f" and {atol:g} absolute" if atol else "")
     print(f"✓ {claim} (to {held_to})")
 
 

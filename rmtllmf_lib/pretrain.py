@@ -28,10 +28,11 @@ from tqdm import tqdm
 from rmtllmf_lib.backbone import WordTokenizer, build_head, load_backbone, new_model
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.store import atomic_write
+from rmtllmf_lib.tasks import TASK_NAMES
 from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD
 from rmtllmf_lib.tasks.camera import Camera
 from rmtllmf_lib.tasks.concepts import aerial, cars, characters, landuse, scenes, shapes, signs, textures
-from rmtllmf_lib.tasks.procedural import BLOCK, DRAWN, PROCEDURAL_NAMES, Concept, Pose, draw_blocks, procedural_task
+from rmtllmf_lib.tasks.procedural import BLOCK, DRAWN, Concept, Pose, draw_blocks, procedural_task
 
 CONTEXT_LENGTH = 12
 TINY = {
@@ -157,7 +158,7 @@ def draw_pairs(pairs: int, seed: int) -> tuple[Tensor, Tensor, list[tuple[Domain
 def vocabulary() -> tuple[str, ...]:
     """Every word of the captions and of the eight tasks' templates and class names, sorted."""
     texts = [t for d in WORLD for t in (*d.captions, *d.concepts, d.generic)]
-    texts += [t for task in PROCEDURAL_NAMES if task in DRAWN for t in (*DRAWN[task].templates, *DRAWN[task].concepts)]
+    texts += [t for task in TASK_NAMES if task in DRAWN for t in (*DRAWN[task].templates, *DRAWN[task].concepts)]
     return tuple(sorted({word for text in texts for word in WordTokenizer.split(text)}))
 
 
@@ -324,7 +325,7 @@ def zero_shot_table(folder: str | Path) -> dict[str, float]:
 
     backbone = load_backbone(folder)
     table = {}
-    for name in PROCEDURAL_NAMES:
+    for name in TASK_NAMES:
         task = procedural_task(name)
         table[name] = round(accuracy(backbone, backbone.weights, task.test, build_head(backbone, task)), 4)
     table["mean"] = round(sum(table.values()) / len(table), 4)

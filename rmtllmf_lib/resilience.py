@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.task_vector import Weights
 
 
@@ -19,6 +20,11 @@ def reload_embeddings(fused: Weights, base: Weights) -> Weights:
         if `fused` was not made from `base`.
     """
     fused.layout.require_equal(base.layout, "the fused weights")
+    if fused.origin != base.origin:
+        raise InputError(
+            f"the fused weights stand on base {fused.origin[:12]}…, expected {base.origin[:12]}…: "
+            "reload from the base they were fused with"
+        )
     values = fused.values.clone()
     for where in base.layout.ranges("embeddings"):
         values[where] = base.values[where]

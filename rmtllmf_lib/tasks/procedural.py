@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.tasks import TASK_NAMES
 from rmtllmf_lib.tasks.base import Split, Task, carve_validation, fingerprint
 from rmtllmf_lib.tasks.camera import Camera
 from rmtllmf_lib.tasks.concepts import aerial, cars, characters, landuse, scenes, signs, textures
@@ -80,7 +81,7 @@ DRAWN: dict[str, DrawnTask] = {
         "Traffic signs",
         "GTSRB",
         signs.CONCEPTS,
-        ("a photo of a {}.", "a photo of a {} by the road."),
+        ("a photo of a {}.", "a {} by the road."),
         Pose((-14.0, 14.0), (0.6, 0.95), 0.2),
         Camera(hue=-25, gamma=1.5, blur=1.0, gain=(0.45, 1.2), noise=(0.02, 0.08), clutter=0.3),
     ),
@@ -110,7 +111,6 @@ DRAWN: dict[str, DrawnTask] = {
     ),
 }
 
-PROCEDURAL_NAMES = ("cars", "textures", "landuse", "signs", "digits", "aerial", "scenes", "housenumbers")
 _DIGIT_TEMPLATES: tuple[str, ...] = ("a photo of the number {}.", "a photo of a handwritten {}.")
 _DIGIT_TRAIN = 1200  # the other 597 of scikit-learn's 1,797 are the test set
 
@@ -174,7 +174,7 @@ def procedural_task(name: str, *, seed: int = 0, n_train: int | None = None, n_t
     Parameters
     ----------
     name : str
-        One of `PROCEDURAL_NAMES`.
+        One of `TASK_NAMES`.
     seed : int
         Draws other images of the same task. The digits are real: the seed only deals them into train and test.
     n_train, n_test : int, optional
@@ -190,8 +190,8 @@ def procedural_task(name: str, *, seed: int = 0, n_train: int | None = None, n_t
     InputError
         Unknown name, or a count that is not positive or, for the digits, larger than there are.
     """
-    if name not in PROCEDURAL_NAMES:
-        raise InputError(f"unknown procedural task {name!r}: expected one of {', '.join(PROCEDURAL_NAMES)}")
+    if name not in TASK_NAMES:
+        raise InputError(f"unknown procedural task {name!r}: expected one of {', '.join(TASK_NAMES)}")
     limits = (_DIGIT_TRAIN, len(_handwritten()[1]) - _DIGIT_TRAIN) if name == "digits" else (10**7, 10**7)
     wanted = [n_train or min(4000, limits[0]), n_test or min(1200, limits[1])]
     for what, count, limit in zip(("n_train", "n_test"), wanted, limits, strict=True):

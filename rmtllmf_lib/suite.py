@@ -1,0 +1,220 @@
+"""A suite: one base, several users' tasks with their heads, and the task vectors they trained.
+
+Every chapter starts from one. Fine-tuning is the expensive part, so the vectors are kept in the store, under the hash
+of the base, the fingerprint of the data, the head and the recipe: change one of them and they are trained anew.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from rmtllmf_lib.backbone import Backbone, Head, build_head
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.evaluate import accuracy, evaluate_combinations, normalized_accuracy, prepare
+from rmtllmf_lib.finetune import RECIPES, Recipe, finetune
+from rmtllmf_lib.fusion import fuse, lambda_n
+from rmtllmf_lib.resilience import reload_embeddings
+from rmtllmf_lib.store import Store
+from rmtllmf_lib.task_vector import TaskVector, Weights
+from rmtllmf_lib.tasks import TASK_NAMES, load_task
+from rmtllmf_lib.tasks.base import Task
+from rmtllmf_lib.transport import surrogate
+
+
+@dataclass(frozen=True, eq=False)
+class Suite:
+    """What the users bring to the base station.
+
+    Attributes
+    ----------
+    backbone : Backbone
+    tasks, heads, taus : dicts by task name, in one order
+    """
+
+    backbone: Backbone
+    tasks: Mapping[str, Task]
+    heads: Mapping[str, Head]
+    taus: Mapping[str, TaskVector]
+
+    def fuse(self, names: Sequence[str] | None = None, lam: float = 0.3) -> Weights:
+        """theta_base + lam · Σ tau over the named tasks (default: all), Eq. (6)."""
+        return fuse(self.backbone.weights, [self.taus[name] for name in names or self.taus], lam)
+
+    def accuracies(self, weights: Weights, split: str = "test", names: Sequence[str] | None = None) -> dict[str, float]:
+        """Accuracy of one model on the named tasks (default: all)."""
+        return {
+            name: accuracy(self.backbone, weights, getattr(self.tasks[name], split), self.heads[name])
+            for name in names or self.tasks
+        }
+
+    def single_task_table(self, split: str = "test") -> pd.DataFrame:
+        """Zero-shot and fine-tuned accuracy of every task on its own images.
+
+        Returns
+        -------
+        DataFrame with columns task, classes, images, zero_shot, fine_tuned
+        """
+        base = self.accuracies(self.backbone.weights, split)
+        own = {n: self.accuracies(self.backbone.weights + tau, split, [n])[n] for n, tau in self.taus.items()}
+        rows = [
+            (name, len(task.class_names), len(getattr(task, split)), base[name], own[name])
+            for name, task in self.tasks.items()
+        ]
+        return pd.DataFrame(rows, columns=["task", "classes", "images", "zero_shot", "fine_tuned"])
+
+
+def load_suite(
+    backbone: Backbone,
+    names: Sequence[str] = TASK_NAMES,
+    *,
+    source: str = "procedural",
+    root: str | Path | None = None,
+    head: str = "text",
+    recipe: Recipe | None = None,
+    seed: int = 0,
+    store: Store | None = None,
+) -> Suite:
+    """Load tasks, build their heads, and take their task vectors from the store or train them.
+
+    Parameters
+    ----------
+    names, source, root
+        As in `load_task`.
+    head : "text" or "prototype"
+    recipe : Recipe, optional
+        Default: the recipe of the backbone.
+    seed : int
+        Of the data and, with the task's place in `names` not mattering, of the training.
+    store : Store, optional
+        Default: the user's.
+
+    Raises
+    ------
+    InputError
+        No task, a task named twice, or what `load_task`, `build_head` and `finetune` raise.
+    """
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"tasks are {list(names)}: expected at least one, each named once")
+    store = store or Store()
+    recipe = recipe or RECIPES.get(backbone.name, RECIPES["tiny"])
+    tasks = {name: load_task(name, source, root=root, seed=seed, image_size=backbone.image_size) for name in names}
+    heads = {name: build_head(backbone, task, head) for name, task in tasks.items()}
+    taus = {}
+    for name in tqdm(names, desc="task vectors", unit="task", disable=not sys.stderr.isatty()):
+        taus[name] = _task_vector(backbone, tasks[name], heads[name], recipe, seed, store)
+    return Suite(backbone, tasks, heads, taus)
+
+
+def choose_lambdas(
+    suite: Suite, grid: Sequence[float], *, limit: int | None = None, workers: int = 1
+) -> tuple[dict[int, float], pd.DataFrame]:
+    """The best lambda_N for every N, on validation images.
+
+    The score of a lambda is the normalised accuracy of Eq. (6) on the validation images of the fused tasks, averaged
+    over all combinations of N tasks. Test images are never looked at.
+
+    Parameters
+    ----------
+    grid : numbers to try
+    limit : int, optional
+        Validation images per task.
+    workers : int
+        Threads.
+
+    Returns
+    -------
+    chosen : dict N → lambda_N
+    table : DataFrame with columns n_tasks, lam, score
+    """
+    parts = []
+    for lam in sorted(grid):
+        rows = evaluate_combinations(
+            suite.backbone, suite.taus, suite.tasks, suite.heads, partial(lambda_n, rule="constant", value=lam),
+            split="validation", limit=limit, workers=workers,
+        )  # fmt: skip
+        scores = rows.groupby("n_tasks", as_index=False).agg(lam=("lam", "first"), score=("normalized", "mean"))
+        parts.append(scores)
+    table = pd.concat(parts, ignore_index=True)
+    best = table.loc[table.groupby("n_tasks")["score"].idxmax()]
+    return {int(n): float(lam) for n, lam in zip(best["n_tasks"], best["lam"], strict=True)}, table
+
+
+def noise_table(
+    suite: Suite,
+    lam: float,
+    mse: Sequence[float],
+    *,
+    scale: str = "weight",
+    correlation: str = "independent",
+    seeds: int = 5,
+    limit: int | None = None,
+) -> pd.DataFrame:
+    """Normalised accuracy of all tasks fused after a noisy link, unprotected and with the embeddings reloaded.
+
+    Parameters
+    ----------
+    lam : float
+        lambda_N of the fusion, Eq. (6).
+    mse : numbers ≥ 0
+        The same for every user.
+    scale, correlation
+        Of the noise, see `transport.surrogate`.
+    seeds : int
+        Noise realisations per MSE; the same ones for both protections.
+    limit : int, optional
+        Test images per task.
+
+    Returns
+    -------
+    DataFrame with columns mse, seed, protection, task, accuracy, normalized
+    """
+    base, names = suite.backbone.weights, list(suite.taus)
+    images = {name: prepare(suite.backbone, suite.tasks[name].test, limit=limit) for name in names}
+
+    def score(weights: Weights, name: str) -> float:
+        return accuracy(suite.backbone, weights, images[name], suite.heads[name])
+
+    reference = {name: score(base + tau, name) for name, tau in suite.taus.items()}
+    rows = []
+    for mu, seed in tqdm([*product(mse, range(seeds))], desc="noise", disable=not sys.stderr.isatty()):
+        generator = torch.Generator().manual_seed(seed)
+        received = surrogate(
+            list(suite.taus.values()), base, mu, scale=scale, correlation=correlation, generator=generator
+        )
+        unprotected = fuse(base, received, lam)
+        models = {"unprotected": unprotected, "embeddings reloaded": reload_embeddings(unprotected, base)}
+        for (protection, weights), name in product(models.items(), names):
+            rows.append((mu, seed, protection, name, score(weights, name), reference[name]))
+    table = pd.DataFrame(rows, columns=["mse", "seed", "protection", "task", "accuracy", "reference"])
+    table["normalized"] = normalized_accuracy(table["accuracy"], table.pop("reference"))
+    return table
+
+
+def _task_vector(backbone: Backbone, task: Task, head: Head, recipe: Recipe, seed: int, store: Store) -> TaskVector:
+    config = {
+        "base": backbone.weights.hash,
+        "task": task.fingerprint,
+        "classes": task.class_names,
+        "head": head.kind,
+        "templates": task.templates,
+        "recipe": asdict(recipe),
+        "seed": seed,
+        "threads": torch.get_num_threads(),
+    }
+
+    def train() -> dict[str, torch.Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        tau = finetune(backbone, task, head, recipe, generator=generator, progress=False)
+        return {"values": tau.values}
+
+    values = store.tensors("task-vector", config, train)["values"]
+    return TaskVector(backbone.weights.layout, values, backbone.weights.hash, {"task": task.name})
