@@ -1,0 +1,55 @@
+"""Small things to test with: a random CLIP of the tiny one's shape, tasks that can be learnt, heads."""
+
+import open_clip
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from rmtllmf_lib.backbone import Backbone, Head
+from rmtllmf_lib.task_vector import TaskVector, Weights
+from rmtllmf_lib.tasks.base import Split, Task
+
+CLASSES = ("red", "green", "blue", "white", "black")
+
+
+def small_backbone(seed: int = 0, quick_gelu: bool = False, layers: int = 4) -> Backbone:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = open_clip.CLIP(
+            64,
+            {"image_size": 32, "patch_size": 8, "width": 64, "layers": layers, "head_width": 32},
+            {"context_length": 12, "vocab_size": 20, "width": 64, "heads": 2, "layers": 2},
+            quick_gelu=quick_gelu,
+        )
+    model = model.eval().requires_grad_(False)
+    return Backbone("small", model, _no_text, 32, None, Weights.from_module(model), (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
+
+
+def _no_text(texts: list[str]) -> Tensor:
+    raise NotImplementedError
+
+
+def small_split(n: int, seed: int = 0, size: int = 32, classes: int = len(CLASSES)) -> Split:
+    """Noise whose colour tells the class; labels in turn."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % classes
+    colours = torch.tensor([[200, 60, 60], [60, 200, 60], [60, 60, 200], [200, 200, 200], [60, 60, 60]])
+    noise = torch.randint(-55, 56, (n, 3, size, size), generator=generator)
+    return Split((colours[labels % 5, :, None, None] + noise).to(torch.uint8), labels)
+
+
+def small_task(name: str = "colours", seed: int = 0, n: int = 60) -> Task:
+    splits = [small_split(count, 3 * seed + part) for part, count in enumerate((n, 20, n))]
+    return Task(
+        name, name.title(), CLASSES, ("a {} square.",), *splits, source="procedural", fingerprint=f"{name} {seed}"
+    )
+
+
+def small_head(seed: int = 0, classes: tuple[str, ...] = CLASSES, dimension: int = 64) -> Head:
+    rows = torch.randn(len(classes), dimension, generator=torch.Generator().manual_seed(seed))
+    return Head(functional.normalize(rows, dim=-1), 20.0, "text", classes)
+
+
+def small_tau(base: Weights, seed: int, size: float = 0.02, task: str | None = None) -> TaskVector:
+    values = size * torch.randn(base.layout.size, generator=torch.Generator().manual_seed(seed))
+    return TaskVector(base.layout, values, base.origin, {"task": task} if task else {})
