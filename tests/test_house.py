@@ -148,27 +148,6 @@ def test_one_version_everywhere() -> None:
     assert all(version <= rmtllmf_lib.__version__ for version in changes)
 
 
-def test_commands_in_the_documents_exist() -> None:
-    """Every `make …` that the documents and the workflows name is a target."""
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    documents = [
-        ROOT / "README.md",
-        ROOT / "CONTRIBUTING.md",
-        *(ROOT / "book").glob("*.md"),
-        *(ROOT / ".github").rglob("*.yml"),
-    ]
-    for path in documents:
-        named = re.findall(r"(?:`|run: |^)make (?:-\S+ )?([a-z]+)", path.read_text(), flags=re.MULTILINE)
-        assert set(named) - targets == set(), path.name
-    assert "make" in (ROOT / ".ci" / "run").read_text()
-
-
-def test_links_between_files_lead_somewhere() -> None:
-    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "book").glob("*.md")]:
-        links = re.findall(r"\]\((?!https?:|mailto:|#)([^)#\s]+)", path.read_text())
-        assert [link for link in links if not (path.parent / link).exists()] == [], path.name
-
-
 def test_no_path_of_somebodys_machine() -> None:
     files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
     for name in filter(None, files):

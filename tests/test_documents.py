@@ -1,0 +1,65 @@
+"""What the documents tell the reader to type must exist: commands, options, names of the library."""
+
+import ast
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer.main
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "book").glob("*.md"))]
+WORKFLOWS = sorted((ROOT / ".github").rglob("*.yml"))
+
+each_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", [*DOCUMENTS, *WORKFLOWS], ids=lambda path: path.name)
+def test_make_targets_exist(path: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    for words in re.findall(r"(?:`|run: |^ *)make ([^`\n#]*)", path.read_text(encoding="utf-8"), flags=re.MULTILINE):
+        named = [word for word in words.split() if re.fullmatch("[a-z]+", word)]
+        assert set(named) - targets == set(), words
+
+
+@each_document
+def test_links_between_files_lead_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\((?!https?:|mailto:|#)([^)#\s]+)", path.read_text(encoding="utf-8"))
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+@each_document
+def test_names_of_the_library_exist(path: Path) -> None:
+    for block in blocks(path, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rmtllmf_lib"):
+                module = importlib.import_module(node.module or "")
+                assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
+
+
+@each_document
+def test_commands_and_their_options_exist(path: Path) -> None:
+    """Each `rmtllmf …` line of a console block: its commands, options and notebook."""
+    cli = importlib.import_module("rmtllmf_lib.cli")
+    lines = [line for block in blocks(path, "console") for line in block.replace("\\\n", " ").splitlines()]
+    for line in (line for line in lines if line.startswith("rmtllmf ")):
+        command = typer.main.get_command(cli.app)
+        words = shlex.split(line, comments=True)[1:]
+        while words and words[0] in getattr(command, "commands", {}):
+            command = command.commands[words.pop(0)]
+        assert not getattr(command, "commands", {}), f"no such command: {line}"
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        assert {word.split("=")[0] for word in words if re.match("--?[a-z]", word)} - known - {"--help"} == set(), line
+        assert [word for word in words if word.startswith("notebooks/") and not (ROOT / word).exists()] == [], line
+
+
+def test_workflows_can_be_read() -> None:
+    assert all(yaml.safe_load(path.read_text())["jobs"] for path in WORKFLOWS)
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
