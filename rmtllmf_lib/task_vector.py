@@ -146,12 +146,13 @@ class Weights(_Flat):
     def __sub__(self, other: TaskVector) -> Weights: ...
     def __sub__(self, other: object) -> TaskVector | Weights:
         if isinstance(other, TaskVector):
-            return self + (-other)
+            other.require_base(self)
+            return Weights(self.layout, self.values - other.values, other.base_hash)
         if not isinstance(other, Weights):
             return NotImplemented
         self.layout.require_equal(other.layout, "the fine-tuned weights")
         if self.base_hash is not None and self.base_hash != other.origin:
-            raise InputError(_other_base("the weights", self.base_hash, other.origin))
+            raise InputError(_other_base("the first point", self.base_hash, other.origin))
         return TaskVector(self.layout, self.values - other.values, other.origin)
 
     def __add__(self, other: object) -> Weights:
@@ -163,6 +164,8 @@ class Weights(_Flat):
         return Weights(self.layout, self.values + other.values, other.base_hash)
 
     def __radd__(self, other: object) -> Weights:
+        if isinstance(other, TaskVector):
+            return self + other
         if _is_zero(other):  # sum([weights, …]) starts with 0 + weights
             raise TypeError("Weights are points and cannot be summed; sum their task vectors, or use fuse()")
         return NotImplemented
@@ -312,7 +315,7 @@ def cosine_matrix(taus: Sequence[TaskVector]) -> np.ndarray:
     for index, (tau, norm) in enumerate(zip(taus, norms, strict=True)):
         if norm == 0:
             raise InputError(f"task vector {index}{_named(tau)} is zero and has no direction; leave it out")
-    cosines = np.clip(gram / norms[:, None] / norms[None, :], -1, 1)
+    cosines = np.clip(gram / np.outer(norms, norms), -1, 1)
     np.fill_diagonal(cosines, 1)
     return cosines
 
