@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -88,7 +88,7 @@ def batches(
     batch_size: int = 125,
     device: str | torch.device = "cpu",
     workers: int | None = None,
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Generator[tuple[Tensor, Tensor], None, None]:
     """The images of a split in its own order, resized (bicubic, centre square) and normalised for the backbone.
 
     Parameters
@@ -167,7 +167,7 @@ def training_batches(
     first_step: int = 0,
     device: str | torch.device = "cpu",
     workers: int | None = None,
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Generator[tuple[Tensor, Tensor], None, None]:
     """The batches of a schedule from `first_step` on; `augment` is "none" or "crop".
 
     "crop" keeps a random .9 to 1 of the area, of aspect ratio 3/4 to 4/3, resized bicubically.
