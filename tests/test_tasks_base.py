@@ -167,6 +167,12 @@ def test_counts_are_proportional(sizes: list[int], total: int, keep: int, least:
         assert np.all(np.abs(counts - np.array(sizes) * total / sum(sizes)) < 1 + 1e-9)
 
 
+def test_largest_remainders_decide() -> None:
+    assert stratified_counts([14, 26, 60], 10).tolist() == [1, 3, 6]
+    assert stratified_counts([5, 5, 5], 4).tolist() == [2, 1, 1]
+    assert stratified_counts([1, 1, 98], 10, least=1).tolist() == [1, 1, 8]
+
+
 def test_samples_are_independent_of_one_another() -> None:
     labels = np.zeros(2000, dtype=int)
     a, b = (set(pinned_sample(labels, 1000, salt=salt)) for salt in ("a", "b"))

@@ -169,6 +169,7 @@ def test_hidden_files_and_other_files_are_ignored(folder: Path) -> None:
     before = folder_task(root=folder).fingerprint
     for name in (".hidden.png", "._0.png", "notes.txt", "Thumbs.db"):
         (folder / "train" / "cat" / name).write_bytes(b"no image")
+    (folder / "train" / "._stray.png").write_bytes(b"no image")
     (folder / "train" / ".cache").mkdir()
     (folder / "train" / "cat" / ".cache").mkdir()
     (folder / "train" / "README.md").write_text("hello")
