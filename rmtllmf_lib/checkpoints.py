@@ -246,15 +246,18 @@ def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not is_pickle(path):
         return read_tensors(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     except Exception as error:  # torch raises half a dozen types here, its own and pickle's
-        if "Unsupported" in str(error) or "TorchScript" in str(error):
+        reason = str(error) or type(error).__name__
+        if "unsupported" in reason.lower() or "TorchScript" in reason:
             raise InputError(
                 f"{path} holds pickled Python objects beside its tensors, and is refused: to open them is to run "
                 "whatever code the file brings. Where you trust it, load it in the program that wrote it and save "
                 "model.state_dict() alone, best with safetensors.torch.save_file"
             ) from error
-        raise InputError(f"{path} is damaged or truncated ({str(error).splitlines()[0]}); get it again") from error
+        raise InputError(f"{path} is damaged or truncated ({reason.splitlines()[0]}); get it again") from error
     # training scripts wrap the state dict together with the epoch and the optimiser's state
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
