@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -102,6 +102,7 @@ def test_classes_are_in_natural_order() -> None:
     assert shuffled == ["1", "9", "10", "apple", "IMG2", "img02", "img9", "img10", "Zebra"]
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8)))
 def test_any_names_have_one_order(names: list[str]) -> None:
     assert sorted(names, key=natural_key) == sorted(reversed(names), key=natural_key)

@@ -201,13 +201,13 @@ def decode_images(images: Sequence[Image.Image], image_size: int, what: str = "i
     (n, 3, image_size, image_size) uint8
     """
     require_image_size(image_size)
-    out = np.empty((len(images), image_size, image_size, 3), dtype=np.uint8)
+    out = np.empty((len(images), 3, image_size, image_size), dtype=np.uint8)
     chunk = 32
 
     def work(start: int) -> int:
         stop = min(start + chunk, len(images))
         for i in range(start, stop):
-            out[i] = resize_image(images[i], image_size)
+            out[i] = resize_image(images[i], image_size).transpose(2, 0, 1)
         return stop - start
 
     progress = tqdm(total=len(images), desc=f"decoding {what}", unit="image", disable=None, leave=False)
@@ -218,7 +218,7 @@ def decode_images(images: Sequence[Image.Image], image_size: int, what: str = "i
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous()
+    return torch.from_numpy(out)
 
 
 def require_image_size(image_size: int) -> None:
