@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.pieces import BLOCK, map_pieces
+from rmtllmf_lib.pieces import map_pieces
 from rmtllmf_lib.task_vector import TaskVector, Weights, finite_number
 
 LAMBDA_GRID = tuple(round(0.05 * step, 2) for step in range(21))
@@ -27,6 +27,8 @@ LAMBDA_GRID = tuple(round(0.05 * step, 2) for step in range(21))
 LAMBDA_RULES = ("published", "inverse", "constant")
 
 _PUBLISHED = {1: 1.0, 2: 0.70, 3: 0.55, 4: 0.50, 5: 0.40, 6: 0.35, 7: 0.30}
+
+_BLOCK = 2**18  # entries; the sum over a block of 1 MiB stays in a core's own cache
 
 
 def fuse(base: Weights, taus: Sequence[TaskVector], lam: float | Sequence[float]) -> Weights:
@@ -60,7 +62,7 @@ def fuse(base: Weights, taus: Sequence[TaskVector], lam: float | Sequence[float]
         tau.require_base(base)
     factors = _factors(lam, len(taus))
     values = base.layout.empty()
-    _fuse_into(values, base.values, [tau.values for tau in taus], factors, BLOCK)
+    _fuse_into(values, base.values, [tau.values for tau in taus], factors, _BLOCK)
     return Weights(base.layout, values, base.origin)
 
 

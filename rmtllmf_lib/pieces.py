@@ -13,7 +13,6 @@ from torch import Tensor
 Result = TypeVar("Result")
 
 PIECE = 2**22  # entries; several pieces for each thread, so that a slow one does not hold up the end
-BLOCK = 2**15  # entries; a few blocks fit into a core's own cache
 
 _one_at_a_time = threading.Lock()  # the number of threads is a setting of the whole process
 

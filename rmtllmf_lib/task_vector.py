@@ -21,10 +21,12 @@ from torch import Tensor, nn
 
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.layout import GROUPS, PREFIX, Layout, group_of, listing, require_finite
-from rmtllmf_lib.pieces import BLOCK, map_pieces
+from rmtllmf_lib.pieces import map_pieces
 from rmtllmf_lib.tensor_file import read_own, write_own
 
 __all__ = ["GROUPS", "Layout", "TaskVector", "Weights", "cosine_matrix", "group_of"]
+
+_BLOCK = 2**15  # entries of each vector in one product: eight in float64 fill 2 MiB, which stay in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -325,8 +327,8 @@ def _gram(rows: Sequence[Tensor]) -> np.ndarray:
 
     def work(piece: Sequence[Tensor]) -> Tensor:
         products = torch.zeros(len(piece), len(piece), dtype=torch.float64)
-        scratch = torch.empty(len(piece), min(BLOCK, len(piece[0])), dtype=torch.float64)
-        for parts in zip(*(row.split(BLOCK) for row in piece), strict=True):
+        scratch = torch.empty(len(piece), min(_BLOCK, len(piece[0])), dtype=torch.float64)
+        for parts in zip(*(row.split(_BLOCK) for row in piece), strict=True):
             block = scratch[:, : len(parts[0])]
             for part, target in zip(parts, block, strict=True):
                 target.copy_(part)

@@ -1,0 +1,70 @@
+"""Timings as ratios against reference implementations, measured in one run.
+
+`python -m benchmarks` runs every module `bench_*.py` of this folder; each has a function `run() -> list[Row]`.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes
+    ----------
+    name : str
+        What was measured, against what.
+    value : float or None
+        The measured ratio (or what `unit` says); None where it could not be measured, and `detail` says why.
+    bound : float or None
+        What is wanted; None for a line that only informs.
+    unit : str
+    at_least : bool
+        Whether the value should be at least the bound; otherwise at most.
+    detail : str
+        The times behind the ratio.
+    """
+
+    name: str
+    value: float | None
+    bound: float | None = None
+    unit: str = "×"
+    at_least: bool = True
+    detail: str = ""
+
+    @property
+    def verdict(self) -> str:
+        if self.value is None:
+            return "skipped"
+        if self.bound is None:
+            return ""
+        return "pass" if (self.value >= self.bound if self.at_least else self.value <= self.bound) else "FAIL"
+
+
+def medians(ways: Mapping[str, Callable[[], Any]], repeats: int = 5) -> dict[str, float]:
+    """Median wall time in seconds of each way, in turn, so that other load on the machine meets all alike."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for way in ways.values():
+        way()  # untimed: caches, threads, first use of memory
+    for _ in range(repeats):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def available_memory() -> int | None:
+    """Bytes that can be had without swapping, where the system tells (Linux)."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            fields = dict(line.split(":") for line in file)
+    except OSError:
+        return None
+    return int(fields["MemAvailable"].split()[0]) * 1024

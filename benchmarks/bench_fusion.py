@@ -1,0 +1,130 @@
+"""Fusing eight task vectors of a ViT-B/16, and their cosine matrix."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from benchmarks import Row, available_memory, medians
+from rmtllmf_lib.fusion import fuse
+from rmtllmf_lib.layout import Layout
+from rmtllmf_lib.task_vector import TaskVector, Weights, cosine_matrix
+
+COUNT = 8
+LAM = 0.3
+NEEDED = 6 * 2**30  # bytes: ten vectors of 345 MB, the temporaries of the reference, two vectors in float64
+
+
+def vit_b16() -> Layout:
+    """Layout of open_clip's ViT-B/16 vision tower: 152 tensors, 86,192,640 numbers."""
+    width, layers, out = 768, 12, 512
+    norm = {"weight": (width,), "bias": (width,)}
+    block = {
+        **{f"{ln}.{leaf}": shape for ln in ("ln_1", "ln_2") for leaf, shape in norm.items()},
+        "attn.in_proj_weight": (3 * width, width),
+        "attn.in_proj_bias": (3 * width,),
+        "attn.out_proj.weight": (width, width),
+        "attn.out_proj.bias": (width,),
+        "mlp.c_fc.weight": (4 * width, width),
+        "mlp.c_fc.bias": (4 * width,),
+        "mlp.c_proj.weight": (width, 4 * width),
+        "mlp.c_proj.bias": (width,),
+    }
+    shapes = {
+        "class_embedding": (width,),
+        "positional_embedding": (197, width),
+        "proj": (width, out),
+        "conv1.weight": (width, 3, 16, 16),
+        **{f"{ln}.{leaf}": shape for ln in ("ln_pre", "ln_post") for leaf, shape in norm.items()},
+        **{f"transformer.resblocks.{i}.{name}": shape for i in range(layers) for name, shape in block.items()},
+    }
+    shapes = {f"visual.{name}": shape for name, shape in sorted(shapes.items())}
+    layout = Layout(tuple(shapes), tuple(shapes.values()))
+    assert (len(shapes), layout.size) == (152, 86_192_640)
+    return layout
+
+
+def run() -> list[Row]:
+    memory = available_memory()
+    if memory is not None and memory < NEEDED:
+        why = f"needs {NEEDED / 2**30:.0f} GiB of memory, {memory / 2**30:.1f} are available"
+        return [Row("fusing 8 ViT-B/16 task vectors", None, detail=why)]
+    layout, generator = vit_b16(), torch.Generator().manual_seed(0)
+    base = Weights(layout, layout.empty().uniform_(-0.04, 0.04, generator=generator))
+    taus = [
+        TaskVector(layout, layout.empty().uniform_(-2e-4, 2e-4, generator=generator), base.hash) for _ in range(COUNT)
+    ]
+    return [*fusing(base, taus), *cosines(taus)]
+
+
+def fusing(base: Weights, taus: list[TaskVector]) -> list[Row]:
+    start, updates = base.state_dict(), [tau.state_dict() for tau in taus]
+    target = torch.empty_like(base.values)
+
+    def by_tensor() -> dict[str, Tensor]:
+        return {name: start[name] + LAM * sum(update[name] for update in updates) for name in start}
+
+    def by_vector() -> dict[str, Tensor]:
+        """As published with task arithmetic: sum(vectors), then apply_to(base, lam)."""
+        total = updates[0]
+        for update in updates[1:]:
+            total = {name: total[name] + update[name] for name in total}
+        return {name: start[name] + LAM * total[name] for name in start}
+
+    fused = fuse(base, taus, LAM).state_dict()
+    for reference in (by_tensor(), by_vector()):
+        assert all(torch.allclose(fused[name], tensor, rtol=0, atol=1e-8) for name, tensor in reference.items())
+    seconds = medians(
+        {
+            "fuse": lambda: fuse(base, taus, LAM),
+            "tensor": by_tensor,
+            "copy": lambda: target.copy_(base.values),
+            "vector": by_vector,
+        }
+    )
+    size = base.values.nbytes
+    # each vector and the base are read once, the result is written once; a copy reads one buffer and writes one
+    speed = {"fuse": (COUNT + 2) * size / seconds["fuse"], "copy": 2 * size / seconds["copy"]}
+    times = f"fuse {seconds['fuse']:.3f} s"
+    return [
+        Row(
+            "fusing 8 ViT-B/16 task vectors / dict of tensors, one by one",
+            seconds["tensor"] / seconds["fuse"],
+            2.5,
+            detail=f"{times}, reference {seconds['tensor']:.3f} s",
+        ),
+        Row(
+            "fusing 8 ViT-B/16 task vectors / dict of tensors, sum(vectors)",
+            seconds["vector"] / seconds["fuse"],
+            2.5,
+            detail=f"{times}, reference {seconds['vector']:.3f} s",
+        ),
+        Row(
+            "bandwidth of fusing / of copying",
+            speed["fuse"] / speed["copy"],
+            0.6,
+            detail=f"{speed['fuse'] / 1e9:.1f} GB/s (10 × 345 MB), copy {speed['copy'] / 1e9:.1f} GB/s (2 × 345 MB)",
+        ),
+    ]
+
+
+def cosines(taus: list[TaskVector]) -> list[Row]:
+    pairs = math.comb(COUNT, 2)
+    a, b = taus[0].values, taus[1].values
+
+    def pair() -> Tensor:
+        return cosine_similarity(a.double(), b.double(), dim=0)
+
+    assert math.isclose(cosine_matrix(taus)[0, 1], pair().item(), abs_tol=1e-12)
+    seconds = medians({"gram": lambda: cosine_matrix(taus), "pair": pair}, repeats=3)
+    return [
+        Row(
+            "cosine matrix of 8 ViT-B/16 task vectors / pairwise float64",
+            pairs * seconds["pair"] / seconds["gram"],
+            20,
+            detail=f"matrix {seconds['gram']:.3f} s, a pair {seconds['pair']:.3f} s, {pairs} pairs",
+        )
+    ]
