@@ -58,7 +58,7 @@ DRAWN: dict[str, DrawnTask] = {
         "Stanford Cars",
         cars.CONCEPTS,
         ("a photo of a {}.", "a photo of the {} on the street.", "a photo of my {}."),
-        Pose((8.0, 28.0), (0.6, 0.88), 0.18, True),
+        Pose((10.0, 30.0), (0.6, 0.88), 0.18, True),
         Camera(hue=60, saturation=0.7, gamma=1.2, blur=0.7, noise=(0.02, 0.07), clutter=0.25),
     ),
     "textures": DrawnTask(
@@ -99,7 +99,7 @@ DRAWN: dict[str, DrawnTask] = {
         scenes.CONCEPTS,
         ("a photo of a {}.", "a photo of the {}."),
         Pose((-8.0, 8.0), (0.65, 0.95), 0.18, True),
-        Camera(hue=170, saturation=0.8, gamma=1.25, blur=0.5, noise=(0.03, 0.09), clutter=0.4),
+        Camera(hue=180, saturation=0.8, gamma=1.25, blur=0.5, noise=(0.03, 0.09), clutter=0.4),
     ),
     "housenumbers": DrawnTask(
         "House numbers",
