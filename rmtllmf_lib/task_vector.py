@@ -294,8 +294,8 @@ class TaskVector(_Flat):
         return tau
 
     def __repr__(self) -> str:
-        info = "".join(f", {key}={value}" for key, value in self.info.items())
-        return f"TaskVector({self.layout.size:,} numbers, rms {self.rms:.3g}, base {self.base_hash[:8]}{info})"
+        task = f"{self.info['task']}, " if "task" in self.info else ""
+        return f"TaskVector({task}{self.layout.size:,} numbers, rms {self.rms:.3g}, base {self.base_hash[:8]})"
 
 
 def cosine_matrix(taus: Sequence[TaskVector]) -> np.ndarray:

@@ -16,6 +16,7 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.fusion import LAMBDA_GRID, LAMBDA_RULES, _fuse_into, choose_lambda, fuse, lambda_n
 from rmtllmf_lib.layout import Layout
 from rmtllmf_lib.task_vector import TaskVector, Weights
+from vectors import unhurried
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = Path(os.environ.get("RMTLLMF_REAL_DATA", ROOT.parent / "shared/data/real"))
@@ -42,6 +43,7 @@ def reference(base: Weights, taus: list[TaskVector], factors: list[float]) -> to
 coefficients = st.lists(st.floats(-2, 2), min_size=1, max_size=8)
 
 
+@unhurried
 @given(coefficients, st.integers(2, 300), st.integers(0, 99), st.sampled_from([1e-4, 1.0, 100.0]))
 def test_fuse_is_the_plain_sum(factors: list[float], size: int, seed: int, scale: float) -> None:
     base, taus = case(size, len(factors), seed, scale)
@@ -52,6 +54,7 @@ def test_fuse_is_the_plain_sum(factors: list[float], size: int, seed: int, scale
     assert fused.base_hash == base.hash
 
 
+@unhurried
 @given(st.permutations(range(5)), st.floats(-2, 2), st.integers(0, 99))
 def test_order_of_the_vectors_matters_to_rounding_only(order: list[int], lam: float, seed: int) -> None:
     base, taus = case(50, 5, seed, 1.0)

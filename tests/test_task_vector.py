@@ -15,7 +15,7 @@ from rmtllmf_lib import pieces
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.layout import GROUPS, Layout
 from rmtllmf_lib.task_vector import TaskVector, cosine_matrix, finite_number
-from vectors import BASE, SIZE, vector
+from vectors import BASE, SIZE, unhurried, vector
 
 EPS = float(np.finfo(np.float32).eps)
 
@@ -36,6 +36,7 @@ def largest(*taus: TaskVector) -> float:
 # --- the vector space -------------------------------------------------------------------------------------------
 
 
+@unhurried
 @given(vectors, vectors, vectors)
 def test_addition(a: TaskVector, b: TaskVector, c: TaskVector) -> None:
     assert torch.equal((a + b).values, (b + a).values)
@@ -45,6 +46,7 @@ def test_addition(a: TaskVector, b: TaskVector, c: TaskVector) -> None:
     assert torch.equal(sum([a, b, c]).values, (a + b + c).values)
 
 
+@unhurried
 @given(vectors, vectors, factors, factors)
 def test_scaling(a: TaskVector, b: TaskVector, x: float, y: float) -> None:
     size = 20 * largest(a, b)
@@ -58,6 +60,7 @@ def test_scaling(a: TaskVector, b: TaskVector, x: float, y: float) -> None:
         assert close((x * a) / x, a, size)
 
 
+@unhurried
 @given(vectors, vectors, factors)
 def test_inner_product(a: TaskVector, b: TaskVector, x: float) -> None:
     reference = a.values.double() @ b.values.double()
@@ -69,6 +72,7 @@ def test_inner_product(a: TaskVector, b: TaskVector, x: float) -> None:
     assert (x * a).norm == pytest.approx(abs(x) * a.norm, rel=1e-5, abs=1e-35)
 
 
+@unhurried
 @given(vectors, st.sets(st.sampled_from(GROUPS), min_size=1))
 def test_groups_partition_the_norm(a: TaskVector, groups: set[str]) -> None:
     only, without = a.only(*groups), a.without(*groups)
@@ -90,6 +94,7 @@ def test_groups_by_name() -> None:
         vector(1).without("head")
 
 
+@unhurried
 @given(st.lists(vectors.filter(lambda tau: tau.norm > 0), min_size=1, max_size=5))
 def test_cosines_against_pairs(taus: list[TaskVector]) -> None:
     cosines = cosine_matrix(taus)

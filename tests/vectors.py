@@ -3,10 +3,14 @@
 import numpy as np
 import open_clip
 import torch
+from hypothesis import HealthCheck, settings
 from torch import Tensor
 
 from rmtllmf_lib.layout import Layout
 from rmtllmf_lib.task_vector import TaskVector, Weights
+
+# the clock of a busy machine says nothing about a property
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
 
 LAYOUT = Layout(
     (
