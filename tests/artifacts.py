@@ -1,4 +1,4 @@
-"""What the tests of stored artifacts share: configurations, damage, a second interpreter."""
+"""What the tests of stored artifacts and of the commands share."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
+
+from image_files import write_image
 
 CONFIG = {"seed": 3, "lam": 0.3, "tasks": ("mnist", "gtsrb"), "nested": {"a": None, "b": [True, 1, 1.5]}}
 
@@ -65,3 +67,14 @@ def truncate(path: Path) -> None:
 
 def empty(path: Path) -> None:
     path.write_bytes(b"")
+
+
+def write_two_tasks(root: Path) -> Path:
+    """Two folders of images, `warm` and `cold`, whose three classes differ in colour."""
+    for task, shift in (("warm", 0), ("cold", 5)):
+        for part, count in (("train", 12), ("test", 6)):
+            for label, name in enumerate(("one", "two", "three")):
+                for k in range(count):
+                    place = root / task / part / name / f"{k}.png"
+                    write_image(place, label=4 * label + shift, size=(32, 32), shade=k)
+    return root

@@ -72,6 +72,7 @@ def test_values_become_the_type_of_the_parameter(value: Any, annotation: str, ex
         ("1", "bool"),
         ("[1, 2.5]", "list[int]"),
         ("[1, [2]", "list[int]"),
+        ("[a, [b]", "list[str]"),
         ("(1, 2, 3)", "tuple[int, int]"),
         ("3", "list"),
         ("[1]", "dict"),
