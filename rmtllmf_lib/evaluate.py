@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from rmtllmf_lib.fusion import fuse
 from rmtllmf_lib.loading import batches, require_positive, resolve_device
 from rmtllmf_lib.task_vector import TaskVector, Weights
 from rmtllmf_lib.tasks.base import Split, Task, pinned_sample
+from rmtllmf_lib.tasks.images import LazyImages
 from rmtllmf_lib.tower import EMBEDDINGS, Tower, embed, encode, patchify, read_tower
 
 BATCH = 125  # images whose activations in the tiny tower about fill a usual second-level cache
@@ -44,6 +45,8 @@ class Prepared:
     split : Split
     patches, tokens : lists of float32 tensors, one per batch; empty where they are computed anew each time
         Images cut into patches; the same embedded by the base, for all models that share its embeddings.
+    embeddings : mapping
+        The base's embeddings, by name.
     """
 
     backbone: Backbone
@@ -53,6 +56,7 @@ class Prepared:
     device: torch.device
     patches: list[Tensor] = field(default_factory=list)
     tokens: list[Tensor] = field(default_factory=list)
+    embeddings: Mapping[str, Tensor] = field(default_factory=dict)
 
     def cut(self) -> Iterator[Tensor]:
         """Patches (b, patches, 3 * patch**2), batch by batch."""
@@ -73,9 +77,7 @@ class Prepared:
                 f"the head has {rows.shape[1]} columns and the backbone {self.backbone.name!r} makes "
                 f"{tensors['visual.proj'].shape[1]} features; build the head with the same backbone"
             )
-        base = self.backbone.weights.state_dict()
-        own = weights.state_dict()
-        shared = bool(self.tokens) and all(torch.equal(own[name], base[name]) for name in EMBEDDINGS)
+        shared = bool(self.tokens) and all(torch.equal(tensors[name], base) for name, base in self.embeddings.items())
         batch_tokens = self.tokens if shared else (embed(tensors, patches) for patches in self.cut())
         features = (encode(self.tower, tensors, tokens) for tokens in batch_tokens)
         return torch.cat([(head.scale * functional.normalize(part, dim=-1) @ rows.T).cpu() for part in features])
@@ -116,15 +118,18 @@ def prepare(
     if len(split) == 0:
         raise InputError("there are no images to evaluate on: the split is empty; give one with at least one image")
     tower = read_tower(backbone.model.visual)
+    if keep and isinstance(split.images, LazyImages) and len(split) * 3 * backbone.image_size**2 <= CACHE_BYTES:
+        split = split.in_memory(backbone.image_size)
     plain = Prepared(backbone, tower, split, batch_size, resolve_device(device))
-    positions, width = backbone.weights.state_dict()["visual.positional_embedding"].shape
+    base = backbone.weights.state_dict()
+    positions, width = base["visual.positional_embedding"].shape
     per_image = 4 * ((positions - 1) * 3 * tower.patch**2 + positions * width)
     if not keep or per_image * len(split) > CACHE_BYTES:
         return plain
     patches = list(plain.cut())
-    base = backbone.weights.layout.views(backbone.weights.values.to(plain.device))
-    tokens = [embed(base, part) for part in patches]
-    return Prepared(backbone, tower, split, batch_size, plain.device, patches, tokens)
+    embeddings = {name: base[name].to(plain.device) for name in EMBEDDINGS}
+    tokens = [embed(embeddings, part) for part in patches]
+    return replace(plain, patches=patches, tokens=tokens, embeddings=embeddings)
 
 
 def predictions(

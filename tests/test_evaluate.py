@@ -1,6 +1,7 @@
 """Accuracy on flat weights, and every combination of tasks."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
+from torchvision.transforms.functional import to_pil_image
 
 import rmtllmf_lib.evaluate as module
 from rmtllmf_lib.backbone import Backbone, Head, build_head, vision_tower
@@ -25,6 +28,7 @@ from rmtllmf_lib.fusion import fuse
 from rmtllmf_lib.loading import normalize
 from rmtllmf_lib.task_vector import TaskVector, Weights
 from rmtllmf_lib.tasks.base import Split, Task
+from rmtllmf_lib.tasks.images import LazyImages
 from small import CLASSES, small_backbone, small_head, small_split, small_task, small_tau
 
 
@@ -79,6 +83,24 @@ def test_what_does_not_fit_is_not_kept(backbone: Backbone, weights: Weights, mon
     streamed = prepare(backbone, split, batch_size=8)
     assert kept.patches and kept.tokens and not streamed.patches and not streamed.tokens
     assert torch.equal(kept.logits(weights, head), streamed.logits(weights, head))
+
+
+def test_lazy_images_are_decoded_once(backbone: Backbone, weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+    split, head, decoded = small_split(20), small_head(), []
+
+    def decode(index: int) -> Image.Image:
+        decoded.append(index)
+        return to_pil_image(split.images[index])
+
+    lazy = Split(LazyImages(range(20), decode), split.labels)
+    prepared = prepare(backbone, lazy, batch_size=8)
+    expected = prepare(backbone, split, batch_size=8).logits(weights, head)
+    assert torch.equal(prepared.logits(weights, head), expected)
+    assert torch.equal(prepared.logits(backbone.weights, head), prepared.logits(backbone.weights, head))
+    assert sorted(decoded) == [*range(20)]
+    monkeypatch.setattr(module, "CACHE_BYTES", 1000)
+    streamed = prepare(backbone, lazy, batch_size=8)
+    assert torch.equal(streamed.logits(weights, head), expected)
 
 
 def test_limit_takes_the_same_images_of_every_class(backbone: Backbone) -> None:
@@ -180,14 +202,26 @@ def test_the_table_does_not_depend_on_the_workers(
     backbone: Backbone, three: tuple[dict[str, TaskVector], dict[str, Task], dict[str, Head]]
 ) -> None:
     taus, tasks, heads = three
-    threads = torch.get_num_threads()
     tables = [
         evaluate_combinations(backbone, taus, tasks, heads, lambda n: 0.7, split="validation", workers=workers)
         for workers in (1, 2, 5)
     ]
     pd.testing.assert_frame_equal(tables[0], tables[1], check_exact=True)
     pd.testing.assert_frame_equal(tables[0], tables[2], check_exact=True)
-    assert torch.get_num_threads() == threads
+
+
+def test_the_threads_of_torch_are_as_before(
+    backbone: Backbone, three: tuple[dict[str, TaskVector], dict[str, Task], dict[str, Head]]
+) -> None:
+    taus, tasks, heads = three
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        evaluate_combinations(backbone, taus, tasks, heads, lambda n: 0.7, limit=5, sizes=[2])
+        with ThreadPoolExecutor(1) as new:
+            assert torch.get_num_threads() == new.submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_bad_combinations_are_named(
