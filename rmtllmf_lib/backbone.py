@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
+import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rmtllmf_lib.errors import InputError
@@ -55,8 +55,8 @@ class WordTokenizer:
 
     @staticmethod
     def split(text: str) -> list[str]:
-        """The words of a text."""
-        return re.findall(r"[a-z0-9]+", text.lower())
+        """The words of a text, in any script."""
+        return re.findall(r"[^\W_]+", text.lower())
 
     def unknown(self, text: str) -> list[str]:
         """Words of a text that are not in the vocabulary."""
@@ -161,22 +161,37 @@ def load_backbone(name: str | Path = "tiny", *, checkpoint: str | Path | None = 
     return _local(str(name), folder.resolve())
 
 
-@lru_cache(maxsize=4)
 def _local(name: str, folder: Path) -> Backbone:
-    config, provenance = (json.loads((folder / f"{part}.json").read_text()) for part in ("config", "provenance"))
-    file = folder / "model.safetensors"
-    found = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "nothing"
-    if found != provenance["sha256"]:
+    files = [folder / file for file in ("config.json", "provenance.json", "model.safetensors")]
+    if missing := [file.name for file in files if not file.is_file()]:
         raise InputError(
-            f"{file} has sha256 {found[:12]}…: expected {provenance['sha256'][:12]}…; the file is damaged or was "
+            f"{folder} lacks {' and '.join(missing)}: restore what is missing or run `rmtllmf pretrain` again"
+        )
+    return _assemble(name, folder, *(file.read_bytes() for file in files))
+
+
+@lru_cache(maxsize=4)
+def _assemble(name: str, folder: Path, config_json: bytes, provenance_json: bytes, tensors: bytes) -> Backbone:
+    """A backbone from the contents of its files; being the key of the cache, they cannot change unnoticed."""
+    try:
+        config, expected = json.loads(config_json), json.loads(provenance_json)["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"config.json or provenance.json of {folder} cannot be read ({type(error).__name__}: {error}): "
+            "restore them or run `rmtllmf pretrain` again"
+        ) from error
+    file, found = folder / "model.safetensors", hashlib.sha256(tensors).hexdigest()
+    if found != expected:
+        raise InputError(
+            f"{file} has sha256 {found[:12]}…: expected {str(expected)[:12]}…; the file is damaged or was "
             "replaced: restore it or run `rmtllmf pretrain` again"
         )
-    words = tuple(config["vocabulary"])
-    tokenizer = WordTokenizer(words, config["text_cfg"]["context_length"])
-    model = new_model(config)
     try:
-        model.load_state_dict(load_file(file))
-    except (SafetensorError, RuntimeError) as error:
+        words = tuple(config["vocabulary"])
+        tokenizer = WordTokenizer(words, config["text_cfg"]["context_length"])
+        model = new_model(config)
+        model.load_state_dict(safetensors.torch.load(tensors))
+    except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
         raise InputError(f"{file} does not hold the model of config.json beside it: {error}") from error
     return _finish(name, model, tokenizer, frozenset(words))
 
@@ -249,7 +264,8 @@ def build_head(backbone: Backbone, task: Task, kind: str = "text") -> Head:
     Raises
     ------
     InputError
-        Unknown kind; class names or templates with words outside the vocabulary (kind "text").
+        Unknown kind; class names or templates with words outside the vocabulary (kind "text"); a class without
+        training images (kind "prototype").
     """
     if kind not in HEAD_KINDS:
         raise InputError(f"unknown head {kind!r}: expected one of {', '.join(HEAD_KINDS)}")
@@ -260,7 +276,8 @@ def build_head(backbone: Backbone, task: Task, kind: str = "text") -> Head:
 @torch.no_grad()
 def _text_rows(backbone: Backbone, task: Task) -> Tensor:
     if isinstance(backbone.tokenizer, WordTokenizer):
-        unknown = [name for name in task.class_names if backbone.tokenizer.unknown(name)]
+        split, lacks = backbone.tokenizer.split, backbone.tokenizer.unknown
+        unknown = [name for name in task.class_names if lacks(name) or not split(name)]
         if unknown:
             some = ", ".join(map(repr, unknown[:5])) + (", …" if len(unknown) > 5 else "")
             raise InputError(
@@ -279,6 +296,13 @@ def _text_rows(backbone: Backbone, task: Task) -> Tensor:
 def _prototype_rows(backbone: Backbone, task: Task) -> Tensor:
     from rmtllmf_lib.loading import batches
 
+    counts = torch.bincount(task.train.labels, minlength=len(task.class_names))
+    if not counts.all():
+        empty = [name for name, count in zip(task.class_names, counts.tolist(), strict=True) if count == 0]
+        raise InputError(
+            f"task {task.name!r} has no training image of {', '.join(map(repr, empty[:5]))}: a prototype head needs "
+            "at least one of every class; take more training images"
+        )
     total = torch.zeros(len(task.class_names), backbone.model.visual.output_dim)
     for images, labels in batches(backbone, task.train):
         features = torch.nn.functional.normalize(backbone.model.encode_image(images), dim=-1)
