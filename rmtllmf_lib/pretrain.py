@@ -222,14 +222,9 @@ def pretrain(
     Raises
     ------
     InputError
-        A recipe with no step in it.
+        A recipe with no step in it, or with a number outside its range.
     """
-    steps = recipe.samples // recipe.batch_size
-    if steps < 1 or recipe.pairs < recipe.batch_size:
-        raise InputError(
-            f"samples is {recipe.samples} and pairs is {recipe.pairs}: "
-            f"expected each to be at least one batch of {recipe.batch_size}"
-        )
+    _require_usable(recipe)
     if threads:
         torch.set_num_threads(threads)
     images, which, concepts = draw_pairs(recipe.pairs, recipe.seed)
@@ -242,6 +237,26 @@ def pretrain(
     model = new_model(config)
     _optimise(model, tokenizer, images, which, concepts, recipe, report)
     return _write(Path(out), model, config, recipe, data_hash)
+
+
+def _require_usable(recipe: PretrainRecipe) -> None:
+    size = max(recipe.batch_size, 1)
+    bounds = {
+        "batch_size": (recipe.batch_size, recipe.batch_size >= 1, "1 or more"),
+        "samples": (recipe.samples, recipe.samples >= size, f"at least one batch of {size}"),
+        "pairs": (recipe.pairs, recipe.pairs >= size, f"at least one batch of {size}"),
+        "lr": (recipe.lr, 0 < recipe.lr < math.inf, "a positive number"),
+        "weight_decay": (recipe.weight_decay, 0 <= recipe.weight_decay < math.inf, "0 or more"),
+        "warmup_steps": (recipe.warmup_steps, recipe.warmup_steps >= 1, "1 or more"),
+        "clip_norm": (recipe.clip_norm, recipe.clip_norm > 0, "a positive number"),
+        "max_logit_scale": (recipe.max_logit_scale, 1 <= recipe.max_logit_scale < math.inf, "1 or more"),
+        "wrong": (recipe.wrong, 0 <= recipe.wrong <= 1, "a share of the captions, 0 to 1"),
+        "generic": (recipe.generic, 0 <= recipe.generic <= 1 - recipe.wrong, "a share, with `wrong` at most 1"),
+        "seed": (recipe.seed, recipe.seed >= 0, "0 or more"),
+    }
+    for name, (value, valid, expected) in bounds.items():
+        if not valid:
+            raise InputError(f"{name} of the pre-training is {value!r}; expected {expected}")
 
 
 def _optimise(
@@ -326,7 +341,7 @@ def zero_shot_table(folder: str | Path) -> dict[str, float]:
     backbone = load_backbone(folder)
     table = {}
     for name in TASK_NAMES:
-        task = procedural_task(name)
+        task = procedural_task(name, n_train=100)  # the test images are the same with any number of these
         table[name] = round(accuracy(backbone, backbone.weights, task.test, build_head(backbone, task)), 4)
     table["mean"] = round(sum(table.values()) / len(table), 4)
     return table
