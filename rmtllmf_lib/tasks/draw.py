@@ -95,7 +95,7 @@ class Canvas:
         return self.colour((0.0, 1.0), (0.0, 1.0), (0.15, 1.0))
 
     def contrasting(self) -> tuple[Array, Array]:
-        """Two colours (n, 3) each whose brightness differs by at least .35, whichever of them is brighter."""
+        """Two colours (n, 3) each whose brightness differs by at least .28, whichever of them is brighter."""
         weights = np.array([0.3, 0.59, 0.11], np.float32)
         first, second = self.any_colour(), self.any_colour()
         gap = (first * weights).sum(1) - (second * weights).sum(1)

@@ -188,15 +188,17 @@ def procedural_task(name: str, *, seed: int = 0, n_train: int | None = None, n_t
     Raises
     ------
     InputError
-        Unknown name, or a count that is not positive or, for the digits, larger than there are.
+        Unknown name, a negative seed, or a count below 10 or, for the digits, larger than there are.
     """
     if name not in TASK_NAMES:
         raise InputError(f"unknown procedural task {name!r}: expected one of {', '.join(TASK_NAMES)}")
     limits = (_DIGIT_TRAIN, len(_handwritten()[1]) - _DIGIT_TRAIN) if name == "digits" else (10**7, 10**7)
-    wanted = [n_train or min(4000, limits[0]), n_test or min(1200, limits[1])]
+    wanted = [min(4000, limits[0]) if n_train is None else n_train, min(1200, limits[1]) if n_test is None else n_test]
     for what, count, limit in zip(("n_train", "n_test"), wanted, limits, strict=True):
-        if not 10 <= count <= limit:
-            raise InputError(f"{what} of task {name!r} is {count}: expected 10…{limit} images")
+        if not isinstance(count, int | np.integer) or not 10 <= count <= limit:
+            raise InputError(f"{what} of task {name!r} is {count!r}: expected 10…{limit} images")
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise InputError(f"seed is {seed!r}: expected a whole number of 0 or more")
     dealer = torch.Generator().manual_seed(_word(f"{name}-{seed}"))
     if name == "digits":
         title, class_names, templates = "Handwritten digits", characters.DIGIT_NAMES, _DIGIT_TEMPLATES
