@@ -21,16 +21,20 @@ def check(claim: str, value: ArrayLike, expected: ArrayLike, *, rtol: float = 1e
     Raises
     ------
     AssertionError
-        With the claim and the largest difference, if any number is farther off, or not finite.
+        With the claim and the largest difference, if any number is farther off or not finite on either side, or if
+        there is no number at all.
     """
     found, wanted = np.broadcast_arrays(np.asarray(value, float), np.asarray(expected, float))
-    allowed = atol + rtol * np.abs(wanted)
-    gap = np.abs(found - wanted)
-    if not np.all(gap <= allowed):
-        worst = int(np.nanargmax(np.where(np.isfinite(gap), gap - allowed, np.inf)))
+    if found.size == 0:
+        raise AssertionError(f"✗ {claim}: there is no number to compare")
+    finite = np.isfinite(found) & np.isfinite(wanted)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        excess = np.where(finite, np.abs(found - wanted) - (atol + rtol * np.abs(wanted)), np.inf)
+    worst = int(np.argmax(excess))
+    if excess.flat[worst] > 0:
         raise AssertionError(f"✗ {claim}: {found.flat[worst]:.6g}, expected {wanted.flat[worst]:.6g} (rtol {rtol:g})")
-    held_to = f"{rtol:g} relative" + (f" and {atol:g} absolute" if atol else "")
-    print(f"✓ {claim} (to {held_to})")
+    parts = [f"{size:g} {kind}" for size, kind in ((rtol, "relative"), (atol, "absolute")) if size]
+    print(f"✓ {claim} ({'to ' + ' and '.join(parts) if parts else 'exactly'})")
 
 
 def check_that(claim: str, holds: bool | np.bool_, evidence: str = "") -> None:
