@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from hashlib import sha256
 from itertools import product
 from pathlib import Path
 
@@ -47,14 +48,20 @@ class Suite:
 
     def fuse(self, names: Sequence[str] | None = None, lam: float = 0.3) -> Weights:
         """theta_base + lam · Σ tau over the named tasks (default: all), Eq. (6)."""
-        return fuse(self.backbone.weights, [self.taus[name] for name in names or self.taus], lam)
+        return fuse(self.backbone.weights, [self.taus[name] for name in self._known(names)], lam)
 
     def accuracies(self, weights: Weights, split: str = "test", names: Sequence[str] | None = None) -> dict[str, float]:
         """Accuracy of one model on the named tasks (default: all)."""
         return {
             name: accuracy(self.backbone, weights, getattr(self.tasks[name], split), self.heads[name])
-            for name in names or self.tasks
+            for name in self._known(names)
         }
+
+    def _known(self, names: Sequence[str] | None) -> Sequence[str]:
+        """The names, all of them by default; an InputError for a task that the suite does not hold."""
+        if missing := [name for name in names or () if name not in self.tasks]:
+            raise InputError(f"unknown task {missing[0]!r}: expected some of {', '.join(self.tasks)}")
+        return tuple(self.tasks) if names is None else names
 
     def single_task_table(self, split: str = "test") -> pd.DataFrame:
         """Zero-shot and fine-tuned accuracy of every task on its own images.
@@ -134,7 +141,17 @@ def choose_lambdas(
     -------
     chosen : dict N → lambda_N
     table : DataFrame with columns n_tasks, lam, score
+
+    Raises
+    ------
+    InputError
+        An empty grid, or fewer than two tasks.
     """
+    if not len(grid) or len(suite.taus) < 2:
+        raise InputError(
+            f"the grid holds {len(grid)} numbers and the suite {len(suite.taus)} tasks: "
+            "expected at least one number to try, and two tasks to fuse"
+        )
     parts = []
     for lam in sorted(grid):
         rows = evaluate_combinations(
@@ -205,7 +222,7 @@ def _task_vector(backbone: Backbone, task: Task, head: Head, recipe: Recipe, see
         "task": task.fingerprint,
         "classes": task.class_names,
         "head": head.kind,
-        "templates": task.templates,
+        "head_sha256": sha256(head.weight.numpy().tobytes() + str(head.scale).encode()).hexdigest(),
         "recipe": asdict(recipe),
         "seed": seed,
         "threads": torch.get_num_threads(),
