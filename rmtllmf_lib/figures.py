@@ -30,10 +30,10 @@ def gallery(tasks: Mapping[str, Task], per_task: int = 10) -> Figure:
         labels = np.asarray(task.test.labels)
         for column, ax in enumerate(row):
             ax.set_axis_off()
-            if column >= len(task.class_names):
+            places = np.flatnonzero(labels == column)
+            if not len(places):  # no such class, or no test image of it
                 continue
-            first = int(np.flatnonzero(labels == column)[0])
-            image = task.test.images[first]
+            image = task.test.images[int(places[0])]
             ax.imshow(image.permute(1, 2, 0) if hasattr(image, "permute") else image, interpolation="nearest")
             ax.set_title(task.class_names[column].replace(" sign", ""), fontsize=6.5, pad=2)
         row[0].text(

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from rmtllmf_lib.errors import InputError
+
 # Normalised accuracy, mean over all combinations of N of the seven tasks, at the one lambda per N that is best for that
 # mean, N = 2…7 [9]. Caveat: those lambdas were chosen on test images.
 _NORMALIZED: dict[str, tuple[float, ...]] = {
@@ -29,6 +31,13 @@ def normalized_accuracy_vit_b16(method: str = "task arithmetic") -> pd.DataFrame
     Returns
     -------
     DataFrame with columns n_tasks (2…7), normalized, method
+
+    Raises
+    ------
+    InputError
+        An unknown method.
     """
+    if method not in _NORMALIZED:
+        raise InputError(f"no published numbers of method {method!r}: expected one of {', '.join(_NORMALIZED)}")
     values = _NORMALIZED[method]
     return pd.DataFrame({"n_tasks": range(2, 2 + len(values)), "normalized": values, "method": method})

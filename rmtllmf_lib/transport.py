@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from rmtllmf_lib.errors import InputError
@@ -64,7 +65,7 @@ def surrogate(
     """
     if correlation not in CORRELATIONS:
         raise InputError(f"unknown noise correlation {correlation!r}: expected one of {', '.join(CORRELATIONS)}")
-    per_user = [mse] * len(taus) if isinstance(mse, int | float) else list(mse)
+    per_user = list(mse) if isinstance(mse, Sequence | np.ndarray) else [mse] * len(taus)
     if len(per_user) != len(taus):
         raise InputError(f"mse has {len(per_user)} values for {len(taus)} users: expected one number, or one per user")
     if any(finite_number(mu, "an MSE") < 0 for mu in per_user):
