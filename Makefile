@@ -64,10 +64,13 @@ test: $(READY)  ## every test: units, house, notebooks (re-executed and compared
 	@$(PY) -m pytest -n $(JOBS) --dist loadfile \
 	  --nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-kernel-startup-timeout=120 $(ARGS)
 
-.PHONY: lint
-lint: $(READY)  ## formatting, lint (notebooks included) and types
+.PHONY: lint format style types
+lint: format style types  ## formatting, lint (notebooks included) and types
+format: $(READY)
 	@$(PY) -m ruff format --check .
+style: $(READY)
 	@$(PY) -m ruff check .
+types: $(READY)
 	@$(PY) -m mypy
 
 .PHONY: links
