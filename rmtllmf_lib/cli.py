@@ -128,7 +128,7 @@ _Rule = Annotated[
 def pretrain(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write the trained base to.")],
     seed: Annotated[int, typer.Option(help="Seed of the images and of the training.")] = 0,
-    samples: Annotated[int, typer.Option(help="Image-caption pairs seen in all.")] = 3_000_000,
+    samples: Annotated[int, typer.Option(help="Image-caption pairs seen in all.")] = 2_560_000,
     pairs: Annotated[int, typer.Option(help="Different pairs that are drawn.")] = 300_000,
     threads: Annotated[
         int | None, typer.Option(help="Threads of torch; the last bits of the result depend on it.")
@@ -136,8 +136,8 @@ def pretrain(
 ) -> None:
     """Train the embedded CLIP from scratch on drawn images.
 
-    Needed only for a base other than the one that comes with the library: half an
-    hour on two cores with the defaults, a minute for a try with few samples.
+    Needed only for a base other than the one that comes with the library: three
+    quarters of an hour on one core with the defaults, a minute for a try with few samples.
 
     \b
     Example:

@@ -25,7 +25,7 @@ def use_style() -> None:
 
 def gallery(tasks: Mapping[str, Task], per_task: int = 10) -> Figure:
     """A row of test images per task, one per class as far as they go, with the class names below them."""
-    figure, axes = plt.subplots(len(tasks), per_task, figsize=(0.95 * per_task, 1.22 * len(tasks)), squeeze=False)
+    figure, axes = plt.subplots(len(tasks), per_task, figsize=(0.92 * per_task, 1.24 * len(tasks)), squeeze=False)
     for row, task in zip(axes, tasks.values(), strict=True):
         labels = np.asarray(task.test.labels)
         for column, ax in enumerate(row):
@@ -35,7 +35,7 @@ def gallery(tasks: Mapping[str, Task], per_task: int = 10) -> Figure:
                 continue
             image = task.test.images[int(places[0])]
             ax.imshow(image.permute(1, 2, 0) if hasattr(image, "permute") else image, interpolation="nearest")
-            ax.set_title(task.class_names[column].replace(" sign", ""), fontsize=6.5, pad=2)
+            ax.set_title(task.class_names[column].replace(" sign", ""), fontsize=8, pad=2)
         row[0].text(
             -0.12, 0.5, task.title, transform=row[0].transAxes, rotation=90, va="center", ha="right", fontsize=7
         )
@@ -58,12 +58,13 @@ def single_tasks(table: pd.DataFrame, titles: Mapping[str, str]) -> Axes:
 def cosine_heatmap(cosines: np.ndarray, names: Sequence[str]) -> Axes:
     """Cosine similarity of every pair of task vectors, (n, n), the diagonal left out of the colours."""
     _, ax = plt.subplots(figsize=(5.6, 4.6))
-    shown = np.where(np.eye(len(cosines), dtype=bool), np.nan, cosines)
+    shown = np.where(np.eye(len(cosines), dtype=bool), np.nan, np.round(cosines, 2) + 0.0)  # + 0.0: no "-0.00"
+    limits = {"vmin": min(0.0, float(np.nanmin(shown))), "vmax": max(0.3, float(np.nanmax(shown)))}
     sns.heatmap(
-        shown, annot=True, fmt=".2f", cmap="viridis", vmin=0, ax=ax, square=True, annot_kws={"fontsize": 8},
+        shown, annot=True, fmt=".2f", cmap="viridis", ax=ax, square=True, annot_kws={"fontsize": 8}, **limits,
         xticklabels=list(names), yticklabels=list(names), cbar_kws={"label": "cosine similarity"},
     )  # fmt: skip
-    ax.tick_params(axis="x", rotation=45)
+    plt.setp(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
     ax.tick_params(axis="y", rotation=0)
     ax.grid(False)
     return ax
@@ -101,7 +102,7 @@ def accuracy_against_n(table: pd.DataFrame, published: pd.DataFrame) -> Axes:
     jitter = np.random.default_rng(0).uniform(-0.12, 0.12, len(table))
     ax.plot(table["n_tasks"] + jitter, 100 * table["normalized"], ".", color=BLUE, alpha=0.3, markersize=4)
     ax.plot(n, 100 * groups.mean().to_numpy(), "o-", color=BLUE, label="embedded CLIP, mean")
-    ax.plot(published["n_tasks"], 100 * published["normalized"], "s--", color=ORANGE, label="ViT-B/16, published [9]")
+    ax.plot(published["n_tasks"], 100 * published["normalized"], "s--", color=ORANGE, label="ViT-B/16, published")
     ax.set(xlabel="number of fused tasks N", ylabel="normalised accuracy (%)", xticks=n)
     ax.legend(loc="lower left", fontsize=8)
     return ax

@@ -104,7 +104,7 @@ class PretrainRecipe:
     another image or name only the kind of thing.
     """
 
-    samples: int = 3_000_000
+    samples: int = 2_560_000
     pairs: int = 300_000
     batch_size: int = 256
     lr: float = 2e-3
@@ -308,7 +308,8 @@ def _write(out: Path, model: open_clip.CLIP, config: dict[str, Any], recipe: Pre
     with atomic_write(file) as temporary:
         save_file({k: v.detach().contiguous() for k, v in model.state_dict().items()}, temporary)
     provenance: dict[str, Any] = {
-        "command": f"rmtllmf pretrain --out DIR --seed {recipe.seed} --samples {recipe.samples} --pairs {recipe.pairs}",
+        "command": f"rmtllmf pretrain --out DIR --seed {recipe.seed} --samples {recipe.samples} --pairs {recipe.pairs} "
+        f"--threads {torch.get_num_threads()}",
         "recipe": asdict(recipe),
         "data_sha256": data_hash,
         "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
