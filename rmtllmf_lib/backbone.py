@@ -192,7 +192,8 @@ def _assemble(name: str, folder: Path, config_json: bytes, provenance_json: byte
         model = new_model(config)
         model.load_state_dict(safetensors.torch.load(tensors))
     except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
-        raise InputError(f"{file} does not hold the model of config.json beside it: {error}") from error
+        detail = " ".join(str(error).split("\n\t")[:2])  # the first of the tensors that do not fit is enough
+        raise InputError(f"{file} does not hold the model of config.json beside it: {detail}") from error
     return _finish(name, model, tokenizer, frozenset(words))
 
 
