@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,7 +19,9 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; what was written there takes the final name when the block succeeds.
 
     The data are on the disk (fsync) before the rename, so a reader, a crash or a full disk sees the old file or the
-    new one, never a part. When the block raises, the temporary file is removed and the old file stays.
+    new one, never a part. When the block raises, the temporary file is removed and the old file stays. The new file has
+    the permissions of the old one, or those that the user's files have, whatever the writer sets (safetensors: none for
+    others).
 
     Parameters
     ----------
@@ -37,9 +40,11 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = final.with_name(f".{final.stem[:100]}.{uuid.uuid4().hex}.tmp{final.suffix}")
     try:
         with device_errors(final, temporary):
+            mode = _mode(final, temporary)
             yield temporary
             if not temporary.exists():
                 raise RuntimeError(f"nothing was written to {temporary}, so {final} stays as it was")
+            os.chmod(temporary, mode)
             sync(temporary)
             os.replace(temporary, final)
             sync(final.parent)
@@ -62,6 +67,16 @@ def device_errors(path: Path, temporary: Path) -> Iterator[None]:
             raise
         message = f"{os.strerror(code)}, so it was not written (nothing that was there before is lost)"
         raise OSError(code, message, str(path)) from error
+
+
+def _mode(final: Path, temporary: Path) -> int:
+    """Permissions of `final`, or of a new file in its place."""
+    with suppress(FileNotFoundError):
+        return stat.S_IMODE(final.stat().st_mode)
+    temporary.touch(exist_ok=False)
+    mode = stat.S_IMODE(temporary.stat().st_mode)
+    temporary.unlink()
+    return mode
 
 
 def sync(path: Path) -> None:

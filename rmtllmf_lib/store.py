@@ -214,6 +214,7 @@ class Store:
                 }
                 _write_json(temporary / "config.json", plain(config))
                 _write_json(temporary / "manifest.json", manifest)
+                shutil.copymode(temporary / "manifest.json", data)  # safetensors lets nobody else read its files
                 for path in (*temporary.iterdir(), temporary):
                     sync(path)
                 os.rename(temporary, folder)

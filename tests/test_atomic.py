@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import os
+import stat
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from rmtllmf_lib import atomic
 from rmtllmf_lib.atomic import atomic_write
+from rmtllmf_lib.store import Store
 
 
 def test_atomic_write_replaces_only_on_success(tmp_path: Path) -> None:
@@ -67,3 +72,16 @@ def test_atomic_write_turns_what_safetensors_reports_into_an_oserror(tmp_path: P
     assert caught.value.filename == str(tmp_path / "file")
     with pytest.raises(SafetensorError), atomic_write(tmp_path / "file"):
         raise SafetensorError("something else")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
+def test_atomic_write_leaves_the_permissions_that_files_have(tmp_path: Path) -> None:
+    (tmp_path / "ordinary").touch()
+    for mode in ((tmp_path / "ordinary").stat().st_mode, stat.S_IFREG | 0o640):
+        with atomic_write(tmp_path / "vector.safetensors") as path:
+            save_file({"w": torch.ones(3)}, path)
+        assert (tmp_path / "vector.safetensors").stat().st_mode == mode
+        (tmp_path / "vector.safetensors").chmod(0o640)  # the second time, the file's own stay
+    Store(tmp_path / "store").tensors("w", {}, lambda: {"w": torch.ones(3)})
+    (data,) = (tmp_path / "store").rglob("data.safetensors")
+    assert data.stat().st_mode == (tmp_path / "ordinary").stat().st_mode
