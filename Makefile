@@ -62,7 +62,7 @@ notebooks: $(READY)  ## execute the notebooks in place, to commit their new outp
 .PHONY: test
 test: $(READY)  ## every test: units, house, notebooks (re-executed and compared), the book in a browser
 	@$(PY) -m pytest -n $(JOBS) --dist loadfile \
-	  --nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-kernel-startup-timeout=120 $(ARGS)
+	  --nbval --nbval-current-env --nbval-cell-timeout=1200 --nbval-kernel-startup-timeout=120 $(ARGS)
 
 .PHONY: lint format style types
 lint: format style types  ## formatting, lint (notebooks included) and types
