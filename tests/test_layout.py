@@ -126,9 +126,7 @@ def test_mismatch_names_a_handful_and_counts() -> None:
 def test_mismatch_of_equal_size() -> None:
     layout = Layout.from_state_dict(state())
     turned = {**state(), "visual.proj": torch.zeros(2, 4)}
-    with pytest.raises(
-        InputError, match=r"does not match; other shape: 1 \(visual.proj: \(2, 4\), expected \(4, 2\)\);"
-    ):
+    with pytest.raises(InputError, match=r"match; other shape: 1 \(visual.proj: \(2, 4\), expected \(4, 2\)\);"):
         Layout.from_state_dict(turned).require_equal(layout)
 
 
