@@ -11,6 +11,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rmtllmf_lib.intervals import over_seeds
 from rmtllmf_lib.tasks.base import Task
 
 # Okabe and Ito's palette: told apart by colour-blind readers and in grey.
@@ -119,19 +120,17 @@ def noise_and_reload(table: pd.DataFrame, clean: float) -> Axes:
     clean : float
         Normalised accuracy without noise.
     """
-    from scipy import stats
-
     _, ax = plt.subplots(figsize=(6.2, 3.8))
     ax.axhline(100 * clean, color=GREY, linestyle="--", label="no noise")
     looks = {"unprotected": (RED, "o"), "embeddings reloaded": (GREEN, "s")}
+    points = over_seeds(table, ["mse", "protection"])
     for shift, (protection, (colour, marker)) in zip((-0.06, 0.06), looks.items(), strict=True):
-        seeds = table[table["protection"] == protection].groupby(["mse", "seed"], as_index=False)["normalized"].mean()
-        groups = seeds.groupby("mse")["normalized"]
-        mean, n = groups.mean(), groups.count()
-        half = stats.t.ppf(0.975, np.maximum(n - 1, 1)) * groups.std().fillna(0) / np.sqrt(n)
-        place = np.arange(len(mean)) + shift
-        ax.errorbar(place, 100 * mean, 100 * half, fmt=marker + "-", color=colour, capsize=4, label=protection)
-    ax.set_xticks(range(len(mean)), [f"{mse:g}" for mse in mean.index])
+        curve = points[points["protection"] == protection].sort_values("mse")
+        place = np.arange(len(curve)) + shift
+        style = {"fmt": marker + "-", "color": colour, "capsize": 4, "label": protection}
+        ax.errorbar(place, 100 * curve["mean"], 100 * curve["half_width"].fillna(0.0), **style)
+    mses = sorted(table["mse"].unique())
+    ax.set_xticks(range(len(mses)), [f"{mse:g}" for mse in mses])
     ax.set(xlabel="MSE of every user's link", ylabel="normalised accuracy,\nall tasks fused (%)", ylim=(0, 100))
     ax.legend(fontsize=8)
     return ax

@@ -43,7 +43,6 @@ class DrawnTask:
     """The recipe of a drawn task."""
 
     title: str
-    mirrors: str
     concepts: Mapping[str, Concept]
     templates: tuple[str, ...]
     pose: Pose
@@ -55,7 +54,6 @@ ANY_ANGLE = (-180.0, 180.0)
 DRAWN: dict[str, DrawnTask] = {
     "cars": DrawnTask(
         "Car silhouettes",
-        "Stanford Cars",
         cars.CONCEPTS,
         ("a photo of a {}.", "a photo of the {} on the street.", "a photo of my {}."),
         Pose((10.0, 30.0), (0.6, 0.88), 0.18, True),
@@ -63,7 +61,6 @@ DRAWN: dict[str, DrawnTask] = {
     ),
     "textures": DrawnTask(
         "Textures",
-        "DTD",
         textures.CONCEPTS,
         ("a photo of a {} texture.", "a photo of a {} pattern."),
         Pose((-35.0, 35.0), (0.5, 0.8), 0.2, True),
@@ -71,7 +68,6 @@ DRAWN: dict[str, DrawnTask] = {
     ),
     "landuse": DrawnTask(
         "Land use from above",
-        "EuroSAT",
         landuse.CONCEPTS,
         ("a satellite photo of {}.", "a photo of {} from above."),
         Pose(ANY_ANGLE, (0.6, 0.95), 0.2, True),
@@ -79,7 +75,6 @@ DRAWN: dict[str, DrawnTask] = {
     ),
     "signs": DrawnTask(
         "Traffic signs",
-        "GTSRB",
         signs.CONCEPTS,
         ("a photo of a {}.", "a {} by the road."),
         Pose((2.0, 26.0), (0.6, 0.88), 0.2),
@@ -87,7 +82,6 @@ DRAWN: dict[str, DrawnTask] = {
     ),
     "aerial": DrawnTask(
         "Aerial scenes",
-        "RESISC45",
         aerial.CONCEPTS,
         ("an aerial photo of a {}.", "a satellite photo of the {}."),
         Pose(ANY_ANGLE, (0.58, 0.88), 0.2, True),
@@ -95,7 +89,6 @@ DRAWN: dict[str, DrawnTask] = {
     ),
     "scenes": DrawnTask(
         "Scenes",
-        "SUN397",
         scenes.CONCEPTS,
         ("a photo of a {}.", "a photo of the {}."),
         Pose((-8.0, 8.0), (0.65, 0.95), 0.18, True),
@@ -103,7 +96,6 @@ DRAWN: dict[str, DrawnTask] = {
     ),
     "housenumbers": DrawnTask(
         "House numbers",
-        "SVHN",
         characters.TASK_HOUSE_NUMBERS,
         ("a photo of the house number {}.", "a photo of the number {} on a wall."),
         Pose((9.0, 29.0), (0.62, 0.92), 0.18),
