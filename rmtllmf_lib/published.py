@@ -13,8 +13,8 @@ import pandas as pd
 from rmtllmf_lib.errors import InputError
 
 # Normalised accuracy, mean over all combinations of N of the seven tasks, at the one lambda per N that is best for that
-# mean, N = 2…7 [9] (TIES: at one pair of lambda and density). Lambdas that were tried on some combinations only do not count.
-# Caveat: those lambdas were chosen on test images.
+# mean, N = 2…7 [9] (TIES: at one pair of lambda and density). Lambdas that were tried on some of the combinations only
+# do not count. Caveat: those lambdas were chosen on test images.
 _NORMALIZED: dict[str, tuple[float, ...]] = {
     "task arithmetic": (0.958, 0.915, 0.875, 0.842, 0.813, 0.789),
     "average": (0.940, 0.857, 0.789, 0.741, 0.706, 0.681),
