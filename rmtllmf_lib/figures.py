@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -127,7 +128,7 @@ def noise_and_reload(table: pd.DataFrame, clean: float) -> Axes:
     for shift, (protection, (colour, marker)) in zip((-0.06, 0.06), looks.items(), strict=True):
         curve = points[points["protection"] == protection].sort_values("mse")
         place = np.arange(len(curve)) + shift
-        style = {"fmt": marker + "-", "color": colour, "capsize": 4, "label": protection}
+        style: dict[str, Any] = {"fmt": marker + "-", "color": colour, "capsize": 4, "label": protection}
         ax.errorbar(place, 100 * curve["mean"], 100 * curve["half_width"].fillna(0.0), **style)
     mses = sorted(table["mse"].unique())
     ax.set_xticks(range(len(mses)), [f"{mse:g}" for mse in mses])
