@@ -292,8 +292,9 @@ def evaluate(
       rmtllmf evaluate tau/*.safetensors
       rmtllmf evaluate tau/*.safetensors --lam validation --csv table.csv
       rmtllmf evaluate fused.safetensors --task signs --task digits
+      rmtllmf evaluate tau/mnist.safetensors tau/pets.safetensors --root data
       rmtllmf evaluate tau/mnist.safetensors tau/pets.safetensors \\
-          --task torchvision:mnist --task folder:pets=photos/pets --root data
+          --task torchvision:mnist --task folder:pets=/photos/pets --root data
     """
     from rmtllmf_lib import commands
 

@@ -6,7 +6,7 @@ import logging
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -32,11 +32,12 @@ COLUMNS = ("task", "head", "classes", "test", "base", "fine_tuned", "fused", "no
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """Where a task is: `load_task(name, source, root=root)`."""
+    """Where a task is: `load_task(name, source, root=root)`; `typed` is a folder's path as the user wrote it."""
 
     name: str
     source: str
     root: Path | None
+    typed: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class Models:
 def parse_tasks(texts: Iterable[str], source: str, root: Path | None) -> list[TaskSpec]:
     """Read tasks as they are written on the command line: ``[source:]name`` or, for folders, ``[folder:][name=]path``.
 
-    A folder's path is looked up in `root` where one is given; its name is the last part of the path unless given.
+    A folder's path is looked up in `root`, if one is given, and then as it stands; its name is the last part of the
+    path unless given.
 
     Raises
     ------
@@ -63,10 +65,13 @@ def parse_tasks(texts: Iterable[str], source: str, root: Path | None) -> list[Ta
         own, rest = (prefix, rest) if colon and prefix in SOURCES else (source, text)
         if own not in SOURCES:
             raise InputError(f"unknown source {own!r}: expected one of {', '.join(SOURCES)}")
-        name, place = rest, root if own != "procedural" else None
+        name, place, typed = rest, root if own != "procedural" else None, ""
         if own == "folder":
             given, equals, path = rest.partition("=")
-            place = (root or Path()) / (path if equals else rest)
+            typed = path if equals else rest
+            place = (
+                Path(typed) if root is None or (not (root / typed).is_dir() and Path(typed).is_dir()) else root / typed
+            )
             name = given if equals else place.resolve().name
         if not re.fullmatch(r"\w[\w.+-]*", name):
             raise InputError(
@@ -74,7 +79,7 @@ def parse_tasks(texts: Iterable[str], source: str, root: Path | None) -> list[Ta
             )
         if name in specs:
             raise InputError(f"task {name!r} is given twice: name each once (name=path gives a folder another name)")
-        specs[name] = TaskSpec(name, own, place)
+        specs[name] = TaskSpec(name, own, place, typed)
     return list(specs.values())
 
 
@@ -158,6 +163,8 @@ def finetune_task(
     own = accuracy(backbone, backbone.weights + tau, task.test, made, device=device)
     about = {
         "source": spec.source,
+        # For `evaluate`. Vectors are there to be sent: an absolute path would tell about the machine.
+        "folder": "" if Path(spec.typed).is_absolute() else spec.typed,
         "data_seed": str(seed),
         "n_train": str(n_train or ""),
         "classes": str(len(task.class_names)),
@@ -258,7 +265,8 @@ def specs_of(taus: Mapping[str, TaskVector], root: Path | None) -> list[TaskSpec
     for name, tau in taus.items():
         if (source := tau.info.get("source")) is None:
             raise InputError(f"the task vector {name!r} does not tell where its images come from: name its --task")
-        specs += parse_tasks([f"{source}:{name}"], source, root)
+        folder = tau.info.get("folder")
+        specs += parse_tasks([f"{source}:{name}={folder}" if folder else f"{source}:{name}"], source, root)
     return specs
 
 

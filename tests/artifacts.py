@@ -76,5 +76,5 @@ def write_two_tasks(root: Path) -> Path:
             for label, name in enumerate(("one", "two", "three")):
                 for k in range(count):
                     place = root / task / part / name / f"{k}.png"
-                    write_image(place, label=4 * label + shift, size=(32, 32), shade=k)
+                    write_image(place, label=4 * label + shift, size=(32, 32), shade=k if part == "train" else 99 + k)
     return root

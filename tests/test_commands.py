@@ -16,7 +16,7 @@ from rmtllmf_lib.commands import Models, TaskSpec, parse_tasks
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.evaluate import accuracy
 from rmtllmf_lib.finetune import RECIPES, Recipe
-from rmtllmf_lib.fusion import LAMBDA_GRID, fuse, lambda_n
+from rmtllmf_lib.fusion import LAMBDA_GRID, choose_lambda, fuse, lambda_n
 from rmtllmf_lib.task_vector import TaskVector, Weights
 from rmtllmf_lib.tasks import Split
 from small import small_backbone, small_tau
@@ -67,6 +67,14 @@ def test_a_task_is_a_name_or_a_folder(text: str, source: str, root: Path | None,
 def test_a_folder_is_named_after_itself_wherever_one_stands(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(images / "warm")
     assert [spec.name for spec in parse_tasks(["../cold", "."], "folder", None)] == ["cold", "warm"]
+
+
+def test_a_folder_is_looked_for_below_the_root_first(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(images)
+    below = Path("warm/train").absolute()
+    assert parse_tasks(["one"], "folder", below)[0].root == below / "one"
+    assert parse_tasks(["warm"], "folder", below)[0].root == Path("warm")
+    assert parse_tasks(["nowhere"], "folder", below)[0].root == below / "nowhere"
 
 
 @pytest.mark.parametrize(
@@ -258,19 +266,26 @@ def test_the_base_alone_and_a_task_without_a_vector(images: Path, vectors: dict[
         commands.evaluate_models(BACKBONE, Models({}, {}), specs, head="prototype", lam="validation")
 
 
-def test_the_head_of_a_vector_is_made_from_the_images_it_was_trained_on(images: Path, tmp_path: Path) -> None:
+def test_the_head_of_a_vector_is_made_from_the_images_it_was_trained_on(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (spec,) = parse_tasks(["warm"], "folder", images)
     tau = finetuned(spec, tmp_path, n_train=9)
+    loaded, load = [], commands.load
+    monkeypatch.setattr(commands, "load", lambda *given, **named: loaded.append(named) or load(*given, **named))
     table, _ = commands.evaluate_models(BACKBONE, Models({"warm": tau}, {}), [spec])
     assert table["fine_tuned"][0] == pytest.approx(float(tau.info["accuracy"]), abs=1e-6)
     assert table["base"][0] == pytest.approx(float(tau.info["base_accuracy"]), abs=1e-6)
+    assert loaded == [{"seed": 3, "n_train": 9, "n_test": None}]
 
 
 def test_lambda_is_chosen_on_validation_images_alone(
     images: Path, vectors: dict[str, TaskVector], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     specs, load = parse_tasks(["warm", "cold"], "folder", images), commands.load
-    _, lam = commands.evaluate_models(BACKBONE, Models(vectors, {}), specs, lam="validation")
+    vectors["cold"] = TaskVector(
+        vectors["cold"].layout, vectors["cold"].values / 50, vectors["cold"].base_hash, vectors["cold"].info
+    )
     tasks = {spec.name: load(spec, BACKBONE, seed=3, n_train=None) for spec in specs}
     heads = {name: build_head(BACKBONE, task, "prototype") for name, task in tasks.items()}
 
@@ -278,10 +293,15 @@ def test_lambda_is_chosen_on_validation_images_alone(
         return accuracy(BACKBONE, weights, tasks[name].validation, heads[name])
 
     own = {name: validated(BACKBONE.weights + tau, name) for name, tau in vectors.items()}
+    assert own["cold"] != own["warm"]
     scores = [
         np.mean([validated(fuse(BACKBONE.weights, list(vectors.values()), factor), name) / own[name] for name in tasks])
         for factor in LAMBDA_GRID
     ]
+    tables = []
+    monkeypatch.setattr(commands, "choose_lambda", lambda score: tables.append(choose_lambda(score)) or tables[-1])
+    _, lam = commands.evaluate_models(BACKBONE, Models(vectors, {}), specs, lam="validation")
+    assert tables[0][1]["score"].tolist() == pytest.approx(scores)
     assert lam == LAMBDA_GRID[int(np.argmax(scores))]
 
     def other_test(*arguments: Any, **named: Any) -> Any:
@@ -308,8 +328,17 @@ def test_lambda_without_validation_images(
         commands.evaluate_models(BACKBONE, Models(vectors, {}), specs, lam="validation")
 
 
-def test_vectors_tell_their_tasks(vectors: dict[str, TaskVector], images: Path) -> None:
-    assert commands.specs_of(vectors, images) == parse_tasks(["warm", "cold"], "folder", images)
+def test_vectors_tell_their_tasks(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(images.parent)
+    for text, root in (("warm", images), (f"mine={images.name}/cold", None), (f"far={images}/cold", None)):
+        (spec,) = parse_tasks([text], "folder", root)
+        tau = finetuned(spec, tmp_path)
+        assert str(images) not in str(tau.info)
+        found = commands.specs_of({spec.name: tau}, root)
+        assert found == ([spec] if spec.name != "far" else [TaskSpec("far", "folder", Path("far"))])
+    # A root for other tasks does no harm.
+    tau = TaskVector.load(tmp_path / "mine.safetensors")
+    assert commands.specs_of({"mine": tau}, tmp_path) == parse_tasks([f"mine={images.name}/cold"], "folder", None)
     with pytest.raises(InputError, match="does not tell where its images come from"):
         commands.specs_of({"x": small_tau(BACKBONE.weights, 1)}, images)
 
