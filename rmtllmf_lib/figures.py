@@ -11,6 +11,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from rmtllmf_lib.intervals import over_seeds
 from rmtllmf_lib.tasks.base import Task
@@ -36,7 +37,7 @@ def gallery(tasks: Mapping[str, Task], per_task: int = 10) -> Figure:
             if not len(places):  # no such class, or no test image of it
                 continue
             image = task.test.images[int(places[0])]
-            ax.imshow(image.permute(1, 2, 0) if hasattr(image, "permute") else image, interpolation="nearest")
+            ax.imshow(image.permute(1, 2, 0).numpy() if isinstance(image, Tensor) else image, interpolation="nearest")
             ax.set_title(task.class_names[column].replace(" sign", ""), fontsize=8, pad=2)
         row[0].text(
             -0.12, 0.5, task.title, transform=row[0].transAxes, rotation=90, va="center", ha="right", fontsize=7
