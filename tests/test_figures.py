@@ -1,0 +1,178 @@
+"""Figures: drawn from small tables without a warning, with labels and the numbers of the table."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+from scipy import stats
+
+from rmtllmf_lib import figures
+from rmtllmf_lib.published import normalized_accuracy_vit_b16
+from rmtllmf_lib.tasks.images import LazyImages
+from small import CLASSES, small_task
+
+matplotlib.use("Agg")
+
+
+@pytest.fixture(autouse=True)
+def _style_of_the_book() -> Iterator[None]:
+    """The style is set for one test; every figure is closed after it."""
+    assert plt.get_fignums() == []
+    with matplotlib.rc_context():
+        figures.use_style()
+        yield
+    plt.close("all")
+
+
+def finished(result: Axes | Figure) -> Figure:
+    """The one figure that was opened, laid out and drawn."""
+    figure = result if isinstance(result, Figure) else result.figure
+    assert isinstance(figure, Figure)
+    assert plt.get_fignums() == [figure.number]  # type: ignore[attr-defined]
+    figure.canvas.draw()
+    return figure
+
+
+def assert_labelled(ax: Axes) -> None:
+    assert ax.get_xlabel() and ax.get_ylabel()
+
+
+def legend(ax: Axes) -> list[str]:
+    found = ax.get_legend()
+    assert found is not None
+    return [text.get_text() for text in found.get_texts()]
+
+
+def line(ax: Axes, label: str) -> tuple[np.ndarray, np.ndarray]:
+    (found,) = [each for each in ax.get_lines() if each.get_label() == label]
+    x, y = found.get_data()
+    return np.asarray(x, float), np.asarray(y, float)
+
+
+def test_style_is_the_books() -> None:
+    assert matplotlib.rcParams["figure.constrained_layout.use"] and matplotlib.rcParams["figure.dpi"] == 110
+    colours = {figures.BLUE, figures.ORANGE, figures.GREEN, figures.RED, figures.PURPLE, figures.GREY}
+    assert len(colours) == 6
+
+
+def test_gallery_shows_one_image_of_each_class() -> None:
+    tasks = {"a": small_task("a"), "b": small_task("b", seed=1)}
+    figure = finished(figures.gallery(tasks, per_task=7))
+    rows = np.reshape(np.array(figure.axes, object), (2, 7))
+    for row, task in zip(rows, tasks.values(), strict=True):
+        assert [ax.get_title() for ax in row] == [*CLASSES, "", ""]
+        assert task.title in [text.get_text() for text in row[0].texts]
+        for label, ax in enumerate(row[:5]):
+            first = int(torch.nonzero(task.test.labels == label)[0])
+            shown = np.asarray(ax.images[0].get_array())
+            assert np.array_equal(shown, task.test.images[first].permute(1, 2, 0))  # type: ignore[index]
+        assert all(not ax.images for ax in row[5:])
+
+
+def test_gallery_leaves_out_what_is_not_there() -> None:
+    task = small_task()
+    without = replace(task, test=task.test.subset(torch.flatten(torch.nonzero(task.test.labels != 2))))
+    figure = finished(figures.gallery({"a": without}, per_task=3))
+    assert [bool(ax.images) for ax in figure.axes] == [True, True, False]
+
+
+def test_gallery_of_images_that_are_decoded_on_demand() -> None:
+    task = small_task()
+    arrays = [image.permute(1, 2, 0).numpy() for image in task.test.images]  # type: ignore[union-attr]
+    lazy = replace(task, test=replace(task.test, images=LazyImages(arrays, Image.fromarray)))
+    figure = finished(figures.gallery({"a": lazy}, per_task=2))
+    assert np.array_equal(np.asarray(figure.axes[1].images[0].get_array()), arrays[1])
+
+
+def test_single_tasks() -> None:
+    table = pd.DataFrame(
+        {"task": ["b", "a"], "classes": [10, 4], "images": [9, 9], "zero_shot": [0.5, 0.25], "fine_tuned": [0.9, 1.0]}
+    )
+    ax = figures.single_tasks(table, {"a": "Apples", "b": "Boats"})
+    finished(ax)
+    assert ax.get_ylabel() == "test accuracy (%)"
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["Boats", "Apples"]
+    assert [bar.get_height() for bar in ax.patches] == [50, 25, 90, 100]
+    assert set(legend(ax)) == {"zero-shot", "fine-tuned on this task", "chance"}
+    chance = ax.collections[0].get_segments()  # type: ignore[attr-defined]
+    assert [segment[0][1] for segment in chance] == [10, 25]
+
+
+def test_cosine_heatmap() -> None:
+    cosines = np.array([[1, 0.2, -0.1], [0.2, 1, 0.05], [-0.1, 0.05, 1]])
+    ax = figures.cosine_heatmap(cosines, ["one", "two", "three"])
+    figure = finished(ax)
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["one", "two", "three"]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["one", "two", "three"]
+    shown = sorted(text.get_text() for text in ax.texts if text.get_text())
+    assert shown == sorted(["0.20", "0.20", "-0.10", "-0.10", "0.05", "0.05"])  # the diagonal is left out
+    assert figure.axes[1].get_ylabel() == "cosine similarity"
+
+
+def test_lambda_sweep() -> None:
+    lams = [0.0, 0.5, 1.0]
+    rows = [(n, lam, 0.9 - (lam - 1 / n) ** 2) for n in (2, 3) for lam in lams]
+    table = pd.DataFrame(rows, columns=["n_tasks", "lam", "score"])
+    ax = figures.lambda_sweep(table, {3: 0.5, 2: 0.5})
+    finished(ax)
+    assert_labelled(ax)
+    assert legend(ax) == ["N = 2", "N = 3"]
+    for n in (2, 3):
+        x, y = line(ax, f"N = {n}")
+        np.testing.assert_allclose(x, lams)
+        np.testing.assert_allclose(y, 100 * table.loc[table["n_tasks"] == n, "score"])
+    marks = [each.get_data() for each in ax.get_lines() if each.get_marker() == "o"]
+    np.testing.assert_allclose([(x[0], y[0]) for x, y in marks], [(0.5, 90.0), (0.5, 100 * (0.9 - (1 / 6) ** 2))])
+
+
+def test_accuracy_against_n() -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"n_tasks": np.repeat([2, 3, 4], [6, 4, 1]), "normalized": rng.uniform(0.8, 1.0, 11)})
+    before = table.copy()
+    ax = figures.accuracy_against_n(table, normalized_accuracy_vit_b16())
+    finished(ax)
+    assert_labelled(ax)
+    x, y = line(ax, "embedded CLIP, mean")
+    np.testing.assert_allclose(x, [2, 3, 4])
+    np.testing.assert_allclose(y, 100 * table.groupby("n_tasks")["normalized"].mean())
+    (published,) = [label for label in legend(ax) if "published" in label]
+    np.testing.assert_allclose(line(ax, published)[1][:2], [95.8, 91.5])
+    assert sum(len(each.get_xdata()) == 11 for each in ax.get_lines()) == 1  # every combination is there
+    pd.testing.assert_frame_equal(table, before)
+
+
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_noise_and_reload(seeds: int) -> None:
+    rng = np.random.default_rng(1)
+    rows = [
+        (mse, seed, protection, task, rng.uniform(0.2, 0.9))
+        for mse in (0.013, 0.16)
+        for seed in range(seeds)
+        for protection in ("unprotected", "embeddings reloaded")
+        for task in "ab"
+    ]
+    table = pd.DataFrame(rows, columns=["mse", "seed", "protection", "task", "normalized"])
+    ax = figures.noise_and_reload(table, clean=0.85)
+    finished(ax)
+    assert_labelled(ax)
+    assert legend(ax)[0] == "no noise" and set(legend(ax)[1:]) == {"unprotected", "embeddings reloaded"}
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0.013", "0.16"]
+    for bars in ax.containers:
+        protection = bars.get_label()
+        own = table[table["protection"] == protection].groupby(["mse", "seed"])["normalized"].mean().unstack()
+        points, _, (intervals,) = bars  # type: ignore[misc]
+        np.testing.assert_allclose(np.asarray(points.get_ydata(), float), 100 * own.mean(axis=1))
+        half = np.array([np.ptp(segment[:, 1]) / 2 for segment in intervals.get_segments()])
+        if seeds > 1:
+            expected = stats.sem(own, axis=1) * stats.t.ppf(0.975, seeds - 1)
+            np.testing.assert_allclose(half, 100 * expected)
+        else:  # one seed has no spread
+            np.testing.assert_allclose(half, 0)

@@ -1,0 +1,312 @@
+"""Suites: trained once, kept under what decides them, tuned on validation images alone."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import rmtllmf_lib.suite as module
+from bases import write_base
+from rmtllmf_lib.backbone import Backbone, build_head, load_backbone
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.evaluate import accuracy, evaluate_combinations
+from rmtllmf_lib.finetune import RECIPES, Recipe, finetune
+from rmtllmf_lib.fusion import fuse, lambda_n
+from rmtllmf_lib.resilience import reload_embeddings
+from rmtllmf_lib.store import Store
+from rmtllmf_lib.suite import Suite, choose_lambdas, load_suite, noise_table
+from rmtllmf_lib.tasks import load_task
+from rmtllmf_lib.tasks.base import Split
+from rmtllmf_lib.transport import surrogate
+
+NAMES = ("signs", "digits", "scenes")
+QUICK = Recipe(steps=6, batch_size=32, lr=3e-3)
+GRID = (0.0, 0.4, 0.8)
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    return load_backbone(write_base(tmp_path_factory.mktemp("base"), seed=5))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_tasks() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "load_task", partial(load_task, n_train=130, n_test=60))
+        yield
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def suite(backbone: Backbone, store: Store) -> Suite:
+    return load_suite(backbone, NAMES, recipe=QUICK, store=store)
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the tasks that are trained from here on."""
+    seen: list[str] = []
+
+    def spy(backbone: Backbone, task: Any, *arguments: Any, **options: Any) -> Any:
+        seen.append(task.name)
+        return finetune(backbone, task, *arguments, **options)
+
+    monkeypatch.setattr(module, "finetune", spy)
+    return seen
+
+
+def hashes(suite: Suite) -> dict[str, str]:
+    return {name: tau.hash for name, tau in suite.taus.items()}
+
+
+# --- loading ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_suite_holds_what_was_asked_for(suite: Suite, backbone: Backbone) -> None:
+    assert tuple(suite.tasks) == tuple(suite.heads) == tuple(suite.taus) == NAMES
+    for name in NAMES:
+        assert suite.heads[name].class_names == suite.tasks[name].class_names
+        assert suite.taus[name].info == {"task": name}
+        assert suite.taus[name].base_hash == backbone.weights.hash and suite.taus[name].norm > 0
+    # the vector is what finetune makes from the seed
+    by_hand = finetune(
+        backbone, suite.tasks["signs"], suite.heads["signs"], QUICK, generator=torch.Generator().manual_seed(0)
+    )
+    assert torch.equal(by_hand.values, suite.taus["signs"].values)
+
+
+def test_a_second_time_nothing_is_trained(suite: Suite, backbone: Backbone, store: Store, trained: list[str]) -> None:
+    again = load_suite(backbone, NAMES, recipe=replace(QUICK), store=store)
+    assert trained == [] and hashes(again) == hashes(suite)
+
+
+def test_a_vector_does_not_depend_on_the_others(
+    suite: Suite, backbone: Backbone, tmp_path: Path, trained: list[str]
+) -> None:
+    backwards = load_suite(backbone, NAMES[::-1], recipe=QUICK, store=Store(tmp_path))
+    assert trained == [*NAMES[::-1]] and tuple(backwards.taus) == NAMES[::-1]
+    assert hashes(backwards) == hashes(suite)
+    alone = load_suite(backbone, ["digits"], recipe=QUICK, store=Store(tmp_path / "other"))
+    assert hashes(alone)["digits"] == hashes(suite)["digits"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"recipe": replace(QUICK, steps=5)},
+        {"recipe": replace(QUICK, freeze=("embeddings",))},
+        {"seed": 1},
+        {"head": "prototype"},
+    ],
+)
+def test_what_decides_a_vector_trains_it_anew(
+    suite: Suite, backbone: Backbone, store: Store, trained: list[str], change: dict[str, Any]
+) -> None:
+    other = load_suite(backbone, ["signs"], **{"recipe": QUICK, "store": store, **change})
+    assert trained == ["signs"]
+    assert other.taus["signs"].hash != suite.taus["signs"].hash
+
+
+def test_another_image_or_text_tower_trains_anew(
+    suite: Suite, backbone: Backbone, store: Store, trained: list[str], tmp_path: Path
+) -> None:
+    load_suite(load_backbone(write_base(tmp_path, seed=6)), ["signs"], recipe=QUICK, store=store)
+    assert trained == ["signs"]
+    trained.clear()
+    # the same image tower under another text tower: the heads differ, and with them what is learnt
+    words = write_base(tmp_path / "words", seed=7)
+    other = load_backbone(words)
+    mixed = replace(other, weights=backbone.weights)
+    mixed.model.visual.load_state_dict(backbone.model.visual.state_dict())
+    assert mixed.weights.hash == backbone.weights.hash
+    load_suite(mixed, ["signs"], recipe=QUICK, store=store)
+    assert trained == ["signs"]
+
+
+def test_other_data_train_anew(
+    backbone: Backbone, store: Store, trained: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "load_task", partial(load_task, n_train=131, n_test=60))
+    load_suite(backbone, ["signs"], recipe=QUICK, store=store)
+    assert trained == ["signs"]
+
+
+def test_the_default_recipe_is_the_backbones(backbone: Backbone, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Recipe] = []
+
+    def record(*arguments: Any) -> Any:
+        asked.append(arguments[3])
+        return finetune(*arguments[:3], QUICK, generator=torch.Generator().manual_seed(0))
+
+    monkeypatch.setattr(module, "_task_vector", record)
+    load_suite(backbone, ["digits"], store=store)
+    load_suite(replace(backbone, name="ViT-B-16-quickgelu"), ["digits"], store=store)
+    assert asked == [RECIPES["tiny"], RECIPES["ViT-B-16-quickgelu"]]
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "message"),
+    [
+        ((), {}, r"tasks are \[\]: expected at least one"),
+        (("signs", "signs"), {}, "each named once"),
+        (("mnist",), {}, "unknown procedural task 'mnist'"),
+        (("signs",), {"source": "internet"}, "unknown source 'internet'"),
+        (("signs",), {"head": "linear"}, "unknown head 'linear'"),
+    ],
+)
+def test_what_makes_no_suite(
+    backbone: Backbone, store: Store, names: tuple[str, ...], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        load_suite(backbone, names, recipe=QUICK, store=store, **options)
+
+
+# --- what a suite tells -----------------------------------------------------------------------------------------------
+
+
+def test_fusing_and_scoring_are_those_of_the_library(suite: Suite, backbone: Backbone) -> None:
+    weights = suite.fuse(["digits", "signs"], 0.7)
+    assert weights.hash == fuse(backbone.weights, [suite.taus["digits"], suite.taus["signs"]], 0.7).hash
+    assert suite.fuse(lam=0.3).hash == fuse(backbone.weights, list(suite.taus.values()), 0.3).hash
+    found = suite.accuracies(weights, "validation", ["digits"])
+    digits = suite.tasks["digits"]
+    assert found == {"digits": accuracy(backbone, weights, digits.validation, suite.heads["digits"])}
+    assert list(suite.accuracies(weights)) == [*NAMES]
+    assert suite.accuracies(weights, names=[]) == {}
+
+
+def test_unknown_and_missing_names_are_told(suite: Suite) -> None:
+    with pytest.raises(InputError, match="unknown task 'cars': expected some of signs, digits, scenes"):
+        suite.fuse(["signs", "cars"])
+    with pytest.raises(InputError, match="unknown task 'cars'"):
+        suite.accuracies(suite.backbone.weights, names=["cars"])
+    with pytest.raises(InputError, match="nothing to fuse"):
+        suite.fuse([])
+
+
+def test_table_of_the_single_tasks(suite: Suite, backbone: Backbone) -> None:
+    table = suite.single_task_table()
+    assert list(table.columns) == ["task", "classes", "images", "zero_shot", "fine_tuned"]
+    assert table["task"].tolist() == [*NAMES] and table["classes"].tolist() == [12, 10, 12]
+    assert table["images"].tolist() == [60, 60, 60]
+    for row in table.itertuples():
+        task, head = suite.tasks[row.task], suite.heads[row.task]
+        assert row.zero_shot == accuracy(backbone, backbone.weights, task.test, head)
+        assert row.fine_tuned == accuracy(backbone, backbone.weights + suite.taus[row.task], task.test, head)
+    assert suite.single_task_table("validation")["images"].tolist() == [13, 13, 13]
+
+
+# --- lambda -----------------------------------------------------------------------------------------------------------
+
+
+def poisoned(suite: Suite, part: str) -> Suite:
+    """The labels of one part turned by one class, its images made noise."""
+
+    def poison(split: Split, classes: int) -> Split:
+        assert isinstance(split.images, torch.Tensor)
+        noise = torch.randint(256, split.images.shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+        return Split(noise, (split.labels + 1) % classes)
+
+    tasks = {
+        name: replace(task, **{part: poison(getattr(task, part), len(task.class_names))})
+        for name, task in suite.tasks.items()
+    }
+    return replace(suite, tasks=tasks)
+
+
+def test_lambdas_are_chosen_on_validation_images(suite: Suite) -> None:
+    chosen, table = choose_lambdas(suite, GRID)
+    for part in ("test", "train"):
+        same, same_table = choose_lambdas(poisoned(suite, part), GRID)
+        assert same == chosen
+        pd.testing.assert_frame_equal(same_table, table)
+    _, other = choose_lambdas(poisoned(suite, "validation"), GRID)
+    assert not np.allclose(other["score"], table["score"])
+
+
+def test_the_best_lambda_of_every_n(suite: Suite) -> None:
+    chosen, table = choose_lambdas(suite, GRID[::-1])  # the order of the grid does not matter
+    assert list(table.columns) == ["n_tasks", "lam", "score"] and len(table) == 2 * len(GRID)
+    assert set(chosen) == {2, 3}
+    for n, group in table.groupby("n_tasks"):
+        assert group["lam"].tolist() == [*GRID]
+        assert chosen[n] == group["lam"].to_numpy()[np.argmax(group["score"])]  # the first of equals
+    rows = evaluate_combinations(
+        suite.backbone, suite.taus, suite.tasks, suite.heads, partial(lambda_n, rule="constant", value=0.4),
+        split="validation",
+    )  # fmt: skip
+    means = rows.groupby("n_tasks")["normalized"].mean()
+    np.testing.assert_allclose(table.loc[table["lam"] == 0.4, "score"], means)
+    limited, _ = choose_lambdas(suite, GRID, limit=5, workers=2)
+    assert set(limited) == {2, 3}
+
+
+def test_no_lambda_without_a_grid_or_a_second_task(suite: Suite) -> None:
+    with pytest.raises(InputError, match="the grid holds 0 numbers and the suite 3 tasks"):
+        choose_lambdas(suite, ())
+    with pytest.raises(InputError, match="the grid holds 3 numbers and the suite 1 tasks"):
+        choose_lambdas(replace(suite, taus={"signs": suite.taus["signs"]}), GRID)
+
+
+# --- noise ------------------------------------------------------------------------------------------------------------
+
+
+def test_both_protections_see_the_same_noise(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[float] = []
+
+    def spy(taus: Any, base: Any, mse: float, **options: Any) -> Any:
+        drawn.append(mse)
+        return surrogate(taus, base, mse, **options)
+
+    monkeypatch.setattr(module, "surrogate", spy)
+    mse = (0.0, 0.1)
+    table = noise_table(suite, 0.4, mse, correlation="half", seeds=2)
+    assert drawn == [0.0, 0.0, 0.1, 0.1]  # one draw for both
+    assert list(table.columns) == ["mse", "seed", "protection", "task", "accuracy", "normalized"]
+    assert len(table) == 2 * 2 * 2 * len(NAMES) == len(table.drop_duplicates(["mse", "seed", "protection", "task"]))
+
+    base, taus = suite.backbone.weights, list(suite.taus.values())
+    for (mu, seed), rows in table.groupby(["mse", "seed"]):
+        received = surrogate(
+            taus, base, mu, scale="weight", correlation="half", generator=torch.Generator().manual_seed(seed)
+        )
+        fused = fuse(base, received, 0.4)
+        models = {"unprotected": fused, "embeddings reloaded": reload_embeddings(fused, base)}
+        for protection, weights in models.items():
+            own = rows[rows["protection"] == protection].set_index("task")["accuracy"]
+            assert own.to_dict() == suite.accuracies(weights)
+    reference = suite.single_task_table().set_index("task")["fine_tuned"]
+    np.testing.assert_allclose(table["normalized"], table["accuracy"] / table["task"].map(reference))
+
+
+def test_noise_hurts_and_is_repeatable(suite: Suite) -> None:
+    first, again = (noise_table(suite, 0.4, [0.05], scale="unit", seeds=1, limit=40) for _ in range(2))
+    pd.testing.assert_frame_equal(first, again)
+    assert ((first["accuracy"] * 40) % 1).abs().max() < 1e-9  # forty images each
+    quiet = noise_table(suite, 0.4, [0.0], seeds=2)
+    seeds = [rows["accuracy"].tolist() for _, rows in quiet.groupby("seed")]
+    assert seeds[0] == seeds[1]
+    assert set(noise_table(suite, 0.4, [0.2], seeds=3)["seed"]) == {0, 1, 2}
+
+
+def test_a_wrong_scenario_is_told(suite: Suite) -> None:
+    with pytest.raises(InputError, match="unknown noise scale"):
+        noise_table(suite, 0.4, [0.1], scale="size")
+    with pytest.raises(InputError, match="expected numbers ≥ 0"):
+        noise_table(suite, 0.4, [-0.1])
+
+
+def test_heads_of_the_suite_are_the_backbones(suite: Suite, backbone: Backbone) -> None:
+    for name, head in suite.heads.items():
+        assert head.kind == "text"
+        assert torch.equal(head.weight, build_head(backbone, suite.tasks[name]).weight)
