@@ -65,3 +65,10 @@ def test_shapes_are_broadcast() -> None:
     check("by column", [[1.0, 2.0], [1.0, 2.0]], [1.0, 2.0])
     with pytest.raises(ValueError, match="broadcast"):
         check("claim", [1.0, 2.0], [1.0, 2.0, 3.0])
+
+
+def test_a_claim_that_fails_with_own_parameters_is_told_and_does_not_stop(capsys: pytest.CaptureFixture[str]) -> None:
+    check_that("water flows uphill", False, "0 of 3 rivers", strict=False)
+    assert capsys.readouterr().out == "✗ water flows uphill: 0 of 3 rivers\n"
+    check_that("water flows downhill", True, strict=False)
+    assert capsys.readouterr().out == "✓ water flows downhill\n"
