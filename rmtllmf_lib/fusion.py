@@ -10,6 +10,7 @@ References
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ LAMBDA_RULES = ("published", "inverse", "constant")
 
 _PUBLISHED = {1: 1.0, 2: 0.70, 3: 0.55, 4: 0.50, 5: 0.40, 6: 0.35, 7: 0.30}
 
-_BLOCK = 2**18  # entries; the sum over a block of 1 MiB stays in a core's own cache
+_BLOCK = 2**18  # entries; a block of 1 MiB stays in a core's own cache while it is added to
 
 
 def fuse(base: Weights, taus: Sequence[TaskVector], lam: float | Sequence[float]) -> Weights:
@@ -62,8 +63,8 @@ def fuse(base: Weights, taus: Sequence[TaskVector], lam: float | Sequence[float]
         tau.require_base(base)
     factors = _factors(lam, len(taus))
     values = base.layout.empty()
-    _fuse_into(values, base.values, [tau.values for tau in taus], factors, _BLOCK)
-    return Weights(base.layout, values, base.origin)
+    finite = _fuse_into(values, base.values, [tau.values for tau in taus], factors, _BLOCK)
+    return Weights(base.layout, values, base.origin, checked=finite)
 
 
 def _factors(lam: Any, count: int) -> list[float]:
@@ -77,18 +78,34 @@ def _factors(lam: Any, count: int) -> list[float]:
     return [finite_number(value, f"lambda of task vector {index}") for index, value in enumerate(given)]
 
 
-def _fuse_into(out: Tensor, base: Tensor, taus: Sequence[Tensor], factors: Sequence[float], block: int) -> None:
-    """Write base + sum of factors * taus to `out`; all are flat float32 buffers of one length."""
+def _fuse_into(out: Tensor, base: Tensor, taus: Sequence[Tensor], factors: Sequence[float], block: int) -> bool:
+    """Write base + sum of factors * taus to `out`; all are flat float32 buffers of one length.
 
-    def work(piece: Sequence[Tensor]) -> None:
+    Returns
+    -------
+    bool
+        True if every number of the result is finite; False if one may not be.
+    """
+    common = factors[0] if len(set(factors)) == 1 else None
+
+    def work(piece: Sequence[Tensor]) -> bool:
         # the sum over one block stays in the cache while the vectors stream past it
-        for part, start, first, *others in zip(*(tensor.split(block) for tensor in piece), strict=True):
-            torch.mul(first, factors[0], out=part)
-            for tau, factor in zip(others, factors[1:], strict=True):
-                part.add_(tau, alpha=factor)
-            part.add_(start)
+        finite = True
+        for part, start, *vectors in zip(*(tensor.split(block) for tensor in piece), strict=True):
+            if common is None:
+                torch.mul(vectors[0], factors[0], out=part)
+                for tau, factor in zip(vectors[1:], factors[1:], strict=True):
+                    part.add_(tau, alpha=factor)
+                part.add_(start)
+            else:
+                total = vectors[0]
+                for tau in vectors[1:]:
+                    total = torch.add(total, tau, out=part)
+                torch.add(start, total, alpha=common, out=part)
+            finite = finite and math.isfinite(part.sum().item())
+        return finite
 
-    map_pieces(work, [out, base, *taus])
+    return all(map_pieces(work, [out, base, *taus]))
 
 
 def lambda_n(n: int, rule: str = "published", value: float | None = None) -> float:

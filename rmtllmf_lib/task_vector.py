@@ -10,7 +10,7 @@ import hashlib
 import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -35,8 +35,10 @@ class _Flat:
 
     layout: Layout
     values: Tensor
+    # whether the caller has seen to it that every number is finite; saves one pass over the buffer
+    checked: InitVar[bool] = field(default=False, kw_only=True)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, checked: bool) -> None:
         values = self.values
         if values.dtype != torch.float32 or values.device.type != "cpu" or values.shape != (self.layout.size,):
             raise InputError(
@@ -45,7 +47,8 @@ class _Flat:
             )
         if not values.is_contiguous() or values.requires_grad:
             raise InputError("expected a contiguous buffer without gradient; use values.detach().contiguous()")
-        require_finite(self.layout, values)
+        if not checked:
+            require_finite(self.layout, values)
 
     @cached_property
     def hash(self) -> str:
@@ -197,8 +200,8 @@ class TaskVector(_Flat):
 
     __array_ufunc__ = None  # numpy scalars and arrays leave the operators to us
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __post_init__(self, checked: bool) -> None:
+        super().__post_init__(checked)
         wrong = [key for key, value in self.info.items() if not (isinstance(key, str) and isinstance(value, str))]
         if wrong:
             raise InputError(f"info maps text to text, but not for {listing(wrong)}; convert the values with str()")

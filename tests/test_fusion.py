@@ -82,9 +82,10 @@ def test_one_number_is_the_same_as_one_for_each() -> None:
     torch.testing.assert_close(fuse(base, taus[:1], 1).values, (base + taus[0]).values)
 
 
-def test_bits_do_not_depend_on_blocks_or_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("factors", [[0.7, -0.4, 0.31], [0.3, 0.3, 0.3]])
+def test_bits_do_not_depend_on_blocks_or_threads(monkeypatch: pytest.MonkeyPatch, factors: list[float]) -> None:
     base, taus = case(100_003, 3, scale=0.1)
-    factors, vectors = [0.7, -0.4, 0.31], [tau.values for tau in taus]
+    vectors = [tau.values for tau in taus]
     wanted = torch.empty_like(base.values)
     _fuse_into(wanted, base.values, vectors, factors, 2**20)
     before = torch.get_num_threads()
@@ -106,6 +107,15 @@ def test_inputs_stay_as_they_were() -> None:
     before = [base.values.clone(), *(tau.values.clone() for tau in taus)]
     fuse(base, taus, 0.5)
     assert all(torch.equal(a, b) for a, b in zip(before, [base.values, *(tau.values for tau in taus)], strict=True))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("lam", [0.3, [0.3, 0.2]])
+def test_a_vector_that_was_spoilt_after_it_was_made(bad: float, lam: float | list[float]) -> None:
+    base, taus = case(1000, 2)
+    taus[1].values[700] = bad
+    with pytest.raises(InputError, match="'visual.proj' holds 1 numbers of 999 that are NaN or infinite"):
+        fuse(base, taus, lam)
 
 
 def test_points_of_the_base_can_be_fused_into() -> None:

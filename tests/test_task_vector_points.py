@@ -1,5 +1,6 @@
 """Points, differences and bases; towers of models; files."""
 
+import dataclasses
 import json
 import struct
 from pathlib import Path
@@ -127,6 +128,11 @@ def test_info_is_text_and_does_not_survive_algebra() -> None:
         assert result.info == {}
     with pytest.raises(InputError, match=r"info maps text to text, but not for 1 \(accuracy\)"):
         TaskVector(LAYOUT, random_values(1), BASE.hash, {"accuracy": 0.5})  # type: ignore[dict-item]
+
+
+def test_a_copy_with_other_info() -> None:
+    tau = dataclasses.replace(vector(1, task="mnist"), info={"task": "svhn"})
+    assert (tau.info, tau.hash) == ({"task": "svhn"}, vector(1).hash)
 
 
 def test_repr_is_short() -> None:
