@@ -295,12 +295,13 @@ def evaluate_combinations(
         bar = tqdm(total=len(combinations), desc="combinations", disable=None if progress else True, leave=False)
         with bar:
             results = []
-            for result in pool.map(evaluate, combinations):
+            # The largest ones first: none is left to a single thread at the end.
+            for result in pool.map(evaluate, reversed(combinations)):
                 results.append(result)
                 bar.update()
     rows = [
         ("+".join(c), len(c), name, factors[len(c)], value, reference[name], name in c)
-        for c, result in zip(combinations, results, strict=True)
+        for c, result in zip(combinations, reversed(results), strict=True)
         for name, value in result
     ]
     columns = ["combination", "n_tasks", "task", "lam", "accuracy", "reference", "member"]

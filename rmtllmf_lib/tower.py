@@ -146,7 +146,9 @@ def _mlp(tower: Tower, weights: Mapping[str, Tensor], block: str, x: Tensor) -> 
         h = functional.silu(torch.addmm(1.702 * bias, h, weight.T, alpha=1.702), inplace=True)
         _add_linear(x, h, weights, block + "mlp.c_proj", 1 / 1.702)
     else:
-        _add_linear(x, functional.gelu(functional.linear(h, weight, bias)), weights, block + "mlp.c_proj")
+        h = functional.linear(h, weight, bias)
+        torch.ops.aten.gelu_(h)  # in place: a second buffer of this size would push the first out of the cache
+        _add_linear(x, h, weights, block + "mlp.c_proj")
 
 
 def _add_linear(x: Tensor, h: Tensor, weights: Mapping[str, Tensor], name: str, alpha: float = 1.0) -> None:
