@@ -29,7 +29,7 @@ LAMBDA_RULES = ("published", "inverse", "constant")
 
 _PUBLISHED = {1: 1.0, 2: 0.70, 3: 0.55, 4: 0.50, 5: 0.40, 6: 0.35, 7: 0.30}
 
-_BLOCK = 2**18  # entries; a block of 1 MiB stays in a core's own cache while it is added to
+_BLOCK = 2**19  # entries; 2 MiB stay in the cache while they are added to, and long streams are read fastest
 
 
 def fuse(base: Weights, taus: Sequence[TaskVector], lam: float | Sequence[float]) -> Weights:
