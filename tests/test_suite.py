@@ -141,6 +141,16 @@ def test_other_data_train_anew(
     assert trained == ["signs"]
 
 
+def test_another_seed_trains_real_data_anew(
+    backbone: Backbone, store: Store, trained: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images that are not drawn do not depend on the seed; their order in training does."""
+    monkeypatch.setattr(module, "load_task", lambda name, source, seed, **_: load_task(name, n_train=130, n_test=60))
+    first, second = (load_suite(backbone, ["signs"], recipe=QUICK, store=store, seed=seed) for seed in (11, 12))
+    assert first.tasks["signs"].fingerprint == second.tasks["signs"].fingerprint
+    assert trained == ["signs", "signs"] and hashes(first) != hashes(second)
+
+
 def test_the_default_recipe_is_the_backbones(backbone: Backbone, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Recipe] = []
 

@@ -250,4 +250,5 @@ def test_atlas_holds_every_character_of_every_font() -> None:
     ink = [np.flatnonzero(tile.max(1) > 0.5) for tile in atlas]  # rows with ink: centred, four fifths of the tile
     assert all(34 <= rows[-1] - rows[0] + 1 <= 40 and abs(rows[0] + rows[-1] - 47) <= 3 for rows in ink)
     alone = glyph_atlas("3", TASK_FONTS)
-    assert np.array_equal(alone, atlas[3::10])  # font by font
+    assert np.array_equal(alone, atlas[3::10])
+    assert np.array_equal(glyph_atlas(characters_, TASK_FONTS[1:2]), atlas[10:20])  # font by font

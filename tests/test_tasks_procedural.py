@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from canvases import PLAIN, STILL
 from rmtllmf_lib.backbone import WordTokenizer, load_backbone
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.pretrain import CONTEXT_LENGTH, WORLD, vocabulary
-from rmtllmf_lib.tasks import TASK_NAMES, load_task
+from rmtllmf_lib.tasks import TASK_NAMES, load_task, procedural
 from rmtllmf_lib.tasks.base import Split, Task
 from rmtllmf_lib.tasks.draw import Canvas
 from rmtllmf_lib.tasks.procedural import DRAWN, procedural_task
@@ -90,6 +91,29 @@ def test_a_seed_gives_other_images(name: str) -> None:
     else:
         assert not pictures(first.test) & pictures(second.test)
     assert first.class_names == second.class_names
+
+
+def test_training_and_test_images_differ_also_where_there_are_as_many() -> None:
+    task = procedural_task("signs", n_train=60, n_test=60)
+    train, validation, test = (pictures(getattr(task, part)) for part in PARTS)
+    assert not (train | validation) & test
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_fingerprint_covers_every_pixel_and_label(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {small("signs").fingerprint}
+    plain = procedural._drawn
+    for place in (0, 1):  # images, labels
+
+        def changed(name: str, own: str, *rest: Any, place: int = place) -> Any:
+            drawn = tuple(tensor.clone() for tensor in plain(name, own, *rest))
+            if own == part:
+                drawn[place].view(-1)[-1] ^= 1
+            return drawn
+
+        monkeypatch.setattr(procedural, "_drawn", changed)
+        found.add(procedural_task("signs", n_train=150, n_test=70).fingerprint)
+    assert len(found) == 3
 
 
 def test_fingerprint_tells_sizes_apart() -> None:
