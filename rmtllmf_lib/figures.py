@@ -111,28 +111,33 @@ def accuracy_against_n(table: pd.DataFrame, published: pd.DataFrame) -> Axes:
     return ax
 
 
-def noise_and_reload(table: pd.DataFrame, clean: float) -> Axes:
-    """Normalised accuracy of the fused model against the MSE, unprotected and with the embeddings reloaded.
+def noise_and_reload(table: pd.DataFrame, clean: float) -> Figure:
+    """Normalised accuracy of the fused model at each MSE, unprotected and with the embeddings reloaded.
 
     Parameters
     ----------
     table : DataFrame
-        mse, seed, protection, normalized. Points are means over tasks and seeds, bars 95 % intervals (Student) over
-        seeds.
+        correlation, mse, seed, protection, normalized; one panel per correlation. Points are means over tasks and
+        seeds, bars 95 % intervals (Student) over seeds.
     clean : float
         Normalised accuracy without noise.
     """
-    _, ax = plt.subplots(figsize=(6.2, 3.8))
-    ax.axhline(100 * clean, color=GREY, linestyle="--", label="no noise")
+    panels = list(dict.fromkeys(table["correlation"]))
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.9 * len(panels), 3.6), sharey=True, squeeze=False)
     looks = {"unprotected": (RED, "o"), "embeddings reloaded": (GREEN, "s")}
-    points = over_seeds(table, ["mse", "protection"])
-    for shift, (protection, (colour, marker)) in zip((-0.06, 0.06), looks.items(), strict=True):
-        curve = points[points["protection"] == protection].sort_values("mse")
-        place = np.arange(len(curve)) + shift
-        style: dict[str, Any] = {"fmt": marker + "-", "color": colour, "capsize": 4, "label": protection}
-        ax.errorbar(place, 100 * curve["mean"], 100 * curve["half_width"].fillna(0.0), **style)
     mses = sorted(table["mse"].unique())
-    ax.set_xticks(range(len(mses)), [f"{mse:g}" for mse in mses])
-    ax.set(xlabel="MSE of every user's link", ylabel="normalised accuracy,\nall tasks fused (%)", ylim=(0, 100))
-    ax.legend(fontsize=8)
-    return ax
+    points = over_seeds(table, ["correlation", "mse", "protection"])
+    for ax, correlation in zip(axes[0], panels, strict=True):
+        ax.axhline(100 * clean, color=GREY, linestyle="--", label="no noise")
+        for shift, (protection, (colour, marker)) in zip((-0.08, 0.08), looks.items(), strict=True):
+            chosen = (points["correlation"] == correlation) & (points["protection"] == protection)
+            curve = points[chosen].sort_values("mse")
+            style: dict[str, Any] = {"fmt": marker, "color": colour, "capsize": 4, "label": protection}
+            place = np.arange(len(curve)) + shift
+            ax.errorbar(place, 100 * curve["mean"], 100 * curve["half_width"].fillna(0.0), **style)
+        ax.set_xticks(range(len(mses)), [f"{mse:g}" for mse in mses])
+        ax.set(xlabel="MSE of every user's link", ylim=(0, 100), xlim=(-0.5, len(mses) - 0.5))
+        ax.set_title(f"noise {correlation} across users", fontsize=10)
+    axes[0][0].set_ylabel("normalised accuracy,\nall tasks fused (%)")
+    axes[0][-1].legend(fontsize=8, loc="upper right", bbox_to_anchor=(1.0, 0.85))
+    return figure

@@ -1,7 +1,8 @@
 """A suite: one base, several users' tasks with their heads, and the task vectors they trained.
 
 Every chapter starts from one. Fine-tuning is the expensive part, so the vectors are kept in the store, under the hash
-of the base, the fingerprint of the data, the head and the recipe: change one of them and they are trained anew.
+of the base, the fingerprint of the data, the head, the recipe and the versions of library and torch: change one of
+them and they are trained anew.
 """
 
 from __future__ import annotations
@@ -10,23 +11,23 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from hashlib import sha256
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 
 import pandas as pd
 import torch
 from tqdm import tqdm
 
+from rmtllmf_lib import __version__
 from rmtllmf_lib.backbone import Backbone, Head, build_head
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.evaluate import accuracy, evaluate_combinations, normalized_accuracy, prepare
-from rmtllmf_lib.finetune import RECIPES, Recipe, finetune
+from rmtllmf_lib.finetune import Recipe, finetune, recipe_for
 from rmtllmf_lib.fusion import fuse, lambda_n
 from rmtllmf_lib.resilience import reload_embeddings
-from rmtllmf_lib.store import Store
+from rmtllmf_lib.store import Store, config_key
 from rmtllmf_lib.task_vector import TaskVector, Weights
-from rmtllmf_lib.tasks import TASK_NAMES, load_task
+from rmtllmf_lib.tasks import DECODED_SIDE, TASK_NAMES, load_task
 from rmtllmf_lib.tasks.base import Task
 from rmtllmf_lib.transport import surrogate
 
@@ -39,12 +40,15 @@ class Suite:
     ----------
     backbone : Backbone
     tasks, heads, taus : dicts by task name, in one order
+    device : str
+        Where models are evaluated, see `loading.resolve_device`.
     """
 
     backbone: Backbone
     tasks: Mapping[str, Task]
     heads: Mapping[str, Head]
     taus: Mapping[str, TaskVector]
+    device: str = "cpu"
 
     def fuse(self, names: Sequence[str] | None = None, lam: float = 0.3) -> Weights:
         """theta_base + lam · Σ tau over the named tasks (default: all), Eq. (6)."""
@@ -53,7 +57,9 @@ class Suite:
     def accuracies(self, weights: Weights, split: str = "test", names: Sequence[str] | None = None) -> dict[str, float]:
         """Accuracy of one model on the named tasks (default: all)."""
         return {
-            name: accuracy(self.backbone, weights, getattr(self.tasks[name], split), self.heads[name])
+            name: accuracy(
+                self.backbone, weights, getattr(self.tasks[name], split), self.heads[name], device=self.device
+            )
             for name in self._known(names)
         }
 
@@ -88,6 +94,8 @@ def load_suite(
     head: str = "text",
     recipe: Recipe | None = None,
     seed: int = 0,
+    device: str = "cpu",
+    autocast: str | None = None,
     store: Store | None = None,
 ) -> Suite:
     """Load tasks, build their heads, and take their task vectors from the store or train them.
@@ -98,27 +106,37 @@ def load_suite(
         As in `load_task`.
     head : "text" or "prototype"
     recipe : Recipe, optional
-        Default: the recipe of the backbone.
+        Default: `recipe_for(backbone)`.
     seed : int
         Of the data and, with the task's place in `names` not mattering, of the training.
+    device, autocast
+        Of training and evaluation, see `finetune`.
     store : Store, optional
-        Default: the user's.
+        Default: the user's. A run that was stopped goes on from its checkpoint there.
 
     Raises
     ------
     InputError
-        No task, a task named twice, or what `load_task`, `build_head` and `finetune` raise.
+        No task, a task named twice, two names for the same images, or what `load_task`, `build_head` and `finetune`
+        raise.
     """
     if not names or len(set(names)) < len(names):
         raise InputError(f"tasks are {list(names)}: expected at least one, each named once")
     store = store or Store()
-    recipe = recipe or RECIPES.get(backbone.name, RECIPES["tiny"])
-    tasks = {name: load_task(name, source, root=root, seed=seed, image_size=backbone.image_size) for name in names}
+    recipe = recipe or recipe_for(backbone)
+    side = backbone.image_size if backbone.image_size <= DECODED_SIDE else None
+    tasks = {name: load_task(name, source, root=root, seed=seed, image_size=side) for name in names}
+    for one, other in combinations(names, 2):
+        if tasks[one].fingerprint == tasks[other].fingerprint:
+            raise InputError(
+                f"tasks {one!r} and {other!r} hold the same images: expected different ones, check the root"
+            )
     heads = {name: build_head(backbone, task, head) for name, task in tasks.items()}
     taus = {}
     for name in tqdm(names, desc="task vectors", unit="task", disable=not sys.stderr.isatty()):
-        taus[name] = _task_vector(backbone, tasks[name], heads[name], recipe, seed, store)
-    return Suite(backbone, tasks, heads, taus)
+        how = {"device": device, "autocast": autocast}
+        taus[name] = _task_vector(backbone, tasks[name], heads[name], recipe, seed, store, how)
+    return Suite(backbone, tasks, heads, taus, device)
 
 
 def choose_lambdas(
@@ -156,7 +174,7 @@ def choose_lambdas(
     for lam in sorted(grid):
         rows = evaluate_combinations(
             suite.backbone, suite.taus, suite.tasks, suite.heads, partial(lambda_n, rule="constant", value=lam),
-            split="validation", limit=limit, workers=workers,
+            split="validation", limit=limit, workers=workers, device=suite.device,
         )  # fmt: skip
         scores = rows.groupby("n_tasks", as_index=False).agg(lam=("lam", "first"), score=("normalized", "mean"))
         parts.append(scores)
@@ -192,10 +210,10 @@ def noise_table(
 
     Returns
     -------
-    DataFrame with columns mse, seed, protection, task, accuracy, normalized
+    DataFrame with columns correlation, mse, seed, protection, task, accuracy, normalized
     """
     base, names = suite.backbone.weights, list(suite.taus)
-    images = {name: prepare(suite.backbone, suite.tasks[name].test, limit=limit) for name in names}
+    images = {name: prepare(suite.backbone, suite.tasks[name].test, limit=limit, device=suite.device) for name in names}
 
     def score(weights: Weights, name: str) -> float:
         return accuracy(suite.backbone, weights, images[name], suite.heads[name])
@@ -210,27 +228,37 @@ def noise_table(
         unprotected = fuse(base, received, lam)
         models = {"unprotected": unprotected, "embeddings reloaded": reload_embeddings(unprotected, base)}
         for (protection, weights), name in product(models.items(), names):
-            rows.append((mu, seed, protection, name, score(weights, name), reference[name]))
-    table = pd.DataFrame(rows, columns=["mse", "seed", "protection", "task", "accuracy", "reference"])
+            rows.append((correlation, mu, seed, protection, name, score(weights, name), reference[name]))
+    columns = ["correlation", "mse", "seed", "protection", "task", "accuracy", "reference"]
+    table = pd.DataFrame(rows, columns=columns)
     table["normalized"] = normalized_accuracy(table["accuracy"], table.pop("reference"))
     return table
 
 
-def _task_vector(backbone: Backbone, task: Task, head: Head, recipe: Recipe, seed: int, store: Store) -> TaskVector:
+def _task_vector(
+    backbone: Backbone, task: Task, head: Head, recipe: Recipe, seed: int, store: Store, how: Mapping[str, str | None]
+) -> TaskVector:
     config = {
         "base": backbone.weights.hash,
         "task": task.fingerprint,
         "classes": task.class_names,
         "head": head.kind,
-        "head_sha256": sha256(head.weight.numpy().tobytes() + str(head.scale).encode()).hexdigest(),
+        "head_sha256": head.hash,
         "recipe": asdict(recipe),
         "seed": seed,
         "threads": torch.get_num_threads(),
+        "versions": {"rmtllmf": __version__, "torch": torch.__version__},
+        **how,
     }
+    checkpoint = store.root / "checkpoints" / f"{config_key(config)}.safetensors"
 
     def train() -> dict[str, torch.Tensor]:
         generator = torch.Generator().manual_seed(seed)
-        tau = finetune(backbone, task, head, recipe, generator=generator, progress=False)
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        tau = finetune(
+            backbone, task, head, recipe, generator=generator, checkpoint=checkpoint,
+            device=how["device"] or "cpu", autocast=how["autocast"],
+        )  # fmt: skip
         return {"values": tau.values}
 
     values = store.tensors("task-vector", config, train)["values"]

@@ -10,7 +10,10 @@ from rmtllmf_lib.tasks.assemble import MEMORY_LIMIT
 from rmtllmf_lib.tasks.base import Split, Task, carve_validation, fingerprint
 from rmtllmf_lib.tasks.images import LazyImages
 
-__all__ = ["SOURCES", "TASK_NAMES", "LazyImages", "Split", "Task", "carve_validation", "load_task"]
+__all__ = ["DECODED_SIDE", "SOURCES", "TASK_NAMES", "LazyImages", "Split", "Task", "carve_validation", "load_task"]
+
+# Images up to this side are decoded once and kept in memory; larger ones would not fit and are decoded when used.
+DECODED_SIDE = 64
 
 SOURCES = ("procedural", "torchvision", "folder")
 
