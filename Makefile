@@ -11,8 +11,9 @@ FIRST_PAGE := $(HTML)/index.html
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 SPHINX_FLAGS := -q -W -n --keep-going
 
-# Results live inside the checkout, one folder for one state of the library: no number outlives the code that made it.
-STORE := $(CURDIR)/.store/$(shell find rmtllmf_lib -type f ! -name '*.pyc' 2>/dev/null | LC_ALL=C sort | xargs cat | cksum | cut -d' ' -f1)
+# Results live inside the checkout, one folder for one state of the library and of the
+# pinned versions: no number outlives the code that made it.
+STORE := $(CURDIR)/.store/$(shell (find rmtllmf_lib -type f ! -name '*.pyc' | LC_ALL=C sort; echo constraints.txt) 2>/dev/null | xargs cat | cksum | cut -d' ' -f1)
 
 export RMTLLMF_HOME := $(STORE)
 export OMP_NUM_THREADS := 1

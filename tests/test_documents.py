@@ -4,6 +4,8 @@ import ast
 import importlib
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,18 @@ def test_make_targets_exist(path: Path) -> None:
     for words in re.findall(r"(?:`|run: |^ *)make ([^`\n#]*)", path.read_text(encoding="utf-8"), flags=re.MULTILINE):
         named = [word for word in words.split() if re.fullmatch("[a-z]+", word)]
         assert set(named) - targets == set(), words
+
+
+def test_results_are_kept_apart_for_every_state_of_library_and_versions(tmp_path: Path) -> None:
+    """The folder of the store that the Makefile names."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "rmtllmf_lib").mkdir()
+    stores = []
+    for file, text in (("rmtllmf_lib/a.py", "1"), ("constraints.txt", "a==1"), ("constraints.txt", "a==2")):
+        (tmp_path / file).write_text(text)
+        told = subprocess.run(["make", "-pn", "clean"], cwd=tmp_path, capture_output=True, text=True, check=True)
+        stores += re.findall(r"^STORE := (.*)$", told.stdout, flags=re.MULTILINE)
+    assert len(set(stores)) == len(stores) == 3
 
 
 @each_document
