@@ -141,6 +141,13 @@ def test_constraints_are_exact_and_complete() -> None:
     assert declared("book", "test") - pinned == set()
 
 
+def test_data_of_the_package_exist() -> None:
+    """py.typed among them, without which a type checker takes the library for untyped."""
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["rmtllmf_lib"]
+    assert "py.typed" in wanted
+    assert [pattern for pattern in wanted if not any((ROOT / "rmtllmf_lib").glob(pattern))] == []
+
+
 def test_one_version_everywhere() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     changes = re.findall(r"^## \[?(\d[^\s\]]*)", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
