@@ -1,0 +1,30 @@
+"""Drawing the embedded tasks; the digits are real images and not drawn."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from benchmarks import Row
+from rmtllmf_lib.tasks import load_task
+from rmtllmf_lib.tasks.procedural import DRAWN
+
+WANTED = 10_000  # images per second
+
+
+def run() -> list[Row]:
+    for name in DRAWN:
+        load_task(name, n_train=200, n_test=10)  # untimed: fonts, modules, first use of memory
+    started = time.perf_counter()
+    tasks = [load_task(name) for name in DRAWN]
+    seconds = time.perf_counter() - started
+    images = sum(len(split) for task in tasks for split in (task.train, task.validation, task.test))
+    return [
+        Row(
+            "drawn images per second, all cores",
+            images / seconds,
+            WANTED,
+            "/s",
+            detail=f"{images} images of {len(tasks)} tasks in {seconds:.1f} s on {os.cpu_count()} cores",
+        )
+    ]
