@@ -51,7 +51,7 @@ def run(
     \b
     Examples:
       rmtllmf run notebooks/04_fusion.ipynb --list
-      rmtllmf run notebooks/04_fusion.ipynb -p seed 1 -p limit 500
+      rmtllmf run notebooks/04_fusion.ipynb -p seed 1 -p test_images 250
       rmtllmf run notebooks/04_fusion.ipynb -p seed 2 -o runs/seed2.ipynb
     """
     from rmtllmf_lib import runner

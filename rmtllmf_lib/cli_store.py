@@ -21,7 +21,7 @@ _StoreRoot = Annotated[
 
 @store_app.callback()
 def _store() -> None:
-    """Look after stored results: trained vectors, tables.
+    """Look after stored results: trained task vectors.
 
     \b
     Examples:

@@ -53,7 +53,10 @@ def test_the_examples_of_the_help_are_accepted(command: str, capsys: pytest.Capt
         group = typer.main.get_command(cli.app)
         while hasattr(group, "commands"):
             group = group.commands[words.pop(0)]
-        group.make_context("example", words)  # reads the words, runs nothing
+        given = group.make_context("example", words).params  # reads the words, runs nothing
+        if command == "run" and (notebook := ROOT / given["notebook"]).is_file():
+            named = {text.partition("=")[0] for text in given["parameter"] or ()}
+            assert named - {parameter.name for parameter in runner.parameters(notebook)} == set(), example
 
 
 def test_every_command_is_tested_here() -> None:
