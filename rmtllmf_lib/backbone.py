@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +251,11 @@ class Head:
     kind: str
     class_names: tuple[str, ...]
 
+    @cached_property
+    def hash(self) -> str:
+        """sha256 of what decides the logits: the rows and the scale. Never change the rows in place."""
+        return hashlib.sha256(self.weight.numpy().tobytes() + str(self.scale).encode()).hexdigest()
+
 
 def build_head(backbone: Backbone, task: Task, kind: str = "text") -> Head:
     """The zero-shot head of a task.
@@ -266,12 +271,24 @@ def build_head(backbone: Backbone, task: Task, kind: str = "text") -> Head:
     ------
     InputError
         Unknown kind; class names or templates with words outside the vocabulary (kind "text"); a class without
-        training images (kind "prototype").
+        training images (kind "prototype"); pixel statistics of the task that are not the backbone's.
     """
     if kind not in HEAD_KINDS:
         raise InputError(f"unknown head {kind!r}: expected one of {', '.join(HEAD_KINDS)}")
+    _require_its_statistics(backbone, task)
     weight = _text_rows(backbone, task) if kind == "text" else _prototype_rows(backbone, task)
     return Head(torch.nn.functional.normalize(weight, dim=-1), backbone.scale, kind, task.class_names)
+
+
+def _require_its_statistics(backbone: Backbone, task: Task) -> None:
+    """Images are normalised with the backbone's statistics: a task that asks for others must not be ignored."""
+    for which in ("mean", "std"):
+        asked, used = (tuple(getattr(thing, which)) for thing in (task, backbone))
+        if asked != used:
+            raise InputError(
+                f"task {task.name!r} has pixel {which} {asked}: expected {used}, with which backbone {backbone.name!r} "
+                f"was trained and normalises all images; leave the task's {which} at the backbone's"
+            )
 
 
 @torch.no_grad()

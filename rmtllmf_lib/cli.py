@@ -173,7 +173,9 @@ def finetune(
     lr: Annotated[float | None, typer.Option(help="Learning rate.  [default: the backbone's recipe]")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step.  [default: the backbone's recipe]")] = None,
     device: _Device = "cpu",
-    autocast: Annotated[str | None, typer.Option(metavar="bf16", help="Compute products in this precision.")] = None,
+    autocast: Annotated[
+        str | None, typer.Option(metavar="bfloat16", help="Compute products in this precision.  [default: float32]")
+    ] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", help="Use N training images of each task.")] = None,
     checkpoint_every: Annotated[int, typer.Option(metavar="STEPS", help="Save the state every so many steps.")] = 250,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace vectors made with other settings.")] = False,
@@ -214,7 +216,7 @@ def finetune(
             seed=seed,
             n_train=limit,
             device=device,
-            autocast={"bf16": "bfloat16"}.get(autocast or "", autocast),
+            autocast=autocast,
             checkpoint_every=checkpoint_every,
             overwrite=overwrite,
         )

@@ -17,10 +17,11 @@ from rmtllmf_lib.backbone import Backbone, Head, build_head
 from rmtllmf_lib.canonical import config_key
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.evaluate import Prepared, accuracy, prepare
-from rmtllmf_lib.finetune import RECIPES, Recipe, finetune
+from rmtllmf_lib.finetune import Recipe, finetune, recipe_for
 from rmtllmf_lib.fusion import choose_lambda, fuse, lambda_n
 from rmtllmf_lib.task_vector import TaskVector, Weights
 from rmtllmf_lib.tasks import SOURCES, Task, load_task
+from rmtllmf_lib.tasks.folder import read_folder
 
 log = logging.getLogger(__name__)
 
@@ -86,12 +87,14 @@ def parse_tasks(texts: Iterable[str], source: str, root: Path | None) -> list[Ta
 def load(spec: TaskSpec, backbone: Backbone, *, seed: int, n_train: int | None, n_test: int | None = None) -> Task:
     """The task of `spec` at the resolution of the backbone."""
     side = backbone.image_size if backbone.image_size <= DECODED_SIDE else None
+    if spec.source == "folder" and spec.root is not None:  # the very folder that was written, whatever its name
+        return read_folder(spec.root, spec.name, image_size=side, n_train=n_train, n_test=n_test)
     return load_task(spec.name, spec.source, root=spec.root, seed=seed, image_size=side, n_train=n_train, n_test=n_test)
 
 
 def chosen_recipe(backbone: Backbone, steps: int | None, lr: float | None, batch_size: int | None) -> Recipe:
     """The backbone's recipe with the numbers given in place of its own; the warm-up keeps its share of the steps."""
-    recipe = RECIPES.get(backbone.name, RECIPES["tiny"])
+    recipe = recipe_for(backbone)
     steps = recipe.steps if steps is None else steps
     return replace(
         recipe,

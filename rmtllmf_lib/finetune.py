@@ -7,7 +7,6 @@ numbers, and half precision would lose most of it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from rmtllmf_lib.backbone import OPENAI_VIT, Backbone, Head, vision_tower
+from rmtllmf_lib.backbone import OPENAI_VIT, Backbone, Head, load_backbone, vision_tower
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.evaluate import accuracy
 from rmtllmf_lib.layout import GROUPS, PREFIX, group_of
@@ -102,6 +101,24 @@ RECIPES = {
 }
 
 
+def recipe_for(backbone: Backbone) -> Recipe:
+    """The default recipe of a backbone: by its name, and tiny's for a base of the same architecture from a folder.
+
+    Raises
+    ------
+    InputError
+        for any other backbone: what trains one architecture well may ruin another.
+    """
+    if backbone.name in RECIPES:
+        return RECIPES[backbone.name]
+    if backbone.weights.layout == load_backbone("tiny").weights.layout:
+        return RECIPES["tiny"]
+    raise InputError(
+        f"there is no recipe for backbone {backbone.name!r}: expected {' or '.join(RECIPES)}, or a folder with a base "
+        "of the architecture of tiny; give one, recipe=Recipe(steps=…, batch_size=…, lr=…)"
+    )
+
+
 def finetune(
     backbone: Backbone,
     task: Task,
@@ -121,7 +138,7 @@ def finetune(
     Parameters
     ----------
     recipe : Recipe, optional
-        Default: that of the backbone in `RECIPES`.
+        Default: `recipe_for(backbone)`.
     generator : torch.Generator
         On the CPU; one number is drawn, from which all the run's randomness follows. The same number, on the CPU with
         the same number of threads, gives the same bits.
@@ -149,7 +166,7 @@ def finetune(
     OSError
         if a checkpoint cannot be written (disk full): the run stops, the checkpoint before it stays and can be used.
     """
-    recipe = recipe or _default_recipe(backbone)
+    recipe = recipe or recipe_for(backbone)
     start = start or backbone.weights
     where = resolve_device(device)
     _require_usable(backbone, task, head, start, autocast)
@@ -196,13 +213,12 @@ def _run(
     autocast: str | None,
 ) -> dict[str, Any]:
     """What decides the bits of a run; a checkpoint of another one must not be taken up."""
-    head_bytes = head.weight.numpy().tobytes() + str(head.scale).encode()
     return {
         "base": backbone.weights.hash,
         "start": start.hash,
         "task": task.name,
         "data": task.fingerprint,
-        "head": hashlib.sha256(head_bytes).hexdigest(),
+        "head": head.hash,
         "recipe": asdict(recipe),
         "seed": schedule.seed,
         "device": device.type,
@@ -236,12 +252,6 @@ def _optimizer(tower: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
 
 def _precision(device: torch.device, autocast: str | None) -> AbstractContextManager[Any]:
     return torch.autocast(device.type, AUTOCAST[autocast]) if autocast else nullcontext()
-
-
-def _default_recipe(backbone: Backbone) -> Recipe:
-    if backbone.name not in RECIPES:
-        raise InputError(f"there is no recipe for backbone {backbone.name!r}, only for {', '.join(RECIPES)}; give one")
-    return RECIPES[backbone.name]
 
 
 def _require_usable(backbone: Backbone, task: Task, head: Head, start: Weights, autocast: str | None) -> None:

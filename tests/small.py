@@ -9,6 +9,8 @@ from rmtllmf_lib.backbone import Backbone, Head
 from rmtllmf_lib.task_vector import TaskVector, Weights
 from rmtllmf_lib.tasks.base import Split, Task
 
+# Not CLIP's, so that whoever normalises with CLIP's is found out.
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 CLASSES = ("red", "green", "blue", "white", "black")
 
 
@@ -22,7 +24,7 @@ def small_backbone(seed: int = 0, quick_gelu: bool = False, layers: int = 4) -> 
             quick_gelu=quick_gelu,
         )
     model = model.eval().requires_grad_(False)
-    return Backbone("small", model, _no_text, 32, None, Weights.from_module(model), (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
+    return Backbone("small", model, _no_text, 32, None, Weights.from_module(model), MEAN, STD)
 
 
 def _no_text(texts: list[str]) -> Tensor:
@@ -40,9 +42,7 @@ def small_split(n: int, seed: int = 0, size: int = 32, classes: int = len(CLASSE
 
 def small_task(name: str = "colours", seed: int = 0, n: int = 60) -> Task:
     splits = [small_split(count, 3 * seed + part) for part, count in enumerate((n, 20, n))]
-    return Task(
-        name, name.title(), CLASSES, ("a {} square.",), *splits, source="procedural", fingerprint=f"{name} {seed}"
-    )
+    return Task(name, name.title(), CLASSES, ("a {} square.",), *splits, "procedural", f"{name} {seed}", MEAN, STD)
 
 
 def small_head(seed: int = 0, classes: tuple[str, ...] = CLASSES, dimension: int = 64) -> Head:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,9 +33,9 @@ from rmtllmf_lib.backbone import (
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.pretrain import zero_shot_table
 from rmtllmf_lib.task_vector import Weights
-from rmtllmf_lib.tasks.base import Task
+from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD, Task
 from rmtllmf_lib.tasks.procedural import procedural_task
-from small import CLASSES, small_task
+from small import CLASSES, small_head, small_task
 
 WORDS = ("a", "blue", "green", "of", "photo", "red", "stop")
 
@@ -200,6 +201,10 @@ def test_a_tower_is_a_copy(backbone: Backbone) -> None:
 # --- heads ------------------------------------------------------------------------------------------------------------
 
 
+def clip_task(**changes: Any) -> Task:
+    return replace(small_task(), mean=CLIP_MEAN, std=CLIP_STD, **changes)
+
+
 @pytest.mark.parametrize("kind", HEAD_KINDS)
 def test_head_rows_have_length_one(backbone: Backbone, signs: Task, kind: str) -> None:
     head = build_head(backbone, signs, kind)
@@ -246,18 +251,34 @@ def test_class_names_without_words_need_the_prototype_head(backbone: Backbone, s
 
 
 def test_unknown_class_names_are_listed(backbone: Backbone) -> None:
-    task = replace(small_task(), class_names=("ein", "zwei", "drei", "vier", "fünf"))
+    task = clip_task(class_names=("ein", "zwei", "drei", "vier", "fünf"))
     with pytest.raises(InputError, match="5 of 5 class names.*'ein', 'zwei', 'drei', 'vier', 'fünf'"):
         build_head(backbone, task)
     with pytest.raises(InputError, match="does not know 'purple'"):  # a template, not a class
         names = ("one", "two", "three", "four", "five")
-        build_head(backbone, replace(small_task(), class_names=names, templates=("a purple {}.",)))
+        build_head(backbone, clip_task(class_names=names, templates=("a purple {}.",)))
+
+
+@pytest.mark.parametrize("which", ["mean", "std"])
+def test_a_task_cannot_have_pixel_statistics_of_its_own(backbone: Backbone, signs: Task, which: str) -> None:
+    """They would be ignored: images are normalised with the backbone's."""
+    used = str(getattr(backbone, which))
+    message = rf"pixel {which} \(0.5, 0.5, 0.25\): expected {re.escape(used)}, .* leave the task's {which}"
+    for kind in HEAD_KINDS:
+        with pytest.raises(InputError, match=message):
+            build_head(backbone, replace(signs, **{which: (0.5, 0.5, 0.25)}), kind)
+
+
+def test_the_hash_of_a_head_is_that_of_its_logits() -> None:
+    head = small_head()
+    assert head.hash == small_head().hash == replace(head, weight=head.weight.t().contiguous().t()).hash
+    assert len({head.hash, small_head(1).hash, replace(head, scale=3.0).hash}) == 3
 
 
 def test_what_no_head_can_be_made_of(backbone: Backbone, signs: Task) -> None:
     with pytest.raises(InputError, match="unknown head 'linear': expected one of text, prototype"):
         build_head(backbone, signs, "linear")
-    task = small_task()
+    task = clip_task()
     without = replace(task, train=task.train.subset(torch.flatten(torch.nonzero(task.train.labels != 3))))
     with pytest.raises(InputError, match=f"task 'colours' has no training image of '{CLASSES[3]}'"):
         build_head(backbone, without, "prototype")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,7 @@ import torch
 from artifacts import write_two_tasks
 from rmtllmf_lib import cli, commands, finetune
 from rmtllmf_lib.task_vector import TaskVector
+from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD
 from small import small_backbone
 
 ROOT = Path(__file__).parents[1]
@@ -27,7 +29,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def small_instead_of_tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rmtllmf_lib.backbone.load_backbone", lambda *_, **__: small_backbone())
+    small = replace(small_backbone(), mean=CLIP_MEAN, std=CLIP_STD)  # the pixel statistics of tasks
+    monkeypatch.setattr("rmtllmf_lib.backbone.load_backbone", lambda *_, **__: small)
 
 
 def test_from_images_to_a_table(
@@ -64,6 +67,7 @@ def test_from_images_to_a_table(
         ("finetune mnist --source torchvision --root . --out tau", "MNIST"),
         ("finetune nothing --out tau", "unknown procedural task 'nothing'"),
         ("finetune signs --steps 0 --out tau", "steps"),
+        ("finetune signs --autocast bf16 --steps 1 --limit 20 --head prototype --out tau", "one of bfloat16"),
         ("finetune signs --head paper --out tau", "unknown head 'paper'"),
     ],
 )
@@ -82,8 +86,10 @@ import sys
 from pathlib import Path
 sys.path.insert(0, "tests")
 import rmtllmf_lib.backbone
+from dataclasses import replace
+from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD
 from small import small_backbone
-rmtllmf_lib.backbone.load_backbone = lambda *_, **__: small_backbone()
+rmtllmf_lib.backbone.load_backbone = lambda *_, **__: replace(small_backbone(), mean=CLIP_MEAN, std=CLIP_STD)
 from rmtllmf_lib.cli import main
 sys.exit(main(sys.argv[1:]))
 """

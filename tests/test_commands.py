@@ -19,9 +19,10 @@ from rmtllmf_lib.finetune import RECIPES, Recipe
 from rmtllmf_lib.fusion import LAMBDA_GRID, choose_lambda, fuse, lambda_n
 from rmtllmf_lib.task_vector import TaskVector, Weights
 from rmtllmf_lib.tasks import Split
+from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD
 from small import small_backbone, small_tau
 
-BACKBONE = small_backbone()
+BACKBONE = replace(small_backbone(), mean=CLIP_MEAN, std=CLIP_STD)  # the pixel statistics of tasks from files
 RECIPE = Recipe(steps=6, batch_size=8, lr=1e-2)
 ROOT = Path(__file__).parents[1]
 
@@ -100,6 +101,11 @@ def test_the_warm_up_keeps_its_share() -> None:
     assert longer == replace(tiny, steps=10 * tiny.steps, warmup_steps=10 * tiny.warmup_steps, lr=0.5, batch_size=7)
 
 
+def test_an_architecture_that_nobody_has_trained_has_no_recipe() -> None:
+    with pytest.raises(InputError, match="no recipe for backbone 'small'"):
+        commands.chosen_recipe(small_backbone(layers=2), None, None, None)
+
+
 @pytest.mark.parametrize("numbers", [(0, None, None), (-5, None, None), (None, 0.0, None), (None, None, 0)])
 def test_a_number_that_is_no_use_is_refused(numbers: tuple[Any, Any, Any]) -> None:
     with pytest.raises(InputError):
@@ -155,6 +161,16 @@ def test_a_folder_that_cannot_be_made_shows_before_the_training(
     (tmp_path / "file").touch()
     with pytest.raises(OSError):
         finetuned(parse_tasks(["warm"], "folder", images)[0], tmp_path / "file")
+
+
+def test_a_folder_is_taken_under_the_name_that_was_written_for_it(images: Path) -> None:
+    """`mine=warm` is the folder warm; a name that lies below no root is nobody's task."""
+    (spec,) = parse_tasks(["mine=warm"], "folder", images)
+    task = commands.load(spec, BACKBONE, seed=0, n_train=None)
+    assert task.name == "mine" and len(task.test) == 18
+    (spec,) = parse_tasks(["cold"], "folder", images / "warm")
+    with pytest.raises(InputError, match="warm/cold"):
+        commands.load(spec, BACKBONE, seed=0, n_train=None)
 
 
 def test_class_names_that_the_text_tower_does_not_know(images: Path, tmp_path: Path) -> None:

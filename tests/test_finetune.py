@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rmtllmf_lib.finetune as module
-from rmtllmf_lib.backbone import OPENAI_VIT, Backbone, Head, build_head, vision_tower
+from rmtllmf_lib.backbone import OPENAI_VIT, Backbone, Head, build_head, load_backbone, vision_tower
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.evaluate import accuracy
-from rmtllmf_lib.finetune import RECIPES, Recipe, finetune
+from rmtllmf_lib.finetune import RECIPES, Recipe, finetune, recipe_for
 from rmtllmf_lib.loading import Schedule, normalize
 from rmtllmf_lib.task_vector import GROUPS, TaskVector
 from rmtllmf_lib.tasks.base import Task
@@ -161,6 +161,15 @@ def test_recipes() -> None:
     assert vit.clip_norm == 1 and vit.augment == "crop" and vit.freeze == ()
 
 
+def test_the_recipe_of_a_backbone(backbone: Backbone) -> None:
+    """By its name, else by its architecture; there is none for an architecture that nobody has tried."""
+    tiny = load_backbone("tiny")
+    assert recipe_for(tiny) == recipe_for(replace(tiny, name="my/base")) == RECIPES["tiny"]
+    assert recipe_for(replace(backbone, name=OPENAI_VIT)) == RECIPES[OPENAI_VIT]
+    with pytest.raises(InputError, match="no recipe for backbone 'small'"):
+        recipe_for(small_backbone(layers=2))
+
+
 # ------------------------------------------------------------------------------------------------------------ bad input
 
 
@@ -193,9 +202,11 @@ def test_bad_input_is_named(backbone: Backbone, task: Task, head: Head) -> None:
     refused("the head is for 3 classes", head=small_head(classes=CLASSES[:3]))
     refused("the layout of the start", start=small_backbone(layers=3).weights)
     refused("autocast 'float8'", autocast="float8")
+    refused("autocast 'bf16' is not known; expected None or one of bfloat16", autocast="bf16")
     refused("device 'tpu'", device="tpu")
     refused("checkpoint_every is 0", checkpoint_every=0)
-    refused("no recipe for backbone 'small'", recipe=None)
+    other = small_backbone(layers=2)
+    refused("no recipe for backbone 'small': expected tiny or .*; give one", backbone=other, recipe=None)
     if not torch.cuda.is_available():
         refused("'cuda' was asked for", device="cuda")
 

@@ -14,7 +14,7 @@ from image_files import colour, write_folder, write_image
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.tasks import load_task
 from rmtllmf_lib.tasks.base import Split
-from rmtllmf_lib.tasks.folder import class_folders, folder_task, natural_key, read_classes
+from rmtllmf_lib.tasks.folder import class_folders, folder_task, natural_key, read_classes, read_folder
 from rmtllmf_lib.tasks.images import LazyImages
 from rmtllmf_lib.tasks.prompts import PROMPTS
 
@@ -48,6 +48,33 @@ def test_without_a_size_the_images_stay_lazy(folder: Path) -> None:
 
 def test_a_folder_under_its_name(folder: Path) -> None:
     assert folder_task("pets", root=folder.parent).fingerprint == folder_task("pets", root=folder).fingerprint
+
+
+def test_what_lies_under_the_name_comes_before_the_root_itself(folder: Path) -> None:
+    """A folder `pets/pets`: the inner one is what the name means in this root."""
+    inner = write_folder(folder / "pets", {"cat": 5, "cow": 5}, {"cat": 1, "cow": 1})
+    assert folder_task("pets", root=folder).fingerprint == folder_task(root=inner).fingerprint
+    assert folder_task(root=folder).class_names == ("cat", "dog")
+
+
+def test_a_root_of_another_name_is_not_taken_for_the_task(folder: Path) -> None:
+    """Else two names with one root were the same task."""
+    with pytest.raises(InputError, match=r"found in .*pets/birds; .*pets itself holds a task, but of the name 'pets'"):
+        folder_task("birds", root=folder)
+    link = folder.with_name("birds")
+    link.symlink_to(folder)
+    assert folder_task("birds", root=link).name == "birds" and folder_task("pets", root=link).name == "pets"
+
+
+def test_a_folder_is_its_own_root_wherever_one_stands(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    assert folder_task("pets", root=".").name == folder_task(root=".").name == "pets"
+
+
+def test_one_folder_under_a_name_of_ones_own(folder: Path) -> None:
+    assert read_folder(folder, "mine").name == "mine"
+    with pytest.raises(InputError, match="neither train nor test found in .*; expected"):
+        read_folder(folder.parent, "pets")
 
 
 def test_the_splits_do_not_share_images(folder: Path) -> None:
@@ -152,7 +179,7 @@ def test_templates(folder: Path) -> None:
 
 def test_a_known_data_set_brings_its_words(tmp_path: Path) -> None:
     counts = {"baseball_diamond": 4, "seaIce": 4, "something_new": 4}
-    task = folder_task("resisc45", root=write_folder(tmp_path, counts, counts))
+    task = folder_task("resisc45", root=write_folder(tmp_path / "resisc45", counts, counts))
     assert task.class_names == ("baseball diamond", "sea ice", "something new")
     assert task.title == "RESISC45" and task.templates == PROMPTS["resisc45"].templates
 
@@ -206,7 +233,7 @@ def test_a_missing_part_is_named(folder: Path, missing: str) -> None:
 
 
 def test_no_task_at_all(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="neither train nor test found in .* or .*cats; expected"):
+    with pytest.raises(InputError, match="neither train nor test found in .*cats; expected"):
         folder_task("cats", root=tmp_path)
     with pytest.raises(InputError, match="nowhere is not a folder"):
         folder_task(root=tmp_path / "nowhere")

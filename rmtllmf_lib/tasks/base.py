@@ -98,7 +98,8 @@ class Task:
     train, validation, test : Split
         `validation` is carved out of the training images.
     mean, std : three floats
-        Pixel statistics for normalisation, RGB, in units of [0, 1] intensities.
+        Pixel statistics for normalisation, RGB, in units of [0, 1] intensities. Images are normalised with those of
+        the backbone; `backbone.build_head`, where the two meet, refuses a task with others.
     source : str
         `"procedural"`, `"torchvision"` or `"folder"`.
     fingerprint : str

@@ -57,7 +57,7 @@ def folder_task(
         The task's name; default the folder's. The name of a known data set (`"resisc45"`, `"eurosat"`, …) also brings
         its prompt templates and class names, unless the folder has its own.
     root : path
-        The folder that holds `train` and `test`, or one that holds it under `name`.
+        The folder that holds the task under `name`, or the task's folder itself if that is called `name`.
     image_size, n_train, n_test, memory_limit
         As in `assemble_task`.
 
@@ -73,7 +73,30 @@ def folder_task(
         `templates.txt`; the message names the file (and the line).
     """
     folder = find_folder(name, Path(root).expanduser())
-    name = name or folder.resolve().name
+    return read_folder(
+        folder,
+        name or folder.resolve().name,
+        image_size=image_size,
+        n_train=n_train,
+        n_test=n_test,
+        memory_limit=memory_limit,
+    )
+
+
+def read_folder(
+    folder: str | Path,
+    name: str,
+    *,
+    image_size: int | None = None,
+    n_train: int | None = None,
+    n_test: int | None = None,
+    memory_limit: int = MEMORY_LIMIT,
+) -> Task:
+    """The task in exactly this folder, under any name; otherwise as `folder_task`."""
+    folder = Path(folder).expanduser()
+    _require_folder(folder)
+    if not holds_task(folder):
+        raise InputError(f"neither train nor test found in {folder}; expected {LAYOUT}")
     prompts = prompts_for(name)
     train, test = (class_folders(folder / part) for part in ("train", "test"))
     if unknown := [c for c in test if c not in train]:
@@ -105,18 +128,35 @@ def folder_task(
 
 
 def find_folder(name: str | None, root: Path) -> Path:
-    """The folder with `train` and `test`: `root` itself, or `root/name`."""
-    if not root.is_dir():
-        raise InputError(f"{root} is not a folder; expected one that holds {LAYOUT}")
-    candidates = [root, root / name] if name else [root]
+    """The folder with `train` and `test`: `root/name`, or `root` itself where that is its name or none is given.
+
+    A root of another name is not taken, although it holds a task: two names would silently be one task.
+    """
+    _require_folder(root)
+    own = {root.name, root.resolve().name}
+    candidates = [root] if name is None else [root / name, root] if name in own else [root / name]
     for folder in candidates:
-        found = [(folder / part).is_dir() for part in ("train", "test")]
-        if all(found):
+        if holds_task(folder):
             return folder
-        if any(found):
-            missing = "test" if found[0] else "train"
-            raise InputError(f"{folder} has no folder {missing!r}; expected {LAYOUT}")
+    if root not in candidates and any((root / part).is_dir() for part in ("train", "test")):
+        raise InputError(
+            f"neither train nor test found in {candidates[0]}; {root} itself holds a task, but of the name "
+            f"{root.resolve().name!r}: give that name, or None, or the folder that holds {name!r} as root"
+        )
     raise InputError(f"neither train nor test found in {' or '.join(map(str, candidates))}; expected {LAYOUT}")
+
+
+def holds_task(folder: Path) -> bool:
+    """Whether a folder holds `train` and `test`; one without the other is an `InputError`."""
+    found = [(folder / part).is_dir() for part in ("train", "test")]
+    if any(found) and not all(found):
+        raise InputError(f"{folder} has no folder {'test' if found[0] else 'train'!r}; expected {LAYOUT}")
+    return all(found)
+
+
+def _require_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; expected one that holds {LAYOUT}")
 
 
 def natural_key(text: str) -> tuple[list[tuple[int, int, str]], str]:
