@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -150,29 +151,37 @@ def test_accuracy_against_n() -> None:
 
 
 @pytest.mark.parametrize("seeds", [1, 4])
-def test_noise_and_reload(seeds: int) -> None:
+@pytest.mark.parametrize("correlations", [["independent"], ["independent", "common"]])
+def test_noise_and_reload(seeds: int, correlations: list[str]) -> None:
     rng = np.random.default_rng(1)
     rows = [
-        (mse, seed, protection, task, rng.uniform(0.2, 0.9))
+        (correlation, mse, seed, protection, task, rng.uniform(0.2, 0.9))
+        for correlation in correlations
         for mse in (0.013, 0.16)
         for seed in range(seeds)
         for protection in ("unprotected", "embeddings reloaded")
         for task in "ab"
     ]
-    table = pd.DataFrame(rows, columns=["mse", "seed", "protection", "task", "normalized"])
-    ax = figures.noise_and_reload(table, clean=0.85)
-    finished(ax)
-    assert_labelled(ax)
-    assert legend(ax)[0] == "no noise" and set(legend(ax)[1:]) == {"unprotected", "embeddings reloaded"}
-    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0.013", "0.16"]
-    for bars in ax.containers:
-        protection = bars.get_label()
-        own = table[table["protection"] == protection].groupby(["mse", "seed"])["normalized"].mean().unstack()
-        points, _, (intervals,) = bars  # type: ignore[misc]
-        np.testing.assert_allclose(np.asarray(points.get_ydata(), float), 100 * own.mean(axis=1))
-        half = np.array([np.ptp(segment[:, 1]) / 2 for segment in intervals.get_segments()])
-        if seeds > 1:
-            expected = stats.sem(own, axis=1) * stats.t.ppf(0.975, seeds - 1)
-            np.testing.assert_allclose(half, 100 * expected)
-        else:  # one seed has no spread
-            np.testing.assert_allclose(half, 0)
+    table = pd.DataFrame(rows, columns=["correlation", "mse", "seed", "protection", "task", "normalized"])
+    figure = finished(figures.noise_and_reload(table, clean=0.85))
+    panels = figure.axes
+    assert [ax.get_title() for ax in panels] == [f"noise {each} across users" for each in correlations]
+    assert panels[0].get_ylabel() and all(ax.get_xlabel() for ax in panels)
+    assert set(legend(panels[-1])) == {"no noise", "unprotected", "embeddings reloaded"}
+    for ax, correlation in zip(panels, correlations, strict=True):
+        assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0.013", "0.16"]
+        np.testing.assert_allclose(line(ax, "no noise")[1], 85)
+        assert len(ax.containers) == 2
+        for bars in ax.containers:
+            chosen = (table["protection"] == bars.get_label()) & (table["correlation"] == correlation)
+            assert_errorbars(bars, table[chosen].groupby(["mse", "seed"])["normalized"].mean().unstack())
+
+
+def assert_errorbars(bars: Any, values: pd.DataFrame) -> None:
+    """Means in percent of `values` (mse, seed), and their 95 % intervals; one seed has no spread."""
+    points, _, (intervals,) = bars
+    np.testing.assert_allclose(np.asarray(points.get_ydata(), float), 100 * values.mean(axis=1))
+    half = [np.ptp(segment[:, 1]) / 2 for segment in intervals.get_segments()]
+    seeds = values.shape[1]
+    expected = stats.sem(values, axis=1) * stats.t.ppf(0.975, seeds - 1) if seeds > 1 else 0.0
+    np.testing.assert_allclose(half, 100 * np.broadcast_to(expected, len(half)), atol=1e-9)

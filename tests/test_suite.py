@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
+import rmtllmf_lib.finetune as finetune_module
 import rmtllmf_lib.suite as module
 from bases import write_base
 from rmtllmf_lib.backbone import Backbone, build_head, load_backbone
@@ -159,9 +160,54 @@ def test_the_default_recipe_is_the_backbones(backbone: Backbone, store: Store, m
         return finetune(*arguments[:3], QUICK, generator=torch.Generator().manual_seed(0))
 
     monkeypatch.setattr(module, "_task_vector", record)
-    load_suite(backbone, ["digits"], store=store)
-    load_suite(replace(backbone, name="ViT-B-16-quickgelu"), ["digits"], store=store)
-    assert asked == [RECIPES["tiny"], RECIPES["ViT-B-16-quickgelu"]]
+    for name in ("tiny", "ViT-B-16-quickgelu"):
+        load_suite(replace(backbone, name=name), ["digits"], store=store)
+        assert asked.pop() == RECIPES[name]
+    with pytest.raises(InputError, match="no recipe for backbone"):  # of another architecture
+        load_suite(backbone, ["digits"], store=store)
+
+
+def test_the_same_images_under_two_names_are_refused(
+    backbone: Backbone, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "load_task", lambda name, source, seed, **_: load_task("signs", n_train=130, n_test=60))
+    with pytest.raises(InputError, match="tasks 'one' and 'two' hold the same images"):
+        load_suite(backbone, ["one", "two"], recipe=QUICK, store=store)
+
+
+def test_a_stopped_run_goes_on_where_it_was(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[str]
+) -> None:
+    """The second attempt starts at the checkpoint of the first, and its vector is that of an undisturbed run."""
+    store, recipe = Store(tmp_path), replace(QUICK, steps=12)
+    spy = module.finetune
+
+    def often(*arguments: Any, **options: Any) -> Any:
+        return spy(*arguments, **options, checkpoint_every=4)
+
+    monkeypatch.setattr(module, "finetune", often)
+    started: list[int] = []
+    plain_update, stop = finetune_module._update, True
+
+    def update(optimizer: Any, loss: Any, recipe: Recipe, step: int) -> float:
+        started.append(step)
+        if stop and step == 9:
+            raise KeyboardInterrupt
+        return plain_update(optimizer, loss, recipe, step)
+
+    monkeypatch.setattr(finetune_module, "_update", update)
+    with pytest.raises(KeyboardInterrupt):
+        load_suite(backbone, ["signs"], recipe=recipe, store=store)
+    assert started == [*range(10)]
+    stop = False
+    started.clear()
+    resumed = load_suite(backbone, ["signs"], recipe=recipe, store=store)
+    assert started == [8, 9, 10, 11]
+    undisturbed = load_suite(backbone, ["signs"], recipe=recipe, store=Store(tmp_path / "other"))
+    assert hashes(resumed) == hashes(undisturbed)
+    assert [path for path in tmp_path.rglob("*checkpoint*") if path.is_file()] == []
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+    assert store.verify() == []
 
 
 @pytest.mark.parametrize(
@@ -282,7 +328,8 @@ def test_both_protections_see_the_same_noise(suite: Suite, monkeypatch: pytest.M
     mse = (0.0, 0.1)
     table = noise_table(suite, 0.4, mse, correlation="half", seeds=2)
     assert drawn == [0.0, 0.0, 0.1, 0.1]  # one draw for both
-    assert list(table.columns) == ["mse", "seed", "protection", "task", "accuracy", "normalized"]
+    assert list(table.columns) == ["correlation", "mse", "seed", "protection", "task", "accuracy", "normalized"]
+    assert set(table["correlation"]) == {"half"}
     assert len(table) == 2 * 2 * 2 * len(NAMES) == len(table.drop_duplicates(["mse", "seed", "protection", "task"]))
 
     base, taus = suite.backbone.weights, list(suite.taus.values())
