@@ -125,9 +125,7 @@ def test_openai_heads_are_those_of_open_clip(tmp_path: Path) -> None:
     assert torch.equal(backbone.model.state_dict()["visual.proj"], state["visual.proj"])
     assert backbone.vocabulary is None and backbone.image_size == 32 and backbone.name == OPENAI_VIT
     names = ("red", "mauve", "汽车", "Boeing 737-200", "x" * 400)
-    task = replace(
-        small_task(), class_names=names, templates=("a {}.", "my {}!"), mean=backbone.mean, std=backbone.std
-    )
+    task = replace(small_task(), class_names=names, templates=("a {}.", "my {}!"), mean=backbone.mean, std=backbone.std)
     head = build_head(backbone, task)
     expected = open_clip.build_zero_shot_classifier(
         backbone.model, open_clip.get_tokenizer(OPENAI_VIT), task.class_names, [t.format for t in task.templates]

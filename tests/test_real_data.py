@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from rmtllmf_lib import cli
+from rmtllmf_lib.backbone import build_head, load_backbone
+from rmtllmf_lib.evaluate import accuracy
+from rmtllmf_lib.finetune import Recipe, finetune
 from rmtllmf_lib.task_vector import TaskVector
 from rmtllmf_lib.tasks import load_task
 
@@ -22,7 +26,21 @@ TASKS = {
 
 def test_all_of_mnist_is_there(real_data: Path) -> None:
     task = load_task("mnist", "torchvision", root=real_data, image_size=32)
-    assert (len(task.train), len(task.validation), len(task.test)) == (55_000, 5_000, 10_000)
+    parts = (task.train, task.validation, task.test)
+    assert [len(part) for part in parts] == [55_000, 5_000, 10_000]
+    assert [part.images.shape for part in parts] == [(len(part), 3, 32, 32) for part in parts]
+
+
+@pytest.mark.parametrize(("name", "classes", "steps"), [("ucmerced", 21, 20), ("scene15", 15, 20), ("stanford_cars", 196, 80)])
+def test_folders_of_real_images_are_learnt(real_data: Path, name: str, classes: int, steps: int) -> None:
+    backbone = load_backbone("tiny")
+    task = load_task(name, "folder", root=real_data, image_size=32, n_train=4 * classes, n_test=2 * classes)
+    assert (len(task.class_names), len(task.test)) == (classes, 2 * classes)
+    head = build_head(backbone, task, "prototype")
+    recipe = Recipe(steps=steps, batch_size=64, lr=3e-4, warmup_steps=steps // 10, freeze=("embeddings",))
+    tau = finetune(backbone, task, head, recipe, generator=torch.Generator().manual_seed(0), progress=False)
+    before, after = (accuracy(backbone, w, task.train, head) for w in (backbone.weights, backbone.weights + tau))
+    assert 1.3 / classes < before < after - 0.05, (before, after)
 
 
 def test_from_real_images_to_a_table(
