@@ -31,7 +31,9 @@ def test_all_of_mnist_is_there(real_data: Path) -> None:
     assert [part.images.shape for part in parts] == [(len(part), 3, 32, 32) for part in parts]
 
 
-@pytest.mark.parametrize(("name", "classes", "steps"), [("ucmerced", 21, 20), ("scene15", 15, 20), ("stanford_cars", 196, 80)])
+@pytest.mark.parametrize(
+    ("name", "classes", "steps"), [("ucmerced", 21, 20), ("scene15", 15, 20), ("stanford_cars", 196, 80)]
+)
 def test_folders_of_real_images_are_learnt(real_data: Path, name: str, classes: int, steps: int) -> None:
     backbone = load_backbone("tiny")
     task = load_task(name, "folder", root=real_data, image_size=32, n_train=4 * classes, n_test=2 * classes)
