@@ -20,13 +20,10 @@ from rmtllmf_lib.evaluate import Prepared, accuracy, prepare
 from rmtllmf_lib.finetune import Recipe, finetune, recipe_for
 from rmtllmf_lib.fusion import choose_lambda, fuse, lambda_n
 from rmtllmf_lib.task_vector import TaskVector, Weights
-from rmtllmf_lib.tasks import SOURCES, Task, load_task
+from rmtllmf_lib.tasks import DECODED_SIDE, SOURCES, Task, load_task
 from rmtllmf_lib.tasks.folder import read_folder
 
 log = logging.getLogger(__name__)
-
-# Images of this side are decoded once and kept in memory; larger ones (3 x 224 x 224 bytes each) are read as needed.
-DECODED_SIDE = 64
 
 COLUMNS = ("task", "head", "classes", "test", "base", "fine_tuned", "fused", "normalized")
 
