@@ -1,7 +1,7 @@
 """Solvers of the worst case (P2), `min_C max_q R_q`, in its two readings, with certified bounds from both sides.
 
-Both work in coordinates of range(G), with the jammer's budget and the strongest column of G scaled to one. That loses
-nothing: jamming power outside range(G) meets no signal, and compressing any covariance to range(G) raises no rate.
+Both work in coordinates of range(G), with the jammer's budget scaled to one. That loses nothing: jamming power outside
+range(G) meets no signal, and compressing any covariance to range(G) raises no rate.
 
 References
 ----------
