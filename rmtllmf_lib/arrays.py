@@ -73,10 +73,7 @@ def real_number(value: Any, name: str, *, minimum: float | None = None, positive
 
 
 def fitted(array: NDArray[Any], shape: tuple[int, ...], name: str, meaning: str) -> NDArray[Any]:
-    """`array` broadcast to `shape`, read-only; `InputError` that names both shapes where it does not fit.
-
-    The last dimension of `shape` must be met exactly where `meaning` has one: only leading dimensions broadcast.
-    """
+    """`array` broadcast to `shape`, read-only; `InputError` that names both shapes where it does not fit."""
     try:
         return np.broadcast_to(array, shape)
     except ValueError:

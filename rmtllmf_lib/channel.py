@@ -13,12 +13,66 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from rmtllmf_lib.arrays import Complex, Real, complex_array, fitted, real_array
+from rmtllmf_lib.arrays import Complex, Real, complex_array, fitted, real_array, real_number, whole_number
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.path_loss import PathLoss
+
+BOLTZMANN = 1.380649e-23  # J/K, exact in the SI
+NOISE_TEMPERATURE = 290.0  # K, to which noise figures refer
+
+
+@dataclass(frozen=True)
+class LinkBudget:
+    """What turns a distance into a mean received power and a noise floor.
+
+    The defaults are the physical link budget under which the paper's setting (8 users with .1 mW each, 100…1000 m,
+    16 antennas, Rayleigh fading) has the paper's ideal mean MSE of .013: BUDGET_FIGURES
+
+    Attributes
+    ----------
+    power_w : float
+        Transmit power of each user, W.
+    path_loss : PathLoss
+        Model of the path loss with its carrier frequency.
+    bandwidth_hz : float
+        Bandwidth over which noise is collected, Hz.
+    noise_figure_db : float
+        Noise figure of the receiver, dB.
+    """
+
+    power_w: float = 1e-4
+    path_loss: PathLoss = PathLoss()
+    bandwidth_hz: float = 180e3
+    noise_figure_db: float = 6.7
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "power_w", real_number(self.power_w, "power_w", minimum=0))
+        thermal_noise_w(self.bandwidth_hz, self.noise_figure_db)
+
+    @property
+    def noise_floor_w(self) -> float:
+        """Thermal noise power at each receive antenna, W."""
+        return thermal_noise_w(self.bandwidth_hz, self.noise_figure_db)
+
+
+def thermal_noise_w(bandwidth_hz: float, noise_figure_db: float = 0.0) -> float:
+    """Thermal noise power `k T_0 B F` in W, with T_0 = 290 K: -174 dBm in 1 Hz.
+
+    Parameters
+    ----------
+    bandwidth_hz : float, Hz
+        Above zero.
+    noise_figure_db : float, dB
+        At least 0.
+    """
+    bandwidth = real_number(bandwidth_hz, "bandwidth_hz", positive=True)
+    figure = real_number(noise_figure_db, "noise_figure_db", minimum=0)
+    return BOLTZMANN * NOISE_TEMPERATURE * bandwidth * 10 ** (figure / 10)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +144,7 @@ class Uplink:
     @property
     def thermal_cov(self) -> Complex:
         """Covariance of the thermal noise, `sigma_0^2 I`: (..., rx, rx) in W."""
-        cov: Complex = self.noise_floor[..., None, None] * np.eye(self.num_rx_antennas, dtype=np.complex128)
-        return cov
+        return (self.noise_floor[..., None, None] * np.eye(self.num_rx_antennas)).astype(np.complex128)
 
     def __getitem__(self, index: Any) -> Uplink:
         """The drops that `index` picks from the batch dimensions, as from an array of shape `batch_shape`."""
@@ -111,3 +164,178 @@ def _frozen(array: Any) -> Any:
     array = np.ascontiguousarray(array) if array.ndim else array.copy()
     array.flags.writeable = False
     return array
+
+
+def draw_distances(
+    shape: tuple[int, ...],
+    rng: np.random.Generator,
+    *,
+    placement: Literal["distance", "area"] = "distance",
+    nearest_m: float = 100.0,
+    farthest_m: float = 1000.0,
+) -> Real:
+    """Distances of users from the receiver in m, in an array of `shape`.
+
+    Parameters
+    ----------
+    placement : {"distance", "area"}
+        "distance": the distance is uniform, as the paper says, so that users crowd near the receiver.
+        "area": users are uniform over the ring between the two distances; the density grows with the distance.
+    nearest_m, farthest_m : float, m
+        0 < nearest_m <= farthest_m.
+    """
+    near = real_number(nearest_m, "nearest_m", positive=True)
+    far = real_number(farthest_m, "farthest_m", minimum=near)
+    if placement not in ("distance", "area"):
+        raise InputError(f"placement is {placement!r}: expected 'distance' or 'area'")
+    exponent = 1 if placement == "distance" else 2
+    return rng.uniform(near**exponent, far**exponent, shape) ** (1 / exponent)
+
+
+def draw_fading(
+    shape: tuple[int, ...],
+    rng: np.random.Generator,
+    *,
+    rician_k_db: float | None = None,
+    rx_correlation: ArrayLike | None = None,
+) -> Complex:
+    """Small-scale fading of mean power 1 per antenna, (..., rx, user).
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (..., rx, user).
+    rician_k_db : float, dB, optional
+        Power of the direct path over the power of the scattered ones; None is Rayleigh fading, without direct path.
+        The direct path meets a linear array at half a wavelength's spacing from a uniform azimuth, with a uniform
+        phase.
+    rx_correlation : (rx, rx) complex, optional
+        Correlation of the scattered paths between antennas, Hermitian positive semidefinite with unit diagonal, the
+        same for every user [2]; None is the identity. See `exponential_correlation`.
+    """
+    if len(shape) < 2:
+        raise InputError(f"shape is {shape}: expected (..., rx, user)")
+    parts = rng.standard_normal((2, *shape))
+    scattered = (parts[0] + 1j * parts[1]) * np.sqrt(0.5)
+    if rx_correlation is not None:
+        scattered = _root(rx_correlation, shape[-2]) @ scattered
+    if rician_k_db is None:
+        return scattered
+    k = 10 ** (real_number(rician_k_db, "rician_k_db") / 10)
+    users = (*shape[:-2], 1, shape[-1])
+    azimuth, phase = rng.uniform(-np.pi, np.pi, users), rng.uniform(-np.pi, np.pi, users)
+    direct = np.exp(1j * (np.pi * np.arange(shape[-2])[:, None] * np.sin(azimuth) + phase))
+    return np.sqrt(k / (k + 1)) * direct + np.sqrt(1 / (k + 1)) * scattered
+
+
+def exponential_correlation(num_rx_antennas: int, coefficient: complex) -> Complex:
+    """Correlation matrix (rx, rx) with `coefficient^(j - i)` above the diagonal; its modulus is at most 1."""
+    count = whole_number(num_rx_antennas, "num_rx_antennas")
+    rho = complex_array(coefficient, "coefficient")
+    if rho.ndim or abs(rho) > 1:
+        raise InputError(f"coefficient is {coefficient!r}: expected one number of modulus at most 1")
+    lag = np.arange(count) - np.arange(count)[:, None]
+    powers = rho ** np.abs(lag)
+    return np.where(lag >= 0, powers, powers.conj())
+
+
+def _root(correlation: ArrayLike, num_rx_antennas: int) -> Complex:
+    """Square root of a correlation matrix."""
+    R = complex_array(correlation, "rx_correlation")
+    if R.shape != (num_rx_antennas, num_rx_antennas):
+        raise InputError(f"rx_correlation has shape {R.shape}: expected (rx, rx) = {(num_rx_antennas,) * 2}")
+    if not np.allclose(R, R.conj().T, rtol=0, atol=1e-12) or not np.allclose(R.diagonal(), 1, rtol=0, atol=1e-12):
+        raise InputError(
+            "rx_correlation is not a correlation matrix: expected a Hermitian one with ones on its diagonal"
+        )
+    values, vectors = np.linalg.eigh(R)
+    if values[0] < -1e-12 * num_rx_antennas:
+        raise InputError(f"rx_correlation has the eigenvalue {values[0]:.3g}: expected a positive semidefinite matrix")
+    return (vectors * np.sqrt(values.clip(0))) @ vectors.conj().T
+
+
+def uplinks_at(
+    distance_m: ArrayLike,
+    rng: np.random.Generator,
+    *,
+    num_rx_antennas: int = 16,
+    budget: LinkBudget | None = None,
+    rician_k_db: float | None = None,
+    rx_correlation: ArrayLike | None = None,
+) -> Uplink:
+    """Draw shadowing (where the path loss has one) and fading for users at known distances.
+
+    Parameters
+    ----------
+    distance_m : (..., user) float, m
+        Distance of each user on the ground; above zero.
+    num_rx_antennas : int
+        N_R.
+    budget : LinkBudget, optional
+        `LinkBudget()` by default.
+    rician_k_db, rx_correlation
+        See `draw_fading`.
+
+    Returns
+    -------
+    Uplink with batch shape (...).
+    """
+    distance = real_array(distance_m, "distance_m", positive=True)
+    antennas = whole_number(num_rx_antennas, "num_rx_antennas")
+    if distance.ndim == 0 or distance.shape[-1] == 0:
+        raise InputError(f"distance_m has shape {distance.shape}: expected (..., user) with at least one user")
+    budget = budget or LinkBudget()
+    amplitude = 10 ** (-budget.path_loss.draw_db(distance, rng) / 20)
+    fading = draw_fading(
+        (*distance.shape[:-1], antennas, distance.shape[-1]),
+        rng,
+        rician_k_db=rician_k_db,
+        rx_correlation=rx_correlation,
+    )
+    power, floor = np.full(distance.shape[-1:], budget.power_w), np.asarray(budget.noise_floor_w)
+    return Uplink(fading * amplitude[..., None, :], power, floor)
+
+
+def draw_uplinks(
+    n: int,
+    rng: np.random.Generator,
+    *,
+    num_users: int = 8,
+    num_rx_antennas: int = 16,
+    placement: Literal["distance", "area"] = "distance",
+    nearest_m: float = 100.0,
+    farthest_m: float = 1000.0,
+    budget: LinkBudget | None = None,
+    rician_k_db: float | None = None,
+    rx_correlation: ArrayLike | None = None,
+) -> Uplink:
+    """Draw `n` drops of the paper's setting: 8 users of .1 mW at 100…1000 m, 16 antennas, Rayleigh fading.
+
+    Distances are drawn first, then shadowing, then fading: the same generator gives the same places for every
+    `budget` without shadowing.
+
+    Parameters
+    ----------
+    n : int
+        Number of drops, at least 1.
+    rng : numpy.random.Generator
+    num_users, num_rx_antennas : int
+        Q and N_R.
+    placement, nearest_m, farthest_m
+        See `draw_distances`.
+    budget, rician_k_db, rx_correlation
+        See `uplinks_at`.
+
+    Returns
+    -------
+    Uplink with batch shape (n,).
+    """
+    shape = (whole_number(n, "n"), whole_number(num_users, "num_users"))
+    return uplinks_at(
+        draw_distances(shape, rng, placement=placement, nearest_m=nearest_m, farthest_m=farthest_m),
+        rng,
+        num_rx_antennas=num_rx_antennas,
+        budget=budget,
+        rician_k_db=rician_k_db,
+        rx_correlation=rx_correlation,
+    )

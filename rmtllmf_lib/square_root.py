@@ -1,0 +1,195 @@
+"""Square-root form of the linear MMSE receiver: one QR factorisation serves every user of a drop.
+
+With the noise whitened, `A = W^H W` and `W = C^(-1/2) G`, the triangle R of `[I; W] = [Q1; Q2] R` gives everything:
+`I + A = R^H R`, the error covariance is `Q1 Q1^H`, the filter `Q1 Q2^H C^(-1/2)`. Leading blocks of R belong to leading
+sets of users, so its diagonal holds the SIC rates by telescoping determinants. Nothing is squared, and so the condition
+number is the root of that of `I + A`.
+
+Where C is singular, users are split: N^H G, with N a basis of the null space of C, arrives free of noise. A column of
+N^H G that is independent of the columns before it belongs to a user whose rate is infinite; for a dependent one, the
+combination `v` of columns with `N^H G v = 0` and a one at that user takes the place of the unit vector: R is then the
+triangle of `[V; W V]`. These are the limits of `C + t I` for t to 0, taken exactly.
+
+References
+----------
+.. [1] B. Hassibi, "An efficient square-root algorithm for BLAST", ICASSP 2000.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rmtllmf_lib.arrays import Complex, Real
+from rmtllmf_lib.errors import InputError
+
+SINGULAR = 1e-13  # eigenvalues of C below this part of the largest are zero, negative ones rounding
+FREE = 1e-7  # part of a user's amplitude: less of it outside range(C) is rounding
+
+
+@dataclass(frozen=True)
+class Whitened:
+    """Users of a batch of drops after whitening, columns in the order given.
+
+    Attributes
+    ----------
+    W : (..., rx, user) complex
+        `C^(-1/2) G` on range(C); dimensionless.
+    whitener : (..., rx, rx) complex or None
+        `C^(-1/2)`, zero on null(C); None where it was not asked for.
+    V : (..., user, user) complex or None
+        Basis of ker(N^H G), zero in the columns of users with noise-free energy; None stands for the identity.
+    T, U : (..., user, user), (..., rx, user) complex or None
+        `N^H G T = U`, orthonormal columns for users with noise-free energy, zero ones for the others.
+    N : (..., rx, rx) complex or None
+        Rows are N^H, padded with zeros.
+    """
+
+    W: Complex
+    whitener: Complex | None
+    V: Complex | None = None
+    T: Complex | None = None
+    U: Complex | None = None
+    N: Complex | None = None
+
+    @property
+    def free(self) -> Any:
+        """Which users have noise-free energy that earlier columns leave them: (..., user) bool, or False."""
+        return False if self.V is None else np.einsum("...ii->...i", self.V) == 0
+
+    def stacked(self) -> Complex:
+        """`[V; W V]`, (..., user + rx, user); a unit vector in the columns of users with noise-free energy."""
+        W = self.W
+        if self.V is None:
+            identity = np.broadcast_to(np.eye(W.shape[-1]), (*W.shape[:-2], W.shape[-1], W.shape[-1]))
+            return np.concatenate([identity, W], axis=-2)
+        top = self.V + self.free[..., None, :] * np.eye(W.shape[-1])
+        return np.concatenate([top, W @ self.V], axis=-2)
+
+
+def adjoint(matrix: Any) -> Any:
+    """Conjugate transpose of the last two dimensions."""
+    return matrix.conj().swapaxes(-1, -2)
+
+
+def balance(C: Complex, G: Complex) -> tuple[Complex, Complex, Real]:
+    """Both in units in which the largest entry of C is about 1, an exact power of two; the last is the unit of G."""
+    largest = np.abs(np.einsum("...ii->...i", C)).max(axis=-1)
+    amplitude = np.ldexp(1.0, np.frexp(largest)[1] // 2)
+    amplitude = np.where(largest > 0, amplitude, 1.0)[..., None, None]
+    return C / amplitude / amplitude, G / amplitude, amplitude
+
+
+def whiten(C: Complex, G: Complex, *, filters: bool = False, name: str = "noise_cov") -> Whitened:
+    """Whiten the users' channels `G` (..., rx, user) by the covariance `C` (..., rx, rx), already balanced.
+
+    Raises
+    ------
+    InputError
+        where C has a negative eigenvalue.
+    """
+    try:
+        L = np.linalg.cholesky(C)
+    except np.linalg.LinAlgError:
+        return _whiten_singular(C, G, filters, name)
+    pivots = np.einsum("...ii->...i", L).real
+    if (pivots.min(axis=-1) ** 2 <= 10 * SINGULAR).any():
+        return _whiten_singular(C, G, filters, name)
+    if filters:
+        whitener: Any = np.linalg.inv(L)
+        return Whitened(whitener @ G, whitener)
+    shape = np.broadcast_shapes(L.shape[:-2], G.shape[:-2])
+    return Whitened(np.linalg.solve(L, np.broadcast_to(G, (*shape, *G.shape[-2:]))), None)
+
+
+def _whiten_singular(C: Complex, G: Complex, filters: bool, name: str) -> Whitened:
+    values, vectors = np.linalg.eigh(C)
+    largest = np.abs(values).max(axis=-1, keepdims=True)
+    require_semidefinite(values, name)
+    zero = values <= SINGULAR * largest
+    root = np.where(zero, 0, 1 / np.sqrt(np.where(zero, 1, values)))
+    rows = adjoint(vectors)
+    whitener, N = root[..., None] * rows, zero[..., None] * rows
+    V, T, U = _split(N @ G, np.linalg.norm(G, axis=-2))
+    return Whitened(whitener @ G, whitener if filters else None, V, T, U, N)
+
+
+def require_semidefinite(values: Any, name: str) -> None:
+    """`InputError` where an eigenvalue, of (..., rx), is negative beyond rounding."""
+    tolerance = 1e-10 * np.abs(values).max(axis=-1, keepdims=True)
+    if (values < -tolerance).any():
+        worst = (values / np.maximum(np.abs(values).max(axis=-1, keepdims=True), 1e-300)).min()
+        raise InputError(
+            f"{name} is indefinite: it has an eigenvalue of {worst:.3g} times the largest; "
+            "expected a positive semidefinite matrix"
+        )
+
+
+def _split(free: Complex, amplitude: Real) -> tuple[Complex, Complex, Complex]:
+    """V, T and U of `Whitened` from N^H G and the norms of G's columns: Gram-Schmidt, one column after another."""
+    users = free.shape[-1]
+    U = np.zeros_like(free)
+    T = np.zeros((*free.shape[:-2], users, users), dtype=np.complex128)
+    V = np.zeros_like(T)
+    for j in range(users):
+        column = free[..., j, None]
+        inside = adjoint(U) @ column
+        again = adjoint(U) @ (column - U @ inside)  # a second pass keeps the columns orthogonal
+        inside = inside + again
+        rest = column - U @ inside
+        combination = np.eye(users)[:, j, None] - T @ inside
+        norm = np.linalg.norm(rest, axis=-2)
+        fresh = norm > FREE * amplitude[..., j, None]
+        scale = np.where(fresh, 1 / np.where(fresh, norm, 1), 0)
+        U[..., j] = rest[..., 0] * scale
+        T[..., j] = combination[..., 0] * scale
+        V[..., j] = combination[..., 0] * ~fresh
+    return V, T, U
+
+
+def log_gains(white: Whitened) -> Real:
+    """`log r_jj^2` of each column, (..., user) in nats: the rate of the user against the columns before it."""
+    R: Any = np.linalg.qr(white.stacked(), mode="r")
+    squares = np.square(R.real) + np.square(R.imag)
+    pivots = np.einsum("...ii->...i", squares)
+    energy = np.square(white.W.real).sum(axis=-2) + np.square(white.W.imag).sum(axis=-2)
+    if white.V is not None:
+        return np.where(white.free, np.inf, np.log(pivots).clip(0))
+    # below one, r_jj^2 - 1 is known better than r_jj^2: weak users keep all their digits
+    before = np.triu(squares, 1).sum(axis=-2)
+    weak = np.log1p((energy - before).clip(0, 1))
+    return np.where(energy < 1, weak, np.log(pivots).clip(0))
+
+
+def factors(white: Whitened) -> tuple[Complex, Complex, Real]:
+    """Q1, Q2 and the diagonal of R; the columns of users with noise-free energy are zero in Q1 and Q2."""
+    Q, R = np.linalg.qr(white.stacked())
+    users = white.W.shape[-1]
+    pivots = np.einsum("...ii->...i", R)
+    phase = pivots / np.abs(pivots)
+    Q = Q * phase[..., None, :] * ~np.broadcast_to(white.free, pivots.shape)[..., None, :]
+    return Q[..., :users, :], Q[..., users:, :], np.abs(pivots)
+
+
+def filters(white: Whitened, *, joint: bool) -> Complex:
+    """Filters (..., user, rx) in the order of the columns, in units of the inverse of G's.
+
+    Joint filters treat every user as interference; the others only the columns before their own.
+    """
+    Q1, Q2, pivots = factors(white)
+    assert white.whitener is not None
+    correction = T = None
+    if white.T is not None and white.U is not None and white.N is not None:
+        T = white.T
+        correction = (adjoint(Q1) + adjoint(Q2) @ white.W) @ T
+        known = adjoint(white.U) @ white.N
+    noisy = adjoint(Q2) @ white.whitener
+    if joint:
+        result = Q1 @ noisy
+        return result if correction is None else result + (T - Q1 @ correction) @ known
+    if correction is not None:
+        noisy = noisy - np.tril(correction) @ known
+    result = noisy / pivots[..., None]
+    return result if T is None else result + np.einsum("...ii->...i", T)[..., None] * known
