@@ -17,15 +17,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from rmtllmf_lib.allocation import allocate, counted_twice, in_units, published_covariance_eigenvalues
 from rmtllmf_lib.arrays import Complex, Real, fitted, real_array, real_number, whole_number
 from rmtllmf_lib.channel import Uplink
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.minimax import minimax, minimax_sic
-from rmtllmf_lib.receiver import sic_order, sic_rates, sum_rate
-
+from rmtllmf_lib.receiver import Order, require_noise_cov, sic_order, sic_rates, sum_rate
 
 __all__ = ["KINDS", "Attack", "allocate", "attack", "interference_free_rates", "published_covariance_eigenvalues"]
 
@@ -68,7 +67,7 @@ class _Problem:
 
     uplink: Uplink
     power: Real  # (drop,) W, positive
-    order: str
+    order: Order
     gap: float
     limit: int
     basis: Complex  # (drop, rx, r), r = min(rx, user)
@@ -135,7 +134,7 @@ def _sum_aligned_design(problem: _Problem) -> _Design:
     return _Design(_along(problem.uplink.G.sum(axis=-1)), _sum_rate_design(problem).lower)
 
 
-def _strongest(uplink: Uplink) -> Real:
+def _strongest(uplink: Uplink) -> NDArray[np.intp]:
     """Index of the strongest user, (..., 1): the last to be decoded, so the higher index of equal ones."""
     return sic_order(uplink)[..., -1:]
 
@@ -200,20 +199,20 @@ def interference_free_rates(uplink: Uplink, noise_cov: ArrayLike) -> Real:
     """
     H = np.moveaxis(uplink.H, -1, -2)[..., None]
     alone = Uplink(H, uplink.power[..., None], np.broadcast_to(uplink.noise_floor[..., None], H.shape[:-2]))
-    cov = np.broadcast_to(np.asarray(noise_cov)[..., None, :, :], (*H.shape[:-1], uplink.num_rx_antennas))
-    return sum_rate(alone, cov)
+    cov = require_noise_cov(np.ascontiguousarray(noise_cov), uplink)
+    return sum_rate(alone, cov[..., None, :, :])
 
 
-def _strongest_rate(uplink: Uplink, noise_cov: Complex, _: str) -> Real:
+def _strongest_rate(uplink: Uplink, noise_cov: Complex, _: Order) -> Real:
     rates = interference_free_rates(uplink, noise_cov)
     return np.take_along_axis(rates, _strongest(uplink), axis=-1)[..., 0]
 
 
-def _total(uplink: Uplink, noise_cov: Complex, _: str) -> Real:
+def _total(uplink: Uplink, noise_cov: Complex, _: Order) -> Real:
     return sum_rate(uplink, noise_cov)
 
 
-_KINDS: dict[str, tuple[Callable[[_Problem], _Design], Callable[[Uplink, Complex, str], Real]]] = {
+_KINDS: dict[str, tuple[Callable[[_Problem], _Design], Callable[[Uplink, Complex, Order], Real]]] = {
     "sum-rate": (_sum_rate_design, _total),
     "white": (_white_design, _total),
     "strongest-user": (_strongest_user_design, _strongest_rate),
@@ -233,7 +232,7 @@ def attack(
     kind: str = "sum-rate",
     *,
     csi: Uplink | None = None,
-    order: str = "weakest-first",
+    order: Order = "weakest-first",
     gap: float = 1e-6,
     max_iterations: int = 200,
 ) -> Attack:
@@ -311,7 +310,7 @@ def _flat(uplink: Uplink) -> Uplink:
     )
 
 
-def _designed(uplink: Uplink, power: Real, kind: str, order: str, gap: float, limit: int) -> _Design:
+def _designed(uplink: Uplink, power: Real, kind: str, order: Order, gap: float, limit: int) -> _Design:
     """The jammers of all drops; those without signal or budget do not reach the solvers."""
     antennas = uplink.num_rx_antennas
     shape = np.broadcast_to(np.eye(antennas) / antennas, (len(power), antennas, antennas)).astype(np.complex128)

@@ -99,7 +99,7 @@ def published_covariance_eigenvalues(uplink: Uplink, power: ArrayLike) -> tuple[
     eigenvalues : (..., r) float, W
         upsilon_i, falling.
     """
-    values = np.linalg.svd(uplink.G, compute_uv=False) ** 2
+    values: Real = np.square(np.linalg.svd(uplink.G, compute_uv=False), dtype=np.float64)
     extra, _ = allocate(counted_twice(uplink, values), power, uplink.noise_floor)
     return extra, values
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
 from rmtllmf_lib.arrays import Complex, Real
@@ -51,7 +52,7 @@ class _Point:
 
     basis: Complex  # (batch, r, r) eigenvectors of M(pi)
     root: Real  # (batch, r) square roots of its eigenvalues, falling
-    active: Real  # (batch, r) whether the jammer fills the direction
+    active: NDArray[np.bool_]  # (batch, r) whether the jammer fills the direction
     kappa: Real  # (batch,)
     extra: Real  # (batch, r) the jammer's eigenvalues
     level: Real  # (batch, r) floor + extra
@@ -91,9 +92,10 @@ def _curvature(point: _Point) -> Real:
     spread = root[:, :, None] + root[:, None, :]
     filled = np.divide(both, kappa[:, None] * spread, out=np.zeros_like(both), where=spread > 0)
     steps = root[:, :, None] ** 2 - root[:, None, :] ** 2
-    mixed = active[:, :, None] != active[:, None, :]
-    gaps = (level[:, :, None] - level[:, None, :]) / np.where(mixed, level[:, :, None] * level[:, None, :], 1)
-    differences = filled + np.divide(gaps, steps, out=np.zeros_like(gaps), where=mixed & (steps != 0))
+    steps *= level[:, :, None] * level[:, None, :]
+    mixed = (active[:, :, None] != active[:, None, :]) & (steps != 0)  # a level of 0 is beyond the rank
+    gaps = level[:, :, None] - level[:, None, :]
+    differences = filled + np.divide(gaps, steps, out=np.zeros_like(gaps), where=mixed)
     pairs = point.seen.conj()[:, :, :, None] * point.seen[:, :, None, :]
     flat = pairs.reshape(*pairs.shape[:2], -1)
     bend = ((differences @ flat) * flat.conj()).real.sum(axis=1).reshape(len(root), *pairs.shape[2:])
@@ -298,7 +300,8 @@ def _sic_step(scaled: _Scaled, weights: Real, slack: Real) -> tuple[Complex, Com
     hessian = _real_hessian(form, size)
     hessian[range(size**2), range(size**2)] += 1
     unit = _coordinates(np.diag(1 / values).astype(np.complex128))
-    rows = np.concatenate([_coordinates(outer), -_coordinates(scaled.scaling.conj().T @ scaled.scaling)[None], unit[None]])
+    traced = -_coordinates(scaled.scaling.conj().T @ scaled.scaling)
+    rows = np.concatenate([_coordinates(outer), traced[None], unit[None]])
     factor = cho_factor(hessian, lower=True, overwrite_a=True, check_finite=False)
     solved = cho_solve(factor, rows.T, check_finite=False)
     product = rows @ solved
@@ -323,12 +326,12 @@ def _sic_step(scaled: _Scaled, weights: Real, slack: Real) -> tuple[Complex, Com
 
         return move, turn, change, give, longest(move, give / slack), longest(turn, change / weights)
 
-    mean = (weights @ slack + values @ values) / (users + size)
+    mean = float(weights @ slack + values @ values) / (users + size)
     *_, primal, reverse = step(0.0)
     move, turn, change, give, primal, reverse = step(mean * max((1 - min(primal, reverse)) ** 3, 1e-4))
-    cov = scaled.scaling @ (np.diag(values) + primal * move) @ scaled.scaling.conj().T
+    cov: Complex = scaled.scaling @ (np.diag(values) + primal * move) @ scaled.scaling.conj().T
     back = np.linalg.inv(scaled.scaling)
-    dual = back.conj().T @ (np.diag(values) + reverse * turn) @ back
+    dual: Complex = back.conj().T @ (np.diag(values) + reverse * turn) @ back
     cov = (cov + cov.conj().T) / (2 * np.trace(cov).real)
     weights = weights + reverse * change
     return cov, (dual + dual.conj().T) / 2, weights / weights.sum(), slack + primal * give
