@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -55,7 +56,9 @@ def references(uplink: Uplink) -> dict[str, Callable[[], float]]:
             later = G[:, user + 1 :] * interference
             left = jammer + FLOOR * np.eye(len(G)) + later @ later.conj().T
             limits.append(left - scale * np.outer(g, g.conj()) >> 0)
-        cp.Problem(cp.Maximize(scale), limits).solve(solver="CLARABEL")
+        with warnings.catch_warnings():  # what it calls inaccurate is compared below
+            warnings.simplefilter("ignore", UserWarning)
+            cp.Problem(cp.Maximize(scale), limits).solve(solver="CLARABEL")
         return float(np.log1p(1 / scale.value))
 
     return {

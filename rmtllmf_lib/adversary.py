@@ -59,6 +59,7 @@ class _Design:
     shape: Complex
     lower: Real
     iterations: int = 0
+    rate: Real | None = None  # the objective, where it comes with the design
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +103,7 @@ def _sum_rate_design(problem: _Problem) -> _Design:
     price = scaled / (inside * (inside + scaled))
     rate = _rate_of_levels(scaled, level)
     lower = rate + np.minimum((price * extra).sum(axis=-1) - price.max(axis=-1), 0)
-    return _Design(problem.in_basis(extra), np.maximum(lower, 0), steps)
+    return _Design(problem.in_basis(extra), np.maximum(lower, 0), steps, rate)
 
 
 def _published_design(problem: _Problem) -> _Design:
@@ -297,7 +298,8 @@ def attack(
     design = _designed(flat, budget, kind, *options)
     used = design if csi is None else _designed(_flat(csi), budget, kind, *options)
     cov = flat.thermal_cov + budget[:, None, None] * used.shape
-    objective = _KINDS[kind][1](flat, cov, order)
+    known_rate = design.rate if csi is None else None
+    objective = _KINDS[kind][1](flat, cov, order) if known_rate is None else known_rate
     lower = np.where(budget > 0, np.minimum(design.lower, objective), objective)
     batch = uplink.batch_shape
     return Attack(cov.reshape(*batch, *cov.shape[1:]), objective.reshape(batch), lower.reshape(batch), used.iterations)
@@ -314,7 +316,7 @@ def _designed(uplink: Uplink, power: Real, kind: str, order: Order, gap: float, 
     """The jammers of all drops; those without signal or budget do not reach the solvers."""
     antennas = uplink.num_rx_antennas
     shape = np.broadcast_to(np.eye(antennas) / antennas, (len(power), antennas, antennas)).astype(np.complex128)
-    lower, iterations = np.zeros(len(power)), 0
+    lower, iterations, rate = np.zeros(len(power)), 0, None
     some = (power > 0) & (uplink.received_power.max(axis=-1) > 0)
     if some.any():
         chosen = uplink if some.all() else uplink[some]
@@ -323,5 +325,6 @@ def _designed(uplink: Uplink, power: Real, kind: str, order: Order, gap: float, 
         root = np.where(root > least, root, 0)
         design = _KINDS[kind][0](_Problem(chosen, power[some], order, gap, limit, basis, root, right))
         shape[some], lower[some], iterations = design.shape, design.lower, design.iterations
+        rate = design.rate if some.all() else None
         shape = (shape + shape.conj().swapaxes(-1, -2)) / 2
-    return _Design(shape, lower, iterations)
+    return _Design(shape, lower, iterations, rate)

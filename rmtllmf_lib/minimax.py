@@ -210,10 +210,9 @@ def _scale(columns: Complex, floor: float, cov: Complex, dual: Complex) -> _Scal
 def _sic_bound(scaled: _Scaled, weights: Real) -> float:
     """Lower bound of the optimum from the dual of the semidefinite program, at `Y_q = pi_q w_q w_q^H`."""
     turned = np.linalg.solve(scaled.scaling.conj().T, (scaled.filters * np.sqrt(weights)[:, None]).T)
-    jammed = np.linalg.norm(turned, 2) ** 2  # largest eigenvalue of sum Y_q: all that a unit budget can reach
-    rest = weights @ (scaled.sinr - np.square(np.abs(scaled.filters)) @ scaled.values)
-    bound: float = weights @ scaled.sinr**2 / (max(rest, 0.0) + jammed)
-    return bound
+    jammed = float(np.linalg.norm(turned, 2)) ** 2  # largest eigenvalue of sum Y_q: all that a unit budget can reach
+    rest = float(weights @ (scaled.sinr - np.square(np.abs(scaled.filters)) @ scaled.values))
+    return float(weights @ scaled.sinr**2) / (max(rest, 0.0) + jammed)
 
 
 def _real_hessian(form: Complex, size: int) -> Real:
