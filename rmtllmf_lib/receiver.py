@@ -12,7 +12,7 @@ rate and MSE 0; where all the energy lies in range(C), everything is finite and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,7 +23,6 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.square_root import (
     Whitened,
     adjoint,
-    balance,
     factors,
     filters,
     log_gains,
@@ -63,41 +62,47 @@ def require_noise_cov(noise_cov: ArrayLike, uplink: Uplink, name: str = "noise_c
         for a wrong shape, NaN, infinity, or a matrix that is not Hermitian (to 1e-10 of its largest entry) or has a
         negative eigenvalue (beyond 1e-10 of the largest).
     """
-    C = _hermitian(noise_cov, uplink, name)
-    balanced, _, _ = balance(C, np.zeros((1, 1), dtype=np.complex128))
+    C = _shaped(noise_cov, uplink, name)
+    flat = C.reshape(-1, *C.shape[-2:])
+    for start in range(0, len(flat), _BLOCK):
+        block = flat[start : start + _BLOCK]
+        _require_hermitian(block, name)
+        block += adjoint(block)
+        block *= 0.5
+        try:
+            np.linalg.cholesky(block)
+        except np.linalg.LinAlgError:
+            require_semidefinite(np.linalg.eigvalsh(block), name)
+    return flat.reshape(C.shape)
+
+
+def _shaped(noise_cov: ArrayLike, uplink: Uplink, name: str) -> Complex:
+    """A copy of finite numbers that fits the drops."""
+    C = complex_array(noise_cov, name)
+    size = uplink.num_rx_antennas
     try:
-        np.linalg.cholesky(balanced)
-    except np.linalg.LinAlgError:
-        require_semidefinite(np.linalg.eigvalsh(balanced), name)
+        fits = C.shape[-2:] == (size, size) and np.broadcast_shapes(C.shape[:-2], uplink.batch_shape)
+    except ValueError:
+        fits = False
+    if fits is False:
+        expected = f"(..., rx, rx) = {(*uplink.batch_shape, size, size)}"
+        raise InputError(
+            f"{name} has shape {C.shape}: expected {expected} or leading dimensions that broadcast with it"
+        )
     return C
 
 
-def _hermitian(noise_cov: ArrayLike, uplink: Uplink, name: str) -> Complex:
-    C = complex_array(noise_cov, name)
-    size = uplink.num_rx_antennas
-    expected = f"expected (..., rx, rx) = {(*uplink.batch_shape, size, size)} or dimensions that broadcast with it"
-    if C.ndim < 2 or C.shape[-2:] != (size, size):
-        raise InputError(f"{name} has shape {C.shape}: {expected}")
-    try:
-        np.broadcast_shapes(C.shape[:-2], uplink.batch_shape)
-    except ValueError:
-        raise InputError(f"{name} has shape {C.shape}: {expected}") from None
-    flat = C.reshape(-1, size, size)
-    worst = 0.0
-    for start in range(0, len(flat), _BLOCK):
-        block = flat[start : start + _BLOCK]
-        skew = block - adjoint(block)
-        off = np.abs(skew.view(np.float64)).max(axis=(-1, -2))
-        largest = np.abs(block.view(np.float64)).max(axis=(-1, -2))
-        worst = max(worst, float((off / np.where(largest > 0, largest, 1)).max()))
-        skew *= 0.5
-        block -= skew
-    if worst > 1e-10:
+def _require_hermitian(C: Complex, name: str) -> None:
+    skew = (C - adjoint(C)).view(np.float64)
+    parts = C.view(np.float64)
+    off = np.maximum(skew.max(axis=(-1, -2)), -skew.min(axis=(-1, -2)))
+    largest = np.maximum(parts.max(axis=(-1, -2)), -parts.min(axis=(-1, -2)))
+    if (off > 1e-10 * largest).any():
+        worst = (off / np.where(largest > 0, largest, 1)).max()
         raise InputError(
             f"{name} is not Hermitian: it differs from its conjugate transpose by {worst:.3g} of its largest entry; "
             "expected a Hermitian matrix"
         )
-    return flat.reshape(C.shape)
 
 
 def sic_order(uplink: Uplink, order: Order = "weakest-first") -> np.ndarray:
@@ -120,14 +125,14 @@ def sic_order(uplink: Uplink, order: Order = "weakest-first") -> np.ndarray:
 
 
 def _each_block(
-    uplink: Uplink, covs: dict[str, Any], order: Order | None, kernel: Callable[..., np.ndarray]
+    uplink: Uplink, covs: dict[str, ArrayLike], order: Order | None, kernel: Callable[..., np.ndarray]
 ) -> np.ndarray:
     """`kernel(columns, G, *covs)` on blocks of drops; the result has the common batch shape.
 
     Columns of G come last decoded first, so that each user's interference stands before it; in the users' own order
     where `order` is None.
     """
-    valid = [_hermitian(cov, uplink, name) for name, cov in covs.items()]
+    valid = [_shaped(cov, uplink, name) for name, cov in covs.items()]
     try:
         batch = np.broadcast_shapes(uplink.batch_shape, *(C.shape[:-2] for C in valid))
     except ValueError:
@@ -149,14 +154,12 @@ def _each_block(
         found = kernel(*given)
         rows = min(_BLOCK, count - start)
         results.append(found if len(found) == rows else np.broadcast_to(found, (rows, *found.shape[1:])))
-    return np.concatenate(results).reshape(*batch, *results[0].shape[1:])
+    return np.concatenate(results).reshape((*batch, *results[0].shape[1:]))
 
 
-def _whitened(
-    columns: np.ndarray, G: Complex, C: Complex, name: str, with_filters: bool = False
-) -> tuple[Whitened, Any]:
-    C, G, unit = balance(C, np.take_along_axis(G, columns[:, None, :], axis=-1))
-    return whiten(C, G, filters=with_filters, name=name), unit
+def _whitened(columns: np.ndarray, G: Complex, C: Complex, name: str, with_filters: bool = False) -> Whitened:
+    _require_hermitian(C, name)
+    return whiten(C, np.take_along_axis(G, columns[:, None, :], axis=-1), filters=with_filters, name=name)
 
 
 def _own_order(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -191,7 +194,7 @@ def sic_rates(uplink: Uplink, noise_cov: ArrayLike, order: Order = "weakest-firs
     """
 
     def kernel(columns: np.ndarray, G: Complex, C: Complex) -> Real:
-        return _own_order(log_gains(_whitened(columns, G, C, "noise_cov")[0]), columns)
+        return _own_order(log_gains(_whitened(columns, G, C, "noise_cov")), columns)
 
     return _each_block(uplink, {"noise_cov": noise_cov}, order, kernel)
 
@@ -217,7 +220,7 @@ def sum_rate(uplink: Uplink, noise_cov: ArrayLike) -> Real:
         uplink,
         {"noise_cov": noise_cov},
         None,
-        lambda columns, G, C: log_gains(_whitened(columns, G, C, "noise_cov")[0]).sum(axis=-1),
+        lambda columns, G, C: log_gains(_whitened(columns, G, C, "noise_cov")).sum(axis=-1),
     )
 
 
@@ -228,7 +231,7 @@ def sum_rate_published(uplink: Uplink, noise_cov: ArrayLike) -> Real:
     """
 
     def kernel(columns: np.ndarray, G: Complex, C: Complex) -> Real:
-        white, _ = _whitened(columns, G, C, "noise_cov")
+        white = _whitened(columns, G, C, "noise_cov")
         energy = np.square(white.W.real).sum(axis=(-1, -2)) + np.square(white.W.imag).sum(axis=(-1, -2))
         return np.where(np.any(white.free, axis=-1), np.inf, np.log1p(energy))
 
@@ -239,7 +242,7 @@ def lmmse_error_cov(uplink: Uplink, noise_cov: ArrayLike) -> Complex:
     """Error covariance across users of the joint LMMSE receiver, `(I + G^H C^(-1) G)^(-1)`: (..., user, user)."""
 
     def kernel(columns: np.ndarray, G: Complex, C: Complex) -> Complex:
-        Q1, _, _ = factors(_whitened(columns, G, C, "noise_cov")[0])
+        Q1, _, _ = factors(_whitened(columns, G, C, "noise_cov"))
         return Q1 @ adjoint(Q1)
 
     return _each_block(uplink, {"noise_cov": noise_cov}, None, kernel)
@@ -280,8 +283,8 @@ def sic_filters(uplink: Uplink, design_cov: ArrayLike, order: Order = "weakest-f
 
 def _filters(uplink: Uplink, design_cov: ArrayLike, order: Order | None) -> Complex:
     def kernel(columns: np.ndarray, G: Complex, C: Complex) -> Complex:
-        white, unit = _whitened(columns, G, C, "design_cov", with_filters=True)
-        return _own_order(filters(white, joint=order is None) / unit, columns)
+        white = _whitened(columns, G, C, "design_cov", with_filters=True)
+        return _own_order(filters(white, joint=order is None), columns)
 
     return _each_block(uplink, {"design_cov": design_cov}, order, kernel)
 
@@ -329,12 +332,12 @@ def error_cov(
     joint = receiver == "lmmse"
 
     def kernel(columns: np.ndarray, G: Complex, C: Complex, design: Complex) -> Complex:
-        white, unit = _whitened(columns, G, design, "design_cov", with_filters=True)
+        white = _whitened(columns, G, design, "design_cov", with_filters=True)
         F = _own_order(filters(white, joint=joint), columns)
         position = np.argsort(columns, axis=-1)
         heard = joint | (position[:, None, :] <= position[:, :, None])
-        B = np.eye(G.shape[-1]) - (F @ (G / unit)) * heard
-        return B @ adjoint(B) + F @ (C / unit / unit) @ adjoint(F)
+        B = np.eye(G.shape[-1]) - (F @ G) * heard
+        return B @ adjoint(B) + F @ C @ adjoint(F)
 
     covs = {"noise_cov": noise_cov, "design_cov": design_cov}
     return _each_block(uplink, covs, None if joint else order, kernel)

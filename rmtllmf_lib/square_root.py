@@ -60,13 +60,16 @@ class Whitened:
         return False if self.V is None else np.einsum("...ii->...i", self.V) == 0
 
     def stacked(self) -> Complex:
-        """`[V; W V]`, (..., user + rx, user); a unit vector in the columns of users with noise-free energy."""
+        """`[V; W V]`, (..., user + rx, user); for singular C more rows, unit vectors for noise-free users."""
         W = self.W
+        users = W.shape[-1]
         if self.V is None:
-            identity = np.broadcast_to(np.eye(W.shape[-1]), (*W.shape[:-2], W.shape[-1], W.shape[-1]))
-            return np.concatenate([identity, W], axis=-2)
-        top = self.V + self.free[..., None, :] * np.eye(W.shape[-1])
-        return np.concatenate([top, W @ self.V], axis=-2)
+            stack = np.zeros((*W.shape[:-2], users + W.shape[-2], users), dtype=np.complex128)
+            stack[..., range(users), range(users)] = 1
+            stack[..., users:, :] = W
+            return stack
+        # a zero column would get an arbitrary direction, which the columns after it would lose
+        return np.concatenate([self.V, W @ self.V, self.free[..., None, :] * np.eye(users)], axis=-2)
 
 
 def adjoint(matrix: Any) -> Any:
@@ -74,34 +77,42 @@ def adjoint(matrix: Any) -> Any:
     return matrix.conj().swapaxes(-1, -2)
 
 
-def balance(C: Complex, G: Complex) -> tuple[Complex, Complex, Real]:
-    """Both in units in which the largest entry of C is about 1, an exact power of two; the last is the unit of G."""
-    largest = np.abs(np.einsum("...ii->...i", C)).max(axis=-1)
-    amplitude = np.ldexp(1.0, np.frexp(largest)[1] // 2)
-    amplitude = np.where(largest > 0, amplitude, 1.0)[..., None, None]
-    return C / amplitude / amplitude, G / amplitude, amplitude
-
-
 def whiten(C: Complex, G: Complex, *, filters: bool = False, name: str = "noise_cov") -> Whitened:
-    """Whiten the users' channels `G` (..., rx, user) by the covariance `C` (..., rx, rx), already balanced.
+    """Whiten the users' channels `G` (..., rx, user) by the covariance `C` (..., rx, rx).
+
+    Of C the lower triangle is used. One C for all drops may have a leading dimension of 1.
 
     Raises
     ------
     InputError
         where C has a negative eigenvalue.
     """
+    shared = C.shape[:-2] != G.shape[:-2]
+    rx = C.shape[-1]
     try:
-        L = np.linalg.cholesky(C)
+        L = np.linalg.cholesky(C if filters or shared else _bordered(C, G))
     except np.linalg.LinAlgError:
         return _whiten_singular(C, G, filters, name)
-    pivots = np.einsum("...ii->...i", L).real
-    if (pivots.min(axis=-1) ** 2 <= 10 * SINGULAR).any():
+    pivots = np.einsum("...ii->...i", L)[..., :rx].real.min(axis=-1) ** 2
+    if (pivots <= 10 * SINGULAR * np.einsum("...ii->...i", C).real.max(axis=-1)).any():
         return _whiten_singular(C, G, filters, name)
-    if filters:
+    if filters or shared:
         whitener: Any = np.linalg.inv(L)
         return Whitened(whitener @ G, whitener)
-    shape = np.broadcast_shapes(L.shape[:-2], G.shape[:-2])
-    return Whitened(np.linalg.solve(L, np.broadcast_to(G, (*shape, *G.shape[-2:]))), None)
+    return Whitened(adjoint(L[..., rx:, :rx]), None)
+
+
+def _bordered(C: Complex, G: Complex) -> Complex:
+    """`[[C, G], [G^H, D]]`, whose Cholesky factor holds `W^H` below that of C: a triangular solve for many drops.
+
+    D is so large that it hides `W^H W`; it plays no part in W.
+    """
+    rx, users = G.shape[-2:]
+    K = np.zeros((*G.shape[:-2], rx + users, rx + users), dtype=np.complex128)
+    K[..., :rx, :rx] = C
+    np.conjugate(G.swapaxes(-1, -2), out=K[..., rx:, :rx])  # the lower triangle is all that is read
+    K[..., range(rx, rx + users), range(rx, rx + users)] = 1e200
+    return K
 
 
 def _whiten_singular(C: Complex, G: Complex, filters: bool, name: str) -> Whitened:
@@ -170,7 +181,7 @@ def factors(white: Whitened) -> tuple[Complex, Complex, Real]:
     pivots = np.einsum("...ii->...i", R)
     phase = pivots / np.abs(pivots)
     Q = Q * phase[..., None, :] * ~np.broadcast_to(white.free, pivots.shape)[..., None, :]
-    return Q[..., :users, :], Q[..., users:, :], np.abs(pivots)
+    return Q[..., :users, :], Q[..., users : users + white.W.shape[-2], :], np.abs(pivots)
 
 
 def filters(white: Whitened, *, joint: bool) -> Complex:
