@@ -302,7 +302,7 @@ def attack(
     objective, lower, iterations = np.empty_like(budget), np.empty_like(budget), 0
     for start in range(0, len(budget), _BLOCK):
         part = slice(start, start + _BLOCK)
-        drops = flat[part]
+        drops = flat if len(budget) <= _BLOCK else flat[part]
         design = _designed(drops, budget[part], kind, *options)
         used = design if believed is None else _designed(believed[part], budget[part], kind, *options)
         cov[part] = drops.thermal_cov + budget[part, None, None] * used.shape
@@ -335,5 +335,5 @@ def _designed(uplink: Uplink, power: Real, kind: str, order: Order, gap: float, 
         design = _KINDS[kind][0](_Problem(chosen, power[some], order, gap, limit, basis, root, right))
         shape[some], lower[some], iterations = design.shape, design.lower, design.iterations
         rate = design.rate if some.all() else None
-        shape = (shape + shape.conj().swapaxes(-1, -2)) / 2
+        shape = (shape + shape.conj().swapaxes(-1, -2)) / 2  # Hermitian to the last bit
     return _Design(shape, lower, iterations, rate)
