@@ -243,3 +243,15 @@ def test_dependent_channels_without_a_floor(kind: str) -> None:
 def test_bad_input(arguments: tuple, options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         attack(link(0, 3, 2), *arguments, **options)
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.1])
+def test_bound_of_the_sum_rate_does_not_trust_the_allocation(floor: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    uplink = link(12, 6, 4, floor)
+    best = attack(uplink, 0.5)
+    monkeypatch.setattr(
+        "rmtllmf_lib.adversary.in_units", lambda values, *_: (np.full_like(values, 1 / values.shape[-1]), None, 0)
+    )
+    poor = attack(uplink, 0.5)
+    assert poor.objective > best.objective * 1.01
+    assert poor.lower_bound < best.objective
