@@ -53,8 +53,8 @@ def real_array(value: ArrayLike, name: str, *, minimum: float | None = None, pos
 
 
 def complex_array(value: ArrayLike, name: str) -> Complex:
-    """Finite complex128 array of real or complex numbers; `InputError` otherwise."""
-    return _numbers(value, name, "iufc", "real or complex numbers").astype(np.complex128)
+    """Finite complex128 array of real or complex numbers, `value` itself where it is one; `InputError` otherwise."""
+    return _numbers(value, name, "iufc", "real or complex numbers").astype(np.complex128, copy=False)
 
 
 def whole_number(value: Any, name: str, minimum: int = 1) -> int:

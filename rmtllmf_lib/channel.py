@@ -131,9 +131,9 @@ class Uplink:
         batch, users = H.shape[:-2], H.shape[-1]
         if power.ndim and power.shape[-1] != users:
             raise InputError(f"power has shape {power.shape}: expected (..., user) = {(*batch, users)}, as H {H.shape}")
-        object.__setattr__(self, "H", _frozen(H))
-        object.__setattr__(self, "power", _frozen(fitted(power, (*batch, users), "power", "(..., user)")))
-        object.__setattr__(self, "noise_floor", _frozen(fitted(noise_floor, batch, "noise_floor", "(...)")))
+        object.__setattr__(self, "H", _frozen(np.array(H, order="C")))
+        object.__setattr__(self, "power", _frozen(fitted(power, (*batch, users), "power", "(..., user)").copy()))
+        object.__setattr__(self, "noise_floor", _frozen(fitted(noise_floor, batch, "noise_floor", "(...)").copy()))
 
     @property
     def num_rx_antennas(self) -> int:
@@ -159,7 +159,7 @@ class Uplink:
     def received_power(self) -> Real:
         """`p_q ||h_q||^2`, summed over the antennas: (..., user) in W."""
         gain = np.square(self.H.real).sum(axis=-2) + np.square(self.H.imag).sum(axis=-2)
-        return _frozen(self.power * gain)
+        return _frozen(np.asarray(self.power * gain))
 
     @property
     def thermal_cov(self) -> Complex:
@@ -181,7 +181,6 @@ class Uplink:
 
 
 def _frozen(array: Any) -> Any:
-    array = np.ascontiguousarray(array) if array.ndim else array.copy()
     array.flags.writeable = False
     return array
 

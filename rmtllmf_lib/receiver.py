@@ -59,10 +59,10 @@ def require_noise_cov(noise_cov: ArrayLike, uplink: Uplink, name: str = "noise_c
     Raises
     ------
     InputError
-        for a wrong shape, NaN, infinity, or a matrix that is not Hermitian (to 1e-10 of its largest entry) or has a
-        negative eigenvalue (beyond 1e-10 of the largest).
+        for a wrong shape, NaN, infinity, or a matrix that is not Hermitian (to 1e-10 of the largest entry of its
+        diagonal) or has a negative eigenvalue (beyond 1e-10 of the largest).
     """
-    C = _shaped(noise_cov, uplink, name)
+    C = _shaped(noise_cov, uplink, name).copy()
     flat = C.reshape(-1, *C.shape[-2:])
     for start in range(0, len(flat), _BLOCK):
         block = flat[start : start + _BLOCK]
@@ -77,7 +77,7 @@ def require_noise_cov(noise_cov: ArrayLike, uplink: Uplink, name: str = "noise_c
 
 
 def _shaped(noise_cov: ArrayLike, uplink: Uplink, name: str) -> Complex:
-    """A copy of finite numbers that fits the drops."""
+    """Finite numbers that fit the drops, as they were given."""
     C = complex_array(noise_cov, name)
     size = uplink.num_rx_antennas
     try:
@@ -93,15 +93,15 @@ def _shaped(noise_cov: ArrayLike, uplink: Uplink, name: str) -> Complex:
 
 
 def _require_hermitian(C: Complex, name: str) -> None:
-    skew = (C - adjoint(C)).view(np.float64)
-    parts = C.view(np.float64)
-    off = np.maximum(skew.max(axis=(-1, -2)), -skew.min(axis=(-1, -2)))
-    largest = np.maximum(parts.max(axis=(-1, -2)), -parts.min(axis=(-1, -2)))
+    skew = C - adjoint(C)
+    skew = skew.reshape(-1, skew.shape[-1] ** 2).view(np.float64)
+    off = np.maximum(skew.max(axis=-1), -skew.min(axis=-1))
+    largest = np.abs(np.diagonal(C, axis1=-2, axis2=-1).real).max(axis=-1).ravel()  # no entry can be larger
     if (off > 1e-10 * largest).any():
-        worst = (off / np.where(largest > 0, largest, 1)).max()
+        worst = (off / np.where(largest > 0, largest, off)).max()
         raise InputError(
-            f"{name} is not Hermitian: it differs from its conjugate transpose by {worst:.3g} of its largest entry; "
-            "expected a Hermitian matrix"
+            f"{name} is not Hermitian: it differs from its conjugate transpose by {worst:.3g} of the largest entry of "
+            "its diagonal; expected a Hermitian matrix"
         )
 
 

@@ -89,12 +89,16 @@ def whiten(C: Complex, G: Complex, *, filters: bool = False, name: str = "noise_
     """
     shared = C.shape[:-2] != G.shape[:-2]
     rx = C.shape[-1]
+    diagonal = np.diagonal(C, axis1=-2, axis2=-1).real
+    if np.count_nonzero(C) == diagonal.size and (diagonal > SINGULAR * diagonal.max(axis=-1, keepdims=True)).all():
+        roots: Any = 1 / np.sqrt(diagonal)  # thermal noise, mostly
+        return Whitened(roots[..., None] * G, (roots[..., None] * np.eye(rx)).astype(complex) if filters else None)
     try:
         L = np.linalg.cholesky(C if filters or shared else _bordered(C, G))
     except np.linalg.LinAlgError:
         return _whiten_singular(C, G, filters, name)
-    pivots = np.einsum("...ii->...i", L)[..., :rx].real.min(axis=-1) ** 2
-    if (pivots <= 10 * SINGULAR * np.einsum("...ii->...i", C).real.max(axis=-1)).any():
+    pivots = np.diagonal(L, axis1=-2, axis2=-1)[..., :rx].real.min(axis=-1) ** 2
+    if (pivots <= 10 * SINGULAR * diagonal.max(axis=-1)).any():
         return _whiten_singular(C, G, filters, name)
     if filters or shared:
         whitener: Any = np.linalg.inv(L)
@@ -163,25 +167,31 @@ def _split(free: Complex, amplitude: Real) -> tuple[Complex, Complex, Complex]:
 def log_gains(white: Whitened) -> Real:
     """`log r_jj^2` of each column, (..., user) in nats: the rate of the user against the columns before it."""
     R: Any = np.linalg.qr(white.stacked(), mode="r")
-    squares = np.square(R.real) + np.square(R.imag)
-    pivots = np.einsum("...ii->...i", squares)
-    energy = np.square(white.W.real).sum(axis=-2) + np.square(white.W.imag).sum(axis=-2)
+    pivots = np.diagonal(R, axis1=-2, axis2=-1)
+    rates = np.log(np.square(pivots.real) + np.square(pivots.imag)).clip(0)
     if white.V is not None:
-        return np.where(white.free, np.inf, np.log(pivots).clip(0))
-    # below one, r_jj^2 - 1 is known better than r_jj^2: weak users keep all their digits
-    before = np.triu(squares, 1).sum(axis=-2)
-    weak = np.log1p((energy - before).clip(0, 1))
-    return np.where(energy < 1, weak, np.log(pivots).clip(0))
+        return np.where(white.free, np.inf, rates)
+    energy = (np.square(white.W.real) + np.square(white.W.imag)).sum(axis=-2)
+    if (energy < 1).any():
+        # r_jj^2 - 1 is then known better than r_jj^2: weak users keep all their digits
+        before = np.triu(np.square(R.real) + np.square(R.imag), 1).sum(axis=-2)
+        rates = np.where(energy < 1, np.log1p((energy - before).clip(0, 1)), rates)
+    return rates
 
 
 def factors(white: Whitened) -> tuple[Complex, Complex, Real]:
     """Q1, Q2 and the diagonal of R; the columns of users with noise-free energy are zero in Q1 and Q2."""
     Q, R = np.linalg.qr(white.stacked())
-    users = white.W.shape[-1]
-    pivots = np.einsum("...ii->...i", R)
+    users, rx = white.W.shape[-1], white.W.shape[-2]
+    pivots = np.diagonal(R, axis1=-2, axis2=-1)
     phase = pivots / np.abs(pivots)
-    Q = Q * phase[..., None, :] * ~np.broadcast_to(white.free, pivots.shape)[..., None, :]
-    return Q[..., :users, :], Q[..., users : users + white.W.shape[-2], :], np.abs(pivots)
+    # Q1 is V R^-1; taken from R, even MSEs near the square of the machine precision keep their digits
+    Q1 = np.linalg.inv(R * phase.conj()[..., None])
+    Q2 = Q[..., users : users + rx, :] * phase[..., None, :]
+    if white.V is not None:
+        Q1, Q2 = white.V @ Q1, Q2 * ~white.free[..., None, :]
+        Q1 = Q1 * ~white.free[..., None, :]
+    return Q1, Q2, np.abs(pivots)
 
 
 def filters(white: Whitened, *, joint: bool) -> Complex:

@@ -143,14 +143,17 @@ def test_scaling_power_and_noise_together_changes_nothing(rng: np.random.Generat
 def test_weak_and_strong_users_keep_their_digits() -> None:
     for power in (1e-18, 1e-9, 1.0, 1e12):
         uplink = Uplink(np.array([[0.6], [0.8j]]), np.asarray(power), np.asarray(1.0))
-        assert sic_rates(uplink, np.eye(2))[0] == pytest.approx(np.log1p(power), rel=1e-13)
-        assert lmmse_mse(uplink, np.eye(2))[0] == pytest.approx(1 / (1 + power), rel=1e-12)
+        assert sic_rates(uplink, np.eye(2))[0] == pytest.approx(np.log1p(power), rel=1e-13, abs=0)
+        assert lmmse_mse(uplink, np.eye(2))[0] == pytest.approx(1 / (1 + power), rel=1e-12, abs=0)
 
 
 def test_order_and_its_ties() -> None:
     uplink = Uplink(np.eye(4), np.array([2.0, 1.0, 2.0, 1.0]), np.asarray(1.0))
     assert sic_order(uplink).tolist() == [1, 3, 0, 2]
     assert sic_order(uplink, "strongest-first").tolist() == [0, 2, 1, 3]
+    many = Uplink(np.ones((2, 100)), np.tile([1.0, 2.0], 50), np.asarray(1.0))
+    assert sic_order(many).tolist() == [*range(0, 100, 2), *range(1, 100, 2)]
+    assert sic_order(many, "strongest-first").tolist() == [*range(1, 100, 2), *range(0, 100, 2)]
 
 
 def test_one_covariance_meets_many_drops_and_one_drop_many_covariances(rng: np.random.Generator) -> None:

@@ -79,6 +79,24 @@ def test_noise_free_directions_are_the_limit(
     np.testing.assert_allclose(error_cov(uplink, C, C, order), error_cov(uplink, C, order=order), atol=1e-9)
 
 
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("jammed", range(4))
+def test_noise_along_one_user_alone(rng: np.random.Generator, order: str, jammed: int) -> None:
+    """As the published attack on the strongest user: that user stays finite, the others hear no noise."""
+    uplink = unit_uplink(rng)
+    h = uplink.H[:, jammed] / np.linalg.norm(uplink.H[:, jammed])
+    C = 2.0 * np.outer(h, h.conj())
+    C = (C + C.conj().T) / 2
+    near = C + 1e-10 * np.eye(6)
+    free = np.arange(4) != jammed
+    np.testing.assert_array_equal(np.isinf(sic_rates(uplink, C, order)), free)
+    expected = np.log1p(uplink.received_power[jammed] / 2)
+    assert sic_rates(uplink, C, order)[jammed] == pytest.approx(expected, rel=1e-9)
+    np.testing.assert_allclose(lmmse_error_cov(uplink, C), lmmse_error_cov(uplink, near), atol=1e-7)
+    np.testing.assert_allclose(sic_filters(uplink, C, order), sic_filters(uplink, near, order), atol=1e-6)
+    np.testing.assert_allclose(lmmse_filter(uplink, C), lmmse_filter(uplink, near), atol=1e-6)
+
+
 def test_infinite_snr(rng: np.random.Generator) -> None:
     uplink = unit_uplink(rng)
     nothing = np.zeros((6, 6))
@@ -159,3 +177,20 @@ def test_other_bad_arguments(rng: np.random.Generator) -> None:
 def test_imports_no_torch(module: str) -> None:
     command = f"import sys, rmtllmf_lib.{module}; sys.exit(bool({{'torch', 'pandas', 'scipy'}} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", command], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_diagonal_shared_and_full_covariances_take_different_ways_to_one_result(
+    rng: np.random.Generator, order: str
+) -> None:
+    uplink = unit_uplink(rng, 5)
+    C = np.diag(rng.uniform(0.1, 2, 6)).astype(complex)
+    rotation = np.linalg.qr(complex_normal(rng, 6, 6))[0]
+    turned = Uplink(rotation @ uplink.H, uplink.power, uplink.noise_floor)
+    full = rotation @ C @ rotation.conj().T
+    expected = sic_rates(uplink, C, order)
+    for other in (sic_rates(turned, full, order), sic_rates(turned, np.tile(full, (5, 1, 1)), order)):
+        np.testing.assert_allclose(other, expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        sic_filters(turned, full, order) @ rotation, sic_filters(uplink, C, order), rtol=1e-9, atol=1e-13
+    )
