@@ -1,0 +1,189 @@
+"""Path loss in dB against distance in m: free space, log-distance, and the cells of 3GPP TR 38.901.
+
+References
+----------
+.. [1] H. T. Friis, "A note on a simple transmission formula", Proc. IRE 34(5), 1946.
+.. [2] A. Goldsmith, "Wireless Communications", Cambridge University Press, 2005, section 2.6.
+.. [3] 3GPP TR 38.901, "Study on channel model for frequencies from 0.5 to 100 GHz", version 16.1.0, tables 7.4.1-1
+   (path loss, shadowing) and 7.4.2-1 (probability of a line of sight).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rmtllmf_lib.arrays import Real, real_array, real_number
+from rmtllmf_lib.errors import InputError
+
+SPEED_OF_LIGHT = 299_792_458.0  # m/s
+
+Cell = Literal["UMa", "UMi"]
+Model = Literal["free-space", "log-distance", "UMa-LoS", "UMa-NLoS", "UMa", "UMi-LoS", "UMi-NLoS", "UMi"]
+
+BASE_HEIGHT_M = {"UMa": 25.0, "UMi": 10.0}  # antenna of the base station, fixed by the formulas
+SHADOWING_DB = {"UMa-LoS": 4.0, "UMa-NLoS": 6.0, "UMi-LoS": 4.0, "UMi-NLoS": 7.82}  # standard deviations
+
+
+def free_space_db(distance_m: ArrayLike, carrier_hz: float) -> Real:
+    """Free-space loss `20 log10(4 pi d f / c)` between isotropic antennas [1], dB.
+
+    Valid in the far field; closer than a wavelength over 4 pi the formula would give a gain.
+    """
+    distance = real_array(distance_m, "distance_m", positive=True)
+    return 20 * np.log10(4 * np.pi * distance * real_number(carrier_hz, "carrier_hz", positive=True) / SPEED_OF_LIGHT)
+
+
+def log_distance_db(distance_m: ArrayLike, carrier_hz: float, exponent: float, reference_m: float = 1.0) -> Real:
+    """Free-space loss at `reference_m`, then `10 exponent log10(d / reference_m)` [2], dB.
+
+    Parameters
+    ----------
+    distance_m : (...) float, m
+        Meant for distances from the reference on; shorter ones are extrapolated.
+    carrier_hz : float, Hz
+    exponent : float
+        2 is free space; above zero.
+    reference_m : float, m
+    """
+    distance = real_array(distance_m, "distance_m", positive=True)
+    reference = real_number(reference_m, "reference_m", positive=True)
+    slope = 10 * real_number(exponent, "exponent", positive=True)
+    return free_space_db(reference, carrier_hz) + slope * np.log10(distance / reference)
+
+
+def cell_db(
+    distance_m: ArrayLike, carrier_hz: float, cell: Cell, *, line_of_sight: ArrayLike, user_height_m: float = 1.5
+) -> Real:
+    """Path loss of an urban macro (UMa) or micro (UMi street canyon) cell, [3] table 7.4.1-1, dB.
+
+    Parameters
+    ----------
+    distance_m : (...) float, m
+        Distance on the ground, 10…5000 m.
+    carrier_hz : float, Hz
+        .5…100 GHz.
+    cell : {"UMa", "UMi"}
+        The base station stands 25 m (UMa) or 10 m (UMi) high.
+    line_of_sight : (...) bool
+        Whether nothing stands between.
+    user_height_m : float, m
+        1.5…13 m. The table goes up to 22.5 m, but from 13 m on UMa's breakpoint is random.
+
+    Returns
+    -------
+    (...) float, dB, without shadowing, whose standard deviations are `SHADOWING_DB`.
+    """
+    if cell not in get_args(Cell):
+        raise InputError(f"cell is {cell!r}: expected 'UMa' or 'UMi'")
+    ground = real_array(distance_m, "distance_m", positive=True)
+    if ((ground < 10) | (ground > 5000)).any():
+        raise InputError(f"distance_m is {ground.min():g}…{ground.max():g}: expected 10…5000 m for {cell}")
+    ghz = real_number(carrier_hz, "carrier_hz", positive=True) / 1e9
+    if not 0.5 <= ghz <= 100:
+        raise InputError(f"carrier_hz is {ghz * 1e9:g}: expected .5e9…100e9 Hz for {cell}")
+    user = real_number(user_height_m, "user_height_m", positive=True)
+    if not 1.5 <= user <= 13:
+        raise InputError(f"user_height_m is {user:g}: expected 1.5…13 m for {cell}")
+    base = BASE_HEIGHT_M[cell]
+    rise = base - user
+    log_slant, log_ghz = np.log10(np.hypot(ground, rise)), np.log10(ghz)
+    # effective heights: 1 m of clutter is taken off; the table rounds the speed of light to 3e8 m/s
+    breakpoint_m = 4 * (base - 1) * (user - 1) * ghz * 1e9 / 3e8
+    if cell == "UMa":
+        near, far = 28.0 + 22 * log_slant, 28.0 + 40 * log_slant - 9 * np.log10(breakpoint_m**2 + rise**2)
+        blocked = 13.54 + 39.08 * log_slant + 20 * log_ghz - 0.6 * (user - 1.5)
+    else:
+        near, far = 32.4 + 21 * log_slant, 32.4 + 40 * log_slant - 9.5 * np.log10(breakpoint_m**2 + rise**2)
+        blocked = 22.4 + 35.3 * log_slant + 21.3 * log_ghz - 0.3 * (user - 1.5)
+    clear = np.where(ground <= breakpoint_m, near, far) + 20 * log_ghz
+    return np.where(line_of_sight, clear, np.maximum(clear, blocked))
+
+
+def line_of_sight_probability(distance_m: ArrayLike, cell: Cell) -> Real:
+    """Probability that nothing stands between, [3] table 7.4.2-1, for users at most 13 m high.
+
+    Parameters
+    ----------
+    distance_m : (...) float, m
+        Distance on the ground.
+    cell : {"UMa", "UMi"}
+    """
+    if cell not in get_args(Cell):
+        raise InputError(f"cell is {cell!r}: expected 'UMa' or 'UMi'")
+    distance = real_array(distance_m, "distance_m", positive=True)
+    near = 18 / np.maximum(distance, 18)
+    return near + np.exp(-distance / {"UMa": 63, "UMi": 36}[cell]) * (1 - near)
+
+
+@dataclass(frozen=True)
+class PathLoss:
+    """A model of the path loss with its constants; free space at 2.4 GHz by default.
+
+    Attributes
+    ----------
+    model : str
+        "free-space", "log-distance", "UMa-LoS", "UMa-NLoS", "UMi-LoS", "UMi-NLoS", or "UMa" and "UMi", where each user
+        has a line of sight with the cell's probability.
+    carrier_hz : float
+        Carrier frequency, Hz.
+    exponent, reference_m : float
+        Of "log-distance" alone; the reference is in m.
+    shadowing_db : float, optional
+        Standard deviation of log-normal shadowing, dB; None is the model's own: that of TR 38.901, 0 otherwise.
+    user_height_m : float
+        Of TR 38.901's models alone, m.
+    """
+
+    model: Model = "free-space"
+    carrier_hz: float = 2.4e9
+    exponent: float = 3.0
+    reference_m: float = 1.0
+    shadowing_db: float | None = None
+    user_height_m: float = 1.5
+
+    def __post_init__(self) -> None:
+        if self.model not in get_args(Model):
+            raise InputError(f"path loss model is {self.model!r}: expected one of {', '.join(get_args(Model))}")
+        if self.shadowing_db is not None:
+            real_number(self.shadowing_db, "shadowing_db", minimum=0)
+        self._loss_db(np.array([100.0]), np.array([True]))  # the formulas check the constants
+
+    def draw_db(self, distance_m: ArrayLike, rng: np.random.Generator) -> Real:
+        """Path loss with a line of sight and shadowing drawn for each user, independently; dB.
+
+        Nothing is drawn where the model has neither.
+
+        Parameters
+        ----------
+        distance_m : (...) float, m
+            Distance on the ground; TR 38.901's models add the difference of the heights.
+        rng : numpy.random.Generator
+        """
+        distance = real_array(distance_m, "distance_m", positive=True)
+        if self.model in get_args(Cell):
+            clear = rng.random(distance.shape) < line_of_sight_probability(distance, self.model)  # type: ignore[arg-type]
+        else:
+            clear = np.full(distance.shape, self.model.endswith("-LoS"))
+        loss = self._loss_db(distance, clear)
+        spread = self._shadowing_db(clear)
+        return loss + spread * rng.standard_normal(distance.shape) if spread.any() else loss
+
+    def _loss_db(self, distance: Real, clear: np.ndarray) -> Real:
+        if self.model == "free-space":
+            return free_space_db(distance, self.carrier_hz)
+        if self.model == "log-distance":
+            return log_distance_db(distance, self.carrier_hz, self.exponent, self.reference_m)
+        cell: Cell = "UMa" if self.model.startswith("UMa") else "UMi"
+        return cell_db(distance, self.carrier_hz, cell, line_of_sight=clear, user_height_m=self.user_height_m)
+
+    def _shadowing_db(self, clear: np.ndarray) -> Real:
+        if self.shadowing_db is not None:
+            return np.full(clear.shape, float(self.shadowing_db))
+        if self.model in ("free-space", "log-distance"):
+            return np.zeros(clear.shape)
+        cell = self.model[:3]
+        return np.where(clear, SHADOWING_DB[f"{cell}-LoS"], SHADOWING_DB[f"{cell}-NLoS"])

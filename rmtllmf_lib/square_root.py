@@ -1,0 +1,216 @@
+"""Square-root form of the linear MMSE receiver: one QR factorisation serves every user of a drop.
+
+With the noise whitened, `A = W^H W` and `W = C^(-1/2) G`, the triangle R of `[I; W] = [Q1; Q2] R` gives everything:
+`I + A = R^H R`, the error covariance is `Q1 Q1^H`, the filter `Q1 Q2^H C^(-1/2)`. Leading blocks of R belong to leading
+sets of users, so its diagonal holds the SIC rates by telescoping determinants. Nothing is squared, and so the condition
+number is the root of that of `I + A`.
+
+Where C is singular, users are split: N^H G, with N a basis of the null space of C, arrives free of noise. A column of
+N^H G that is independent of the columns before it belongs to a user whose rate is infinite; for a dependent one, the
+combination `v` of columns with `N^H G v = 0` and a one at that user takes the place of the unit vector: R is then the
+triangle of `[V; W V]`. These are the limits of `C + t I` for t to 0, taken exactly.
+
+References
+----------
+.. [1] B. Hassibi, "An efficient square-root algorithm for BLAST", ICASSP 2000.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rmtllmf_lib.arrays import Complex, Real
+from rmtllmf_lib.errors import InputError
+
+SINGULAR = 1e-13  # eigenvalues of C below this part of the largest are zero, negative ones rounding
+FREE = 1e-7  # part of a user's amplitude: less of it outside range(C) is rounding
+
+
+@dataclass(frozen=True)
+class Whitened:
+    """Users of a batch of drops after whitening, columns in the order given.
+
+    Attributes
+    ----------
+    W : (..., rx, user) complex
+        `C^(-1/2) G` on range(C); dimensionless.
+    whitener : (..., rx, rx) complex or None
+        `C^(-1/2)`, zero on null(C); None where it was not asked for.
+    V : (..., user, user) complex or None
+        Basis of ker(N^H G), zero in the columns of users with noise-free energy; None stands for the identity.
+    T, U : (..., user, user), (..., rx, user) complex or None
+        `N^H G T = U`, orthonormal columns for users with noise-free energy, zero ones for the others.
+    N : (..., rx, rx) complex or None
+        Rows are N^H, padded with zeros.
+    """
+
+    W: Complex
+    whitener: Complex | None
+    V: Complex | None = None
+    T: Complex | None = None
+    U: Complex | None = None
+    N: Complex | None = None
+
+    @property
+    def free(self) -> Any:
+        """Which users have noise-free energy that earlier columns leave them: (..., user) bool, or False."""
+        return False if self.V is None else np.einsum("...ii->...i", self.V) == 0
+
+    def stacked(self) -> Complex:
+        """`[V; W V]`, (..., user + rx, user); for singular C more rows, unit vectors for noise-free users."""
+        W = self.W
+        users = W.shape[-1]
+        if self.V is None:
+            stack = np.zeros((*W.shape[:-2], users + W.shape[-2], users), dtype=np.complex128)
+            stack[..., range(users), range(users)] = 1
+            stack[..., users:, :] = W
+            return stack
+        # a zero column would get an arbitrary direction, which the columns after it would lose
+        return np.concatenate([self.V, W @ self.V, self.free[..., None, :] * np.eye(users)], axis=-2)
+
+
+def adjoint(matrix: Any) -> Any:
+    """Conjugate transpose of the last two dimensions."""
+    return matrix.conj().swapaxes(-1, -2)
+
+
+def whiten(C: Complex, G: Complex, *, filters: bool = False, name: str = "noise_cov") -> Whitened:
+    """Whiten the users' channels `G` (..., rx, user) by the covariance `C` (..., rx, rx).
+
+    Of C the lower triangle is used. One C for all drops may have a leading dimension of 1.
+
+    Raises
+    ------
+    InputError
+        where C has a negative eigenvalue.
+    """
+    shared = C.shape[:-2] != G.shape[:-2]
+    rx = C.shape[-1]
+    diagonal = np.diagonal(C, axis1=-2, axis2=-1).real
+    if np.count_nonzero(C) == diagonal.size and (diagonal > SINGULAR * diagonal.max(axis=-1, keepdims=True)).all():
+        roots: Any = 1 / np.sqrt(diagonal)  # thermal noise, mostly
+        return Whitened(roots[..., None] * G, (roots[..., None] * np.eye(rx)).astype(complex) if filters else None)
+    try:
+        L = np.linalg.cholesky(C if filters or shared else _bordered(C, G))
+    except np.linalg.LinAlgError:
+        return _whiten_singular(C, G, filters, name)
+    pivots = np.diagonal(L, axis1=-2, axis2=-1)[..., :rx].real.min(axis=-1) ** 2
+    if (pivots <= 10 * SINGULAR * diagonal.max(axis=-1)).any():
+        return _whiten_singular(C, G, filters, name)
+    if filters or shared:
+        whitener: Any = np.linalg.inv(L)
+        return Whitened(whitener @ G, whitener)
+    return Whitened(adjoint(L[..., rx:, :rx]), None)
+
+
+def _bordered(C: Complex, G: Complex) -> Complex:
+    """`[[C, G], [G^H, D]]`, whose Cholesky factor holds `W^H` below that of C: a triangular solve for many drops.
+
+    D is so large that it hides `W^H W`; it plays no part in W.
+    """
+    rx, users = G.shape[-2:]
+    K = np.zeros((*G.shape[:-2], rx + users, rx + users), dtype=np.complex128)
+    K[..., :rx, :rx] = C
+    np.conjugate(G.swapaxes(-1, -2), out=K[..., rx:, :rx])  # the lower triangle is all that is read
+    K[..., range(rx, rx + users), range(rx, rx + users)] = 1e200
+    return K
+
+
+def _whiten_singular(C: Complex, G: Complex, filters: bool, name: str) -> Whitened:
+    values, vectors = np.linalg.eigh(C)
+    largest = np.abs(values).max(axis=-1, keepdims=True)
+    require_semidefinite(values, name)
+    zero = values <= SINGULAR * largest
+    root = np.where(zero, 0, 1 / np.sqrt(np.where(zero, 1, values)))
+    rows = adjoint(vectors)
+    whitener, N = root[..., None] * rows, zero[..., None] * rows
+    V, T, U = _split(N @ G, np.linalg.norm(G, axis=-2))
+    return Whitened(whitener @ G, whitener if filters else None, V, T, U, N)
+
+
+def require_semidefinite(values: Any, name: str) -> None:
+    """`InputError` where an eigenvalue, of (..., rx), is negative beyond rounding."""
+    tolerance = 1e-10 * np.abs(values).max(axis=-1, keepdims=True)
+    if (values < -tolerance).any():
+        worst = (values / np.maximum(np.abs(values).max(axis=-1, keepdims=True), 1e-300)).min()
+        raise InputError(
+            f"{name} is indefinite: it has an eigenvalue of {worst:.3g} times the largest; "
+            "expected a positive semidefinite matrix"
+        )
+
+
+def _split(free: Complex, amplitude: Real) -> tuple[Complex, Complex, Complex]:
+    """V, T and U of `Whitened` from N^H G and the norms of G's columns: Gram-Schmidt, one column after another."""
+    users = free.shape[-1]
+    U = np.zeros_like(free)
+    T = np.zeros((*free.shape[:-2], users, users), dtype=np.complex128)
+    V = np.zeros_like(T)
+    for j in range(users):
+        column = free[..., j, None]
+        inside = adjoint(U) @ column
+        again = adjoint(U) @ (column - U @ inside)  # a second pass keeps the columns orthogonal
+        inside = inside + again
+        rest = column - U @ inside
+        combination = np.eye(users)[:, j, None] - T @ inside
+        norm = np.linalg.norm(rest, axis=-2)
+        fresh = norm > FREE * amplitude[..., j, None]
+        scale = np.where(fresh, 1 / np.where(fresh, norm, 1), 0)
+        U[..., j] = rest[..., 0] * scale
+        T[..., j] = combination[..., 0] * scale
+        V[..., j] = combination[..., 0] * ~fresh
+    return V, T, U
+
+
+def log_gains(white: Whitened) -> Real:
+    """`log r_jj^2` of each column, (..., user) in nats: the rate of the user against the columns before it."""
+    R: Any = np.linalg.qr(white.stacked(), mode="r")
+    pivots = np.diagonal(R, axis1=-2, axis2=-1)
+    rates = np.log(np.square(pivots.real) + np.square(pivots.imag)).clip(0)
+    if white.V is not None:
+        return np.where(white.free, np.inf, rates)
+    energy = (np.square(white.W.real) + np.square(white.W.imag)).sum(axis=-2)
+    if (energy < 1).any():
+        # r_jj^2 - 1 is then known better than r_jj^2: weak users keep all their digits
+        before = np.triu(np.square(R.real) + np.square(R.imag), 1).sum(axis=-2)
+        rates = np.where(energy < 1, np.log1p((energy - before).clip(0, 1)), rates)
+    return rates
+
+
+def factors(white: Whitened) -> tuple[Complex, Complex, Real]:
+    """Q1, Q2 and the diagonal of R; the columns of users with noise-free energy are zero in Q1 and Q2."""
+    Q, R = np.linalg.qr(white.stacked())
+    users, rx = white.W.shape[-1], white.W.shape[-2]
+    pivots = np.diagonal(R, axis1=-2, axis2=-1)
+    phase = pivots / np.abs(pivots)
+    # Q1 is V R^-1; taken from R, even MSEs near the square of the machine precision keep their digits
+    Q1 = np.linalg.inv(R * phase.conj()[..., None])
+    Q2 = Q[..., users : users + rx, :] * phase[..., None, :]
+    if white.V is not None:
+        Q1, Q2 = white.V @ Q1, Q2 * ~white.free[..., None, :]
+        Q1 = Q1 * ~white.free[..., None, :]
+    return Q1, Q2, np.abs(pivots)
+
+
+def filters(white: Whitened, *, joint: bool) -> Complex:
+    """Filters (..., user, rx) in the order of the columns, in units of the inverse of G's.
+
+    Joint filters treat every user as interference; the others only the columns before their own.
+    """
+    Q1, Q2, pivots = factors(white)
+    assert white.whitener is not None
+    correction = T = None
+    if white.T is not None and white.U is not None and white.N is not None:
+        T = white.T
+        correction = (adjoint(Q1) + adjoint(Q2) @ white.W) @ T
+        known = adjoint(white.U) @ white.N
+    noisy = adjoint(Q2) @ white.whitener
+    if joint:
+        result = Q1 @ noisy
+        return result if correction is None else result + (T - Q1 @ correction) @ known
+    if correction is not None:
+        noisy = noisy - np.tril(correction) @ known
+    result = noisy / pivots[..., None]
+    return result if T is None else result + np.einsum("...ii->...i", T)[..., None] * known
