@@ -141,7 +141,9 @@ def test_every_figure_has_a_claim_beside_it(path: Path) -> None:
     for number, cell in enumerate(code):
         if is_figure(cell):
             beside = "\n".join(other.source for other in code[max(0, number - 1) : number + 2])
-            assert re.search(r"\b(check|check_that|print|assert)\b", beside), f"cell [{cell.execution_count}]: no claim beside it"
+            assert re.search(r"\b(check|check_that|print|assert)\b", beside), (
+                f"cell [{cell.execution_count}]: no claim beside it"
+            )
 
 
 def test_figure_names_are_unique_in_the_book() -> None:
