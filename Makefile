@@ -80,7 +80,7 @@ links: $(READY)  ## ask every link of the book whether it still answers (needs t
 
 .PHONY: benchmark
 benchmark: $(READY)  ## timings as ratios against reference implementations
-	@$(PY) -m benchmarks
+	@env -u OMP_NUM_THREADS -u MKL_NUM_THREADS -u OPENBLAS_NUM_THREADS $(PY) -m benchmarks
 
 .PHONY: clean
 clean:  ## remove what was built and computed, but not .venv
