@@ -132,7 +132,7 @@ def inspect_file(path: str | Path) -> tuple[int, str]:
                 return size, digest
     except MemoryError:
         raise
-    except Exception as error:
+    except Exception as error:  # as above: a decoder may raise nearly anything
         raise unreadable(path, error) from error
 
 
