@@ -16,6 +16,7 @@ from PIL import Image
 from scipy import stats
 
 from rmtllmf_lib import figures
+from rmtllmf_lib.figures import fusion
 from rmtllmf_lib.published import normalized_accuracy_vit_b16
 from rmtllmf_lib.tasks.images import LazyImages
 from small import CLASSES, small_task
@@ -66,7 +67,7 @@ def test_style_is_the_books() -> None:
 
 def test_gallery_shows_one_image_of_each_class() -> None:
     tasks = {"a": small_task("a"), "b": small_task("b", seed=1)}
-    figure = finished(figures.gallery(tasks, per_task=7))
+    figure = finished(fusion.gallery(tasks, per_task=7))
     rows = np.reshape(np.array(figure.axes, object), (2, 7))
     for row, task in zip(rows, tasks.values(), strict=True):
         assert [ax.get_title() for ax in row] == [*CLASSES, "", ""]
@@ -81,7 +82,7 @@ def test_gallery_shows_one_image_of_each_class() -> None:
 def test_gallery_leaves_out_what_is_not_there() -> None:
     task = small_task()
     without = replace(task, test=task.test.subset(torch.flatten(torch.nonzero(task.test.labels != 2))))
-    figure = finished(figures.gallery({"a": without}, per_task=3))
+    figure = finished(fusion.gallery({"a": without}, per_task=3))
     assert [bool(ax.images) for ax in figure.axes] == [True, True, False]
 
 
@@ -89,7 +90,7 @@ def test_gallery_of_images_that_are_decoded_on_demand() -> None:
     task = small_task()
     arrays = [image.permute(1, 2, 0).numpy() for image in task.test.images]  # type: ignore[union-attr]
     lazy = replace(task, test=replace(task.test, images=LazyImages(arrays, Image.fromarray)))
-    figure = finished(figures.gallery({"a": lazy}, per_task=2))
+    figure = finished(fusion.gallery({"a": lazy}, per_task=2))
     assert np.array_equal(np.asarray(figure.axes[1].images[0].get_array()), arrays[1])
 
 
@@ -97,7 +98,7 @@ def test_single_tasks() -> None:
     table = pd.DataFrame(
         {"task": ["b", "a"], "classes": [10, 4], "images": [9, 9], "zero_shot": [0.5, 0.25], "fine_tuned": [0.9, 1.0]}
     )
-    ax = figures.single_tasks(table, {"a": "Apples", "b": "Boats"})
+    ax = fusion.single_tasks(table, {"a": "Apples", "b": "Boats"})
     finished(ax)
     assert ax.get_ylabel() == "test accuracy (%)"
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["Boats", "Apples"]
@@ -109,7 +110,7 @@ def test_single_tasks() -> None:
 
 def test_cosine_heatmap() -> None:
     cosines = np.array([[1, 0.2, -0.1], [0.2, 1, 0.05], [-0.1, 0.05, 1]])
-    ax = figures.cosine_heatmap(cosines, ["one", "two", "three"])
+    ax = fusion.cosine_heatmap(cosines, ["one", "two", "three"])
     figure = finished(ax)
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["one", "two", "three"]
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["one", "two", "three"]
@@ -122,7 +123,7 @@ def test_lambda_sweep() -> None:
     lams = [0.0, 0.5, 1.0]
     rows = [(n, lam, 0.9 - (lam - 1 / n) ** 2) for n in (2, 3) for lam in lams]
     table = pd.DataFrame(rows, columns=["n_tasks", "lam", "score"])
-    ax = figures.lambda_sweep(table, {3: 0.5, 2: 0.5})
+    ax = fusion.lambda_sweep(table, {3: 0.5, 2: 0.5})
     finished(ax)
     assert_labelled(ax)
     assert legend(ax) == ["N = 2", "N = 3"]
@@ -138,7 +139,7 @@ def test_accuracy_against_n() -> None:
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"n_tasks": np.repeat([2, 3, 4], [6, 4, 1]), "normalized": rng.uniform(0.8, 1.0, 11)})
     before = table.copy()
-    ax = figures.accuracy_against_n(table, normalized_accuracy_vit_b16())
+    ax = fusion.accuracy_against_n(table, normalized_accuracy_vit_b16())
     finished(ax)
     assert_labelled(ax)
     x, y = line(ax, "embedded CLIP, mean")
@@ -163,7 +164,7 @@ def test_noise_and_reload(seeds: int, correlations: list[str]) -> None:
         for task in "ab"
     ]
     table = pd.DataFrame(rows, columns=["correlation", "mse", "seed", "protection", "task", "normalized"])
-    figure = finished(figures.noise_and_reload(table, clean=0.85))
+    figure = finished(fusion.noise_and_reload(table, clean=0.85))
     panels = figure.axes
     assert [ax.get_title() for ax in panels] == [f"noise {each} across users" for each in correlations]
     assert panels[0].get_ylabel() and all(ax.get_xlabel() for ax in panels)

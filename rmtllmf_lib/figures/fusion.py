@@ -1,4 +1,4 @@
-"""Every figure of the book, one function each: a tidy table in, matplotlib axes out."""
+"""Figures of the chapter on fusion."""
 
 from __future__ import annotations
 
@@ -13,17 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from rmtllmf_lib.figures import BLUE, GREEN, GREY, ORANGE, RED
 from rmtllmf_lib.intervals import over_seeds
 from rmtllmf_lib.tasks.base import Task
-
-# Okabe and Ito's palette: told apart by colour-blind readers and in grey.
-BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#7F7F7F"
-
-
-def use_style() -> None:
-    """The book's look; call once at the top of a chapter."""
-    sns.set_theme(context="notebook", style="whitegrid", font_scale=0.95)
-    plt.rcParams.update({"figure.dpi": 110, "savefig.bbox": "tight", "figure.constrained_layout.use": True})
 
 
 def gallery(tasks: Mapping[str, Task], per_task: int = 10) -> Figure:
