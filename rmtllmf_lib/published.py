@@ -2,11 +2,14 @@
 
 References
 ----------
+.. [1] The paper that this book reproduces, Section IV and Figures 2 to 5 (eight tasks, ViT-B/16).
 .. [9] A. Tang, L. Shen, Y. Luo, Y. Zhan, H. Hu, B. Du, Y. Chen, D. Tao, "Parameter Efficient Multi-Task Model Fusion
    with Partial Linearization," 2024, arXiv:2310.04742; its result tables for ViT-B/16 (seven data sets, no MNIST).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -42,3 +45,41 @@ def normalized_accuracy_vit_b16(method: str = "task arithmetic") -> pd.DataFrame
         raise InputError(f"no published numbers of method {method!r}: expected one of {', '.join(_NORMALIZED)}")
     values = _NORMALIZED[method]
     return pd.DataFrame({"n_tasks": range(2, 2 + len(values)), "normalized": values, "method": method})
+
+
+@dataclass(frozen=True)
+class PaperLink:
+    """What the paper reports of one noise scenario with eight tasks [1].
+
+    Attributes
+    ----------
+    title : str
+    snr_db : float, dB
+        The paper does not say which powers it compares.
+    mse : float
+        Mean over the eight users.
+    unprotected : (float, float)
+        Normalised accuracy of the plain fused model, smallest and largest value given.
+    rmtllmf : float
+        Normalised accuracy with R-MTLLMF.
+    """
+
+    title: str
+    snr_db: float
+    mse: float
+    unprotected: tuple[float, float]
+    rmtllmf: float
+
+
+PAPER_LINKS = {
+    "ideal": PaperLink("ideal", -16.2, 0.013, (0.363, 0.363), 0.891),
+    "SU": PaperLink("strongest user attacked", -21.7, 0.16, (0.04, 0.06), 0.533),
+    "SR": PaperLink("sum rate attacked", -27.3, 0.21, (0.04, 0.06), 0.548),
+}
+
+PAPER_BASELINE = 0.912  # normalised accuracy of eight fused tasks without noise, Section IV-1 [1]
+PAPER_GAIN = (9.0, 14.0)  # R-MTLLMF over unprotected under attack, smallest and largest factor, Section IV-1 [1]
+PAPER_ABLATION_LOSS = (0.21, 0.53)  # by how much freezing or realigning alone is worse than both, Section IV-3 [1]
+PAPER_SAMPLES = 10  # per class, beyond which more samples gain little, Section IV-3 [1]
+PAPER_COSINES_PROTECTED = 0.24  # largest cosine between two task vectors with R-MTLLMF, Figure 3 [1]
+PAPER_COSINES_ATTACKED = (0.48, 0.52)  # smallest and largest cosine under the sum-rate attack, Figure 4 [1]

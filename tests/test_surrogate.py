@@ -46,7 +46,7 @@ def test_variance_and_correlation(base: Weights, taus: list[TaskVector], scale: 
     n = noise.shape[1]
     for row, tau, mu in zip(noise, taus, mse, strict=True):
         power = {"task": tau.values.double().square().mean(), "weight": base.values.double().square().mean(), "unit": 1}
-        variance = mu * float(power[scale])
+        variance = mu * float(power["task" if scale == "snr" else scale])
         assert float(row.square().mean()) == pytest.approx(variance, rel=5 * math.sqrt(2 / n) + 1e-5)
         assert abs(float(row.mean())) < 5 * math.sqrt(variance / n)
         fourth = float((row / row.std()).pow(4).mean())
@@ -62,7 +62,8 @@ def test_variance_and_correlation(base: Weights, taus: list[TaskVector], scale: 
 @pytest.mark.parametrize("scale", SCALES)
 def test_noise_power(scale: str) -> None:
     tau = vector(3)
-    expected = {"task": tau.values.square().mean(), "weight": BASE.values.square().mean(), "unit": 1.0}[scale]
+    task = tau.values.square().mean()
+    expected = {"task": task, "snr": task, "weight": BASE.values.square().mean(), "unit": 1.0}[scale]
     assert noise_power(tau, BASE, scale) == pytest.approx(float(expected))
 
 
@@ -127,7 +128,7 @@ def test_what_arrives_is_still_the_users_vector() -> None:
 @pytest.mark.parametrize(
     ("mse", "options", "message"),
     [
-        (0.1, {"scale": "size"}, "unknown noise scale 'size': expected one of task, weight, unit"),
+        (0.1, {"scale": "size"}, "unknown noise scale 'size': expected one of task, weight, unit, snr"),
         (0.1, {"correlation": "full"}, "unknown noise correlation 'full': expected one of independent, half, common"),
         ([0.1], {}, "mse has 1 values for 2 users: expected one number, or one per user"),
         ([0.1, 0.1, 0.1], {}, "mse has 3 values for 2 users"),

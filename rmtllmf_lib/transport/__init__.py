@@ -1,15 +1,22 @@
 """From the link to errors in parameters (Section IV): a Gaussian surrogate, and links that really send the numbers."""
 
+from rmtllmf_lib.transport.scenario import CLEAN, Scenario, from_link, inject_mse, inject_snr
 from rmtllmf_lib.transport.schemes import SCHEMES, Analog, Detected, Scheme, scheme_named
-from rmtllmf_lib.transport.surrogate import CORRELATIONS, SCALES, noise_power, surrogate
+from rmtllmf_lib.transport.surrogate import CORRELATIONS, SCALES, error_covariance, noise_power, surrogate
 
 __all__ = [
+    "CLEAN",
     "CORRELATIONS",
     "SCALES",
     "SCHEMES",
     "Analog",
     "Detected",
+    "Scenario",
     "Scheme",
+    "error_covariance",
+    "from_link",
+    "inject_mse",
+    "inject_snr",
     "noise_power",
     "scheme_named",
     "surrogate",

@@ -12,11 +12,14 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from rmtllmf_lib.arrays import Real
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.task_vector import TaskVector, Weights, finite_number
 
-SCALES = ("task", "weight", "unit")
+SCALES = ("task", "weight", "unit", "snr")
 CORRELATIONS = ("independent", "half", "common")
+
+_RHO = {"independent": 0.0, "half": 0.5, "common": 1.0}
 
 
 def noise_power(tau: TaskVector, base: Weights, scale: str) -> float:
@@ -26,11 +29,50 @@ def noise_power(tau: TaskVector, base: Weights, scale: str) -> float:
     ----------
     scale : str
         "task": mean square of tau, what a link that sends unit-power symbols gives; "weight": mean square of
-        theta_base; "unit": 1.
+        theta_base; "unit": 1; "snr": mean square of tau, as for "task", but what takes the place of the MSE is a ratio
+        of noise to signal, 10^(-SNR/10), and may be far above 1.
     """
     if scale not in SCALES:
         raise InputError(f"unknown noise scale {scale!r}: expected one of {', '.join(SCALES)}")
-    return {"task": tau.rms**2, "weight": base.rms**2, "unit": 1.0}[scale]
+    return {"task": tau.rms**2, "snr": tau.rms**2, "weight": base.rms**2, "unit": 1.0}[scale]
+
+
+def error_covariance(
+    taus: Sequence[TaskVector],
+    base: Weights,
+    mse: float | Sequence[float],
+    *,
+    scale: str = "task",
+    correlation: str = "independent",
+) -> Real:
+    """Covariance of the users' errors in one parameter, E[eps_p eps_q], as `surrogate` draws them.
+
+    Parameters, errors: as `surrogate`.
+
+    Returns
+    -------
+    (user, user) float64
+    """
+    variance = np.array(_variances(taus, base, mse, scale, correlation))
+    rho = np.full((len(taus), len(taus)), _RHO[correlation])
+    np.fill_diagonal(rho, 1)
+    return rho * np.sqrt(np.outer(variance, variance))
+
+
+def _variances(
+    taus: Sequence[TaskVector], base: Weights, mse: float | Sequence[float], scale: str, correlation: str
+) -> list[float]:
+    """Error variance per parameter of each user, of a scenario that makes sense."""
+    if correlation not in CORRELATIONS:
+        raise InputError(f"unknown noise correlation {correlation!r}: expected one of {', '.join(CORRELATIONS)}")
+    per_user = list(mse) if isinstance(mse, Sequence | np.ndarray) else [mse] * len(taus)
+    if len(per_user) != len(taus):
+        raise InputError(f"mse has {len(per_user)} values for {len(taus)} users: expected one number, or one per user")
+    if any(finite_number(mu, "an MSE") < 0 for mu in per_user):
+        raise InputError(f"mse is {per_user}: expected numbers ≥ 0")
+    for tau in taus:
+        tau.require_base(base)
+    return [mu * noise_power(tau, base, scale) for tau, mu in zip(taus, per_user, strict=True)]
 
 
 def surrogate(
@@ -52,7 +94,7 @@ def surrogate(
         theta_base, for the scale "weight".
     mse : float or one per user
         mu_q ≥ 0; the variance of every entry of eps_q is `noise_power(tau_q, base, scale) * mu_q`.
-    scale : {"task", "weight", "unit"}
+    scale : {"task", "weight", "unit", "snr"}
     correlation : {"independent", "half", "common"}
         Errors of different users have correlation 0, 1/2 or 1. "half" is (n_q − n_0)/√2: the shared base noisy too.
     generator : torch.Generator
@@ -63,17 +105,10 @@ def surrogate(
     InputError
         Unknown scale or correlation; an MSE that is negative, not finite, or not one per user.
     """
-    if correlation not in CORRELATIONS:
-        raise InputError(f"unknown noise correlation {correlation!r}: expected one of {', '.join(CORRELATIONS)}")
-    per_user = list(mse) if isinstance(mse, Sequence | np.ndarray) else [mse] * len(taus)
-    if len(per_user) != len(taus):
-        raise InputError(f"mse has {len(per_user)} values for {len(taus)} users: expected one number, or one per user")
-    if any(finite_number(mu, "an MSE") < 0 for mu in per_user):
-        raise InputError(f"mse is {per_user}: expected numbers ≥ 0")
+    variances = _variances(taus, base, mse, scale, correlation)
     shared = torch.randn(base.layout.size, generator=generator) if correlation != "independent" else None
     received = []
-    for tau, mu in zip(taus, per_user, strict=True):
-        tau.require_base(base)
+    for tau, variance in zip(taus, variances, strict=True):
         if correlation == "common":
             noise = shared
         else:
@@ -81,6 +116,6 @@ def surrogate(
             if shared is not None:
                 noise = (noise - shared) / 2**0.5
         assert noise is not None
-        values = torch.add(tau.values, noise, alpha=(mu * noise_power(tau, base, scale)) ** 0.5)
+        values = torch.add(tau.values, noise, alpha=variance**0.5)
         received.append(replace(tau, values=values))
     return received
