@@ -1,0 +1,331 @@
+"""Task vectors over the uplink of section II-A, symbol by symbol: `y = H P^(1/2) s + z`, Eq. (2), and its receivers.
+
+Every estimate is linear in y, so the antennas need not be simulated: with the filters F, `F y = (F G) s + F z`. What is
+worked out per symbol are these two products, of the size of the number of users. z = L n with `L L^H = C` and n drawn
+symbol by symbol, antenna by antenna: one state of the generator is one noise at the antennas, whatever receiver, scheme
+or block size meets it. `monte_carlo` takes the long way, by antennas, to the same estimates.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+from tqdm import tqdm
+
+from rmtllmf_lib.arrays import Complex, Real, fitted, whole_number
+from rmtllmf_lib.channel import Uplink
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.monte_carlo import Cancellation, covariance_root, one_of
+from rmtllmf_lib.receiver import (
+    Order,
+    Receiver,
+    error_cov,
+    lmmse_filter,
+    lmmse_mse,
+    require_noise_cov,
+    sic_filters,
+    sic_mse,
+    sic_order,
+)
+from rmtllmf_lib.task_vector import TaskVector
+from rmtllmf_lib.transport.interface import Scheme
+from rmtllmf_lib.transport.schemes import Analog, scheme_named
+from rmtllmf_lib.transport.statistics import ErrorStatistics, Moments, require_alike
+
+_ALIGNED = 16  # torch draws normal numbers by 16: blocks of whole multiples continue one sequence
+
+
+@dataclass(frozen=True, eq=False)
+class Link:
+    """An uplink with its noise and its receiver.
+
+    Attributes
+    ----------
+    uplink : Uplink
+        One drop, or a batch of drops: vectors are then split evenly over the drops, in their order, each a coherence
+        block with a channel of its own.
+    noise_cov : (..., rx, rx) complex, W
+        Covariance of the noise that is there, as an attack may have chosen it; broadcast over the batch. Singular and
+        zero ones are taken as the receivers take them.
+    design_cov : (..., rx, rx) complex, W, optional
+        The covariance that the receiver believes in, such as `uplink.thermal_cov`; None is the matched receiver.
+    order : {"weakest-first", "strongest-first"}
+        Of "sic"; see `receiver.sic_order`.
+    receiver : {"sic", "lmmse"}
+        Successive cancellation, or one joint filter.
+    cancellation : {"genie", "hard", "soft"}
+        What "sic" takes away of a user once it is detected: the symbols that were sent (Eq. (5)); decisions, modulated
+        again; means of the symbols given the estimates. The filters are those of perfect cancellation throughout, and
+        with an alphabet the receiver believes its cancellation perfect. Analog symbols have no decisions, and their
+        means are the LMMSE estimates, with which "sic" is the joint LMMSE receiver.
+
+    Raises
+    ------
+    InputError
+        for what is not a covariance of these antennas and drops, or an unknown choice.
+    """
+
+    uplink: Uplink
+    noise_cov: Complex
+    design_cov: Complex | None = None
+    order: Order = "weakest-first"
+    receiver: Receiver = "sic"
+    cancellation: Cancellation = "genie"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.uplink, Uplink):
+            raise InputError(f"uplink is a {type(self.uplink).__name__}: expected an Uplink")
+        one_of(self.order, Order, "order")
+        one_of(self.receiver, Receiver, "receiver")
+        one_of(self.cancellation, Cancellation, "cancellation")
+        object.__setattr__(self, "noise_cov", self._covariance(self.noise_cov, "noise_cov"))
+        if self.design_cov is not None:
+            object.__setattr__(self, "design_cov", self._covariance(self.design_cov, "design_cov"))
+
+    def _covariance(self, cov: ArrayLike, name: str) -> Complex:
+        C = require_noise_cov(cov, self.uplink, name)
+        shape = (*self.uplink.batch_shape, *C.shape[-2:])
+        found = np.array(fitted(C, shape, name, "(..., rx, rx)"))
+        found.flags.writeable = False
+        return found
+
+    @property
+    def believed_cov(self) -> Complex:
+        """`design_cov`, or `noise_cov` of the matched receiver."""
+        return self.noise_cov if self.design_cov is None else self.design_cov
+
+    def symbol_mse(self, joint: bool | None = None) -> Real:
+        """Predicted MSE of the estimates of the symbols, without mistakes in cancellation: (..., user).
+
+        Parameters
+        ----------
+        joint : bool, optional
+            Whether the joint LMMSE receiver is meant; by default, whether `receiver` is "lmmse".
+        """
+        joint = self.receiver == "lmmse" if joint is None else joint
+        cov = error_cov(self.uplink, self.noise_cov, self.design_cov, self.order, receiver="lmmse" if joint else "sic")
+        return np.einsum("...ii->...i", cov).real.copy()
+
+
+@dataclass(frozen=True, eq=False)
+class Received:
+    """What came out of the link.
+
+    Attributes
+    ----------
+    taus : list of TaskVector
+        One per user.
+    statistics : ErrorStatistics
+        Its table has further columns. `predicted`: the variance for symbols that are uncorrelated across users and a
+        cancellation without mistakes; exact for analog symbols, elsewhere `Scheme.distortion`, and NaN where there is
+        none or the receiver is mismatched. `symbol_mse`, `symbol_mse_predicted`: of the receiver's estimates, before
+        detection. `lost`: numbers that arrived as NaN or infinity.
+    """
+
+    taus: list[TaskVector]
+    statistics: ErrorStatistics
+
+
+@dataclass(frozen=True, eq=False)
+class _Drop:
+    """One coherence block, for the numbers start…stop of each vector; rows and columns in the users' own order.
+
+    Attributes
+    ----------
+    order : list of int
+        Users as they are detected.
+    gains, heard : (user, user) complex64 tensors
+        `F G`, and the same without the users that were cancelled before.
+    noise : (user, rx) complex64 tensor
+        `F L`, for n of power 1.
+    mse : list of float
+        What the receiver believes.
+    """
+
+    start: int
+    stop: int
+    order: list[int]
+    gains: Tensor
+    heard: Tensor
+    noise: Tensor
+    mse: list[float]
+
+
+def send(
+    taus: Sequence[TaskVector],
+    link: Link,
+    scheme: Scheme | str = "analog-mmse",
+    *,
+    generator: torch.Generator,
+    block: int = 2**16,
+    out: Sequence[Tensor] | None = None,
+    progress: bool | None = None,
+) -> Received:
+    """Send one task vector per user over the link, all at the same time.
+
+    Numbers are divided by `a_q = rms(tau_q)`, made symbols by the scheme, and multiplied by a_q when they arrive; the
+    receiver is taken to know a_q. A user of whom nothing arrives gives zeros.
+
+    The noise does not depend on the number of threads or on the block size, and nor do the results but for what the
+    scheme's own arithmetic does. Memory beyond vectors and results does not grow with their length: about
+    `block * (100 * users + 16 * rx)` bytes, and what the scheme takes for one block of one user.
+
+    Parameters
+    ----------
+    taus : sequence of TaskVector
+        As many as the uplink has users, of one layout and base.
+    link : Link
+    scheme : Scheme or str
+        How numbers become symbols; a name of `SCHEMES`.
+    generator : torch.Generator
+        On the CPU; the noise comes from it.
+    block : int
+        Symbols of each user that are worked on at once, rounded up to 16 of the scheme's blocks.
+    out : sequence of (n,) float32 tensors, optional
+        Where to write the results, one per user. They may be the memory of `taus` themselves: the numbers sent are
+        then gone, and the objects in `taus`, whose hash and norm are kept, must not be used again.
+    progress : bool, optional
+        Whether to show a bar; by default, on a terminal.
+
+    Raises
+    ------
+    InputError
+        if the number of vectors is not that of users, layouts or bases differ, the scheme is unknown, or decisions are
+        to be cancelled of a scheme that has none.
+    """
+    require_alike(taus)
+    users, n = link.uplink.num_users, taus[0].layout.size
+    if len(taus) != users:
+        raise InputError(f"got {len(taus)} task vectors for an uplink of {users} users: expected one for each user")
+    if generator.device.type != "cpu":
+        raise InputError(f"generator is on {generator.device}: expected one on the CPU")
+    scheme = scheme_named(scheme)
+    joint, cancelled = _cancels(scheme, link)
+    block = whole_number(block, "block")
+    step = scheme.reals_per_block * _rounded_up(max(1, block // scheme.symbols_per_block))
+    targets = _targets(taus, out)
+    scales = [tau.rms for tau in taus]
+    drops = _drops(link, joint, n, scheme.reals_per_block)
+    moments, squares, sent, lost = Moments(users), np.zeros(users), 0, np.zeros(users, dtype=int)
+    show = sys.stderr.isatty() if progress is None else progress
+    with tqdm(total=n, desc="sending", unit="number", unit_scale=True, disable=not show, leave=False) as bar:
+        for drop in drops:
+            for start in range(drop.start, drop.stop, step):
+                where = slice(start, min(start + step, drop.stop))
+                x = torch.stack([tau.values[where] / (a or 1.0) for tau, a in zip(taus, scales, strict=True)])
+                symbols = torch.stack([scheme.modulate(row, user) for user, row in enumerate(x)])
+                arrived, estimates, missing = _receive(symbols, x.shape[1], drop, scheme, cancelled, generator)
+                moments.add(x, arrived)
+                squares += torch.view_as_real(symbols - estimates).square().sum((1, 2), dtype=torch.float64).numpy()
+                sent, lost = sent + symbols.shape[1], lost + missing
+                for target, numbers, a in zip(targets, arrived, scales, strict=True):
+                    torch.mul(numbers, a, out=target[where])
+                bar.update(where.stop - where.start)
+    statistics = moments.statistics(scales)
+    shares = np.array([drop.stop - drop.start for drop in drops]) / n
+    mse = link.symbol_mse(joint).reshape(len(drops), users)
+    statistics.table["predicted"] = shares @ np.array(
+        [_predicted(*given, scheme, link) for given in zip(drops, mse, strict=True)]
+    )
+    statistics.table["symbol_mse"] = squares / sent
+    statistics.table["symbol_mse_predicted"] = shares @ mse
+    statistics.table["lost"] = lost
+    return Received([replace(tau, values=values) for tau, values in zip(taus, targets, strict=True)], statistics)
+
+
+def _receive(
+    symbols: Tensor, n: int, drop: _Drop, scheme: Scheme, cancelled: str | None, generator: torch.Generator
+) -> tuple[Tensor, Tensor, np.ndarray]:
+    """Numbers (user, n) of a block as they arrive, estimates of its symbols, and how many numbers each user lost."""
+    users, length = symbols.shape
+    draws = torch.randn(_rounded_up(length), drop.noise.shape[1], 2, generator=generator)[:length]
+    estimates = drop.heard @ symbols
+    estimates.addmm_(drop.noise, torch.view_as_complex(draws).T)
+    arrived, lost = torch.zeros(users, n), np.zeros(users, dtype=int)
+    for position, user in enumerate(drop.order):
+        rest = symbols[user]
+        if drop.mse[user] < 1:
+            detected = scheme.detect(estimates[user], drop.mse[user], n, user)
+            arrived[user], lost[user] = detected.values, detected.lost
+            if cancelled is not None:
+                rest = rest - (detected.hard if cancelled == "hard" else detected.soft)
+        if cancelled is not None:
+            for later in drop.order[position + 1 :]:
+                estimates[later].add_(rest, alpha=complex(drop.gains[later, user]))
+    return arrived, estimates, lost
+
+
+def _cancels(scheme: Scheme, link: Link) -> tuple[bool, str | None]:
+    """Whether the receiver amounts to the joint LMMSE one, and what it takes away that may be wrong."""
+    if link.receiver == "lmmse":
+        return True, None
+    if link.cancellation == "genie":
+        return False, None
+    probe = scheme.detect(torch.zeros(scheme.symbols_per_block, dtype=torch.complex64), 0.5, scheme.reals_per_block)
+    if link.cancellation == "hard":
+        _ = probe.hard  # the scheme's own message, before anything is sent
+    return probe.decide is None, link.cancellation
+
+
+def _drops(link: Link, joint: bool, n: int, multiple: int) -> list[_Drop]:
+    """The coherence blocks; their borders are those of the scheme's blocks."""
+    uplink, believed, users = link.uplink, link.believed_cov, link.uplink.num_users
+    if link.receiver == "lmmse":
+        F, order = lmmse_filter(uplink, believed), np.broadcast_to(np.arange(users), uplink.power.shape)
+        heard: np.ndarray = np.ones((users, users), dtype=bool)
+    else:
+        F, order = sic_filters(uplink, believed, link.order), sic_order(uplink, link.order)
+        place = np.argsort(order, axis=-1)
+        heard = place[..., None, :] >= place[..., :, None]
+    gains = F @ uplink.G
+    noise = F @ covariance_root(link.noise_cov) * np.sqrt(0.5)  # real and imaginary part of n have variance 1 each
+    mse = lmmse_mse(uplink, believed) if joint else sic_mse(uplink, believed, link.order)
+    orders, beliefs = order.reshape(-1, users).tolist(), mse.reshape(-1, users).tolist()
+    all_gains, all_heard, all_noise = (
+        torch.from_numpy(x.reshape(-1, *x.shape[-2:]).astype(np.complex64)) for x in (gains, gains * heard, noise)
+    )
+    blocks, count = -(-n // multiple), len(orders)
+    borders = [min(n, blocks * i // count * multiple) for i in range(count + 1)]
+    return [
+        _Drop(borders[i], borders[i + 1], orders[i], all_gains[i], all_heard[i], all_noise[i], beliefs[i])
+        for i in range(count)
+    ]
+
+
+def _predicted(drop: _Drop, mse: Real, scheme: Scheme, link: Link) -> list[float]:
+    """Error variance of each user's normalised numbers in a drop, for the true MSE of the symbols."""
+    return [_distortion(scheme, true, believed, link) for true, believed in zip(mse, drop.mse, strict=True)]
+
+
+def _distortion(scheme: Scheme, mse: float, believed: float, link: Link) -> float:
+    if believed >= 1:
+        return 1.0  # zeros are taken for what did not arrive
+    if isinstance(scheme, Analog):
+        # the estimate is (1 - believed) s and an error that is uncorrelated with s, in a mismatched receiver too
+        return mse if scheme.estimate == "mmse" else (mse - believed**2) / (1 - believed) ** 2
+    found = scheme.distortion(mse) if link.design_cov is None else None
+    return float("nan") if found is None else found
+
+
+def _targets(taus: Sequence[TaskVector], out: Sequence[Tensor] | None) -> list[Tensor]:
+    if out is None:
+        return [tau.layout.empty() for tau in taus]
+    if len(out) != len(taus):
+        raise InputError(f"out has {len(out)} tensors for {len(taus)} task vectors: expected one for each")
+    for target in out:
+        if target.shape != taus[0].values.shape or target.dtype != torch.float32 or target.device.type != "cpu":
+            raise InputError(
+                f"out has a {target.dtype} tensor of shape {tuple(target.shape)} on {target.device}: "
+                f"expected float32, {tuple(taus[0].values.shape)}, cpu"
+            )
+    return list(out)
+
+
+def _rounded_up(count: int) -> int:
+    return -(-count // _ALIGNED) * _ALIGNED

@@ -1,0 +1,129 @@
+"""What arrived against what was sent: moments of the errors, to set a link beside the Gaussian surrogate (Section IV).
+
+Errors are counted in the unit of the sender: those of user q are divided by `a_q = rms(tau_q)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from rmtllmf_lib.arrays import Real
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.task_vector import TaskVector
+
+_BLOCK = 2**16  # numbers of each user at once: with eight users in float64, 4 MiB
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorStatistics:
+    """Errors `e_q = (tau^_q - tau_q) / a_q` over all numbers of a vector.
+
+    Attributes
+    ----------
+    table : DataFrame
+        One row per user: `user`; `scale`, a_q; `variance`, the mean of e^2, which a shrinking estimate's bias is part
+        of, with its `standard_error`; `bias`, the mean of e; `gain`, `<tau^, tau> / <tau, tau>`; `excess_kurtosis`,
+        `mean e^4 / (mean e^2)^2 - 3`, which is 0 for Gaussian errors, and `kurtosis_error`, the standard error that it
+        would then have. NaN where tau_q is zero, or there is no error.
+    correlation : (user, user) float
+        `mean(e_q e_k) / sqrt(mean e_q^2 mean e_k^2)`; NaN for a user without errors.
+    """
+
+    table: pd.DataFrame
+    correlation: Real
+
+
+class Moments:
+    """Sums over numbers that come in blocks; a block is not kept.
+
+    Parameters
+    ----------
+    users : int
+    """
+
+    def __init__(self, users: int) -> None:
+        self.count = 0
+        self.gram = torch.zeros(users, users, dtype=torch.float64)
+        self.first, self.fourth, self.cross, self.power = (torch.zeros(users, dtype=torch.float64) for _ in range(4))
+
+    def add(self, sent: Tensor, received: Tensor) -> None:
+        """Numbers (user, n), in units of the scale of each user."""
+        for x, arrived in zip(sent.split(_BLOCK, dim=1), received.split(_BLOCK, dim=1), strict=True):
+            x = x.double()
+            e = arrived.double() - x
+            squares = e.square()
+            self.count += x.shape[1]
+            self.gram.addmm_(e, e.T)
+            self.first += e.sum(1)
+            self.fourth += torch.linalg.vecdot(squares, squares)
+            self.cross += torch.linalg.vecdot(x, e)
+            self.power += torch.linalg.vecdot(x, x)
+
+    def statistics(self, scales: Sequence[float]) -> ErrorStatistics:
+        """Of all blocks so far, for the scales a_q."""
+        n = self.count
+        gram = self.gram.numpy() / n
+        fourth, first, cross, power = (x.numpy() / n for x in (self.fourth, self.first, self.cross, self.power))
+        variance = gram.diagonal().copy()
+        sent = np.asarray(scales) > 0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            columns = {
+                "variance": variance,
+                "standard_error": np.sqrt(np.maximum(fourth - variance**2, 0) / n),
+                "bias": first,
+                "gain": 1 + cross / power,
+                "excess_kurtosis": fourth / variance**2 - 3,
+                "kurtosis_error": np.where(variance > 0, np.sqrt(24 / n), np.nan),
+            }
+            correlation = gram / np.sqrt(np.outer(variance, variance))
+        known = {name: np.where(sent, column, np.nan) for name, column in columns.items()}
+        table = pd.DataFrame({"user": np.arange(len(variance)), "scale": np.asarray(scales, float), **known})
+        return ErrorStatistics(table, np.where(np.outer(sent, sent), correlation, np.nan))
+
+
+def error_statistics(sent: Sequence[TaskVector], received: Sequence[TaskVector]) -> ErrorStatistics:
+    """Errors between task vectors as they were sent and as they arrived, by whatever way.
+
+    Parameters
+    ----------
+    sent, received : sequences of TaskVector
+        One per user, all of one layout and base.
+
+    Raises
+    ------
+    InputError
+        if there is none, their numbers differ, or layouts or bases do.
+    """
+    if len(sent) != len(received):
+        raise InputError(f"{len(sent)} task vectors were sent and {len(received)} received: expected as many")
+    require_alike([*sent, *received])
+    scales = [tau.rms for tau in sent]
+    moments = Moments(len(sent))
+    units = torch.tensor([[scale or 1.0] for scale in scales], dtype=torch.float64)
+    for start in range(0, sent[0].layout.size, _BLOCK):
+        x, arrived = (
+            torch.stack([tau.values[start : start + _BLOCK] for tau in taus]).double() / units
+            for taus in (sent, received)
+        )
+        moments.add(x, arrived)
+    return moments.statistics(scales)
+
+
+def require_alike(taus: Sequence[TaskVector]) -> None:
+    """`InputError` unless there are task vectors, all of one layout and base."""
+    if not taus:
+        raise InputError("got no task vector: expected one for each user")
+    first = taus[0]
+    for index, tau in enumerate(taus[1:], start=1):
+        tau.layout.require_equal(first.layout, f"task vector {index}")
+        if tau.base_hash != first.base_hash:
+            raise InputError(
+                f"task vector {index} belongs to another base than task vector 0: {tau.base_hash[:12]}…, expected "
+                f"{first.base_hash[:12]}…; fine-tune from the same base"
+            )
