@@ -1,7 +1,7 @@
 """From the link to errors in parameters (Section IV): a Gaussian surrogate, and links that really send the numbers."""
 
 from rmtllmf_lib.transport.scenario import CLEAN, Scenario, from_link, inject_mse, inject_snr
-from rmtllmf_lib.transport.schemes import SCHEMES, Analog, Detected, Scheme, scheme_named
+from rmtllmf_lib.transport.schemes import SCHEMES, Analog, Coded, Detected, Pam, Pcm, RawFloat, Scheme, scheme_named
 from rmtllmf_lib.transport.surrogate import CORRELATIONS, SCALES, error_covariance, noise_power, surrogate
 
 __all__ = [
@@ -10,7 +10,11 @@ __all__ = [
     "SCALES",
     "SCHEMES",
     "Analog",
+    "Coded",
     "Detected",
+    "Pam",
+    "Pcm",
+    "RawFloat",
     "Scenario",
     "Scheme",
     "error_covariance",

@@ -1,0 +1,109 @@
+"""Uniform midrise quantiser: L cells of width Δ = 2 kappa/L on [−kappa, kappa], decoded to their midpoints.
+
+A number beyond ±kappa becomes the outermost midpoint: its error is |x| − kappa + Δ/2 and has no bound. `Cells` counts
+that overload for Gaussian numbers; task vectors have heavier tails and may want a larger kappa (measure it: a block of
+numbers against `dequantise(quantise(x, …), …)`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.stats import norm
+from torch import Tensor
+
+from rmtllmf_lib.arrays import Real
+
+
+def quantise(x: Tensor, levels: int, clip: float) -> Tensor:
+    """Cell (n,) int32, 0 … levels − 1, of every number (n,); NaN is not allowed for."""
+    return ((x + clip) * (levels / (2 * clip))).floor().clamp_(0, levels - 1).int()
+
+
+def dequantise(cells: Tensor, levels: int, clip: float) -> Tensor:
+    """Midpoints (n,) float32 of cells (n,)."""
+    return (cells.float() + 0.5) * (2 * clip / levels) - clip
+
+
+def interval_probability(lower: Real, upper: Real) -> Real:
+    """Pr(lower < z ≤ upper), z ~ N(0, 1).
+
+    From the tail on whose side the interval lies: rare events keep their digits.
+    """
+    return np.where(lower > 0, norm.sf(lower) - norm.sf(upper), norm.cdf(upper) - norm.cdf(lower))
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The quantiser of N(0, 1): exact moments of every cell, overload included.
+
+    Parameters
+    ----------
+    levels : int
+    clip : float
+        kappa, in units of the standard deviation.
+    """
+
+    levels: int
+    clip: float
+
+    @cached_property
+    def midpoints(self) -> Real:
+        """What each cell is decoded to (levels,)."""
+        return np.asarray((np.arange(self.levels) + 0.5) * (2 * self.clip / self.levels) - self.clip)
+
+    @cached_property
+    def _edges(self) -> Real:
+        inner = np.linspace(-self.clip, self.clip, self.levels + 1)[1:-1]
+        return np.concatenate([[-np.inf], inner, [np.inf]])
+
+    @cached_property
+    def probability(self) -> Real:
+        """Pr(x in the cell) (levels,)."""
+        return interval_probability(self._edges[:-1], self._edges[1:])
+
+    @cached_property
+    def first(self) -> Real:
+        """E(x; x in the cell) (levels,)."""
+        return np.asarray(-np.diff(norm.pdf(self._edges)))
+
+    @cached_property
+    def second(self) -> Real:
+        """E(x²; x in the cell) (levels,)."""
+        inner = self._edges[1:-1]
+        return self.probability - np.diff(np.concatenate([[0.0], inner * norm.pdf(inner), [0.0]]))
+
+    @cached_property
+    def power(self) -> float:
+        """E(Q(x)²)."""
+        return float(self.probability @ self.midpoints**2)
+
+    def distortion(self, transition: Real | None = None) -> float:
+        """E(x^ − x)² where cell i arrives as cell j with probability `transition[i, j]`, or always as itself."""
+        if transition is None:
+            arrived, squared = self.midpoints, self.midpoints**2
+        else:
+            arrived, squared = transition @ self.midpoints, transition @ self.midpoints**2
+        return float(np.sum(squared * self.probability - 2 * arrived * self.first + self.second))
+
+
+@lru_cache
+def best_clip(levels: int) -> float:
+    """Range of least distortion for N(0, 1).
+
+    For 8 levels the step 2 kappa/L is .5860 and the distortion .03744: J. Max, Quantizing for minimum distortion,
+    IRE Trans. Inf. Theory 6(1), 1960, Table II.
+    """
+    best = minimize_scalar(
+        lambda clip: Cells(levels, clip).distortion(), bounds=(0.5, 10), method="bounded", options={"xatol": 1e-9}
+    )
+    return float(best.x)
+
+
+@lru_cache
+def gaussian_cells(levels: int, clip: float) -> Cells:
+    """`Cells`, kept: every block of a vector meets the same quantiser."""
+    return Cells(levels, clip)
