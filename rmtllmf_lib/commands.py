@@ -369,8 +369,11 @@ def _validated_lambda(
     if left_out := [name for name in taus if name not in usable]:
         log.warning("lambda is chosen without %s: nothing to measure on their validation images", ", ".join(left_out))
 
+    first, *others = taus.values()
+    total, buffer = sum(others, first), backbone.weights.layout.empty()
+
     def score(lam: float) -> float:
-        fused = fuse(backbone.weights, list(taus.values()), lam)
+        fused = fuse(backbone.weights, [total], lam, out=buffer)
         parts = [accuracy(backbone, fused, images[name], heads[name]) / references[name] for name in usable]
         return sum(parts) / len(parts)
 

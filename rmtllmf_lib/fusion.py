@@ -32,7 +32,9 @@ _PUBLISHED = {1: 1.0, 2: 0.70, 3: 0.55, 4: 0.50, 5: 0.40, 6: 0.35, 7: 0.30}
 _BLOCK = 2**19  # entries; 2 MiB stay in the cache while they are added to, and long streams are read fastest
 
 
-def fuse(base: Weights, taus: Sequence[TaskVector], lam: float | Sequence[float]) -> Weights:
+def fuse(
+    base: Weights, taus: Sequence[TaskVector], lam: float | Sequence[float], *, out: Tensor | None = None
+) -> Weights:
     """Merge task vectors into one model, Eq. (6): base + lam * (tau_1 + … + tau_N).
 
     Every number of every vector is read once. The vectors are added up before they meet the base, so that
@@ -46,6 +48,10 @@ def fuse(base: Weights, taus: Sequence[TaskVector], lam: float | Sequence[float]
         At least one; all of this base.
     lam : float or sequence of float
         lambda_N, or one coefficient for each task vector.
+    out : (layout.size,) float32 tensor on the CPU, optional
+        Where to put the numbers of the result, from `layout.empty()`; default new memory. A search that looks at many
+        points, one at a time, fuses all of them into one buffer: new memory costs time on its first use. Each fusion
+        into it overwrites the point before, which must not be used any more.
 
     Returns
     -------
@@ -55,16 +61,24 @@ def fuse(base: Weights, taus: Sequence[TaskVector], lam: float | Sequence[float]
     Raises
     ------
     InputError
-        if there is no vector, one has another layout or base, or a coefficient is missing or not finite.
+        if there is no vector, one has another layout or base, a coefficient is missing or not finite, or `out` is of
+        another shape or type, or holds the base or a vector.
     """
     if not taus:
         raise InputError("there is nothing to fuse: got no task vector; give at least one, or use the base itself")
     for tau in taus:
         tau.require_base(base)
     factors = _factors(lam, len(taus))
-    values = base.layout.empty()
+    values = base.layout.empty() if out is None else _writable(out, [base, *taus])
     finite = _fuse_into(values, base.values, [tau.values for tau in taus], factors, _BLOCK)
     return Weights(base.layout, values, base.origin, checked=finite)
+
+
+def _writable(out: Tensor, inputs: Sequence[Weights | TaskVector]) -> Tensor:
+    base = inputs[0]
+    if any(out.untyped_storage().data_ptr() == flat.values.untyped_storage().data_ptr() for flat in inputs):
+        raise InputError("out is the memory of the base or of a task vector, which would be lost; use layout.empty()")
+    return Weights(base.layout, out, checked=True).values
 
 
 def _factors(lam: Any, count: int) -> list[float]:

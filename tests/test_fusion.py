@@ -102,10 +102,43 @@ def test_bits_do_not_depend_on_blocks_or_threads(monkeypatch: pytest.MonkeyPatch
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("lam", [0.3, [0.3, 0.2, -0.1]])
+def test_many_points_in_one_buffer(lam: float | list[float]) -> None:
+    base, taus = case(1000, 3)
+    wanted, buffer = fuse(base, taus, lam), base.layout.empty()
+    buffer.fill_(math.nan)  # what was there has no part in the result
+    for _ in range(2):
+        point = fuse(base, taus, lam, out=buffer)
+        assert point.values.data_ptr() == buffer.data_ptr()
+        assert torch.equal(point.values, wanted.values) and point.hash == wanted.hash
+        assert fuse(base, taus[:1], 0.7, out=buffer).hash == fuse(base, taus[:1], 0.7).hash != wanted.hash
+
+
+@unhurried
+@given(st.integers(1, 8), st.floats(-2, 2), st.integers(0, 99))
+def test_a_search_may_sum_the_vectors_once(count: int, lam: float, seed: int) -> None:
+    base, taus = case(50, count, seed, 1.0)
+    assert torch.equal(fuse(base, [sum(taus)], lam).values, fuse(base, taus, lam).values)
+
+
+def test_buffers_that_are_refused() -> None:
+    base, taus = case(1000, 2)
+    half = torch.empty(1000, dtype=torch.float16)
+    for bad in (torch.empty(999), half, torch.empty(2000)[::2], torch.empty(1000, requires_grad=True)):
+        with pytest.raises(InputError, match="expected a "):
+            fuse(base, taus, 0.3, out=bad)
+    for taken in (base.values, taus[1].values, taus[0].values.view(2, 500).view(-1)):
+        kept = taken.clone()
+        with pytest.raises(InputError, match="out is the memory of the base or of a task vector"):
+            fuse(base, taus, 0.3, out=taken)
+        assert torch.equal(taken, kept)
+
+
 def test_inputs_stay_as_they_were() -> None:
     base, taus = case(1000, 3)
     before = [base.values.clone(), *(tau.values.clone() for tau in taus)]
     fuse(base, taus, 0.5)
+    fuse(base, taus, 0.5, out=base.layout.empty())
     assert all(torch.equal(a, b) for a, b in zip(before, [base.values, *(tau.values for tau in taus)], strict=True))
 
 
