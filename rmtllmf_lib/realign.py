@@ -172,7 +172,7 @@ def features_with_gradient(tower: Tower, weights: Mapping[str, Tensor], patches:
 
 
 def _attention(tower: Tower, weights: Mapping[str, Tensor], block: str, x: Tensor, *, last: bool) -> Tensor:
-    """x plus what the tokens (n, T, width) tell each other; in the last block, the class token's row alone."""
+    """Tokens x (n, T, width) plus what they tell each other; in the last block, the class token's row alone."""
     n, count, width = x.shape
     depth = width // tower.heads
     h = _norm(tower, weights, block + "ln_1", x)

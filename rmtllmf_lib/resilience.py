@@ -17,9 +17,10 @@ import torch
 from rmtllmf_lib.arrays import Real
 from rmtllmf_lib.backbone import Backbone, Head
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.finetune import Recipe
 from rmtllmf_lib.fusion import choose_lambda, fuse
 from rmtllmf_lib.memory import Memory
-from rmtllmf_lib.realign import REALIGNMENT, Recipe, memory_loss, realign
+from rmtllmf_lib.realign import REALIGNMENT, memory_loss, realign
 from rmtllmf_lib.task_vector import TaskVector, Weights, cosine_matrix
 
 EMBEDDING_KINDS = ("position", "patch", "class")
