@@ -12,17 +12,20 @@ DROPS = 10_000
 LOOPED = 500  # drops of the reference, whose time is proportional to their number
 
 
-def rates_and_mse_one_by_one(uplink: Uplink, C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eqs. (3) and (5) as they are written: one solve per user and drop."""
-    rates, mse = np.empty(uplink.power.shape), np.empty(uplink.power.shape)
-    for i, (H, power) in enumerate(zip(uplink.H, uplink.power, strict=True)):
-        X = C[i].copy()
-        for q in np.argsort(power * np.linalg.norm(H, axis=0) ** 2)[::-1]:
-            h = H[:, q]
-            sinr = power[q] * (h.conj() @ np.linalg.solve(X, h)).real
-            rates[i, q], mse[i, q] = np.log1p(sinr), 1 / (1 + sinr)
-            X += power[q] * np.outer(h, h.conj())
+def rates_and_mse(H: np.ndarray, power: np.ndarray, C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eqs. (3) and (5) of one drop as they are written: one solve per user."""
+    rates, mse, X = np.empty(len(power)), np.empty(len(power)), C.copy()
+    for q in np.argsort(power * np.linalg.norm(H, axis=0) ** 2)[::-1]:
+        h = H[:, q]
+        sinr = power[q] * (h.conj() @ np.linalg.solve(X, h)).real
+        rates[q], mse[q] = np.log1p(sinr), 1 / (1 + sinr)
+        X += power[q] * np.outer(h, h.conj())
     return rates, mse
+
+
+def rates_and_mse_one_by_one(uplink: Uplink, C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    drops = [rates_and_mse(*drop) for drop in zip(uplink.H, uplink.power, C, strict=True)]
+    return np.array([rates for rates, _ in drops]), np.array([mse for _, mse in drops])
 
 
 def one_by_one(uplink: Uplink, C: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -24,7 +24,8 @@ from rmtllmf_lib.arrays import Complex, Real, fitted, real_array, real_number, w
 from rmtllmf_lib.channel import Uplink
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.minimax import minimax, minimax_sic
-from rmtllmf_lib.receiver import Order, require_noise_cov, sic_order, sic_rates, sum_rate
+from rmtllmf_lib.receiver import Order, require_noise_cov, require_order, sic_order, sic_rates, sum_rate
+from rmtllmf_lib.square_root import adjoint, thin_svd
 
 __all__ = ["KINDS", "Attack", "allocate", "attack", "interference_free_rates", "published_covariance_eigenvalues"]
 
@@ -85,7 +86,7 @@ class _Problem:
         return product
 
     def in_basis(self, eigenvalues: Real) -> Complex:
-        product: Complex = (self.basis * eigenvalues[:, None, :]) @ self.basis.conj().swapaxes(-1, -2)
+        product: Complex = (self.basis * eigenvalues[:, None, :]) @ adjoint(self.basis)
         return product
 
 
@@ -184,7 +185,7 @@ def _unit_columns(problem: _Problem) -> tuple[Complex, Real]:
 
 
 def _back(problem: _Problem, inner: Complex) -> Complex:
-    outer: Complex = problem.basis @ inner @ problem.basis.conj().swapaxes(-1, -2)
+    outer: Complex = problem.basis @ inner @ adjoint(problem.basis)
     return outer
 
 
@@ -296,16 +297,19 @@ def attack(
     if (known.batch_shape, known.num_rx_antennas) != (uplink.batch_shape, uplink.num_rx_antennas):
         raise InputError(f"csi has H of shape {known.H.shape}: expected (..., rx) as in the uplink's {uplink.H.shape}")
     options = (order, real_number(gap, "gap", positive=True), whole_number(max_iterations, "max_iterations"))
-    sic_order(uplink, order)  # a wrong order is an error for every kind
+    require_order(order)
     flat, believed = _flat(uplink), None if csi is None else _flat(csi)
-    cov = np.empty((len(budget), *uplink.thermal_cov.shape[-2:]), dtype=np.complex128)
+    antennas = np.arange(uplink.num_rx_antennas)
+    cov = np.empty((len(budget), antennas.size, antennas.size), dtype=np.complex128)
     objective, lower, iterations = np.empty_like(budget), np.empty_like(budget), 0
     for start in range(0, len(budget), _BLOCK):
         part = slice(start, start + _BLOCK)
-        drops = flat if len(budget) <= _BLOCK else flat[part]
+        drops = flat if len(budget) <= _BLOCK else flat[part]  # the whole holds its G already
         design = _designed(drops, budget[part], kind, *options)
         used = design if believed is None else _designed(believed[part], budget[part], kind, *options)
-        cov[part] = drops.thermal_cov + budget[part, None, None] * used.shape
+        np.add(used.shape, adjoint(used.shape), out=cov[part])  # Hermitian to the last bit
+        cov[part] *= budget[part, None, None] / 2
+        cov[part, antennas, antennas] += drops.noise_floor[:, None]
         rate = design.rate if believed is None else None
         objective[part] = _KINDS[kind][1](drops, cov[part], order) if rate is None else rate
         lower[part] = np.where(budget[part] > 0, np.minimum(design.lower, objective[part]), objective[part])
@@ -316,6 +320,8 @@ def attack(
 
 def _flat(uplink: Uplink) -> Uplink:
     size = uplink.noise_floor.size
+    if uplink.batch_shape == (size,):
+        return uplink
     return Uplink(
         uplink.H.reshape(size, *uplink.H.shape[-2:]), uplink.power.reshape(size, -1), uplink.noise_floor.reshape(size)
     )
@@ -323,17 +329,19 @@ def _flat(uplink: Uplink) -> Uplink:
 
 def _designed(uplink: Uplink, power: Real, kind: str, order: Order, gap: float, limit: int) -> _Design:
     """The jammers of all drops; those without signal or budget do not reach the solvers."""
+    some = (power > 0) & (uplink.received_power.max(axis=-1) > 0)
+    if some.all():
+        return _KINDS[kind][0](_problem(uplink, power, order, gap, limit))
     antennas = uplink.num_rx_antennas
     shape = np.broadcast_to(np.eye(antennas) / antennas, (len(power), antennas, antennas)).astype(np.complex128)
-    lower, iterations, rate = np.zeros(len(power)), 0, None
-    some = (power > 0) & (uplink.received_power.max(axis=-1) > 0)
+    lower, iterations = np.zeros(len(power)), 0
     if some.any():
-        chosen = uplink if some.all() else uplink[some]
-        basis, root, right = np.linalg.svd(chosen.G, full_matrices=False)
-        least = np.finfo(np.float64).eps * max(chosen.H.shape[-2:]) * root[:, :1]
-        root = np.where(root > least, root, 0)
-        design = _KINDS[kind][0](_Problem(chosen, power[some], order, gap, limit, basis, root, right))
+        design = _KINDS[kind][0](_problem(uplink[some], power[some], order, gap, limit))
         shape[some], lower[some], iterations = design.shape, design.lower, design.iterations
-        rate = design.rate if some.all() else None
-        shape = (shape + shape.conj().swapaxes(-1, -2)) / 2  # Hermitian to the last bit
-    return _Design(shape, lower, iterations, rate)
+    return _Design(shape, lower, iterations)
+
+
+def _problem(uplink: Uplink, power: Real, order: Order, gap: float, limit: int) -> _Problem:
+    basis, root, right = thin_svd(uplink.G)
+    least = np.finfo(np.float64).eps * max(uplink.H.shape[-2:]) * root[:, :1]
+    return _Problem(uplink, power, order, gap, limit, basis, np.where(root > least, root, 0), right)

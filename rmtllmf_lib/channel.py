@@ -168,6 +168,8 @@ class Uplink:
 
     def __getitem__(self, index: Any) -> Uplink:
         """The drops that `index` picks from the batch dimensions, as from an array of shape `batch_shape`."""
+        if isinstance(index, slice) and self.batch_shape:
+            return Uplink(self.H[index], self.power[index], self.noise_floor[index])
         try:
             chosen = np.arange(self.noise_floor.size).reshape(self.batch_shape)[index]
         except IndexError as error:

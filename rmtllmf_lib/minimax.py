@@ -284,7 +284,10 @@ def minimax_sic(columns: Complex, floor: float, gap: float, limit: int) -> Brack
         lower = max(lower, min(_sic_bound(scaled, weights), upper))
         if upper - lower <= gap * upper or iterations == limit:
             break
-        cov, dual, weights, slack = _sic_step(scaled, weights, slack)
+        try:
+            cov, dual, weights, slack = _sic_step(scaled, weights, slack)
+        except np.linalg.LinAlgError:
+            break
         iterations += 1
     return Bracket(best, np.asarray(upper), np.asarray(lower), iterations)
 

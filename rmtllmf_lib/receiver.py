@@ -105,6 +105,12 @@ def _require_hermitian(C: Complex, name: str) -> None:
         )
 
 
+def require_order(order: Order) -> None:
+    """`InputError` unless `order` is one of the two."""
+    if order not in ("weakest-first", "strongest-first"):
+        raise InputError(f"order is {order!r}: expected 'weakest-first' or 'strongest-first'")
+
+
 def sic_order(uplink: Uplink, order: Order = "weakest-first") -> np.ndarray:
     """Users in the order in which they are decoded, by received power `p_q ||h_q||^2`, below Eq. (3).
 
@@ -118,8 +124,7 @@ def sic_order(uplink: Uplink, order: Order = "weakest-first") -> np.ndarray:
     (..., user) int
         Of equal users the one with the lower index is decoded first, in both orders.
     """
-    if order not in ("weakest-first", "strongest-first"):
-        raise InputError(f"order is {order!r}: expected 'weakest-first' or 'strongest-first'")
+    require_order(order)
     power = uplink.received_power
     return np.argsort(power if order == "weakest-first" else -power, axis=-1, kind="stable")
 
@@ -277,7 +282,7 @@ def sic_filters(uplink: Uplink, design_cov: ArrayLike, order: Order = "weakest-f
         The noise covariance that the receiver believes in.
     order : {"weakest-first", "strongest-first"}
     """
-    sic_order(uplink, order)
+    require_order(order)
     return _filters(uplink, design_cov, order)
 
 
@@ -323,7 +328,7 @@ def error_cov(
     """
     if receiver not in ("sic", "lmmse"):
         raise InputError(f"receiver is {receiver!r}: expected 'sic' or 'lmmse'")
-    sic_order(uplink, order)
+    require_order(order)
     if design_cov is None:
         if receiver == "lmmse":
             return lmmse_error_cov(uplink, noise_cov)
