@@ -22,6 +22,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from rmtllmf_lib.canonical import config_key
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.task_vector import Weights
 from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD, Task
@@ -173,19 +174,24 @@ def _local(name: str, folder: Path) -> Backbone:
 @lru_cache(maxsize=4)
 def _assemble(name: str, folder: Path, config_json: bytes, provenance_json: bytes, tensors: bytes) -> Backbone:
     """A backbone from the contents of its files; being the key of the cache, they cannot change unnoticed."""
+    file = folder / "model.safetensors"
     try:
-        config, expected = json.loads(config_json), json.loads(provenance_json)["sha256"]
+        config, provenance = json.loads(config_json), json.loads(provenance_json)
+        digests = {
+            file: (hashlib.sha256(tensors).hexdigest(), provenance["sha256"]),
+            folder / "config.json": (config_key(config), provenance["config_sha256"]),
+        }
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"config.json or provenance.json of {folder} cannot be read ({type(error).__name__}: {error}): "
             "restore them or run `rmtllmf pretrain` again"
         ) from error
-    file, found = folder / "model.safetensors", hashlib.sha256(tensors).hexdigest()
-    if found != expected:
-        raise InputError(
-            f"{file} has sha256 {found[:12]}…: expected {str(expected)[:12]}…; the file is damaged or was "
-            "replaced: restore it or run `rmtllmf pretrain` again"
-        )
+    for changed, (found, expected) in digests.items():
+        if found != expected:
+            raise InputError(
+                f"{changed} has sha256 {found[:12]}…: expected {str(expected)[:12]}…; the file is damaged or was "
+                "replaced: restore it or run `rmtllmf pretrain` again"
+            )
     try:
         words = tuple(config["vocabulary"])
         tokenizer = WordTokenizer(words, config["text_cfg"]["context_length"])

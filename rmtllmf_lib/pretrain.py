@@ -26,6 +26,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from rmtllmf_lib.backbone import WordTokenizer, build_head, load_backbone, new_model
+from rmtllmf_lib.canonical import config_key
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.store import atomic_write
 from rmtllmf_lib.tasks import TASK_NAMES
@@ -313,6 +314,7 @@ def _write(out: Path, model: open_clip.CLIP, config: dict[str, Any], recipe: Pre
         "recipe": asdict(recipe),
         "data_sha256": data_hash,
         "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "config_sha256": config_key(config),  # of its content: an editor or a checkout may end lines differently
         "threads": torch.get_num_threads(),
         "versions": {
             "python": platform.python_version(),

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from rmtllmf_lib.backbone import new_model
+from rmtllmf_lib.canonical import config_key
 from rmtllmf_lib.pretrain import CONTEXT_LENGTH, vocabulary
 
 
@@ -33,12 +34,13 @@ def write_base(folder: Path, seed: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "model.safetensors"
     save_file(model.state_dict(), file)
-    sign(folder)
     (folder / "config.json").write_text(json.dumps(config))
+    sign(folder)
     return folder
 
 
 def sign(folder: Path) -> None:
-    """Write the provenance that belongs to the model file as it is."""
+    """Write the provenance that belongs to the model and its configuration as they are."""
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    (folder / "provenance.json").write_text(json.dumps({"sha256": digest}))
+    config = config_key(json.loads((folder / "config.json").read_text()))
+    (folder / "provenance.json").write_text(json.dumps({"sha256": digest, "config_sha256": config}))

@@ -107,7 +107,7 @@ def test_the_shipped_base_is_the_default_and_of_the_documented_size() -> None:
     assert sum(p.numel() for p in tiny.model.parameters()) == 332_481
     assert (ASSETS / "tiny" / "model.safetensors").stat().st_size < 4e6
     provenance = json.loads((ASSETS / "tiny" / "provenance.json").read_text())
-    assert set(provenance) >= {"command", "recipe", "data_sha256", "sha256", "threads", "versions"}
+    assert set(provenance) >= {"command", "recipe", "data_sha256", "sha256", "config_sha256", "threads", "versions"}
 
 
 def test_the_zero_shot_table_beside_the_shipped_base_is_true() -> None:
@@ -128,6 +128,17 @@ def test_a_damaged_model_is_detected_also_after_it_was_loaded(
         load_backbone(copy)
 
 
+def test_a_vocabulary_in_another_order_is_detected(folder: Path, tmp_path: Path) -> None:
+    """All tensors would fit, and every caption would mean something else."""
+    copy, config = Path(shutil.copytree(folder, tmp_path / "copy")), base_config()
+    config["vocabulary"].reverse()
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"config.json has sha256 .* expected .* damaged or was replaced"):
+        load_backbone(copy)
+    (copy / "config.json").write_text(json.dumps(base_config(), indent=3).replace("\n", "\r\n"))
+    assert load_backbone(copy).weights.hash == load_backbone(folder).weights.hash  # the same content, laid out anew
+
+
 def test_a_base_that_was_trained_anew_is_loaded_anew(tmp_path: Path) -> None:
     first = load_backbone(write_base(tmp_path, seed=1))
     second = load_backbone(write_base(tmp_path, seed=2))
@@ -143,7 +154,8 @@ def test_a_base_that_was_trained_anew_is_loaded_anew(tmp_path: Path) -> None:
         ("config.json", "{", "cannot be read .*JSONDecodeError"),
         ("provenance.json", "[]", "cannot be read .*TypeError"),
         ("provenance.json", "{}", "cannot be read .*KeyError"),
-        ("config.json", "{}", "does not hold the model of config.json"),
+        ("config.json", "[]", "config.json or provenance.json .* cannot be read .*must be a mapping"),
+        ("config.json", "{}", "config.json has sha256 .* expected"),
     ],
 )
 def test_a_folder_that_lacks_something_is_refused(
@@ -160,6 +172,7 @@ def test_a_model_of_another_shape_or_format_is_refused(folder: Path, tmp_path: P
     config = base_config()
     config["vision_cfg"]["width"] = 64
     (copy / "config.json").write_text(json.dumps(config))
+    sign(copy)
     with pytest.raises(InputError, match=r"does not hold the model of config.json beside it.*visual") as caught:
         load_backbone(copy)
     assert "\n" not in str(caught.value)

@@ -25,6 +25,7 @@ from artifacts import run_python
 from bases import write_base
 from canvases import PLAIN, STILL
 from rmtllmf_lib.backbone import load_backbone
+from rmtllmf_lib.canonical import config_key
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.loading import normalize
 from rmtllmf_lib.pretrain import WORLD, Domain, PretrainRecipe, caption_batch, clip_loss, draw_pairs, pretrain
@@ -200,6 +201,7 @@ def module_assets() -> Path:
 def test_provenance_is_complete(trained: Path) -> None:
     told: dict[str, Any] = json.loads((trained / "provenance.json").read_text())
     assert told["sha256"] == digest(trained)
+    assert told["config_sha256"] == config_key(json.loads((trained / "config.json").read_text()))
     images, _, _ = draw_pairs(SHORT.pairs, SHORT.seed)
     assert told["data_sha256"] == hashlib.sha256(images.numpy().tobytes()).hexdigest()
     recipe = told["recipe"]
