@@ -1,0 +1,187 @@
+"""Noise in the parameters, counted: how often predictions change, and how far the first order carries.
+
+The references for what `first_order` predicts. Every draw is a whole noisy model, so one forward pass of all images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from rmtllmf_lib.arrays import real_array
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.evaluate import _single_threads
+from rmtllmf_lib.first_order import noise_level
+from rmtllmf_lib.linearise import Network, along, flat_values
+from rmtllmf_lib.loading import require_positive
+from rmtllmf_lib.task_vector import Weights
+
+VALID = 0.1  # relative linearisation error up to which first-order predictions are called valid
+
+
+@dataclass(frozen=True, eq=False)
+class FlipCount:
+    """Whether each noisy model moved each image away from its reference class.
+
+    Attributes
+    ----------
+    flipped : (draws, n) bool
+    """
+
+    flipped: NDArray[np.bool_]
+
+    @property
+    def rate(self) -> float:
+        """Share of flips among all draws and images."""
+        return float(self.flipped.mean())
+
+    @property
+    def error(self) -> float:
+        """Standard error of `rate`. Images share a draw's noise, so only draws are independent repetitions."""
+        rates = self.flipped.mean(1)
+        return float(rates.std(ddof=1) / np.sqrt(len(rates)))
+
+    @property
+    def per_image(self) -> NDArray[np.float64]:
+        """Share of draws that flipped each image, (n,)."""
+        return self.flipped.mean(0)
+
+
+def count_flips(
+    networks: Mapping[str, Network],
+    weights: Weights,
+    std: float,
+    draws: int,
+    *,
+    generator: torch.Generator,
+    references: Mapping[str, ArrayLike] | None = None,
+    workers: int = 1,
+) -> dict[str, FlipCount]:
+    """Add Gaussian noise to all parameters, again and again, and see which predictions change.
+
+    Parameters
+    ----------
+    networks : mapping of task to Network
+        Images with their heads; all meet the same noisy models.
+    weights : Weights
+        The model without noise.
+    std : float ≥ 0
+        Standard deviation s of the noise of each parameter, `disentanglement.noise_std`.
+    draws : int
+        At least 2.
+    generator : torch.Generator
+        On the CPU; gives one number, from which each draw has a seed of its own.
+    references : mapping of task to (n,) classes, optional
+        What predictions are compared with. Default: those without noise.
+    workers : int
+        Threads that share the draws; the counts do not depend on it.
+
+    Returns
+    -------
+    mapping of task to FlipCount
+        A model whose logits are not finite counts as a flip of every image.
+    """
+    require_positive(workers, "workers")
+    require_positive(draws, "draws")
+    if draws < 2:
+        raise InputError("draws is 1; expected 2 or more: one has no standard error")
+    scale = noise_level(std)
+    values = {name: flat_values(net, weights) for name, net in networks.items()}
+    if references is None:
+        references = {name: net.logits(values[name]).argmax(1).cpu() for name, net in networks.items()}
+    wanted = {name: torch.as_tensor(np.asarray(references[name])) for name in networks}
+    seed = int(torch.randint(2**62, (), generator=generator))
+
+    def one(draw: int) -> dict[str, Tensor]:
+        noise = scale * noise_draw(weights.layout.size, seed, draw)
+        noisy = {name: net.logits(values[name] + noise.to(values[name])).cpu() for name, net in networks.items()}
+        return {name: (z.argmax(1) != wanted[name]) | ~z.isfinite().all(1) for name, z in noisy.items()}
+
+    with _single_threads(workers) as pool:
+        counted = list(pool.map(one, range(draws)))
+    return {name: FlipCount(torch.stack([flips[name] for flips in counted]).numpy()) for name in networks}
+
+
+def noise_draw(size: int, seed: int, draw: int) -> Tensor:
+    """Standard normal numbers (size,) float32 of one draw: the same whatever else is drawn."""
+    state = np.random.SeedSequence([seed, draw]).generate_state(1, np.uint64)[0]
+    return torch.randn(size, generator=torch.Generator().manual_seed(int(state) >> 1))
+
+
+def linearisation_error(
+    networks: Mapping[str, Network],
+    weights: Weights,
+    stds: Sequence[float],
+    draws: int,
+    *,
+    generator: torch.Generator,
+) -> pd.DataFrame:
+    """How far logits move otherwise than to first order, as a share of the first-order movement.
+
+    Logits are centred, since a constant added to all of them changes nothing. The same directions serve all noise
+    levels.
+
+    Parameters
+    ----------
+    stds : positive numbers
+        Standard deviations s of the noise of each parameter.
+    draws : int
+        Noisy models for each level.
+
+    Returns
+    -------
+    DataFrame with columns task, std, seed, error
+        error = ‖z_d − z_u − J Δθ‖ / ‖J Δθ‖ over all images and classes of the task; `seed` numbers the draws.
+    """
+    require_positive(draws, "draws")
+    levels = real_array(stds, "the noise levels", positive=True)
+    seed = int(torch.randint(2**62, (), generator=generator))
+    rows = []
+    for draw in range(draws):
+        noise = noise_draw(weights.layout.size, seed, draw)
+        for name, net in networks.items():
+            values = flat_values(net, weights)
+            clean, slope = along(net, weights, noise)
+            slope = _centred(slope)
+            for level in levels.tolist():
+                moved = net.logits(values + level * noise.to(values)).cpu().double().numpy()
+                rest = _centred(moved - clean) - level * slope
+                rows.append((name, level, draw, float(np.linalg.norm(rest) / (level * np.linalg.norm(slope)))))
+    return pd.DataFrame(rows, columns=["task", "std", "seed", "error"])
+
+
+def valid_std(table: pd.DataFrame, limit: float = VALID) -> float:
+    """The largest noise level at which the linearisation error is at most `limit`, between levels by a power law.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `linearisation_error`; its errors are averaged over tasks and draws in the mean square.
+
+    Raises
+    ------
+    InputError
+        if the error passes the limit nowhere in the table: take lower or higher noise levels.
+    """
+    mean = np.sqrt((table.assign(error=table["error"] ** 2)).groupby("std")["error"].mean())
+    stds, errors = mean.index.to_numpy(), mean.to_numpy()
+    above = np.flatnonzero(errors > limit)
+    if not len(above) or above[0] == 0:
+        raise InputError(
+            f"the relative linearisation error goes from {errors[0]:.3g} to {errors[-1]:.3g} over the noise levels: "
+            f"expected it to pass {limit:g}; take {'lower' if len(above) else 'higher'} ones"
+        )
+    right = int(above[0])
+    logs = np.log(errors[right - 1 : right + 1])
+    share = (np.log(limit) - logs[0]) / (logs[1] - logs[0])
+    return float(np.exp(np.log(stds[right - 1]) + share * np.log(stds[right] / stds[right - 1])))
+
+
+def _centred(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    return logits - logits.mean(-1, keepdims=True)
