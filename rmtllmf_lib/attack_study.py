@@ -1,4 +1,4 @@
-"""Checks and comparisons of the attacks of section II-C: what the chapter on worst-case noise computes with them.
+"""Comparisons of the attacks of section II-C: what each does to users, rates and errors.
 
 Tables are tidy: one row for each drop, attack and setting, so that differences between attacks can be taken drop by
 drop. Rates are in nats, and infinite where a user is free of noise.
@@ -6,15 +6,15 @@ drop. Rates are in nats, and infinite where a user is free of noise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from rmtllmf_lib.adversary import attack, interference_free_rates
-from rmtllmf_lib.arrays import Complex, Real, real_array, real_number, whole_number
+from rmtllmf_lib.allocation import allocate
+from rmtllmf_lib.arrays import Complex, Real, real_number
 from rmtllmf_lib.channel import Uplink, draw_uplinks
 from rmtllmf_lib.csi import Estimate, imperfect_csi
 from rmtllmf_lib.errors import InputError
@@ -55,122 +55,6 @@ def largest_rate(uplink: Uplink, noise_cov: ArrayLike, order: Order | None = Non
     return np.asarray(rates.max(axis=-1))
 
 
-@dataclass(frozen=True)
-class SaddleMargins:
-    """How far random moves stay on their side of a saddle point; negative numbers are violations.
-
-    Attributes
-    ----------
-    users : float
-        Smallest relative loss of the users over all powers tried, `1 - R(p, C*) / R(p*, C*)`.
-    jammer : float
-        Smallest relative loss of the adversary over all covariances tried, `R(p*, C) / R(p*, C*) - 1`.
-    trials : int
-        Moves tried on each side.
-    """
-
-    users: float
-    jammer: float
-    trials: int
-
-
-def saddle_margins(
-    rate: Callable[[Uplink, Complex], Real],
-    uplink: Uplink,
-    power: ArrayLike,
-    noise_cov: Complex,
-    rng: np.random.Generator,
-    trials: int = 20,
-) -> SaddleMargins:
-    """Try random powers and random covariances against `R(p, C*) <= R(p*, C*) <= R(p*, C)`, with p* full power.
-
-    Half of the moves stay near the saddle point, where a wrong one would be seen first; covariances have every rank.
-
-    Parameters
-    ----------
-    rate : callable
-        R; takes an uplink and a covariance (..., rx, rx) in W, returns (...) nats.
-    uplink : Uplink
-        A batch of drops at full power.
-    power : (...) float, W
-        The adversary's budget.
-    noise_cov : (..., rx, rx) complex, W
-        C*.
-    trials : int
-        Moves tried on each side in every drop.
-    """
-    count = whole_number(trials, "trials")
-    budget = np.broadcast_to(real_array(power, "power", minimum=0), uplink.batch_shape)
-    value = rate(uplink, noise_cov)
-    users, jammer = np.inf, np.inf
-    for trial in range(count):
-        step = 0.05 if trial % 2 else 1.0
-        drawn = uplink.power * (1 - step * rng.random(uplink.power.shape))
-        users = min(users, float((1 - rate(Uplink(uplink.H, drawn, uplink.noise_floor), noise_cov) / value).min()))
-        rival = (1 - step) * noise_cov + step * (uplink.thermal_cov + _random_jammer(uplink, budget, rng))
-        jammer = min(jammer, float((rate(uplink, rival) / value - 1).min()))
-    return SaddleMargins(users, jammer, count * int(np.prod(uplink.batch_shape)))
-
-
-def _random_jammer(uplink: Uplink, budget: Real, rng: np.random.Generator) -> Complex:
-    rank = int(rng.integers(1, uplink.num_rx_antennas + 1))
-    parts = rng.standard_normal((2, *uplink.batch_shape, uplink.num_rx_antennas, rank))
-    factor = parts[0] + 1j * parts[1]
-    scale = budget / np.square(np.abs(factor)).sum(axis=(-2, -1))
-    jammer: Complex = scale[..., None, None] * (factor @ factor.conj().swapaxes(-1, -2))
-    return jammer
-
-
-@dataclass(frozen=True)
-class KktResiduals:
-    """What is left of the optimality conditions of Eq. (14), the largest over a batch; all are 0 at the optimum.
-
-    Attributes
-    ----------
-    stationarity : float
-        `|nu c_i (c_i + upsilon_i) / upsilon_i - 1|` over the directions that the jammer fills.
-    unfilled : float
-        How far the gain `upsilon_i / (c_i (c_i + upsilon_i))` of a direction left alone exceeds nu, relative to nu.
-    budget : float
-        `|sum (c_i - sigma_0^2) / P_J - 1|`.
-    filled : int
-        The fewest directions that are filled in a drop.
-    """
-
-    stationarity: float
-    unfilled: float
-    budget: float
-    filled: int
-
-
-def kkt_residuals(
-    eigenvalues: ArrayLike, extra: ArrayLike, nu: ArrayLike, power: ArrayLike, noise_floor: ArrayLike = 0.0
-) -> KktResiduals:
-    """Residuals of the KKT conditions of the worst allocation, for what `allocate` returns.
-
-    Parameters
-    ----------
-    eigenvalues : (..., r) float, W
-        upsilon_i, with signal in one direction at least.
-    extra : (..., r) float, W
-        `c_i - sigma_0^2`.
-    nu : (...) float, 1/W
-    power, noise_floor : (...) float, W
-    """
-    values, added = real_array(eigenvalues, "eigenvalues", minimum=0), real_array(extra, "extra", minimum=0)
-    price = real_array(nu, "nu", positive=True)[..., None]
-    level = real_array(noise_floor, "noise_floor", minimum=0)[..., None] + added
-    with np.errstate(divide="ignore", invalid="ignore"):
-        gain = np.where(values > 0, values / (level * (level + values)), 0) / price
-    filled = added > 0
-    return KktResiduals(
-        stationarity=float(np.abs(gain - 1).max(where=filled, initial=0)),
-        unfilled=float((gain - 1).max(where=~filled, initial=0)),
-        budget=float(np.abs(added.sum(axis=-1) / real_array(power, "power", positive=True) - 1).max()),
-        filled=int(filled.sum(axis=-1).min()),
-    )
-
-
 def compare_attacks(
     uplink: Uplink, power: ArrayLike, kinds: Iterable[str], order: Order = "weakest-first"
 ) -> pd.DataFrame:
@@ -199,7 +83,7 @@ def compare_attacks(
     rows = []
     strongest = sic_order(uplink)[..., -1:]
     for kind in kinds:
-        cov = uplink.thermal_cov if kind == "none" else attack(uplink, power, kind, order=order).noise_cov
+        cov = _covariance(uplink, power, kind, order)
         rates = sic_rates(uplink, cov, order)
         best = rates.max(axis=-1)
         columns = {
@@ -309,23 +193,82 @@ def csi_sweep(
     return pd.concat(rows, ignore_index=True)
 
 
-def certificates(
-    sizes: Iterable[tuple[int, int]], rng: np.random.Generator, kinds: Sequence[str], jnr_db: float, n: int = 2
-) -> pd.DataFrame:
-    """How tightly the bounds enclose the optimum, by number of antennas and users.
+def user_rates(uplink: Uplink, power: float, kinds: Iterable[str], order: Order = "weakest-first") -> pd.DataFrame:
+    """Every user's rates in one drop.
+
+    Parameters
+    ----------
+    uplink : Uplink
+        One drop.
+    power : float, W
+    kinds : names of attacks
+        "none" is the thermal noise alone.
 
     Returns
     -------
-    DataFrame with columns num_rx_antennas, num_users, kind, gap (the largest of n drops, relative), iterations
+    DataFrame with columns kind, rank (1 is the weakest user), alone (the others silent), sic (full power), in nats
     """
-    rows = []
-    for antennas, users in sizes:
-        drops = draw_uplinks(n, rng, num_users=users, num_rx_antennas=antennas)
-        for kind in kinds:
-            found = attack(drops, jammer_power(drops, jnr_db), kind)
-            gap = float(((found.objective - found.lower_bound) / found.objective).max())
-            rows.append((antennas, users, kind, gap, found.iterations))
-    return pd.DataFrame(rows, columns=["num_rx_antennas", "num_users", "kind", "gap", "iterations"])
+    ranked = sic_order(uplink)
+    tables = []
+    for kind in kinds:
+        cov = _covariance(uplink, power, kind, order)
+        columns = {
+            "rank": np.arange(1, uplink.num_users + 1),
+            "alone": interference_free_rates(uplink, cov)[ranked],
+            "sic": sic_rates(uplink, cov, order)[ranked],
+        }
+        tables.append(pd.DataFrame(columns).assign(kind=kind))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _covariance(uplink: Uplink, power: ArrayLike, kind: str, order: Order) -> Complex:
+    return uplink.thermal_cov if kind == "none" else attack(uplink, power, kind, order=order).noise_cov
+
+
+def allocation_table(uplink: Uplink, power: float, jnr_db: Mapping[str, float]) -> pd.DataFrame:
+    """The worst allocation of Eq. (14) in one drop, over several noise floors.
+
+    Parameters
+    ----------
+    uplink : Uplink
+        One drop.
+    power : float, W
+        The jammer's, the same for all floors.
+    jnr_db : panel -> dB
+        How far the floor lies below the jammer's power per antenna; inf is no floor.
+
+    Returns
+    -------
+    DataFrame with columns panel, direction (1 has the most signal), signal_db, level_db, floor_db, filled
+        Powers in dB over the jammer's power per antenna; level is the noise with the jammer in it.
+    """
+    white = power / uplink.num_rx_antennas
+    values = np.square(np.linalg.svd(uplink.G, compute_uv=False))
+    tables = []
+    for panel, ratio in jnr_db.items():
+        floor = white * 10 ** (-ratio / 10)
+        extra, _ = allocate(values, power, floor)
+        with np.errstate(divide="ignore"):
+            columns = {
+                "direction": np.arange(1, len(values) + 1),
+                "signal_db": 10 * np.log10(values / white),
+                "level_db": 10 * np.log10((floor + extra) / white),
+                "floor_db": np.full(len(values), -float(ratio)),
+                "filled": extra > 0,
+            }
+        tables.append(pd.DataFrame(columns).assign(panel=panel))
+    return pd.concat(tables, ignore_index=True)
+
+
+def mse_by_rank(uplink: Uplink, jnr_db: Sequence[float], kinds: Sequence[str]) -> Real:
+    """Mean MSE over the drops of the weakest, second weakest, … user: (power, kind, user), matched receiver."""
+    ranked = sic_order(uplink)
+    found = np.empty((len(jnr_db), len(kinds), uplink.num_users))
+    for i, ratio in enumerate(jnr_db):
+        for j, kind in enumerate(kinds):
+            mse = sic_mse(uplink, attack(uplink, jammer_power(uplink, ratio), kind).noise_cov)
+            found[i, j] = np.take_along_axis(mse, ranked, axis=-1).mean(axis=0)
+    return found
 
 
 def common_error(error_cov: ArrayLike) -> Real:

@@ -84,6 +84,14 @@ def snr_readings(uplink: Uplink, order: Order = "weakest-first") -> pd.DataFrame
     return pd.DataFrame(rows).T
 
 
+def jnr_of_snr_drop(drop_db: float) -> float:
+    """Jammer over noise per antenna, dB, that lowers an SNR over all noise, `tr C`, by `drop_db` above 0.
+
+    `tr C = N_R sigma_0^2 + P_J`, so the drop is `1 + P_J / (N_R sigma_0^2)` whatever the shape of the attack.
+    """
+    return float(10 * np.log10(np.expm1(real_number(drop_db, "drop_db", positive=True) * np.log(10) / 10)))
+
+
 @dataclass(frozen=True)
 class Setting:
     """What the paper leaves open, as one choice.
@@ -104,9 +112,13 @@ class Setting:
     order: Order = "weakest-first"
     knowledge: Knowledge = "matched"
 
+    @property
+    def detection(self) -> str:
+        """Receiver and order in words."""
+        return "joint LMMSE" if self.receiver == "lmmse" else f"SIC {self.order}"
+
     def __str__(self) -> str:
-        detection = "joint LMMSE" if self.receiver == "lmmse" else f"SIC {self.order}"
-        return f"exponent {self.exponent:g}, {detection}, {self.knowledge}"
+        return f"exponent {self.exponent:g}, {self.detection}, {self.knowledge}"
 
 
 def mean_mse(uplink: Uplink, noise_cov: Complex, setting: Setting) -> float:
@@ -191,9 +203,53 @@ def closest_settings(settings: Sequence[Setting], n: int, seed: int) -> pd.DataF
 
 
 def mse_curves(settings: Sequence[Setting], jnr_db: Sequence[float], n: int, seed: int) -> pd.DataFrame:
-    """The attacked MSEs of every setting along the jammer's power: columns setting, jnr_db and the two attacks."""
+    """The attacked MSEs of every setting along the jammer's power.
+
+    Returns
+    -------
+    DataFrame with columns setting, detection, knowledge, jnr_db, strongest-user, sum-rate
+    """
     rows = []
     for setting in settings:
         drops = ideal_link(n, np.random.default_rng(seed), setting)
-        rows += [{"setting": str(setting), "jnr_db": x, **attacked_mse(drops, x, setting)} for x in jnr_db]
+        told = {"setting": str(setting), "detection": setting.detection, "knowledge": setting.knowledge}
+        rows += [{**told, "jnr_db": x, **attacked_mse(drops, x, setting)} for x in jnr_db]
     return pd.DataFrame(rows)
+
+
+def beside_paper(
+    cases: Mapping[str, tuple[Setting, Mapping[str, float]]],
+    n: int,
+    seed: int,
+    reading: str = "one user's power over all noise",
+) -> pd.DataFrame:
+    """The paper's table of SNR and MSE, and the same numbers of some settings.
+
+    Parameters
+    ----------
+    cases : label -> (setting, attack -> jammer over noise in dB)
+    n : int
+        Drops.
+    seed : int
+    reading : str
+        One of `SNR_READINGS`.
+
+    Returns
+    -------
+    DataFrame, the paper first, with columns ("SNR (dB)", scenario) and ("MSE", scenario)
+    """
+    rows = {"the paper": {("SNR (dB)", kind): snr for kind, snr in PAPER["snr_db"].items()}}
+    rows["the paper"] |= {("MSE", kind): mse for kind, mse in PAPER["mse"].items()}
+    for label, (setting, jnr_db) in cases.items():
+        drops = ideal_link(n, np.random.default_rng(seed), setting)
+        row = {}
+        for kind in PAPER.index:
+            cov = (
+                drops.thermal_cov
+                if kind == "none"
+                else attack(drops, jammer_power(drops, jnr_db[kind]), kind).noise_cov
+            )
+            row["SNR (dB)", kind], row["MSE", kind] = snr_db(drops, cov, reading), mean_mse(drops, cov, setting)
+        rows[label] = row
+    order = [(group, kind) for group in ("SNR (dB)", "MSE") for kind in PAPER.index]
+    return pd.DataFrame(rows).T[order]

@@ -73,25 +73,27 @@ def unit_of_power(table: pd.DataFrame, right: float, white: float) -> Axes:
 
 
 def against_power(table: pd.DataFrame, panels: Mapping[str, str]) -> Figure:
-    """Means over the drops against the jammer's power, one panel for each of several columns.
+    """Means over the drops against the jammer's power, one panel for each of three columns.
 
     Parameters
     ----------
     table : DataFrame
         jnr_db, kind and the columns shown.
-    panels : column -> label of its axis
+    panels : column -> label of its axis; that of "mse" is logarithmic
     """
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.7 * len(panels), 3.9), squeeze=False)
+    figure, axes = plt.subplots(2, 2, figsize=(7.4, 6.0), sharex=True)
     means = table.groupby(["kind", "jnr_db"], sort=False)[list(panels)].mean().reset_index()
-    for ax, (column, label) in zip(axes[0], panels.items(), strict=True):
+    *shown, corner = axes.flat
+    for ax, (column, label) in zip(shown, panels.items(), strict=True):
         for kind, rows in means.groupby("kind", sort=False):
             name, colour, line = LOOKS[str(kind)]
             ax.plot(rows["jnr_db"], rows[column], color=colour, linestyle=line, label=name)
-        ax.set(xlabel="jammer over noise, per antenna (dB)", ylabel=label)
-        if column == "mse":
-            ax.set(yscale="log")
-    handles, names = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=3, fontsize=8, frameon=False)
+        ax.set(ylabel=label, yscale="log" if column == "mse" else "linear")
+    for ax in (shown[1], shown[2]):
+        ax.set_xlabel("jammer over noise, per antenna (dB)")
+        ax.tick_params(labelbottom=True)
+    corner.set_axis_off()
+    corner.legend(*shown[0].get_legend_handles_labels(), loc="center", frameon=False)
     return figure
 
 
@@ -130,22 +132,16 @@ def bounds(table: pd.DataFrame) -> Axes:
 
 
 def error_covariances(covs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
-    """Absolute error correlations across users, with each user's MSE on the diagonal.
+    """Absolute correlation of every two users' errors, with the mean MSE below each panel.
 
     Parameters
     ----------
     covs : receiver -> attack -> (user, user) complex
-        Users in any order; entries off the diagonal are shown as correlations, `|E_qr| / sqrt(E_qq E_rr)`.
+        Error covariances; shown are `|E_qr| / sqrt(E_qq E_rr)` off the diagonal.
     """
     columns = list(next(iter(covs.values())))
-    figure, axes = plt.subplots(
-        len(covs),
-        len(columns),
-        figsize=(2.05 * len(columns), 2.15 * len(covs)),
-        squeeze=False,
-        sharex=True,
-        sharey=True,
-    )
+    size = (1.75 * len(columns) + 0.8, 1.95 * len(covs) + 0.3)
+    figure, axes = plt.subplots(len(covs), len(columns), figsize=size, squeeze=False)
     for row, (receiver, attacks) in zip(axes, covs.items(), strict=True):
         for ax, kind in zip(row, columns, strict=True):
             E = attacks[kind]
@@ -153,13 +149,12 @@ def error_covariances(covs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
             shown = np.abs(E) / np.sqrt(mse[:, None] * mse)
             np.fill_diagonal(shown, np.nan)
             image = ax.imshow(shown, vmin=0, vmax=1, cmap="viridis")
-            for user, value in enumerate(mse):
-                ax.text(user, user, f"{value:.2f}".replace("0.", ".", 1), ha="center", va="center", fontsize=5)
             ax.set(xticks=[], yticks=[])
+            ax.set_xlabel(f"mean MSE {mse.mean():.2f}", fontsize=9)
             ax.grid(visible=False)
-            if ax.get_subplotspec().is_first_row():
-                ax.set_title(LOOKS[kind][0], fontsize=9)
-        row[0].set_ylabel(receiver, fontsize=9)
+        row[0].set_ylabel(receiver, fontsize=10)
+    for ax, kind in zip(axes[0], columns, strict=True):
+        ax.set_title(LOOKS[kind][0].replace(", ", ",\n"), fontsize=10)
     figure.colorbar(image, ax=axes, label="correlation of two users' errors", shrink=0.7)
     return figure
 
@@ -170,7 +165,7 @@ def paper_plane(curves: pd.DataFrame, paper: tuple[float, float], reachable: flo
     Parameters
     ----------
     curves : DataFrame
-        setting, jnr_db, "strongest-user", "sum-rate", exponent, detection, knowledge.
+        setting, detection, knowledge, "strongest-user", "sum-rate", a row for each power.
     paper : (float, float)
         The paper's point, strongest user and sum rate.
     reachable : float
@@ -185,38 +180,39 @@ def paper_plane(curves: pd.DataFrame, paper: tuple[float, float], reachable: flo
         ax.plot(rows["strongest-user"], rows["sum-rate"], linewidth=1.3, **look)
     ax.plot(*paper, marker="*", markersize=16, color=RED, linestyle="none")
     ax.axvline(reachable, color=GREY, linestyle=":", linewidth=1.5)
-    ax.set(xscale="log", yscale="log", xlabel="mean MSE, strongest user jammed", ylabel="mean MSE, sum rate jammed")
+    ax.set(xscale="log", yscale="log", xlim=(0.01, 1), ylim=(0.01, 1.5))
+    ax.set(xlabel="mean MSE, strongest user jammed", ylabel="mean MSE, sum rate jammed")
     handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
     handles += [Line2D([], [], color="black", linestyle=line, label=name) for name, line in lines.items()]
     handles += [
         Line2D([], [], color=GREY, linestyle=":", label="most for a matched receiver"),
         Line2D([], [], color=RED, marker="*", linestyle="none", markersize=12, label="the paper"),
     ]
-    ax.legend(handles=handles, fontsize=8, loc="upper left", ncols=2)
+    ax.legend(handles=handles, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
     return ax
 
 
 def csi_loss(table: pd.DataFrame) -> Axes:
-    """Share of the gain over white noise that an attack keeps, against the quality of its channel knowledge.
+    """Share of the gain over white noise that an attack keeps, against the error in its channel knowledge.
 
     Parameters
     ----------
     table : DataFrame
-        kind, estimate, quality, drop, objective, best, white. Shares are ratios of means over the drops.
+        kind, estimate, quality, drop, objective, best, white. Shares are ratios of means over the drops. Perfect
+        quality, where the share is 1, has no place on the logarithmic axis.
     """
-    _, ax = plt.subplots(figsize=(6.6, 4.0))
-    looks = {"noisy": ("o", "estimate taken for the truth"), "posterior": ("s", "mean given the estimate")}
-    for (kind, estimate), rows in table.groupby(["kind", "estimate"], sort=False):
+    _, ax = plt.subplots(figsize=(6.8, 4.2))
+    looks = {"noisy": ("o", "-", "estimate taken for the truth"), "posterior": ("s", "--", "hedged")}
+    for (kind, estimate), rows in table[table["quality"] < 1].groupby(["kind", "estimate"], sort=False):
         means = rows.groupby("quality")[["objective", "best", "white"]].mean()
         share = (means["white"] - means["objective"]) / (means["white"] - means["best"])
         name, colour, _ = LOOKS[str(kind)]
-        marker, told = looks.get(str(estimate), ("^", str(estimate)))
-        line = "-" if marker == "o" else "--"
-        ax.plot(share.index, share, marker=marker, linestyle=line, color=colour, label=f"{name}: {told}")
-    ax.axhline(0, color=GREY, linestyle="--")
-    ax.annotate("white noise", (0.0, 0.0), xytext=(2, 4), textcoords="offset points", fontsize=8, color="0.35")
-    ax.set(xlabel=r"quality $\rho$ of the adversary's channel knowledge", ylabel="share of the gain over white noise")
-    ax.legend(fontsize=8, loc="upper left")
+        marker, line, told = looks.get(str(estimate), ("^", ":", str(estimate)))
+        ax.plot(1 - share.index, share, marker=marker, linestyle=line, color=colour, label=f"{name}: {told}")
+    ax.axhline(0, color="black", linestyle=":", label="white noise")
+    ax.set(xscale="log", xlabel=r"share of error in the estimate's power, $1-\rho$", ylim=(None, 1.05))
+    ax.set_ylabel("share kept of the\ngain over white noise")
+    ax.legend(fontsize=8, loc="lower left")
     return ax
 
 
