@@ -176,7 +176,12 @@ def finetune(
     autocast: Annotated[
         str | None, typer.Option(metavar="bfloat16", help="Compute products in this precision.  [default: float32]")
     ] = None,
-    limit: Annotated[int | None, typer.Option(metavar="N", help="Use N training images of each task.")] = None,
+    train_images: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Train on N images of each task, a tenth of which is kept for validation.  [default: all]"
+        ),
+    ] = None,
     checkpoint_every: Annotated[int, typer.Option(metavar="STEPS", help="Save the state every so many steps.")] = 250,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace vectors made with other settings.")] = False,
 ) -> None:
@@ -198,7 +203,7 @@ def finetune(
       rmtllmf finetune mnist gtsrb --source torchvision --root data \\
           --head prototype --out tau
       rmtllmf finetune pets=photos/pets --source folder --head prototype \\
-          --limit 2000 --out tau
+          --train-images 2000 --out tau
     """
     from rmtllmf_lib import commands
 
@@ -214,7 +219,7 @@ def finetune(
             recipe,
             head=head,
             seed=seed,
-            n_train=limit,
+            n_train=train_images,
             device=device,
             autocast=autocast,
             checkpoint_every=checkpoint_every,
@@ -279,7 +284,9 @@ def evaluate(
     ] = None,
     rule: _Rule = None,
     seed: Annotated[int, typer.Option(help="Seed of drawn images, for tasks without a vector.")] = 0,
-    limit: Annotated[int | None, typer.Option(metavar="N", help="Use N test images of each task.")] = None,
+    test_images: Annotated[
+        int | None, typer.Option(metavar="N", help="Test on N images of each task.  [default: all]")
+    ] = None,
     device: _Device = "cpu",
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table to this file, too.")] = None,
 ) -> None:
@@ -307,7 +314,7 @@ def evaluate(
     if not specs:
         raise InputError("no task to evaluate on: name them, as in --task signs --task digits, or give task vectors")
     table, factor = commands.evaluate_models(
-        base, files, specs, head=head, lam=number, rule=rule, seed=seed, limit=limit, device=device
+        base, files, specs, head=head, lam=number, rule=rule, seed=seed, n_test=test_images, device=device
     )
     _print(commands.with_means(table))
     if factor is not None:

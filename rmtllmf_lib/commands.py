@@ -279,7 +279,7 @@ def evaluate_models(
     lam: float | str | None = None,
     rule: str | None = None,
     seed: int = 0,
-    limit: int | None = None,
+    n_test: int | None = None,
     device: str = "cpu",
 ) -> tuple[pd.DataFrame, float | None]:
     """Accuracy of the base, the specialists, the fused model and the given points on the test images of each task.
@@ -293,7 +293,7 @@ def evaluate_models(
         vectors' tasks. Test images have no part in it.
     rule : str, optional
         Of `lambda_n`; default "published" where `lam` is not given either.
-    limit : int, optional
+    n_test : int, optional
         Test images of each task, a fixed choice; default all.
 
     Returns
@@ -309,7 +309,7 @@ def evaluate_models(
         info = models.taus[spec.name].info if spec.name in models.taus else {}
         # The prototypes of a vector's head are means over the training images that it was trained on.
         n_train = int(info["n_train"]) if info.get("n_train") else None
-        tasks[spec.name] = load(spec, backbone, seed=int(info.get("data_seed", seed)), n_train=n_train, n_test=limit)
+        tasks[spec.name] = load(spec, backbone, seed=int(info.get("data_seed", seed)), n_train=n_train, n_test=n_test)
         heads[spec.name] = build_head(backbone, tasks[spec.name], head or info.get("head", "text"))
     factor, fused = None, None
     if not models.taus and (lam is not None or rule is not None):

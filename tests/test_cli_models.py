@@ -55,6 +55,20 @@ def test_from_images_to_a_table(
     assert lines[1].split()[4:] == [f"{value:.3f}" for value in table.loc[0, "base":]]
 
 
+def test_how_many_images_to_train_and_to_test_on(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    short = "--steps 2 --batch-size 4 --head prototype --out tau"
+    assert cli.main(f"finetune warm --source folder --root {images} --train-images 9 {short}".split()) == 0
+    learnt_from = capsys.readouterr().out.splitlines()[1].split()[3]
+    assert cli.main(f"evaluate tau/warm.safetensors --root {images} --test-images 6 --csv table.csv".split()) == 0
+    tested = pd.read_csv("table.csv")["test"].tolist()
+    info = TaskVector.load(tmp_path / "tau" / "warm.safetensors").info
+    assert (info["n_train"], learnt_from, info["train_images"]) == ("9", "8", "8")  # one is kept for validation
+    assert tested == [6] and int(info["test_images"]) > 6
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -67,7 +81,7 @@ def test_from_images_to_a_table(
         ("finetune mnist --source torchvision --root . --out tau", "MNIST"),
         ("finetune nothing --out tau", "unknown procedural task 'nothing'"),
         ("finetune signs --steps 0 --out tau", "steps"),
-        ("finetune signs --autocast bf16 --steps 1 --limit 20 --head prototype --out tau", "one of bfloat16"),
+        ("finetune signs --autocast bf16 --steps 1 --train-images 20 --head prototype --out tau", "one of bfloat16"),
         ("finetune signs --head paper --out tau", "unknown head 'paper'"),
     ],
 )

@@ -271,7 +271,7 @@ def test_the_table_holds_what_accuracy_says(images: Path, vectors: dict[str, Tas
 
 def test_the_base_alone_and_a_task_without_a_vector(images: Path, vectors: dict[str, TaskVector]) -> None:
     specs = parse_tasks(["warm", "cold"], "folder", images)
-    table, lam = commands.evaluate_models(BACKBONE, Models({}, {}), specs, head="prototype", limit=9)
+    table, lam = commands.evaluate_models(BACKBONE, Models({}, {}), specs, head="prototype", n_test=9)
     assert lam is None and list(table.columns) == ["task", "head", "classes", "test", "base"]
     assert list(table["test"]) == [9, 9]
     table, _ = commands.evaluate_models(

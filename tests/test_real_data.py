@@ -49,7 +49,7 @@ def test_from_real_images_to_a_table(
     real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    short = ["--head", "prototype", "--limit", "900", "--steps", "40", "--out", "tau"]
+    short = ["--head", "prototype", "--train-images", "900", "--steps", "40", "--out", "tau"]
     assert cli.main(["finetune", *TASKS, "--root", str(real_data), *short]) == 0
     vectors = sorted(map(str, Path("tau").iterdir()))
     assert vectors == sorted(f"tau/{task.partition(':')[2]}.safetensors" for task in TASKS)
