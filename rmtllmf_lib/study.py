@@ -350,6 +350,6 @@ def write_table(table: pd.DataFrame, path: str | Path, study: Study, suite: Suit
     path = Path(path)
     with atomic_write(path) as temporary:
         table.to_parquet(temporary, engine="pyarrow")
-    with atomic_write(path.with_suffix(".json")) as temporary:
+    with atomic_write(path.with_name(f"{path.stem}.provenance.json")) as temporary:
         provenance = {"study": _plain(study), **_identity(suite), "versions": _versions()}
         temporary.write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
