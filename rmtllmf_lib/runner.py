@@ -241,16 +241,8 @@ def _inject(notebook: NotebookNode, values: Mapping[str, Any]) -> None:
 def _execute(path: Path, source: Path, progress: bool | None) -> NotebookNode:
     """Run the notebook at `path`, which is saved there after each cell, in the folder of `source`."""
     import papermill
-    from jupyter_client.kernelspec import KernelSpecManager
-    from jupyter_client.manager import AsyncKernelManager
-    from traitlets import default
 
-    class ThisInterpreter(AsyncKernelManager):
-        # Without folders to look in, only the kernel of the running interpreter is left: a `python3` that some other
-        # environment installed for the user must not run the notebook with other packages.
-        @default("kernel_spec_manager")
-        def _only_native(self) -> KernelSpecManager:
-            return KernelSpecManager(parent=self, kernel_dirs=[])
+    from rmtllmf_lib.kernel import ThisInterpreter
 
     place = str(path.resolve()).replace("{", "{{").replace("}", "}}")  # papermill formats paths
     return papermill.execute_notebook(

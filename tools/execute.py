@@ -11,24 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
-from jupyter_client import AsyncKernelManager
-from jupyter_client.kernelspec import KernelSpecManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
-from traitlets import default
 
 from rmtllmf_lib.atomic import atomic_write
+from rmtllmf_lib.kernel import ThisInterpreter
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 LANGUAGE = {"file_extension": ".py", "mimetype": "text/x-python", "name": "python", "pygments_lexer": "ipython3"}
-
-
-class ThisInterpreter(AsyncKernelManager):
-    """Kernel of the running interpreter: a `python3` installed for the user elsewhere must not compute the book."""
-
-    @default("kernel_spec_manager")
-    def _only_native(self) -> KernelSpecManager:
-        return KernelSpecManager(parent=self, kernel_dirs=[])
 
 
 def execute(source: Path, target: Path, timeout: float) -> float:
