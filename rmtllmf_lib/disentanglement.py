@@ -204,26 +204,31 @@ def noise_std(
 
 
 def predict_wde_increment(
+    mse: ArrayLike,
+    taus: Sequence[TaskVector],
+    base: Weights,
+    lam: float | Sequence[float],
     models: Mapping[str, FirstOrder],
-    std: float,
     own: Mapping[str, ArrayLike],
     *,
+    scale: str = "task",
+    correlation: str = "independent",
     rng: np.random.Generator,
     points: int = 128,
 ) -> pd.DataFrame:
-    """What noise adds to the WDE, to first order.
+    """What a link's MSE adds to the WDE, to first order.
 
-    A task's answer to an image agrees with its own model's class a, under noise, with the probability that a wins the
+    A task's noisy answer to an image agrees with the class a of its own model with the probability that a wins the
     noisy logits. So noise takes away from the agreement where fusion has kept it, by the flip probability, and gives a
-    little back where it has not: the mean flip probability is an upper bound of the increment, and equal to it where
-    the clean WDE is zero.
+    little back where fusion had not: the mean flip probability is an upper bound of the increment, and equal to it
+    where the clean WDE is zero.
 
     Parameters
     ----------
+    mse, taus, base, lam, scale, correlation
+        As in `noise_std`: one or all users' MSE, and what they send.
     models : mapping of task to FirstOrder
         Of the clean fused model, on each task's images: `linearise.first_order`.
-    std : float ≥ 0
-        From `noise_std`: MSE per user, lambda, scale and correlation are in it.
     own : mapping of task to (n,) classes
         From `own_classes`, on the same images.
     rng, points
@@ -231,18 +236,23 @@ def predict_wde_increment(
 
     Returns
     -------
-    DataFrame with columns task, wde_clean, wde_noisy, increment, flip_probability, error
-        Means over images; `error` is the integration's standard error of `increment` at most.
+    DataFrame with columns task, std, wde_clean, wde_noisy, increment, flip_probability, error
+        Means over images, but `std`, the noise of each parameter; `error` bounds the integration's standard error.
+        Valid up to the noise level where the linearisation is, see `noisy_logits.valid_std`.
     """
+    std = noise_std(mse, taus, base, lam, scale=scale, correlation=correlation)
+    if missing := [name for name in models if name not in own]:
+        raise InputError(f"there are models of {', '.join(models)}, but no own classes for {', '.join(missing)}")
     rows = []
     for name, model in models.items():
-        reference = np.asarray(own[name])
-        clean = float((model.predicted != model.classes_or_predicted(reference)).mean())
-        moved = flip_probability(model, std, reference, rng=rng, points=points)
-        flips = flip_probability(model, std, rng=rng, points=points)
-        noisy = float(moved.probability.mean())
-        rows.append((name, clean, noisy, noisy - clean, float(flips.probability.mean()), float(moved.error.mean())))
-    return pd.DataFrame(rows, columns=["task", "wde_clean", "wde_noisy", "increment", "flip_probability", "error"])
+        reference = model.classes_or_predicted(np.asarray(own[name]))
+        clean = float((model.predicted != reference).mean())
+        noisy = flip_probability(model, std, reference, rng=rng, points=points)
+        moved = float(flip_probability(model, std, rng=rng, points=points).probability.mean())
+        after = float(noisy.probability.mean())
+        rows.append((name, std, clean, after, after - clean, moved, float(noisy.error.mean())))
+    columns = ["task", "std", "wde_clean", "wde_noisy", "increment", "flip_probability", "error"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _classes(suite: Suite, weights: Weights, name: str, images: Prepared) -> Tensor:

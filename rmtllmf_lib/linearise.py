@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import jvp, vjp
+from torch.func import jvp
 from torch.nn import functional
 
 from rmtllmf_lib.arrays import Real
@@ -98,8 +98,8 @@ def network(backbone: Backbone, split: Split, head: Head, *, limit: int | None =
     features = dict(zip(backbone.weights.layout.names, backbone.weights.layout.shapes, strict=True))["visual.proj"][1]
     if head.weight.shape[1] != features:
         raise InputError(
-            f"the head has {head.weight.shape[1]} columns and backbone {backbone.name!r} makes {features} features, "
-            "build the head with the same backbone"
+            f"the head has {head.weight.shape[1]} columns and backbone {backbone.name!r} makes {features} features: "
+            "expected one column for each; build the head with the same backbone"
         )
     rows = (head.scale * head.weight).to(ready.device)
     return Network(ready.tower, backbone.weights.layout, torch.cat([*ready.cut()]), ready.split.labels, rows)
@@ -113,7 +113,7 @@ def logits(net: Network, weights: Weights) -> Real:
     InputError
         for weights of another layout, and where a logit is not finite.
     """
-    return _finite(net.logits(flat_values(net, weights)))
+    return finite(net.logits(flat_values(net, weights)))
 
 
 def along(net: Network, weights: Weights, direction: Tensor) -> tuple[Real, Real]:
@@ -142,7 +142,7 @@ def along(net: Network, weights: Weights, direction: Tensor) -> tuple[Real, Real
     parts = [
         jvp(partial(net.differentiable, patches=patches), (views,), (moves,)) for patches in net.patches.split(BATCH)
     ]
-    return _finite(torch.cat([part[0] for part in parts])), _finite(torch.cat([part[1] for part in parts]))
+    return finite(torch.cat([part[0] for part in parts])), finite(torch.cat([part[1] for part in parts]))
 
 
 def row(net: Network, weights: Weights, cotangent: Tensor) -> Tensor:
@@ -160,11 +160,12 @@ def row(net: Network, weights: Weights, cotangent: Tensor) -> Tensor:
     values = flat_values(net, weights)
     if cotangent.shape != (len(net), net.classes):
         raise InputError(f"the cotangent has shape {tuple(cotangent.shape)}: expected {(len(net), net.classes)}")
-    views, total = net.layout.views(values), torch.zeros_like(values)
+    total = torch.zeros_like(values)
+    leaves = {name: view.detach().requires_grad_() for name, view in net.layout.views(values).items()}
+    for name, view in net.layout.views(total).items():
+        leaves[name].grad = view  # is added to in place: there is never a second gradient of the whole network
     for patches, part in zip(net.patches.split(BATCH), cotangent.to(values).split(BATCH), strict=True):
-        rows = vjp(partial(net.differentiable, patches=patches), views)[1](part)[0]
-        for name, view in net.layout.views(total).items():
-            view += rows.pop(name)
+        torch.autograd.backward(net.differentiable(leaves, patches), part)
     return total
 
 
@@ -191,7 +192,7 @@ def gram(net: Network, weights: Weights, *, chunk: int | None = None) -> Real:
         image = COPIES * net.classes * (net.patches.shape[1] + 1) * hidden
         chunk = max(1, max(AT_HAND, net.layout.size) // image)
     require_positive(chunk, "chunk")
-    return _finite(torch.cat([_gram(net, layers, patches) for patches in net.patches.split(chunk)]))
+    return finite(torch.cat([_gram(net, layers, patches) for patches in net.patches.split(chunk)]))
 
 
 def _gram(net: Network, layers: Layers, patches: Tensor) -> Tensor:
@@ -269,7 +270,8 @@ def flat_values(net: Network, weights: Weights) -> Tensor:
     return weights.values.to(net.patches.device)
 
 
-def _finite(numbers: Tensor) -> Real:
+def finite(numbers: Tensor) -> Real:
+    """Computed numbers as float64 arrays on the CPU; an InputError where one is NaN or infinite."""
     if not numbers.isfinite().all():
         raise InputError(
             f"{int((~numbers.isfinite()).sum())} of {numbers.numel()} numbers that the model computes are NaN or "

@@ -5,7 +5,7 @@ The references for what `first_order` predicts. Every draw is a whole noisy mode
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +14,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from rmtllmf_lib.arrays import real_array
+from rmtllmf_lib.arrays import Real, real_array
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.evaluate import _single_threads
 from rmtllmf_lib.first_order import noise_level
-from rmtllmf_lib.linearise import Network, along, flat_values
+from rmtllmf_lib.linearise import Network, along, finite, flat_values, logits
 from rmtllmf_lib.loading import require_positive
 from rmtllmf_lib.task_vector import Weights
 
@@ -48,7 +48,7 @@ class FlipCount:
         return float(rates.std(ddof=1) / np.sqrt(len(rates)))
 
     @property
-    def per_image(self) -> NDArray[np.float64]:
+    def per_image(self) -> Real:
         """Share of draws that flipped each image, (n,)."""
         return self.flipped.mean(0)
 
@@ -96,7 +96,7 @@ def count_flips(
     if references is None:
         references = {name: net.logits(values[name]).argmax(1).cpu() for name, net in networks.items()}
     wanted = {name: torch.as_tensor(np.asarray(references[name])) for name in networks}
-    seed = int(torch.randint(2**62, (), generator=generator))
+    seed = _seed(generator)
 
     def one(draw: int) -> dict[str, Tensor]:
         noise = scale * noise_draw(weights.layout.size, seed, draw)
@@ -114,45 +114,107 @@ def noise_draw(size: int, seed: int, draw: int) -> Tensor:
     return torch.randn(size, generator=torch.Generator().manual_seed(int(state) >> 1))
 
 
-def linearisation_error(
+@dataclass(frozen=True, eq=False)
+class Perturbed:
+    """Logits of one task's images under the same noise at several levels, with what the first order makes of it.
+
+    Attributes
+    ----------
+    stds : (levels,) float64
+        Standard deviations s of the noise of each parameter.
+    clean : (n, C) float64
+        z_u.
+    disturbed : (levels, draws, n, C) float64
+        z_d of the noisy models.
+    slopes : (draws, n, C) float64
+        J v for the noise v of variance 1 of each draw: z_d ≈ z_u + s J v, Eq. (10).
+    """
+
+    stds: Real
+    clean: Real
+    disturbed: Real
+    slopes: Real
+
+
+def perturb(
     networks: Mapping[str, Network],
     weights: Weights,
-    stds: Sequence[float],
+    stds: ArrayLike,
     draws: int,
     *,
     generator: torch.Generator,
-) -> pd.DataFrame:
-    """How far logits move otherwise than to first order, as a share of the first-order movement.
-
-    Logits are centred, since a constant added to all of them changes nothing. The same directions serve all noise
-    levels.
+    workers: int = 1,
+) -> dict[str, Perturbed]:
+    """Logits of models with Gaussian noise in all parameters; the same directions serve all noise levels and tasks.
 
     Parameters
     ----------
-    stds : positive numbers
+    stds : one or more positive numbers
         Standard deviations s of the noise of each parameter.
     draws : int
         Noisy models for each level.
+    generator, workers
+        As in `count_flips`.
+
+    Raises
+    ------
+    InputError
+        for a level that is not positive, or noise that makes logits NaN or infinite.
+    """
+    require_positive(draws, "draws")
+    levels = np.atleast_1d(real_array(stds, "the noise levels", positive=True))
+    seed = _seed(generator)
+    values = {name: flat_values(net, weights) for name, net in networks.items()}
+
+    def moved(draw: int) -> dict[str, Real]:
+        noise = noise_draw(weights.layout.size, seed, draw)
+        return {
+            name: np.stack([finite(net.logits(values[name] + s * noise.to(values[name]))) for s in levels.tolist()])
+            for name, net in networks.items()
+        }
+
+    with _single_threads(workers) as pool:
+        disturbed = list(pool.map(moved, range(draws)))
+    slopes: dict[str, list[Real]] = {name: [] for name in networks}
+    for draw in range(draws):  # forward mode keeps its state in one place for all threads
+        noise = noise_draw(weights.layout.size, seed, draw)
+        for name, net in networks.items():
+            slopes[name].append(along(net, weights, noise)[1])
+    return {
+        name: Perturbed(
+            levels, logits(net, weights), np.stack([one[name] for one in disturbed], axis=1), np.stack(slopes[name])
+        )
+        for name, net in networks.items()
+    }
+
+
+def linearisation_error(perturbed: Mapping[str, Perturbed]) -> pd.DataFrame:
+    """How far logits move otherwise than to first order, as a share of the first-order movement.
+
+    Logits are centred, since a constant added to all of them changes nothing.
+
+    Parameters
+    ----------
+    perturbed : mapping of task to Perturbed
+        From `perturb`, with two classes or more.
 
     Returns
     -------
     DataFrame with columns task, std, seed, error
         error = ‖z_d − z_u − J Δθ‖ / ‖J Δθ‖ over all images and classes of the task; `seed` numbers the draws.
     """
-    require_positive(draws, "draws")
-    levels = real_array(stds, "the noise levels", positive=True)
-    seed = int(torch.randint(2**62, (), generator=generator))
     rows = []
-    for draw in range(draws):
-        noise = noise_draw(weights.layout.size, seed, draw)
-        for name, net in networks.items():
-            values = flat_values(net, weights)
-            clean, slope = along(net, weights, noise)
-            slope = _centred(slope)
-            for level in levels.tolist():
-                moved = net.logits(values + level * noise.to(values)).cpu().double().numpy()
-                rest = _centred(moved - clean) - level * slope
-                rows.append((name, level, draw, float(np.linalg.norm(rest) / (level * np.linalg.norm(slope)))))
+    for name, task in perturbed.items():
+        first = _centred(task.stds[:, None, None, None] * task.slopes)
+        rest = _centred(task.disturbed - task.clean) - first
+        if not (length := _length(first)).all():
+            raise InputError(f"the logits of task {name!r} do not move: expected two classes or more, and noise")
+        shares = _length(rest) / length
+        rows += [
+            (name, std, draw, share)
+            for std, row in zip(task.stds, shares, strict=True)
+            for draw, share in enumerate(row)
+        ]
     return pd.DataFrame(rows, columns=["task", "std", "seed", "error"])
 
 
@@ -183,5 +245,13 @@ def valid_std(table: pd.DataFrame, limit: float = VALID) -> float:
     return float(np.exp(np.log(stds[right - 1]) + share * np.log(stds[right] / stds[right - 1])))
 
 
-def _centred(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+def _centred(logits: Real) -> Real:
     return logits - logits.mean(-1, keepdims=True)
+
+
+def _length(logits: Real) -> Real:
+    return np.sqrt((logits**2).sum((-2, -1)))
+
+
+def _seed(generator: torch.Generator) -> int:
+    return int(torch.randint(2**62, (), generator=generator))
