@@ -329,19 +329,16 @@ def _flat(uplink: Uplink) -> Uplink:
 
 def _designed(uplink: Uplink, power: Real, kind: str, order: Order, gap: float, limit: int) -> _Design:
     """The jammers of all drops; those without signal or budget do not reach the solvers."""
-    some = (power > 0) & (uplink.received_power.max(axis=-1) > 0)
+    basis, root, right = thin_svd(uplink.G)
+    some = (power > 0) & (root[:, 0] > 0)
+    root = np.where(root > np.finfo(np.float64).eps * max(uplink.H.shape[-2:]) * root[:, :1], root, 0)
     if some.all():
-        return _KINDS[kind][0](_problem(uplink, power, order, gap, limit))
+        return _KINDS[kind][0](_Problem(uplink, power, order, gap, limit, basis, root, right))
     antennas = uplink.num_rx_antennas
     shape = np.broadcast_to(np.eye(antennas) / antennas, (len(power), antennas, antennas)).astype(np.complex128)
     lower, iterations = np.zeros(len(power)), 0
     if some.any():
-        design = _KINDS[kind][0](_problem(uplink[some], power[some], order, gap, limit))
+        found = basis[some], root[some], right[some]
+        design = _KINDS[kind][0](_Problem(uplink[some], power[some], order, gap, limit, *found))
         shape[some], lower[some], iterations = design.shape, design.lower, design.iterations
     return _Design(shape, lower, iterations)
-
-
-def _problem(uplink: Uplink, power: Real, order: Order, gap: float, limit: int) -> _Problem:
-    basis, root, right = thin_svd(uplink.G)
-    least = np.finfo(np.float64).eps * max(uplink.H.shape[-2:]) * root[:, :1]
-    return _Problem(uplink, power, order, gap, limit, basis, np.where(root > least, root, 0), right)

@@ -98,14 +98,12 @@ def thin_svd(G: Complex) -> tuple[Complex, Real, Complex]:
     values, vectors = np.linalg.eigh(adjoint(G) @ G)
     plain = (values[..., 0] > EVEN * values[..., -1]) & (values[..., 0] > np.finfo(np.float64).tiny / EVEN)
     vectors = vectors[..., ::-1]
-    U = G @ vectors
-    s: Any = np.sqrt((np.square(U.real) + np.square(U.imag)).sum(axis=-2))
-    if plain.all():
-        return U / s[..., None, :], s, adjoint(vectors)
-    right = np.array(adjoint(vectors))
-    U /= np.where(s > 0, s, 1)[..., None, :]
-    U[~plain], s[~plain], right[~plain] = np.linalg.svd(G[~plain], full_matrices=False)
-    return U, s, right
+    U, right = G @ vectors, adjoint(vectors)
+    norms: Any = np.sqrt((np.square(U.real) + np.square(U.imag)).sum(axis=-2))
+    U /= np.where(norms > 0, norms, 1)[..., None, :]
+    if not plain.all():
+        U[~plain], norms[~plain], right[~plain] = np.linalg.svd(G[~plain], full_matrices=False)
+    return U, norms, right
 
 
 def whiten(C: Complex, G: Complex, *, filters: bool = False, name: str = "noise_cov") -> Whitened:
@@ -121,7 +119,12 @@ def whiten(C: Complex, G: Complex, *, filters: bool = False, name: str = "noise_
     shared = C.shape[:-2] != G.shape[:-2]
     rx = C.shape[-1]
     diagonal = np.diagonal(C, axis1=-2, axis2=-1).real
-    if np.count_nonzero(C) == diagonal.size and (diagonal > SINGULAR * diagonal.max(axis=-1, keepdims=True)).all():
+    first = C[..., 1:, 0]  # tells most of the others apart at once
+    if (
+        not first.any()
+        and np.count_nonzero(C) == diagonal.size
+        and (diagonal > SINGULAR * diagonal.max(axis=-1, keepdims=True)).all()
+    ):
         roots: Any = 1 / np.sqrt(diagonal)  # thermal noise, mostly
         return Whitened(roots[..., None] * G, (roots[..., None] * np.eye(rx)).astype(complex) if filters else None)
     try:
@@ -203,10 +206,11 @@ def log_gains(white: Whitened) -> Real:
     if white.V is not None:
         return np.where(white.free, np.inf, rates)
     energy = (np.square(white.W.real) + np.square(white.W.imag)).sum(axis=-2)
-    if (energy < 1).any():
+    weak = (energy < 1).any(axis=-1)
+    if weak.any():
         # r_jj^2 - 1 is then known better than r_jj^2: weak users keep all their digits
-        before = np.triu(np.square(R.real) + np.square(R.imag), 1).sum(axis=-2)
-        rates = np.where(energy < 1, np.log1p((energy - before).clip(0, 1)), rates)
+        before = np.triu(np.square(R[weak].real) + np.square(R[weak].imag), 1).sum(axis=-2)
+        rates[weak] = np.where(energy[weak] < 1, np.log1p((energy[weak] - before).clip(0, 1)), rates[weak])
     return rates
 
 

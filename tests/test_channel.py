@@ -36,6 +36,8 @@ def test_uplink_derives_what_follows_from_its_three_fields() -> None:
     np.testing.assert_allclose(uplink.thermal_cov, np.stack([2 * np.eye(3), 3 * np.eye(3)]))
     assert uplink[1].batch_shape == () and uplink[1].noise_floor == 3
     np.testing.assert_array_equal(uplink[::-1].H, H[::-1])
+    np.testing.assert_array_equal(uplink[1:].power, uplink.power[1:])
+    np.testing.assert_array_equal(uplink[1:].noise_floor, [3])
     np.testing.assert_array_equal(uplink[np.array([True, False])].power, uplink.power[:1])
     assert uplink.H.dtype == np.complex128 and uplink.power.shape == (2, 4)
     with pytest.raises(ValueError, match="read-only"):

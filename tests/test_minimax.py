@@ -94,3 +94,16 @@ def test_curvature_is_the_derivative(floor: float) -> None:
     change = [(_answer(G, noise, weights + d).sinr - _answer(G, noise, weights - d).sinr)[0] / 2e-6 for d in step]
     np.testing.assert_allclose(np.stack(change, axis=1), exact, rtol=1e-5, atol=1e-5 * np.abs(exact).max())
     assert np.linalg.eigvalsh(exact).max() <= 1e-9 * np.abs(exact).max()
+
+
+def test_rounding_that_ends_the_search_leaves_valid_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    G = columns(3, 4, 7, 2)
+    best = float(minimax_sic(G, 0.1, 1e-7, 60).upper)
+
+    def fails(*_: object) -> None:
+        raise np.linalg.LinAlgError("not positive definite")
+
+    monkeypatch.setattr("rmtllmf_lib.minimax._sic_step", fails)
+    found = minimax_sic(G, 0.1, 1e-7, 60)
+    assert found.lower <= best <= found.upper
+    assert found.iterations == 0
