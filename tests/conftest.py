@@ -1,9 +1,17 @@
 """Fixtures shared by the tests."""
 
+from __future__ import annotations
+
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:  # torch is for the tests that need it
+    from rmtllmf_lib.backbone import Backbone, Head
+    from rmtllmf_lib.tasks.base import Task
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -21,3 +29,38 @@ def real_data() -> Path:
 def _own_store(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep every test away from the user's artifacts."""
     monkeypatch.setenv("RMTLLMF_HOME", str(tmp_path_factory.getbasetemp() / "store"))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Hold torch to one thread: the last bits of a training run depend on their number."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def backbone() -> Backbone:
+    """An untrained base that is fine-tuned in a moment; files that need another one have their own."""
+    from small import small_backbone
+
+    return small_backbone(layers=2)
+
+
+@pytest.fixture(scope="session")
+def task() -> Task:
+    """Colours, which are learnt in a few steps."""
+    from small import small_task
+
+    return small_task()
+
+
+@pytest.fixture(scope="session")
+def head(backbone: Backbone, task: Task) -> Head:
+    """Of `task`, on the features of `backbone`."""
+    from rmtllmf_lib.backbone import build_head
+
+    return build_head(backbone, task, "prototype")

@@ -6,12 +6,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from rmtllmf_lib.backbone import Backbone, Head
+from rmtllmf_lib.finetune import Recipe
 from rmtllmf_lib.task_vector import TaskVector, Weights
 from rmtllmf_lib.tasks.base import Split, Task
 
 # Not CLIP's, so that whoever normalises with CLIP's is found out.
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 CLASSES = ("red", "green", "blue", "white", "black")
+SHORT = Recipe(steps=6, batch_size=8, lr=1e-3, warmup_steps=2, weight_decay=0.1, clip_norm=1.0, freeze=("embeddings",))
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def small_backbone(seed: int = 0, quick_gelu: bool = False, layers: int = 4) -> Backbone:

@@ -4,7 +4,6 @@ import io
 import json
 import math
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,43 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rmtllmf_lib.finetune as module
-from rmtllmf_lib.backbone import OPENAI_VIT, Backbone, Head, build_head, load_backbone, vision_tower
+from rmtllmf_lib.backbone import OPENAI_VIT, Backbone, Head, load_backbone, vision_tower
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.evaluate import accuracy
 from rmtllmf_lib.finetune import RECIPES, Recipe, finetune, recipe_for
 from rmtllmf_lib.loading import Schedule, normalize
 from rmtllmf_lib.task_vector import GROUPS, TaskVector
 from rmtllmf_lib.tasks.base import Task
-from small import CLASSES, small_backbone, small_head, small_split, small_task, small_tau
+from small import CLASSES, SHORT, generator, small_backbone, small_head, small_split, small_tau
 
-SHORT = Recipe(steps=6, batch_size=8, lr=1e-3, warmup_steps=2, weight_decay=0.1, clip_norm=1.0, freeze=("embeddings",))
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-@pytest.fixture(scope="module")
-def backbone() -> Backbone:
-    return small_backbone(layers=2)
-
-
-@pytest.fixture(scope="module")
-def task() -> Task:
-    return small_task()
-
-
-@pytest.fixture(scope="module")
-def head(backbone: Backbone, task: Task) -> Head:
-    return build_head(backbone, task, "prototype")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_it_learns(backbone: Backbone, task: Task) -> None:

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,41 +13,14 @@ import pytest
 import torch
 
 import rmtllmf_lib.finetune as module
-from rmtllmf_lib.backbone import Backbone, Head, build_head
+from rmtllmf_lib.backbone import Backbone, Head
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.finetune import Recipe, finetune
 from rmtllmf_lib.tasks.base import Task
 from rmtllmf_lib.training_state import TrainingState
-from small import small_backbone, small_head, small_task, small_tau
+from small import SHORT, generator, small_backbone, small_head, small_tau
 
-SHORT = Recipe(steps=6, batch_size=8, lr=1e-3, warmup_steps=2, weight_decay=0.1, clip_norm=1.0, freeze=("embeddings",))
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-@pytest.fixture(scope="module")
-def backbone() -> Backbone:
-    return small_backbone(layers=2)
-
-
-@pytest.fixture(scope="module")
-def task() -> Task:
-    return small_task()
-
-
-@pytest.fixture(scope="module")
-def head(backbone: Backbone, task: Task) -> Head:
-    return build_head(backbone, task, "prototype")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class StoppedError(Exception):

@@ -28,7 +28,7 @@ from rmtllmf_lib.loading import (
 )
 from rmtllmf_lib.tasks.base import Split
 from rmtllmf_lib.tasks.images import LazyImages
-from small import small_backbone, small_split
+from small import generator, small_backbone, small_split
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +39,6 @@ def backbone() -> Backbone:
 def lazy(split: Split) -> Split:
     """The same images, decoded on demand."""
     return Split(LazyImages(range(len(split)), lambda i: transforms.to_pil_image(split.images[i])), split.labels)
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def test_normalisation_is_that_of_the_backbone(backbone: Backbone) -> None:
