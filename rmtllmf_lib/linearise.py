@@ -7,6 +7,7 @@ formed.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -139,9 +140,12 @@ def along(net: Network, weights: Weights, direction: Tensor) -> tuple[Real, Real
             f"the direction has shape {tuple(direction.shape)}: expected {tuple(values.shape)}, all numbers finite"
         )
     views, moves = net.layout.views(values), net.layout.views(direction.to(values))
-    parts = [
-        jvp(partial(net.differentiable, patches=patches), (views,), (moves,)) for patches in net.patches.split(BATCH)
-    ]
+    with warnings.catch_warnings():  # torch compiles some of its own rules in a way that it has itself deprecated
+        warnings.filterwarnings("ignore", message="`torch.jit.script` is", category=FutureWarning)
+        parts = [
+            jvp(partial(net.differentiable, patches=patches), (views,), (moves,))
+            for patches in net.patches.split(BATCH)
+        ]
     return finite(torch.cat([part[0] for part in parts])), finite(torch.cat([part[1] for part in parts]))
 
 

@@ -44,7 +44,7 @@ def standardised_margins(model: FirstOrder, std: float, reference: ArrayLike | N
     """m_k / s_k (n, C), infinite for k = c; without noise +∞ where class c holds (ties included), −∞ where not."""
     spread = noise_level(std) * model.difference_norms(reference)
     margins = model.margins(reference)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         scaled = np.where(spread > 0, margins / spread, np.where(margins >= 0, np.inf, -np.inf))
     np.put_along_axis(scaled, model.classes_or_predicted(reference)[:, None], np.inf, axis=1)
     return scaled

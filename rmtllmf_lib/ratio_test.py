@@ -32,7 +32,7 @@ def ratio(undisturbed: ArrayLike, disturbed: ArrayLike) -> Real:
         before, after = np.broadcast_arrays(before, after)
     except ValueError:
         raise InputError(f"logits of shapes {before.shape} and {after.shape}: expected shapes that broadcast") from None
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return np.where((before == 0) & (after == 0), 1.0, before / after)
 
 
@@ -42,7 +42,7 @@ def relative_std(model: FirstOrder, std: float) -> Real:
     Infinite where a logit is zero and noise can move it; 0 without noise.
     """
     spread = noise_level(std) * model.row_norms
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return np.where(spread == 0, 0.0, spread / np.abs(model.logits))
 
 
@@ -62,7 +62,7 @@ def within_probability(threshold: ArrayLike, sigma: ArrayLike) -> Real:
     spread = np.asarray(sigma, dtype=float)
     if not (spread >= 0).all():
         raise InputError(f"sigma is {spread.min():g} at its smallest: expected numbers of at least 0")
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         above = np.where(limit < 1, limit / (1 - limit) / spread, np.inf)
         below = -limit / ((1 + limit) * spread)
         beyond = np.where(limit > 1, ndtr(-limit / ((limit - 1) * spread)), 0.0)
