@@ -91,7 +91,7 @@ class Link:
     def _covariance(self, cov: ArrayLike, name: str) -> Complex:
         C = require_noise_cov(cov, self.uplink, name)
         shape = (*self.uplink.batch_shape, *C.shape[-2:])
-        found = np.array(fitted(C, shape, name, "(..., rx, rx)"))
+        found = np.array(fitted(C, shape, name, "(..., rx, rx)"), order="C")
         found.flags.writeable = False
         return found
 
