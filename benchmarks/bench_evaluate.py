@@ -78,7 +78,7 @@ def run() -> list[Row]:
     for cores in sorted({1, min(2, os.cpu_count() or 1)}):
         torch.set_num_threads(cores)
         try:
-            seconds = medians({"plain": plain, "fast": lambda cores=cores: fast(cores)}, repeats=3)
+            seconds = medians({"plain": plain, "fast": lambda cores=cores: fast(cores)}, repeats=5)
         finally:
             torch.set_num_threads(threads)
         scale = 1016 / (8 + sum(len(c) for c in combinations))
