@@ -8,11 +8,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sionna.phy.fec.ldpc import LDPC5GDecoder, LDPC5GEncoder
+from sionna.phy.mapping import Demapper
 from torch import Tensor
 
 from noisy_symbols import generator, mean_and_error, normal, received, squared_error
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.transport import SCHEMES, Analog, Coded, Pam, Pcm, RawFloat, Scheme, scheme_named
+from rmtllmf_lib.transport.modulation import scrambling
+from rmtllmf_lib.transport.quantise import dequantise
 
 SIMPLE = [
     Analog(), Analog("unbiased"), Pam(), Pam(2), Pam(16, clip=5.0), Pam(5, clip=1.0), Pcm(), Pcm(6, 4.0), Pcm(3, 2.3),
@@ -110,7 +114,9 @@ def test_symbols_of_different_users_are_uncorrelated(name: str) -> None:
     first, second = (SCHEMES[name].modulate(x, user) for user in (0, 1))
     assert (first * second.conj()).mean().abs() < 4 / len(first) ** 0.5
     estimate = received(second, 0.001)
-    assert (SCHEMES[name].detect(estimate, 0.001, 6000, user=1).values - x).square().median() < 1e-3
+    found = SCHEMES[name].detect(estimate, 0.001, 6000, user=1)
+    assert (found.values - x).square().median() < 1e-3
+    assert (found.hard - second).abs().max() < 1e-3 and (found.soft - second).abs().square().mean() < 1e-3
     assert (SCHEMES[name].detect(estimate, 0.001, 6000, user=0).values - x).abs().median() > 0.1
 
 
@@ -185,6 +191,21 @@ def test_code_corrects_everything_or_nothing(scheme: Coded) -> None:
     # soft symbols own up to what they do not know
     assert (bad.soft - symbols).abs().square().mean() < (bad.hard - symbols).abs().square().mean()
     assert scheme.distortion(0.02) is None
+
+
+def test_code_is_sionnas_from_end_to_end() -> None:
+    """Where it fails too, which it does otherwise if the noise is believed to be another."""
+    scheme, mse, user = Coded(rate=0.3, constellation_bits=2, iterations=4), 0.5, 3
+    n = 6 * scheme.reals_per_block
+    estimate = received(scheme.modulate(normal(n), user), mse)
+    logits = Demapper("app", "qam", 2, device="cpu")(estimate / (1 - mse), torch.tensor(mse / (1 - mse)))
+    logits *= 1 - 2.0 * scrambling(user, len(logits), logits.device)
+    encoder = LDPC5GEncoder(3072, 10240, num_bits_per_symbol=2, device="cpu")
+    bits = LDPC5GDecoder(encoder, num_iter=4, device="cpu")(logits.view(6, -1))
+    words = (bits.reshape(-1, 8) @ 2.0 ** torch.arange(7, -1, -1)).int()
+    found = scheme.detect(estimate, mse, n, user)
+    torch.testing.assert_close(found.values, dequantise(words, 256, 4.0), atol=1e-6, rtol=0)
+    assert 0.02 < float((found.values - normal(n)).square().mean())  # some words are wrong
 
 
 def test_analog_symbols_have_no_hard_decisions() -> None:
