@@ -198,9 +198,31 @@ def _split(free: Complex, amplitude: Real) -> tuple[Complex, Complex, Complex]:
     return V, T, U
 
 
+def _triangle(white: Whitened) -> Any:
+    """R of the QR factorisation of `white.stacked()`, up to the phases of its rows.
+
+    Where interference leaves every user a tenth of `1 + ||w_j||^2`, squares lose no digits, and the Cholesky factor of
+    `I + W^H W` is as good, in less than half the time.
+    """
+    if white.V is not None:
+        return np.linalg.qr(white.stacked(), mode="r")
+    A = adjoint(white.W) @ white.W
+    diagonal = np.einsum("...ii->...i", A)
+    diagonal += 1
+    try:
+        R = adjoint(np.linalg.cholesky(A))
+    except np.linalg.LinAlgError:
+        return np.linalg.qr(white.stacked(), mode="r")
+    left = np.square(np.einsum("...ii->...i", R).real)
+    poor = ~(left > 0.1 * diagonal.real).all(axis=-1)
+    if poor.any():
+        R[poor] = np.linalg.qr(Whitened(white.W[poor], None).stacked(), mode="r")
+    return R
+
+
 def log_gains(white: Whitened) -> Real:
     """`log r_jj^2` of each column, (..., user) in nats: the rate of the user against the columns before it."""
-    R: Any = np.linalg.qr(white.stacked(), mode="r")
+    R = _triangle(white)
     pivots = np.diagonal(R, axis1=-2, axis2=-1)
     rates = np.log(np.square(pivots.real) + np.square(pivots.imag)).clip(0)
     if white.V is not None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rmtllmf_lib.square_root import thin_svd
+from rmtllmf_lib.square_root import Whitened, log_gains, thin_svd
 from wireless import complex_normal
 
 
@@ -30,8 +30,10 @@ def test_even_channels(shape: tuple[int, int], scale: float) -> None:
 @pytest.mark.parametrize("spread", [0.5, 1.9, 2.1, 4, 12])
 def test_channels_of_users_far_apart(spread: float) -> None:
     """On both sides of the ratio at which the shorter way ends."""
-    amplitude = 10 ** -np.linspace(0, spread, 6)
-    is_decomposition(complex_normal(np.random.default_rng(1), 50, 9, 6) * amplitude, 1e-10)
+    rng = np.random.default_rng(1)
+    G = complex_normal(rng, 50, 9, 6) * 10 ** -np.linspace(0, spread, 6)
+    is_decomposition(G, 1e-10)
+    is_decomposition(G @ np.linalg.qr(complex_normal(rng, 6, 6))[0], 1e-10)
 
 
 def test_dependent_and_silent_channels_in_one_batch() -> None:
@@ -56,3 +58,22 @@ def test_short_way_keeps_the_digits_that_squaring_loses() -> None:
     squared = np.sqrt(np.linalg.eigvalsh(G.conj().swapaxes(-1, -2) @ G)[:, ::-1])
     assert np.abs(squared / values - 1).max() > 3 * np.abs(s / values - 1).max()
     assert np.abs(U.conj().swapaxes(-1, -2) @ U - np.eye(8)).max() < 1e-11
+
+
+@pytest.mark.parametrize("angle", [1.0, 0.1, 1e-2, 1e-4])
+@pytest.mark.parametrize("energy", [1e-6, 1.0, 1e4, 1e10])
+def test_rates_of_users_in_nearly_one_direction(angle: float, energy: float) -> None:
+    """In closed form; beside a drop of users far apart, which takes the shorter way."""
+    near = np.array([[1, np.cos(angle)], [0, 1j * np.sin(angle)], [0, 0]]) * np.sqrt(energy)
+    far = np.array([[1, 0], [0, 1], [0, 0]]) * np.sqrt(energy)
+    alone = np.log1p(energy)
+    # of the second column, the first leaves what is across it, and 1 / (1 + energy) of what is along it
+    left = np.log1p(energy * np.sin(angle) ** 2 + energy * np.cos(angle) ** 2 / (1 + energy))
+    rates = log_gains(Whitened(np.stack([near, far]).astype(complex), None))
+    np.testing.assert_allclose(rates, [[alone, left], [alone, alone]], rtol=1e-11)
+
+
+def test_rates_where_squares_are_not_positive_definite() -> None:
+    W = 1e9 * np.ones((1, 4, 3), dtype=complex)
+    rates = log_gains(Whitened(W, None))[0]
+    np.testing.assert_allclose(rates, [np.log1p(4e18), np.log(2), np.log(1.5)], rtol=1e-6)
