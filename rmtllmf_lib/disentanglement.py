@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from rmtllmf_lib.arrays import fitted, real_array
+from rmtllmf_lib.arrays import Real, real_array
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.evaluate import Prepared, _single_threads, predictions, prepare
 from rmtllmf_lib.first_order import FirstOrder
@@ -63,7 +63,7 @@ def own_classes(suite: Suite, images: Mapping[str, Prepared], lam: float | Seque
     mapping of task to (n,) int64
     """
     return {
-        name: _classes(suite, fuse(suite.backbone.weights, [suite.taus[name]], factor), name, images[name])
+        name: _classes(suite, fuse(suite.backbone.weights, [suite.taus[name]], float(factor)), name, images[name])
         for name, factor in zip(images, _coefficients(lam, len(images)), strict=True)
     }
 
@@ -107,7 +107,7 @@ def wde(
         fused = fuse(suite.backbone.weights, [suite.taus[name] for name in images], lam)
     own = own_classes(suite, images, own_lam)
     rows = [
-        (name, factor, len(own[name]), _differing(own[name], _classes(suite, fused, name, images[name])))
+        (name, float(factor), len(own[name]), _differing(own[name], _classes(suite, fused, name, images[name])))
         for name, factor in zip(images, _coefficients(own_lam, len(images)), strict=True)
     ]
     return pd.DataFrame(rows, columns=["task", "own_lam", "images", "wde"])
@@ -186,18 +186,17 @@ def noise_std(
     """
     if correlation not in CORRELATIONS:
         raise InputError(f"unknown noise correlation {correlation!r}: expected one of {', '.join(CORRELATIONS)}")
-    given = real_array(mse, "mse", minimum=0)
-    per_user = fitted(given, (len(taus),), "mse", "one number, or one per user,")
-    if (given > 1).any():
+    per_user = _per_task(real_array(mse, "mse", minimum=0), len(taus), "mse")
+    if (per_user > 1).any():
         warnings.warn(
-            f"mse is {given.max():g} at its largest, and an estimate of zero would have 1. A receiver designed for "
+            f"mse is {per_user.max():g} at its largest, and an estimate of zero would have 1. A receiver designed for "
             "another noise covariance can do worse than that; one that knows the covariance cannot",
             stacklevel=2,
         )
     for tau in taus:
         tau.require_base(base)
     power = np.array([noise_power(tau, base, scale) for tau in taus])
-    amplitudes = np.array(_coefficients(lam, len(taus))) * np.sqrt(power * per_user)
+    amplitudes = _coefficients(lam, len(taus)) * np.sqrt(power * per_user)
     independent, common = float((amplitudes**2).sum()), float(amplitudes.sum() ** 2)
     square = {"independent": independent, "common": common, "half": (independent + common) / 2}[correlation]
     return square**0.5
@@ -263,6 +262,14 @@ def _differing(first: Tensor, second: Tensor) -> float:
     return float((first != second).double().mean())
 
 
-def _coefficients(lam: float | Sequence[float], count: int) -> list[float]:
-    values = fitted(real_array(lam, "lambda"), (count,), "lambda", "one number, or one for each task vector,")
-    return [float(value) for value in values]
+def _coefficients(lam: float | Sequence[float], count: int) -> Real:
+    return _per_task(real_array(lam, "lambda"), count, "lambda")
+
+
+def _per_task(values: Real, count: int, what: str) -> Real:
+    """One number for all task vectors, or one for each: (count,)."""
+    if values.shape not in ((), (count,)):
+        raise InputError(
+            f"{what} has shape {values.shape}: expected one number, or one for each of the {count} task vectors"
+        )
+    return np.broadcast_to(values, (count,))
