@@ -14,6 +14,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +187,7 @@ def run_study(
     def assemble() -> pd.DataFrame:
         parts = _parts(store, bench, study, workers, progress)
         (own,) = parts([None])
-        units = _units(study, suite, _learning_rates(study, suite, parts))
+        units = study_units(study, suite, _learning_rates(study, suite, parts))
         tables = parts([unit for _, _, unit in units])
         rows = [_labelled(*unit, table) for unit, table in zip(units, tables, strict=True)]
         return _scored(pd.concat(rows, ignore_index=True), own)
@@ -222,28 +223,33 @@ def _part_config(unit: Unit | None, study: Study, identity: Mapping[str, Any]) -
     return {"unit": config, **identity}
 
 
+def _fixed_rates(study: Study) -> dict[tuple[str, str, int], float]:
+    return {
+        (NO_LINK if scenario is None else scenario.name, name, count): study.lr.get(name, study.realignment.lr)
+        for scenario, name, count in _conditions(study)
+        if protection_named(name).trains
+    }
+
+
 def _learning_rates(study: Study, suite: Suite, parts: Any) -> dict[tuple[str, str, int], float]:
     """The learning rate of each scenario, protection and memory size, chosen where there is a choice."""
-    rates, open_, trials = {}, [], []
+    rates, grid = _fixed_rates(study), sorted(study.lr_grid)
+    open_ = [condition for condition in _conditions(study) if protection_named(condition[1]).trains and grid]
+    open_ = [condition for condition in open_ if condition[1] not in study.lr]
+    if not open_:
+        return rates
     largest = max(sample_combinations(tuple(suite.tasks), study.sizes, study.per_size), key=len)
-    for scenario, name, count in _conditions(study):
-        if not protection_named(name).trains:
-            continue
-        key = (NO_LINK if scenario is None else scenario.name, name, count)
-        rates[key] = study.lr.get(name, study.realignment.lr)
-        if study.lr_grid and name not in study.lr:
-            open_.append(key)
-            trials += [
-                Unit(
-                    scenario, name, 0, count, (largest,), (_lam(study, len(largest)),),
-                    replace(study.realignment, lr=lr), study.autocast, "validation", study.validation_images,
-                )
-                for lr in sorted(study.lr_grid)
-            ]  # fmt: skip
-    scores = [float((table["correct"] / table["images"]).mean()) for table in parts(trials)] if trials else []
-    grid = sorted(study.lr_grid)
-    for place, key in enumerate(open_):
-        rates[key] = grid[int(np.argmax(scores[place * len(grid) : (place + 1) * len(grid)]))]
+    trials = [
+        Unit(
+            scenario, name, 0, count, (largest,), (_lam(study, len(largest)),),
+            replace(study.realignment, lr=lr), study.autocast, "validation", study.validation_images,
+        )
+        for (scenario, name, count), lr in product(open_, grid)
+    ]  # fmt: skip
+    scores = np.array([(table["correct"] / table["images"]).mean() for table in parts(trials)])
+    best = scores.reshape(len(open_), len(grid)).argmax(axis=1)
+    for (scenario, name, count), place in zip(open_, best, strict=True):
+        rates[NO_LINK if scenario is None else scenario.name, name, count] = grid[place]
     return rates
 
 
@@ -258,8 +264,17 @@ def _conditions(study: Study) -> list[tuple[Scenario | None, str, int]]:
     return found
 
 
-def _units(study: Study, suite: Suite, rates: Mapping[tuple[str, str, int], float]) -> list[tuple[str, int, Unit]]:
-    """Name of the scenario, seed and unit of each part; several seeds may share a unit that draws nothing."""
+def study_units(
+    study: Study, suite: Suite, rates: Mapping[tuple[str, str, int], float] | None = None
+) -> list[tuple[str, int, Unit]]:
+    """The units of a study, each with the name of its scenario, or "no link", and its seed.
+
+    Parameters
+    ----------
+    rates : dict of (scenario, protection, per_class) to float, optional
+        Chosen learning rates; default: those that the study names.
+    """
+    rates = _fixed_rates(study) if rates is None else rates
     combinations = sample_combinations(tuple(suite.tasks), study.sizes, study.per_size)
     chunks = []
     for size in sorted({len(c) for c in combinations}, reverse=True):
