@@ -29,7 +29,8 @@ MAX_LINES = 400
 LIGHT = ("rmtllmf_lib", "rmtllmf_lib.channel", "rmtllmf_lib.receiver", "rmtllmf_lib.adversary")
 
 # Package name on the registry of what is imported under another name.
-PACKAGES = {"open_clip": "open_clip_torch", "PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+PACKAGES = {"open_clip": "open_clip_torch", "PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml",
+            "sionna": "sionna-no-rt"}  # fmt: skip
 # Comes with a declared package, of which it is a part.
 PARTS = {"nbformat": "papermill", "nbclient": "papermill", "jupyter_client": "papermill", "traitlets": "papermill",
          "click": "typer"}  # fmt: skip
