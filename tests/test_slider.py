@@ -67,7 +67,8 @@ def test_a_logarithmic_axis_covers_whole_decades() -> None:
 
 def test_many_decades_keep_few_ticks() -> None:
     figure = drawn(np.array([[1e-12, 1e-3, 1.0]] * 3), log=True)
-    assert len([text for text in tree(figure).iter("text") if text.get("x") == "-6"]) <= 7
+    ticks = [text.text for text in tree(figure).iter("text") if text.get("x") == "-6"]
+    assert ticks == ["10⁻¹²", "10⁻¹⁰", "10⁻⁸", "10⁻⁶", "10⁻⁴", "0.01", "1"]
     assert [height for height, _ in bars(figure)] == [0.0, 75.0, 100.0]
 
 
@@ -152,6 +153,21 @@ def page_of_two(tmp_path: Path) -> str:
 @pytest.mark.parametrize("width", [1280, 390])
 def test_fits_the_window(chromium: Browser, page_of_two: str, width: int) -> None:
     assert judge(chromium, page_of_two, width=width) == []
+
+
+def test_takes_the_colours_of_the_page(chromium: Browser, tmp_path: Path) -> None:
+    """The theme's where there are any, on whatever card it lays the output; else those around it."""
+    page_colours, card = "--pst-color-text-base:#eee;--pst-color-background:#111", "color:#000;background:#fff"
+    (tmp_path / "theme.html").write_text(f"<meta charset='utf-8'><style>:root{{{page_colours}}}</style>"
+                                         f"<div style='{card}'>{drawn().markup}</div>")  # fmt: skip
+    (tmp_path / "plain.html").write_text(f"<meta charset='utf-8'><div style='{card}'>{drawn().markup}</div>")
+    colours = "e => [getComputedStyle(e).fill, getComputedStyle(e.closest('.slider-figure')).backgroundColor]"
+    for name, expected in (
+        ("theme", ["rgb(238, 238, 238)", "rgb(17, 17, 17)"]),
+        ("plain", ["rgb(0, 0, 0)", "rgba(0, 0, 0, 0)"]),
+    ):
+        with open_page(chromium, (tmp_path / f"{name}.html").as_uri()) as (page, _):
+            assert page.locator("svg text").first.evaluate(colours) == expected
 
 
 def test_keys_move_one_figure_alone(chromium: Browser, page_of_two: str) -> None:

@@ -20,8 +20,14 @@ from rmtllmf_lib.arrays import Real, real_array, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.figures import BLUE, GREEN, ORANGE, PURPLE, RED
 
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED)
 HEIGHT = 240  # px, of the axes
+# The page's own colours where it names them, as the book's theme does: it lays outputs on a light card when it is dark.
+_STYLE = (
+    "max-width:42rem;margin:auto;padding:0.4rem;text-align:left;"
+    "color:var(--pst-color-text-base,inherit);background:var(--pst-color-background,transparent)"
+)
 _ROUNDING = 1e-3  # a value this little beyond a tick does not move the axis: outputs stay comparable
 
 # Runs in the input element itself; what it writes is what `_told` and `_bar` write for the position shown first.
@@ -124,7 +130,7 @@ def slider(
         for i, (owner, frame) in enumerate(zip(owners, shown, strict=True))
     )
     return InteractiveFigure(
-        f'<div class="slider-figure" style="max-width:42rem;margin:auto" data-position="{escape(position_label)}" '
+        f'<div class="slider-figure" style="{_STYLE}" data-position="{escape(position_label)}" '
         f'data-value="{escape(value_label)}" data-frames="{_data(positions, every)}">'
         f'<label style="display:block">{escape(position_label)}: <span class="position">{escape(position)}</span>'
         f'<input type="range" min="0" max="{expected[0] - 1}" step="1" value="{start}" autocomplete="off" '
@@ -143,7 +149,7 @@ def _axis(numbers: Real, log: bool) -> tuple[Real, list[tuple[float, str]]]:
         low, high = np.floor(np.log10(numbers.min()) + _ROUNDING), np.ceil(np.log10(numbers.max()) - _ROUNDING)
         high = max(high, low + 1)
         marks = np.arange(low, high + 1, np.ceil((high - low) / 6))
-        texts = [f"{10.0**mark:g}" for mark in marks]
+        texts = [f"{10.0**mark:g}" if -4 < mark < 5 else f"10{f'{mark:.0f}'.translate(_RAISED)}" for mark in marks]
         heights, places = (np.log10(numbers) - low) / (high - low), (marks - low) / (high - low)
     else:
         top = float(numbers.max()) * (1 - _ROUNDING) or 1.0
