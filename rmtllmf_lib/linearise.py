@@ -24,7 +24,7 @@ from rmtllmf_lib.differentiable import Layers, Left, steps
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.evaluate import BATCH, prepare
 from rmtllmf_lib.first_order import FirstOrder
-from rmtllmf_lib.layout import Layout
+from rmtllmf_lib.layout import Layout, require_finite
 from rmtllmf_lib.loading import require_positive
 from rmtllmf_lib.task_vector import Weights
 from rmtllmf_lib.tasks.base import Split
@@ -135,10 +135,9 @@ def along(net: Network, weights: Weights, direction: Tensor) -> tuple[Real, Real
         for weights or a direction of another layout, or a direction that is not finite.
     """
     values = flat_values(net, weights)
-    if direction.shape != values.shape or not direction.isfinite().all():
-        raise InputError(
-            f"the direction has shape {tuple(direction.shape)}: expected {tuple(values.shape)}, all numbers finite"
-        )
+    if direction.shape != values.shape:
+        raise InputError(f"the direction has shape {tuple(direction.shape)}: expected {tuple(values.shape)}")
+    require_finite(net.layout, direction, "the direction at ")
     views, moves = net.layout.views(values), net.layout.views(direction.to(values))
     with warnings.catch_warnings():  # torch compiles some of its own rules in a way that it has itself deprecated
         warnings.filterwarnings("ignore", message="`torch.jit.script` is", category=FutureWarning)
@@ -254,8 +253,7 @@ def estimate_gram(net: Network, weights: Weights, probes: int, *, generator: tor
     mean = np.zeros((len(net), net.classes, net.classes))
     squares = np.zeros_like(mean)
     for count in range(1, probes + 1):  # Welford's update: products of very different sizes do not cancel
-        direction = torch.randn(net.layout.size, generator=generator)
-        _, moved = along(net, weights, direction)
+        _, moved = along(net, weights, torch.randn(net.layout.size, generator=generator))
         product = moved[:, :, None] * moved[:, None, :]
         before = product - mean
         mean += before / count

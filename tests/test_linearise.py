@@ -141,9 +141,11 @@ def test_bad_input() -> None:
         network(backbone, small_split(0), head)
     direction = torch.zeros(weights.layout.size)
     direction[5] = torch.nan
-    for bad in (direction, torch.zeros(3), torch.full_like(direction, torch.inf)):
-        with pytest.raises(InputError, match="the direction has shape"):
+    for bad in (direction, torch.full_like(direction, torch.inf)):
+        with pytest.raises(InputError, match="the direction at 'visual.class_embedding' holds .* NaN or infinite"):
             along(net, weights, bad)
+    with pytest.raises(InputError, match="the direction has shape .3,."):
+        along(net, weights, torch.zeros(3))
     with pytest.raises(InputError, match=f"the cotangent has shape .1, 5.: expected .{N}, 5."):
         row(net, weights, torch.zeros(1, 5))
     for call in (logits, gram, first_order):
