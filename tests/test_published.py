@@ -9,7 +9,13 @@ import pandas as pd
 import pytest
 
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.published import COSINES_VIT_B16, normalized_accuracy_vit_b16
+from rmtllmf_lib.published import (
+    COSINES_VIT_B16,
+    PAPER_BASELINE,
+    PAPER_GAIN,
+    PAPER_LINKS,
+    normalized_accuracy_vit_b16,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -70,3 +76,15 @@ def test_tables_are_tidy() -> None:
 def test_an_unknown_method_is_refused() -> None:
     with pytest.raises(InputError, match="method 'magic': expected one of task arithmetic, average, TIES, L-LoRA"):
         normalized_accuracy_vit_b16("magic")
+
+
+def test_the_papers_numbers_agree_with_each_other() -> None:
+    """What Section IV says in words of the numbers that it gives."""
+    attacked = [link for name, link in PAPER_LINKS.items() if name != "ideal"]
+    for link in attacked:
+        factors = [link.rmtllmf / value for value in link.unprotected]
+        assert PAPER_GAIN[0] - 0.5 < min(factors) and max(factors) < PAPER_GAIN[1] + 0.5
+    links = list(PAPER_LINKS.values())
+    assert [link.snr_db for link in links] == sorted((link.snr_db for link in links), reverse=True)
+    assert [link.mse for link in links] == sorted(link.mse for link in links)
+    assert all(max(link.unprotected) < link.rmtllmf < PAPER_BASELINE for link in links)
