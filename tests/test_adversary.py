@@ -103,15 +103,16 @@ def test_rotation_of_antennas_and_order_of_users(kind: str) -> None:
     np.testing.assert_allclose(turned.noise_cov, turn @ found.noise_cov @ turn.conj().T, atol=tolerance)
 
 
-@pytest.mark.parametrize("unit", [1e-20, 1e-9, 1e6])
+@pytest.mark.parametrize("unit", [1e-20, 1e-9, 1e-3, 1e6])
 @pytest.mark.parametrize("floor", [0.0, 0.05])
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "sum-rate-published"])
 def test_unit_of_power_does_not_matter(kind: str, floor: float, unit: float) -> None:
     uplink = link(2, 6, 4, floor)
     scaled = Uplink(uplink.H, uplink.power * unit, floor * unit)
     found, other = attack(uplink, 0.5, kind), attack(scaled, 0.5 * unit, kind)
-    np.testing.assert_allclose(other.objective, found.objective, rtol=1e-9)
-    np.testing.assert_allclose(other.lower_bound, found.lower_bound, rtol=1e-9)
+    tolerance = 1e-9 if kind in LARGEST else 1e-12
+    np.testing.assert_allclose(other.objective, found.objective, rtol=tolerance)
+    np.testing.assert_allclose(other.lower_bound, found.lower_bound, rtol=tolerance)
     np.testing.assert_allclose(other.noise_cov / unit, found.noise_cov, atol=1e-9)
 
 
@@ -233,7 +234,7 @@ def test_dependent_channels_without_a_floor(kind: str) -> None:
         ((-1.0,), {}, "power is -1"),
         ((np.nan,), {}, "power holds NaN"),
         ((1j,), {}, "power has dtype complex128"),
-        (([1.0, 2.0],), {}, r"power has shape \(2,\)"),
+        (([1.0, 2.0],), {}, r"power has shape \(2,\): expected \(...\) = \(\)"),
         ((1.0, "blue"), {}, "kind is 'blue': expected one of sum-rate, white"),
         ((1.0,), {"order": "random"}, "order is 'random'"),
         ((1.0,), {"gap": 0.0}, "gap is 0"),

@@ -126,15 +126,46 @@ def test_what_must_not_change_the_rates(seed: int, rx: int, users: int) -> None:
     assert users > 1 or published == pytest.approx(right, rel=1e-12)
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(1, 5), st.sampled_from(ORDERS))
+def test_what_must_not_change_the_errors(seed: int, rx: int, users: int, order: str) -> None:
+    """Of receivers that believe in another covariance, the hardest case; filters turn with the antennas."""
+    rng = np.random.default_rng(seed)
+    uplink, C, design = (
+        unit_uplink(rng, rx=rx, users=users),
+        colored(rng, rx=rx),
+        colored(rng, rx=rx) + 0.1 * np.eye(rx),
+    )
+    turn = np.linalg.qr(complex_normal(rng, rx, rx))[0]
+    turned = Uplink(turn @ uplink.H, uplink.power, uplink.noise_floor)
+    turned_C, turned_design = (turn @ cov @ turn.conj().T for cov in (C, design))
+    shuffle = rng.permutation(users)
+    shuffled = Uplink(uplink.H[:, shuffle], uplink.power[shuffle], uplink.noise_floor)
+    for receiver in ("sic", "lmmse"):
+        E = error_cov(uplink, C, design, order, receiver=receiver)
+        close = {"rtol": 1e-8, "atol": 1e-9 * np.abs(E).max()}
+        np.testing.assert_allclose(error_cov(turned, turned_C, turned_design, order, receiver=receiver), E, **close)
+        mixed = error_cov(shuffled, C, design, order, receiver=receiver)
+        np.testing.assert_allclose(mixed, E[np.ix_(shuffle, shuffle)], **close)
+        assert np.linalg.eigvalsh(E).min() >= -1e-12 * np.abs(E).max()
+    for filters in (lmmse_filter, sic_filters):
+        F = filters(uplink, design)
+        np.testing.assert_allclose(filters(turned, turned_design) @ turn, F, rtol=1e-8, atol=1e-9 * np.abs(F).max())
+
+
 @pytest.mark.parametrize("scale", [1e-20, 1e-12, 1e-3, 1e6])
 def test_scaling_power_and_noise_together_changes_nothing(rng: np.random.Generator, scale: float) -> None:
     uplink, C = unit_uplink(rng, 4), colored(rng, 4)
     scaled = Uplink(uplink.H, uplink.power * scale, uplink.noise_floor * scale)
     for order in ORDERS:
         np.testing.assert_allclose(sic_rates(scaled, C * scale, order), sic_rates(uplink, C, order), rtol=1e-12)
+        np.testing.assert_allclose(sic_mse(scaled, C * scale, order), sic_mse(uplink, C, order), rtol=1e-12)
+    for rate in (sum_rate, sum_rate_published):
+        np.testing.assert_allclose(rate(scaled, C * scale), rate(uplink, C), rtol=1e-12)
     np.testing.assert_allclose(lmmse_error_cov(scaled, C * scale), lmmse_error_cov(uplink, C), atol=1e-13)
-    expected = sic_filters(uplink, C) / np.sqrt(scale)
-    np.testing.assert_allclose(sic_filters(scaled, C * scale), expected, rtol=1e-10, atol=1e-12 / np.sqrt(scale))
+    for filters in (sic_filters, lmmse_filter):
+        expected = filters(uplink, C) / np.sqrt(scale)
+        np.testing.assert_allclose(filters(scaled, C * scale), expected, rtol=1e-10, atol=1e-12 / np.sqrt(scale))
     np.testing.assert_allclose(
         error_cov(scaled, C * scale, scaled.thermal_cov), error_cov(uplink, C, uplink.thermal_cov), atol=1e-11
     )

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from rmtllmf_lib.adversary import interference_free_rates
 from rmtllmf_lib.channel import Uplink
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.receiver import (
@@ -24,6 +25,10 @@ from rmtllmf_lib.receiver import (
 from wireless import colored, complex_normal, later_users, unit_uplink
 
 ORDERS = ["weakest-first", "strongest-first"]
+TAKING_A_COVARIANCE = [
+    *(sic_rates, sic_mse, sum_rate, sum_rate_published, lmmse_mse, lmmse_error_cov, error_cov),
+    *(sic_filters, lmmse_filter, interference_free_rates, require_noise_cov),
+]
 
 
 @pytest.fixture
@@ -149,9 +154,11 @@ def test_users_without_channel_or_power(rng: np.random.Generator) -> None:
         (lambda C: C.astype(str), "noise_cov has dtype"),
     ],
 )
-@pytest.mark.parametrize("function", [sic_rates, sum_rate, sum_rate_published, lmmse_mse, require_noise_cov, error_cov])
+@pytest.mark.parametrize("function", TAKING_A_COVARIANCE)
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
 def test_bad_covariances(rng: np.random.Generator, function, spoil, message: str) -> None:
+    if function in (sic_filters, lmmse_filter):
+        message = message.replace("noise_cov", "design_cov")
     with pytest.raises(InputError, match=message):
         uplink, C = unit_uplink(rng), spoil(colored(rng))
         function(C, uplink) if function is require_noise_cov else function(uplink, C)
