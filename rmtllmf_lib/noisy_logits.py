@@ -92,16 +92,16 @@ def count_flips(
     if draws < 2:
         raise InputError("draws is 1; expected 2 or more: one has no standard error")
     scale = noise_level(std)
-    values = {name: flat_values(net, weights) for name, net in networks.items()}
+    values = _shared_values(networks, weights)
     if references is None:
-        references = {name: net.logits(values[name]).argmax(1).cpu() for name, net in networks.items()}
+        references = {name: net.logits(values).argmax(1).cpu() for name, net in networks.items()}
     wanted = {name: torch.as_tensor(np.asarray(references[name])) for name in networks}
     seed = _seed(generator)
 
     def one(draw: int) -> dict[str, Tensor]:
-        noise = scale * noise_draw(weights.layout.size, seed, draw)
-        noisy = {name: net.logits(values[name] + noise.to(values[name])).cpu() for name, net in networks.items()}
-        return {name: (z.argmax(1) != wanted[name]) | ~z.isfinite().all(1) for name, z in noisy.items()}
+        noisy = torch.add(values, noise_draw(len(values), seed, draw).to(values), alpha=scale)
+        moved = {name: net.logits(noisy).cpu() for name, net in networks.items()}
+        return {name: (z.argmax(1) != wanted[name]) | ~z.isfinite().all(1) for name, z in moved.items()}
 
     with _single_threads(workers) as pool:
         counted = list(pool.map(one, range(draws)))
@@ -164,14 +164,12 @@ def perturb(
     require_positive(draws, "draws")
     levels = np.atleast_1d(real_array(stds, "the noise levels", positive=True))
     seed = _seed(generator)
-    values = {name: flat_values(net, weights) for name, net in networks.items()}
+    values = _shared_values(networks, weights)
 
     def moved(draw: int) -> dict[str, Real]:
-        noise = noise_draw(weights.layout.size, seed, draw)
-        return {
-            name: np.stack([finite(net.logits(values[name] + s * noise.to(values[name]))) for s in levels.tolist()])
-            for name, net in networks.items()
-        }
+        noise = noise_draw(len(values), seed, draw).to(values)
+        models = [torch.add(values, noise, alpha=s) for s in levels.tolist()]
+        return {name: np.stack([finite(net.logits(model)) for model in models]) for name, net in networks.items()}
 
     with _single_threads(workers) as pool:
         disturbed = list(pool.map(moved, range(draws)))
@@ -243,6 +241,15 @@ def valid_std(table: pd.DataFrame, limit: float = VALID) -> float:
     logs = np.log(errors[right - 1 : right + 1])
     share = (np.log(limit) - logs[0]) / (logs[1] - logs[0])
     return float(np.exp(np.log(stds[right - 1]) + share * np.log(stds[right] / stds[right - 1])))
+
+
+def _shared_values(networks: Mapping[str, Network], weights: Weights) -> Tensor:
+    """The weights (P,), for all networks; they are on one device."""
+    if not networks:
+        raise InputError(
+            "there is no network: give the images and the head of at least one task, see linearise.network"
+        )
+    return [flat_values(net, weights) for net in networks.values()][0]
 
 
 def _centred(logits: Real) -> Real:

@@ -122,7 +122,7 @@ def test_perturbed_logits() -> None:
         np.testing.assert_array_equal(found[name].clean, logits(net, weights))
         np.testing.assert_allclose(found[name].slopes[1], along(net, weights, noise)[1])
         moved = TaskVector(weights.layout, 1e-4 * noise, weights.origin)
-        np.testing.assert_array_equal(found[name].disturbed[1, 1], logits(net, weights + moved))
+        np.testing.assert_allclose(found[name].disturbed[1, 1], logits(net, weights + moved), rtol=0, atol=1e-4)
 
 
 def test_error_of_the_linearisation_grows_with_the_noise() -> None:
@@ -159,6 +159,8 @@ def test_bad_input() -> None:
     for draws, message in ((0, "draws is 0"), (1, "one has no standard error"), (2.5, "draws is 2.5")):
         with pytest.raises(InputError, match=message):
             count_flips(nets, weights, STD, draws, generator=generator())  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="there is no network"):
+        count_flips({}, weights, STD, 2, generator=generator())
     with pytest.raises(InputError, match="workers is 0"):
         count_flips(nets, weights, STD, 2, generator=generator(), workers=0)
     for std in (-1.0, np.nan):
