@@ -271,8 +271,9 @@ def attack(
     kind : str
         One of `KINDS`.
     csi : Uplink, optional
-        What the adversary believes: C_j is designed on it. The noise floor in `noise_cov`, the objective and the bound
-        are those of `uplink`, so that `objective - lower_bound` shows what imperfect knowledge costs the adversary.
+        What the adversary believes, see `csi.imperfect_csi`: C_j is designed on it. It may have other users. The noise
+        floor in `noise_cov`, the objective and the bound are those of `uplink`, so that `objective - lower_bound` shows
+        what imperfect knowledge costs the adversary.
     order : {"weakest-first", "strongest-first"}
         Order of decoding, for "minimax-sic".
     gap : float
