@@ -11,7 +11,7 @@ from rmtllmf_lib.channel import Uplink
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.receiver import lmmse_error_cov
 from rmtllmf_lib.task_vector import TaskVector
-from rmtllmf_lib.transport import Analog, Link, send
+from rmtllmf_lib.transport import Analog, Coded, Link, Pcm, Scheme, send
 from sending import deviations, generator, normalised, vectors
 from wireless import complex_normal, unit_uplink
 
@@ -105,6 +105,42 @@ def test_neither_block_size_nor_threads_matter(rng: np.random.Generator, cancell
         for a, b in zip(results[0].taus, other.taus, strict=True):
             assert torch.equal(a.values, b.values)
         np.testing.assert_allclose(other.statistics.table, results[0].statistics.table, rtol=1e-9)
+
+
+@pytest.mark.parametrize("scheme", [Pcm(), Coded(iterations=4)])
+def test_threads_share_a_digital_scheme(rng: np.random.Generator, scheme: Scheme) -> None:
+    """Its modulators and decoders are built once and used by several threads."""
+    uplink = unit_uplink(rng, users=2, floor=0.05)
+    taus = vectors(2, 20_000)
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            link = Link(uplink, uplink.thermal_cov, cancellation="hard")
+            results.append(send(taus, link, scheme, generator=generator(), block=1).taus)
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a.values, b.values) for a, b in zip(*results, strict=True))
+
+
+def test_a_failing_scheme_leaves_the_threads_as_they_were(rng: np.random.Generator) -> None:
+    class Failing(Analog):
+        def modulate(self, x: torch.Tensor, user: int = 0) -> torch.Tensor:
+            if len(x) > 2:
+                raise RuntimeError("out of ink")
+            return super().modulate(x, user)
+
+    uplink = unit_uplink(rng)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with pytest.raises(RuntimeError, match="out of ink"):
+            send(vectors(4, 1000), Link(uplink, uplink.thermal_cov), Failing(), generator=generator(), block=16)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_noise_is_the_same_for_every_receiver(rng: np.random.Generator) -> None:

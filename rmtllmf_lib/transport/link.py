@@ -9,8 +9,11 @@ or block size meets it. `monte_carlo` takes the long way, by antennas, to the sa
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -37,6 +40,8 @@ from rmtllmf_lib.task_vector import TaskVector
 from rmtllmf_lib.transport.interface import Scheme
 from rmtllmf_lib.transport.schemes import Analog, scheme_named
 from rmtllmf_lib.transport.statistics import ErrorStatistics, Moments, require_alike
+
+Result = TypeVar("Result")
 
 _ALIGNED = 16  # torch draws normal numbers by 16: blocks of whole multiples continue one sequence
 
@@ -157,6 +162,9 @@ class _Drop:
     mse: list[float]
 
 
+_Job: TypeAlias = tuple[_Drop, slice, Tensor]  # numbers of each vector, and n (rx, symbols) of twice the power
+
+
 def send(
     taus: Sequence[TaskVector],
     link: Link,
@@ -173,8 +181,8 @@ def send(
     receiver is taken to know a_q. A user of whom nothing arrives gives zeros.
 
     The noise does not depend on the number of threads or on the block size, and nor do the results but for what the
-    scheme's own arithmetic does. Memory beyond vectors and results does not grow with their length: about
-    `block * (100 * users + 16 * rx)` bytes, and what the scheme takes for one block of one user.
+    scheme's own arithmetic does. Memory beyond vectors and results does not grow with their length: for each thread of
+    torch, about `block * (100 * users + 16 * rx)` bytes and what the scheme takes for one block of one user.
 
     Parameters
     ----------
@@ -212,21 +220,26 @@ def send(
     targets = _targets(taus, out)
     scales = [tau.rms for tau in taus]
     drops = _drops(link, joint, n, scheme.reals_per_block)
-    moments, squares, sent, lost = Moments(users), np.zeros(users), 0, np.zeros(users, dtype=int)
+    moments, squares, lost, sent = Moments(users), np.zeros(users), np.zeros(users, dtype=int), 0
+
+    def pass_on(job: _Job) -> tuple[Moments, np.ndarray, np.ndarray, int, int]:
+        drop, where, draws = job
+        x = torch.stack([tau.values[where] / (a or 1.0) for tau, a in zip(taus, scales, strict=True)])
+        symbols = torch.stack([scheme.modulate(row, user) for user, row in enumerate(x)])
+        arrived, estimates, missing = _receive(symbols, x.shape[1], draws, drop, scheme, cancelled)
+        for target, numbers, a in zip(targets, arrived, scales, strict=True):
+            torch.mul(numbers, a, out=target[where])
+        part = Moments(users)
+        part.add(x, arrived)
+        errors = torch.view_as_real(symbols - estimates).square().sum((1, 2), dtype=torch.float64).numpy()
+        return part, errors, missing, symbols.shape[1], x.shape[1]
+
     show = sys.stderr.isatty() if progress is None else progress
     with tqdm(total=n, desc="sending", unit="number", unit_scale=True, disable=not show, leave=False) as bar:
-        for drop in drops:
-            for start in range(drop.start, drop.stop, step):
-                where = slice(start, min(start + step, drop.stop))
-                x = torch.stack([tau.values[where] / (a or 1.0) for tau, a in zip(taus, scales, strict=True)])
-                symbols = torch.stack([scheme.modulate(row, user) for user, row in enumerate(x)])
-                arrived, estimates, missing = _receive(symbols, x.shape[1], drop, scheme, cancelled, generator)
-                moments.add(x, arrived)
-                squares += torch.view_as_real(symbols - estimates).square().sum((1, 2), dtype=torch.float64).numpy()
-                sent, lost = sent + symbols.shape[1], lost + missing
-                for target, numbers, a in zip(targets, arrived, scales, strict=True):
-                    torch.mul(numbers, a, out=target[where])
-                bar.update(where.stop - where.start)
+        for part, errors, missing, symbols, numbers in _in_order(pass_on, _jobs(drops, scheme, step, generator)):
+            moments.merge(part)
+            squares, lost, sent = squares + errors, lost + missing, sent + symbols
+            bar.update(numbers)
     statistics = moments.statistics(scales)
     shares = np.array([drop.stop - drop.start for drop in drops]) / n
     mse = link.symbol_mse(joint).reshape(len(drops), users)
@@ -239,14 +252,47 @@ def send(
     return Received([replace(tau, values=values) for tau, values in zip(taus, targets, strict=True)], statistics)
 
 
+def _jobs(drops: Sequence[_Drop], scheme: Scheme, step: int, generator: torch.Generator) -> Iterator[_Job]:
+    """Blocks with the draws for their noise, which are made here, one after another."""
+    for drop in drops:
+        for start in range(drop.start, drop.stop, step):
+            where = slice(start, min(start + step, drop.stop))
+            length = -(-(where.stop - start) // scheme.reals_per_block) * scheme.symbols_per_block
+            draws = torch.randn(_rounded_up(length), drop.noise.shape[1], 2, generator=generator)
+            yield drop, where, torch.view_as_complex(draws[:length]).T
+
+
+def _in_order(work: Callable[[_Job], Result], jobs: Iterator[_Job]) -> Iterator[Result]:
+    """Results in the order of the jobs, which as many threads work on as torch has; each thread has a job to itself.
+
+    Threads that share every short operation would wait for each other after each, which takes longer than the work
+    where other programs compete for the cores.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield from map(work, jobs)
+        return
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            waiting: deque[Future[Result]] = deque()
+            for job in jobs:
+                waiting.append(pool.submit(work, job))
+                if len(waiting) > threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _receive(
-    symbols: Tensor, n: int, drop: _Drop, scheme: Scheme, cancelled: str | None, generator: torch.Generator
+    symbols: Tensor, n: int, draws: Tensor, drop: _Drop, scheme: Scheme, cancelled: str | None
 ) -> tuple[Tensor, Tensor, np.ndarray]:
     """Numbers (user, n) of a block as they arrive, estimates of its symbols, and how many numbers each user lost."""
-    users, length = symbols.shape
-    draws = torch.randn(_rounded_up(length), drop.noise.shape[1], 2, generator=generator)[:length]
+    users = len(symbols)
     estimates = drop.heard @ symbols
-    estimates.addmm_(drop.noise, torch.view_as_complex(draws).T)
+    estimates.addmm_(drop.noise, draws)
     arrived, lost = torch.zeros(users, n), np.zeros(users, dtype=int)
     for position, user in enumerate(drop.order):
         rest = symbols[user]
@@ -263,11 +309,12 @@ def _receive(
 
 def _cancels(scheme: Scheme, link: Link) -> tuple[bool, str | None]:
     """Whether the receiver amounts to the joint LMMSE one, and what it takes away that may be wrong."""
+    # one block passes before several threads use the scheme: what it builds at first use is then there
+    probe = scheme.detect(scheme.modulate(torch.zeros(scheme.reals_per_block)), 0.5, scheme.reals_per_block)
     if link.receiver == "lmmse":
         return True, None
     if link.cancellation == "genie":
         return False, None
-    probe = scheme.detect(torch.zeros(scheme.symbols_per_block, dtype=torch.complex64), 0.5, scheme.reals_per_block)
     if link.cancellation == "hard":
         _ = probe.hard  # the scheme's own message, before anything is sent
     return probe.decide is None, link.cancellation

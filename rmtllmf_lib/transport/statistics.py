@@ -65,6 +65,12 @@ class Moments:
             self.cross += torch.linalg.vecdot(x, e)
             self.power += torch.linalg.vecdot(x, x)
 
+    def merge(self, other: Moments) -> None:
+        """Add the sums of other blocks."""
+        self.count += other.count
+        for name in ("gram", "first", "fourth", "cross", "power"):
+            getattr(self, name).add_(getattr(other, name))
+
     def statistics(self, scales: Sequence[float]) -> ErrorStatistics:
         """Of all blocks so far, for the scales a_q."""
         n = self.count
