@@ -1,5 +1,8 @@
 """Tables of the system model: each against the formulas of the receivers, a textbook, or a limit."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -127,3 +130,9 @@ def test_codes_leave_no_less_than_the_link_allows() -> None:
     assert (table["qam64"] >= table["gaussian"] - 1e-12).all() and (table["qam64"] >= 1 / 64 - 1e-12).all()
     assert table["qam64"].to_numpy() == pytest.approx(np.exp(-table["qam64_rate"]))
     assert (table["qam64"] > 1.5 * table["gaussian"]).any()
+
+
+def test_chapter_needs_no_torch_for_its_numbers_and_figures() -> None:
+    modules = ("link_study", "information", "monte_carlo", "figures.system", "figures.slider")
+    imports = "; ".join(f"import rmtllmf_lib.{name}" for name in modules)
+    subprocess.run([sys.executable, "-c", f"import sys; {imports}; sys.exit('torch' in sys.modules)"], check=True)
