@@ -52,7 +52,8 @@ def make_suite() -> Suite:
 def run() -> list[Row]:
     suite = make_suite()
     study = Study(
-        inject_mse("half"), ("unprotected", "rmtllmf", "noise-aware", "control"), seeds=1, per_class=(K,), sizes=(len(NAMES),),
+        inject_mse("half"), ("unprotected", "rmtllmf", "noise-aware", "control"), seeds=1, per_class=(K,),
+        sizes=(len(NAMES),),
         test_images=IMAGES, realignment=replace(REALIGNMENT, steps=STEPS),
     )  # fmt: skip
     threads, rows = torch.get_num_threads(), []

@@ -64,11 +64,18 @@ def build_parts(
         _share(partial(_work, store, kind, configs, keys, todo, build), min(workers, len(todo)), bar)
     with _one_thread():
         tables = {key: store.table(kind, configs[place], partial(build, place)) for key, place in first.items()}
+    for key in tables:
+        _claim(store, kind, key).unlink(missing_ok=True)
     return [tables[key] for key in keys]
 
 
 def _folder(store: Store, kind: str, key: str) -> Path:
     return Path(store.root) / kind / key
+
+
+def _claim(store: Store, kind: str, key: str) -> Path:
+    """Lock of who is at a part; the store's own lock would make everybody else wait for it."""
+    return Path(store.root) / f".{kind}-claims" / key
 
 
 def _share(work: Callable[..., None], workers: int, bar: tqdm) -> None:
@@ -102,24 +109,21 @@ def _work(
     parent: int | None = None,
 ) -> None:
     """Build what is missing and nobody else is at, until nothing is missing."""
-    claims = Path(store.root) / f".{kind}-claims"
-    claims.mkdir(parents=True, exist_ok=True)
+    _claim(store, kind, "").mkdir(parents=True, exist_ok=True)
     missing = list(todo)
     with _one_thread():
         while missing:
             built = 0
             for place in missing:
                 if parent is not None and os.getppid() != parent:
-                    return  # killed: this process must not go on alone
+                    os._exit(1)  # it was killed, and this process must not go on alone
                 folder = _folder(store, kind, keys[place])
                 if folder.is_dir():
                     continue
-                claim = claims / keys[place]
-                with suppress(Timeout), FileLock(claim, timeout=0):
+                with suppress(Timeout), FileLock(_claim(store, kind, keys[place]), timeout=0):
                     if not folder.is_dir():
                         store.table(kind, configs[place], partial(build, place))
                         built += 1
-                    claim.unlink(missing_ok=True)
                 _count(bar, store, kind, keys, todo)
             missing = [place for place in missing if not _folder(store, kind, keys[place]).is_dir()]
             if missing and not built:
