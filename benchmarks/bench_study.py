@@ -137,6 +137,8 @@ def plain_model(
 
     if unit.protection == "unprotected":
         return load(lam, reload=False)
+    if unit.protection == "base":
+        return load(0.0, reload=True)
     assert memory is not None
     if unit.protection == "control":
         load(0.0, reload=True)

@@ -192,7 +192,9 @@ def run_study(
         rows = [_labelled(*unit, table) for unit, table in zip(units, tables, strict=True)]
         return _scored(pd.concat(rows, ignore_index=True), own)
 
-    return store.table("study", config, assemble)
+    # The parts come first: a second run of this study shares them, while the table's lock would make it wait.
+    found = None if (Path(store.root) / "study" / config_key(config)).is_dir() else assemble()
+    return store.table("study", config, lambda: assemble() if found is None else found)
 
 
 def _parts(store: Store, bench: Bench, study: Study, workers: int, progress: bool) -> Any:
