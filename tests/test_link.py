@@ -163,6 +163,17 @@ def test_mismatched_receivers(rng: np.random.Generator, receiver: str, scheme: s
         np.testing.assert_allclose(received.statistics.table.predicted, np.einsum("ii->i", cov).real)
 
 
+@pytest.mark.parametrize("options", [{}, {"receiver": "lmmse"}, {"cancellation": "soft"}])
+def test_unbiased_estimates_have_no_bias(rng: np.random.Generator, options: dict) -> None:
+    """The receiver knows its own gain, also where cancelling estimates makes it the joint receiver's."""
+    uplink = unit_uplink(rng)
+    n = 200_000
+    received = send(vectors(4, n), Link(uplink, 3 * colored(rng), **options), "analog-unbiased", generator=generator(5))
+    table = received.statistics.table
+    assert (np.abs(table.gain - 1) < 3 * np.sqrt(table.variance / n)).all()
+    assert np.abs(deviations(received)).max() < 3
+
+
 @pytest.mark.parametrize("mismatched", [False, True])
 @pytest.mark.parametrize("receiver", ["lmmse", "sic"])
 def test_correlation_of_errors_across_users(rng: np.random.Generator, receiver: str, mismatched: bool) -> None:
