@@ -93,7 +93,7 @@ def _shaped(noise_cov: ArrayLike, uplink: Uplink, name: str) -> Complex:
 
 
 def _require_hermitian(C: Complex, name: str) -> None:
-    skew = C - adjoint(C)
+    skew = np.ascontiguousarray(C - adjoint(C))  # a view of a broadcast array keeps its strides
     skew = skew.reshape(-1, skew.shape[-1] ** 2).view(np.float64)
     off = np.maximum(skew.max(axis=-1), -skew.min(axis=-1))
     largest = np.abs(np.diagonal(C, axis1=-2, axis2=-1).real).max(axis=-1).ravel()  # no entry can be larger

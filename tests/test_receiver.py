@@ -198,6 +198,14 @@ def test_one_covariance_meets_many_drops_and_one_drop_many_covariances(rng: np.r
     assert error_cov(one, C[:, 0], one.thermal_cov).shape == (2, 4, 4)
 
 
+def test_covariances_of_any_memory_layout(rng: np.random.Generator) -> None:
+    drops = draw_uplinks(3, rng, num_users=2, num_rx_antennas=6)
+    one = drops.noise_floor[0] * colored(rng)
+    repeated = np.array(np.broadcast_to(one, (3, 6, 6)))  # numpy keeps the drops innermost in memory
+    assert not repeated.flags.c_contiguous
+    np.testing.assert_array_equal(sic_rates(drops, repeated), sic_rates(drops, np.ascontiguousarray(repeated)))
+
+
 def test_published_gap_between_the_sum_rates() -> None:
     """White noise, unit gains, 0 dB: what is printed as (4) is a small part of (13)."""
     rng = np.random.default_rng(0)
