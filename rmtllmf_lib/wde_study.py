@@ -1,0 +1,297 @@
+"""From noise in the parameters to flips and weight disentanglement error, predicted next to counted, as tables.
+
+In the tables, `seed` numbers the noise draws: images share a draw's noise, so only draws are independent repetitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from rmtllmf_lib import chi_square_test
+from rmtllmf_lib.arrays import Real, real_array, whole_number
+from rmtllmf_lib.disentanglement import noise_std
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.evaluate import _single_threads
+from rmtllmf_lib.first_order import FirstOrder
+from rmtllmf_lib.fusion import fuse
+from rmtllmf_lib.linearise import Network, finite, flat_values
+from rmtllmf_lib.loading import require_positive
+from rmtllmf_lib.margins import flip_probability
+from rmtllmf_lib.noisy_logits import noise_draw
+from rmtllmf_lib.task_vector import TaskVector, Weights
+from rmtllmf_lib.transport.surrogate import surrogate
+
+
+def model_draws(
+    networks: Mapping[str, Network],
+    weights: Weights,
+    stds: ArrayLike,
+    draws: int,
+    *,
+    generator: torch.Generator,
+    workers: int = 1,
+) -> dict[str, Real]:
+    """Logits of whole noisy models, Gaussian noise in all parameters; the same directions serve all noise levels.
+
+    Images of all tasks go through a noisy tower together, each with its own head: `noisy_logits.perturb` without
+    derivatives, for many draws.
+
+    Parameters
+    ----------
+    networks : mapping of task to Network
+        Of one tower.
+    stds : one or more positive numbers
+        Standard deviations of the noise of each parameter.
+    draws : int
+        Noisy models for each level.
+    generator : torch.Generator
+        On the CPU; gives one number, from which each draw has a seed of its own.
+    workers : int
+        Threads that share the draws; the result does not depend on it.
+
+    Returns
+    -------
+    mapping of task to (levels, draws, images, classes) float64
+    """
+    require_positive(workers, "workers")
+    require_positive(draws, "draws")
+    levels = np.atleast_1d(real_array(stds, "the noise levels", positive=True)).tolist()
+    together, places = _together(networks)
+    values = flat_values(together, weights)
+    seed = int(torch.randint(2**62, (), generator=generator))
+
+    def one(draw: int) -> list[list[Tensor]]:
+        noise = noise_draw(weights.layout.size, seed, draw).to(values)
+        found = [together.logits(values + std * noise) for std in levels]
+        return [[logits[images, classes].cpu() for images, classes in places] for logits in found]
+
+    with _single_threads(workers) as pool:
+        found = list(pool.map(one, range(draws)))
+    return {
+        name: finite(torch.stack([torch.stack([draw[level][place] for draw in found]) for level in range(len(levels))]))
+        for place, name in enumerate(networks)
+    }
+
+
+def _together(networks: Mapping[str, Network]) -> tuple[Network, list[tuple[slice, slice]]]:
+    """All images under all heads, and which images and classes are whose."""
+    if not networks:
+        raise InputError("there is no network: expected those of one task or more")
+    first, *_ = nets = list(networks.values())
+    places, image, label = [], 0, 0
+    for net in nets:
+        net.layout.require_equal(first.layout, "a network")
+        places.append((slice(image, image + len(net)), slice(label, label + net.classes)))
+        image, label = image + len(net), label + net.classes
+    parts = [torch.cat([getattr(net, name) for net in nets]) for name in ("patches", "labels", "rows")]
+    return Network(first.tower, first.layout, *parts), places
+
+
+def received_noise(
+    taus: Sequence[TaskVector],
+    base: Weights,
+    lam: float,
+    mse: float | Sequence[float],
+    *,
+    scale: str = "task",
+    correlations: Sequence[str] = ("independent", "half", "common"),
+    seeds: int = 3,
+) -> pd.DataFrame:
+    """Δθ of Eq. (9) from noisy task vectors that are really fused, and its predicted standard deviation.
+
+    Returns
+    -------
+    DataFrame with columns correlation, seed, predicted, measured, difference
+        Root mean square of Δθ, `disentanglement.noise_std` and as drawn; `difference` is the largest distance between
+        the fusion of the noisy vectors, less that of the clean ones, and λ times the sum of the errors.
+    """
+    whole_number(seeds, "seeds")
+    clean = fuse(base, taus, lam).values
+    rows = []
+    for correlation, seed in product(correlations, range(seeds)):
+        generator = torch.Generator().manual_seed(seed)
+        received = surrogate(taus, base, mse, scale=scale, correlation=correlation, generator=generator)
+        change = fuse(base, received, lam).values - clean
+        errors = lam * sum((noisy - tau).values for noisy, tau in zip(received, taus, strict=True))
+        predicted = noise_std(mse, taus, base, lam, scale=scale, correlation=correlation)
+        measured = float(change.double().square().mean().sqrt())
+        rows.append((correlation, seed, predicted, measured, float((change - errors).abs().max())))
+    return pd.DataFrame(rows, columns=["correlation", "seed", "predicted", "measured", "difference"])
+
+
+def noise_levels(
+    taus: Sequence[TaskVector],
+    base: Weights,
+    lam: float,
+    mse: Sequence[float],
+    *,
+    scales: Sequence[str] = ("task", "weight"),
+    correlations: Sequence[str] = ("independent", "common"),
+) -> pd.DataFrame:
+    """Standard deviation of each parameter's noise for given MSEs under every scale and correlation.
+
+    Returns
+    -------
+    DataFrame with columns scale, correlation, mse, std
+    """
+    rows = [
+        (scale, correlation, mu, noise_std(mu, taus, base, lam, scale=scale, correlation=correlation))
+        for scale, correlation, mu in product(scales, correlations, mse)
+    ]
+    return pd.DataFrame(rows, columns=["scale", "correlation", "mse", "std"])
+
+
+def flips(
+    models: Mapping[str, FirstOrder], noisy: Mapping[str, Real], std: float, *, rng: np.random.Generator
+) -> pd.DataFrame:
+    """Flip probability of every image, predicted from its margins and counted on noisy models.
+
+    Parameters
+    ----------
+    noisy : mapping of task to (draws, images, classes)
+        Logits at this noise level, one level of `model_draws`.
+
+    Returns
+    -------
+    DataFrame with columns task, image, lower, predicted, upper, counted, draws
+    """
+    parts = []
+    for name, model in models.items():
+        found = flip_probability(model, std, rng=rng)
+        columns = {
+            "image": np.arange(len(model)),
+            "lower": found.lower,
+            "predicted": found.probability,
+            "upper": found.upper,
+            "counted": (noisy[name].argmax(-1) != model.predicted).mean(0),
+            "draws": len(noisy[name]),
+        }
+        parts.append(pd.DataFrame(columns).assign(task=name))
+    return pd.concat(parts, ignore_index=True)
+
+
+def flip_rates(models: Mapping[str, FirstOrder], noisy: Mapping[str, Real], table: pd.DataFrame) -> pd.DataFrame:
+    """Flip rate of each task and of all, counted and predicted, and their distance in standard errors.
+
+    Parameters
+    ----------
+    noisy : as in `flips`
+    table : DataFrame
+        From `flips`, of the same models and samples.
+
+    Returns
+    -------
+    DataFrame with columns task, lower, predicted, upper, counted, error, z
+        The last row is the mean over all images, "all". z is NaN where no draw flipped anything.
+    """
+    flipped = {name: noisy[name].argmax(-1) != model.predicted for name, model in models.items()}
+    flipped["all"] = np.concatenate(list(flipped.values()), axis=1)
+    means = table.groupby("task")[["lower", "predicted", "upper"]].mean()
+    means.loc["all"] = table[["lower", "predicted", "upper"]].mean()
+    rows = means.loc[list(flipped)].reset_index(names="task")
+    per_draw = [shares.mean(1) for shares in flipped.values()]
+    rows["counted"] = [shares.mean() for shares in per_draw]
+    rows["error"] = [shares.std(ddof=1) / np.sqrt(len(shares)) for shares in per_draw]
+    rows["z"] = (rows["counted"] - rows["predicted"]) / rows["error"].where(rows["error"] > 0)
+    return rows
+
+
+def flips_against_noise(
+    models: Mapping[str, FirstOrder], samples: Mapping[str, Real], stds: ArrayLike, *, rng: np.random.Generator
+) -> pd.DataFrame:
+    """Mean flip rate of all images at several noise levels, counted, predicted, and its bounds.
+
+    Parameters
+    ----------
+    samples : mapping of task to (levels, draws, images, classes)
+    stds : (levels,)
+
+    Returns
+    -------
+    DataFrame with columns std, seed, counted, lower, predicted, upper
+    """
+    parts = []
+    for place, std in enumerate(np.atleast_1d(real_array(stds, "the noise levels", positive=True)).tolist()):
+        noisy = {name: samples[name][place] for name in models}
+        means = flips(models, noisy, std, rng=rng)[["lower", "predicted", "upper"]].mean()
+        changed = [noisy[name].argmax(-1) != model.predicted for name, model in models.items()]
+        counted = np.concatenate(changed, axis=1).mean(1)
+        parts.append(pd.DataFrame({"std": std, "seed": np.arange(len(counted)), "counted": counted, **means}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def rejections(
+    models: Mapping[str, FirstOrder],
+    samples: Mapping[str, Real],
+    stds: ArrayLike,
+    *,
+    reference_std: float,
+    level: float = 0.05,
+) -> pd.DataFrame:
+    """Rejections of the chi-square test on noisy models, for each task, noise level and draw.
+
+    Parameters
+    ----------
+    samples : mapping of task to (levels, draws, images, classes)
+    stds : (levels,)
+    reference_std : float
+        s₀, the noise that counts as harmless.
+
+    Returns
+    -------
+    DataFrame with columns task, classes, std, seed, rejected, theory
+        Shares of the task's images; `theory` is the first-order power.
+    """
+    rows = []
+    for name, model in models.items():
+        dof = chi_square_test.degrees_of_freedom(model)
+        critical = chi_square_test.critical_value(dof, level)
+        for place, std in enumerate(np.atleast_1d(real_array(stds, "the noise levels", positive=True)).tolist()):
+            change = samples[name][place] - model.logits
+            rejected = (chi_square_test.statistic(model, change, reference_std) > critical).mean(1)
+            theory = float(chi_square_test.power(dof, level, reference_std, std).mean())
+            rows += [(name, model.classes, std, draw, share, theory) for draw, share in enumerate(rejected)]
+    return pd.DataFrame(rows, columns=["task", "classes", "std", "seed", "rejected", "theory"])
+
+
+def wde_against_noise(
+    models: Mapping[str, FirstOrder],
+    samples: Mapping[str, Real],
+    stds: ArrayLike,
+    own: Mapping[str, ArrayLike],
+    *,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    """WDE ξ of the noisy fused model, Eq. (7), counted and predicted to first order.
+
+    Parameters
+    ----------
+    samples : mapping of task to (levels, draws, images, classes)
+    stds : (levels,)
+    own : mapping of task to (images,) classes
+        What each task's own model sees, `disentanglement.own_classes`.
+
+    Returns
+    -------
+    DataFrame with columns std, seed, wde, predicted, bound
+        Sums over the tasks; `bound` is the clean WDE plus the mean flip probabilities.
+    """
+    rows = []
+    reference = {name: model.classes_or_predicted(np.asarray(own[name])) for name, model in models.items()}
+    clean = sum(float((model.predicted != reference[name]).mean()) for name, model in models.items())
+    for place, std in enumerate(np.atleast_1d(real_array(stds, "the noise levels", positive=True)).tolist()):
+        differs = [(samples[name][place].argmax(-1) != reference[name]).mean(1) for name in models]
+        predicted = sum(
+            float(flip_probability(model, std, reference[name], rng=rng).probability.mean())
+            for name, model in models.items()
+        )
+        moved = sum(float(flip_probability(model, std, rng=rng).probability.mean()) for model in models.values())
+        rows += [(std, draw, wde, predicted, clean + moved) for draw, wde in enumerate(np.sum(differs, axis=0))]
+    return pd.DataFrame(rows, columns=["std", "seed", "wde", "predicted", "bound"])
