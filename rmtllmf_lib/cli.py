@@ -17,6 +17,7 @@ import typer
 from rmtllmf_lib import __version__
 from rmtllmf_lib.cli_run import PairsCommand, run
 from rmtllmf_lib.cli_store import store_app
+from rmtllmf_lib.cli_study import study
 from rmtllmf_lib.errors import InputError
 
 if TYPE_CHECKING:
@@ -327,6 +328,7 @@ def evaluate(
 
 
 app.command(cls=PairsCommand)(run)
+app.command()(study)
 app.add_typer(store_app, name="store")
 
 
