@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import combinations, product
+from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
@@ -21,15 +21,13 @@ from tqdm import tqdm
 from rmtllmf_lib import __version__
 from rmtllmf_lib.backbone import Backbone, Head, build_head
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.evaluate import accuracy, evaluate_combinations, normalized_accuracy, prepare
+from rmtllmf_lib.evaluate import accuracy, evaluate_combinations
 from rmtllmf_lib.finetune import Recipe, finetune, recipe_for
 from rmtllmf_lib.fusion import fuse, lambda_n
-from rmtllmf_lib.resilience import reload_embeddings
 from rmtllmf_lib.store import Store, config_key
 from rmtllmf_lib.task_vector import TaskVector, Weights
 from rmtllmf_lib.tasks import DECODED_SIDE, TASK_NAMES, load_task
 from rmtllmf_lib.tasks.base import Task
-from rmtllmf_lib.transport import surrogate
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,58 +179,6 @@ def choose_lambdas(
     table = pd.concat(parts, ignore_index=True)
     best = table.loc[table.groupby("n_tasks")["score"].idxmax()]
     return {int(n): float(lam) for n, lam in zip(best["n_tasks"], best["lam"], strict=True)}, table
-
-
-def noise_table(
-    suite: Suite,
-    lam: float,
-    mse: Sequence[float],
-    *,
-    scale: str = "weight",
-    correlation: str = "independent",
-    seeds: int = 5,
-    limit: int | None = None,
-) -> pd.DataFrame:
-    """Normalised accuracy of all tasks fused after a noisy link, unprotected and with the embeddings reloaded.
-
-    Parameters
-    ----------
-    lam : float
-        lambda_N of the fusion, Eq. (6).
-    mse : numbers ≥ 0
-        The same for every user.
-    scale, correlation
-        Of the noise, see `transport.surrogate`.
-    seeds : int
-        Noise realisations per MSE; the same ones for both protections.
-    limit : int, optional
-        Test images per task.
-
-    Returns
-    -------
-    DataFrame with columns correlation, mse, seed, protection, task, accuracy, normalized
-    """
-    base, names = suite.backbone.weights, list(suite.taus)
-    images = {name: prepare(suite.backbone, suite.tasks[name].test, limit=limit, device=suite.device) for name in names}
-
-    def score(weights: Weights, name: str) -> float:
-        return accuracy(suite.backbone, weights, images[name], suite.heads[name])
-
-    reference = {name: score(base + tau, name) for name, tau in suite.taus.items()}
-    rows = []
-    for mu, seed in tqdm([*product(mse, range(seeds))], desc="noise", disable=not sys.stderr.isatty()):
-        generator = torch.Generator().manual_seed(seed)
-        received = surrogate(
-            list(suite.taus.values()), base, mu, scale=scale, correlation=correlation, generator=generator
-        )
-        unprotected = fuse(base, received, lam)
-        models = {"unprotected": unprotected, "embeddings reloaded": reload_embeddings(unprotected, base)}
-        for (protection, weights), name in product(models.items(), names):
-            rows.append((correlation, mu, seed, protection, name, score(weights, name), reference[name]))
-    columns = ["correlation", "mse", "seed", "protection", "task", "accuracy", "reference"]
-    table = pd.DataFrame(rows, columns=columns)
-    table["normalized"] = normalized_accuracy(table["accuracy"], table.pop("reference"))
-    return table
 
 
 def _task_vector(

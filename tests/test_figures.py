@@ -151,31 +151,84 @@ def test_accuracy_against_n() -> None:
     pd.testing.assert_frame_equal(table, before)
 
 
-@pytest.mark.parametrize("seeds", [1, 4])
-@pytest.mark.parametrize("correlations", [["independent"], ["independent", "common"]])
-def test_noise_and_reload(seeds: int, correlations: list[str]) -> None:
+def study_rows(protections: dict[str, list[str]], sizes: tuple[int, ...], seeds: int) -> pd.DataFrame:
+    """Rows of a study: protections with their scenarios, three combinations of each size."""
     rng = np.random.default_rng(1)
     rows = [
-        (correlation, mse, seed, protection, task, rng.uniform(0.2, 0.9))
-        for correlation in correlations
-        for mse in (0.013, 0.16)
+        (scenario, protection, seed, n, f"{n}-{combination}", task, rng.uniform(0.2, 0.9))
+        for protection, scenarios in protections.items()
+        for scenario in scenarios
         for seed in range(seeds)
-        for protection in ("unprotected", "embeddings reloaded")
+        for n in sizes
+        for combination in range(3)
         for task in "ab"
     ]
-    table = pd.DataFrame(rows, columns=["correlation", "mse", "seed", "protection", "task", "normalized"])
-    figure = finished(fusion.noise_and_reload(table, clean=0.85))
-    panels = figure.axes
-    assert [ax.get_title() for ax in panels] == [f"noise {each} across users" for each in correlations]
-    assert panels[0].get_ylabel() and all(ax.get_xlabel() for ax in panels)
-    assert set(legend(panels[-1])) == {"no noise", "unprotected", "embeddings reloaded"}
-    for ax, correlation in zip(panels, correlations, strict=True):
-        assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0.013", "0.16"]
-        np.testing.assert_allclose(line(ax, "no noise")[1], 85)
-        assert len(ax.containers) == 2
-        for bars in ax.containers:
-            chosen = (table["protection"] == bars.get_label()) & (table["correlation"] == correlation)
-            assert_errorbars(bars, table[chosen].groupby(["mse", "seed"])["normalized"].mean().unstack())
+    columns = ["scenario", "protection", "seed", "n_tasks", "combination", "task", "normalized"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_accuracy_under_noise(seeds: int) -> None:
+    links = ["ideal", "SR"]
+    table = study_rows({"unprotected": ["clean", *links], "base": ["no link"]}, (2, 3, 4), seeds)
+    few = study_rows({"rmtllmf": links, "noise-aware": links, "control": ["no link"]}, (2, 4), seeds)
+    figure = finished(fusion.accuracy_under_noise(table, few, links))
+    assert [ax.get_title() for ax in figure.axes] == ["ideal, MSE 0.013", "SR, MSE 0.21"]
+    assert figure.axes[0].get_ylabel() and all(ax.get_xlabel() for ax in figure.axes)
+    (told,) = figure.legends
+    assert [text.get_text() for text in told.get_texts()] == [
+        "no noise", "unprotected", "base, zero-shot", "the paper, N = 8",
+        "R-MTLLMF", "noise-aware lambda, realigned", "base, realigned",
+    ]  # fmt: skip
+    for ax, link in zip(figure.axes, links, strict=True):
+        for label, scenario, protection in (
+            ("no noise", "clean", "unprotected"), ("unprotected", link, "unprotected"),
+            ("base, zero-shot", "no link", "base"),
+        ):  # fmt: skip
+            own = table[(table["scenario"] == scenario) & (table["protection"] == protection)]
+            x, y = line(ax, label)
+            np.testing.assert_allclose(x, [2, 3, 4])
+            np.testing.assert_allclose(y, 100 * own.groupby("n_tasks")["normalized"].mean())
+        assert len(ax.containers) == 3
+        scenarios = {"rmtllmf": link, "noise-aware": link, "control": "no link"}
+        for bars, (protection, scenario) in zip(ax.containers, scenarios.items(), strict=True):
+            own = few[(few["scenario"] == scenario) & (few["protection"] == protection)]
+            assert_errorbars(bars, own.groupby(["n_tasks", "seed"])["normalized"].mean().unstack())
+        stars = [each.get_data() for each in ax.get_lines() if each.get_marker() == "*" and len(each.get_xdata())]
+        expected = {"ideal": [36.3, 89.1], "SR": [5.0, 54.8]}[link]
+        np.testing.assert_allclose([float(y[0]) for _, y in stars], expected)
+    (band, *_) = figure.axes[0].collections
+    single = table[table["scenario"] == "clean"].groupby(["n_tasks", "combination"])["normalized"].mean()
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == pytest.approx((100 * single.min(), 100 * single.max()))
+
+
+def test_accuracy_per_task() -> None:
+    table = pd.DataFrame({"a": [0.5, 0.123], "b": [1.0, 0.0]}, index=["one", "other"])
+    ax = fusion.accuracy_per_task(table, {"a": "Task A", "b": "Task B", "c": "unused"})
+    finished(ax)
+    assert [text.get_text() for text in ax.texts] == ["50", "100", "12", "0"]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["Task A", "Task B"]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["one", "other"]
+
+
+def test_link_to_fusion() -> None:
+    scenarios = {"link, ideal": (0.01, 0.02, 0.03), "link, SR": (0.1, 0.2, 0.6)}
+    rows = [(label, curve, rng, 0.05) for rng, (label, curve) in enumerate((s, c) for c in "xy" for s in scenarios)]
+    points = pd.DataFrame(rows, columns=["label", "curve", "mean", "half_width"])
+    points["mean"] = 0.2 * points["mean"]
+    points.loc[3, "half_width"] = np.nan  # one seed
+    figure = finished(fusion.link_to_fusion(scenarios, points))
+    left, right = figure.axes
+    assert [tick.get_text() for tick in left.get_yticklabels()] == [*scenarios]
+    dots, mean = left.get_lines()[2:4]
+    np.testing.assert_allclose(dots.get_xdata(), scenarios["link, SR"])
+    np.testing.assert_allclose(mean.get_xdata(), 0.3)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["x", "y"]
+    for bars, curve in zip(right.containers, "xy", strict=True):
+        own = points[points["curve"] == curve]
+        np.testing.assert_allclose(np.asarray(bars[0].get_xdata(), float), 100 * own["mean"].to_numpy(float))
+        assert np.round(np.asarray(bars[0].get_ydata(), float)).tolist() == [0, -1]
 
 
 def assert_errorbars(bars: Any, values: pd.DataFrame) -> None:

@@ -19,12 +19,10 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.evaluate import accuracy, evaluate_combinations
 from rmtllmf_lib.finetune import RECIPES, Recipe, finetune
 from rmtllmf_lib.fusion import fuse, lambda_n
-from rmtllmf_lib.resilience import reload_embeddings
 from rmtllmf_lib.store import Store
-from rmtllmf_lib.suite import Suite, choose_lambdas, load_suite, noise_table
+from rmtllmf_lib.suite import Suite, choose_lambdas, load_suite
 from rmtllmf_lib.tasks import load_task
 from rmtllmf_lib.tasks.base import Split
-from rmtllmf_lib.transport import surrogate
 
 NAMES = ("signs", "digits", "scenes")
 QUICK = Recipe(steps=6, batch_size=32, lr=3e-3)
@@ -314,53 +312,7 @@ def test_no_lambda_without_a_grid_or_a_second_task(suite: Suite) -> None:
         choose_lambdas(replace(suite, taus={"signs": suite.taus["signs"]}), GRID)
 
 
-# --- noise ------------------------------------------------------------------------------------------------------------
-
-
-def test_both_protections_see_the_same_noise(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[float] = []
-
-    def spy(taus: Any, base: Any, mse: float, **options: Any) -> Any:
-        drawn.append(mse)
-        return surrogate(taus, base, mse, **options)
-
-    monkeypatch.setattr(module, "surrogate", spy)
-    mse = (0.0, 0.1)
-    table = noise_table(suite, 0.4, mse, correlation="half", seeds=2)
-    assert drawn == [0.0, 0.0, 0.1, 0.1]  # one draw for both
-    assert list(table.columns) == ["correlation", "mse", "seed", "protection", "task", "accuracy", "normalized"]
-    assert set(table["correlation"]) == {"half"}
-    assert len(table) == 2 * 2 * 2 * len(NAMES) == len(table.drop_duplicates(["mse", "seed", "protection", "task"]))
-
-    base, taus = suite.backbone.weights, list(suite.taus.values())
-    for (mu, seed), rows in table.groupby(["mse", "seed"]):
-        received = surrogate(
-            taus, base, mu, scale="weight", correlation="half", generator=torch.Generator().manual_seed(seed)
-        )
-        fused = fuse(base, received, 0.4)
-        models = {"unprotected": fused, "embeddings reloaded": reload_embeddings(fused, base)}
-        for protection, weights in models.items():
-            own = rows[rows["protection"] == protection].set_index("task")["accuracy"]
-            assert own.to_dict() == suite.accuracies(weights)
-    reference = suite.single_task_table().set_index("task")["fine_tuned"]
-    np.testing.assert_allclose(table["normalized"], table["accuracy"] / table["task"].map(reference))
-
-
-def test_noise_hurts_and_is_repeatable(suite: Suite) -> None:
-    first, again = (noise_table(suite, 0.4, [0.05], scale="unit", seeds=1, limit=40) for _ in range(2))
-    pd.testing.assert_frame_equal(first, again)
-    assert ((first["accuracy"] * 40) % 1).abs().max() < 1e-9  # forty images each
-    quiet = noise_table(suite, 0.4, [0.0], seeds=2)
-    seeds = [rows["accuracy"].tolist() for _, rows in quiet.groupby("seed")]
-    assert seeds[0] == seeds[1]
-    assert set(noise_table(suite, 0.4, [0.2], seeds=3)["seed"]) == {0, 1, 2}
-
-
-def test_a_wrong_scenario_is_told(suite: Suite) -> None:
-    with pytest.raises(InputError, match="unknown noise scale"):
-        noise_table(suite, 0.4, [0.1], scale="size")
-    with pytest.raises(InputError, match="expected numbers ≥ 0"):
-        noise_table(suite, 0.4, [-0.1])
+# --- heads ------------------------------------------------------------------------------------------------------------
 
 
 def test_heads_of_the_suite_are_the_backbones(suite: Suite, backbone: Backbone) -> None:

@@ -15,7 +15,14 @@ from torch import Tensor
 
 from rmtllmf_lib.figures import BLUE, GREEN, GREY, ORANGE, RED
 from rmtllmf_lib.intervals import over_seeds
+from rmtllmf_lib.published import PAPER_LINKS
+from rmtllmf_lib.resilience import PROTECTIONS
+from rmtllmf_lib.study import NO_LINK
 from rmtllmf_lib.tasks.base import Task
+from rmtllmf_lib.transport import CLEAN
+
+# protections that train: colour and marker
+TRAINED = {"rmtllmf": (BLUE, "o"), "noise-aware": (GREEN, "D"), "control": (ORANGE, "s")}
 
 
 def gallery(tasks: Mapping[str, Task], per_task: int = 10) -> Figure:
@@ -103,33 +110,100 @@ def accuracy_against_n(table: pd.DataFrame, published: pd.DataFrame) -> Axes:
     return ax
 
 
-def noise_and_reload(table: pd.DataFrame, clean: float) -> Figure:
-    """Normalised accuracy of the fused model at each MSE, unprotected and with the embeddings reloaded.
+def accuracy_under_noise(table: pd.DataFrame, few: pd.DataFrame, scenarios: Sequence[str]) -> Figure:
+    """Normalised accuracy against the number of fused tasks, one panel per scenario (the paper's Figure 2).
 
     Parameters
     ----------
     table : DataFrame
-        correlation, mse, seed, protection, normalized; one panel per correlation. Points are means over tasks and
-        seeds, bars 95 % intervals (Student) over seeds.
-    clean : float
-        Normalised accuracy without noise.
+        Of `run_study`: "unprotected" and "base", and the scenario "clean". Lines are means over combinations, tasks and
+        seeds; bands, without one for "base", reach from the lowest to the highest combination.
+    few : DataFrame
+        Of `run_study`, protections that train. Points are means, bars 95 % intervals over seeds, dots combinations.
+    scenarios : names in both tables and in `PAPER_LINKS`, whose figures for eight tasks are stars at the right
     """
-    panels = list(dict.fromkeys(table["correlation"]))
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.9 * len(panels), 3.6), sharey=True, squeeze=False)
-    looks = {"unprotected": (RED, "o"), "embeddings reloaded": (GREEN, "s")}
-    mses = sorted(table["mse"].unique())
-    points = over_seeds(table, ["correlation", "mse", "protection"])
-    for ax, correlation in zip(axes[0], panels, strict=True):
-        ax.axhline(100 * clean, color=GREY, linestyle="--", label="no noise")
-        for shift, (protection, (colour, marker)) in zip((-0.08, 0.08), looks.items(), strict=True):
-            chosen = (points["correlation"] == correlation) & (points["protection"] == protection)
-            curve = points[chosen].sort_values("mse")
-            style: dict[str, Any] = {"fmt": marker, "color": colour, "capsize": 4, "label": protection}
-            place = np.arange(len(curve)) + shift
-            ax.errorbar(place, 100 * curve["mean"], 100 * curve["half_width"].fillna(0.0), **style)
-        ax.set_xticks(range(len(mses)), [f"{mse:g}" for mse in mses])
-        ax.set(xlabel="MSE of every user's link", ylim=(0, 100), xlim=(-0.5, len(mses) - 0.5))
-        ax.set_title(f"noise {correlation} across users", fontsize=10)
-    axes[0][0].set_ylabel("normalised accuracy,\nall tasks fused (%)")
-    axes[0][-1].legend(fontsize=8, loc="upper right", bbox_to_anchor=(1.0, 0.85))
+    figure, axes = plt.subplots(1, len(scenarios), figsize=(3.2 * len(scenarios), 4.6), sharey=True, squeeze=False)
+    sizes = sorted(table["n_tasks"].unique())
+    for ax, scenario in zip(axes[0], scenarios, strict=True):
+        for name, own, label, colour, line in (
+            ("unprotected", CLEAN.name, "no noise", GREY, "--"),
+            ("unprotected", scenario, "unprotected", RED, "-"),
+            ("base", NO_LINK, "base, zero-shot", GREY, ":"),
+        ):
+            rows = table[(table["protection"] == name) & (table["scenario"] == own)]
+            _mean_and_range(ax, rows, {"color": colour, "linestyle": line, "label": label}, shaded=name != "base")
+        for shift, (name, (colour, marker)) in zip((-0.12, 0.0, 0.12), TRAINED.items(), strict=True):
+            own = scenario if PROTECTIONS[name].receives else NO_LINK
+            rows = few[(few["protection"] == name) & (few["scenario"] == own)]
+            points = over_seeds(rows, ["n_tasks"]).sort_values("n_tasks")
+            single = rows.groupby(["n_tasks", "combination"], as_index=False)["normalized"].mean()
+            style: dict[str, Any] = {"color": colour, "marker": marker, "capsize": 3, "markersize": 6, "linewidth": 1}
+            half = 100 * points["half_width"].fillna(0.0)
+            ax.errorbar(points["n_tasks"] + shift, 100 * points["mean"], half, label=PROTECTIONS[name].title, **style)
+            ax.plot(single["n_tasks"] + shift, 100 * single["normalized"], ".", color=colour, alpha=0.5, markersize=4)
+        paper = PAPER_LINKS[scenario]
+        stars = [(sum(paper.unprotected) / 2, RED), (paper.rmtllmf, BLUE)]
+        for value, colour in stars:
+            ax.plot(8.5, 100 * value, "*", color=colour, markersize=13, markeredgecolor="black", zorder=5)
+        ax.plot([], [], "*", color="white", markersize=12, markeredgecolor="black", label="the paper, N = 8")
+        ax.set(xlabel="number of fused tasks N", xticks=sizes, xlim=(sizes[0] - 0.5, 9), ylim=(0, 108))
+        ax.set_title(f"{scenario}, MSE {paper.mse:g}", fontsize=10)
+    axes[0][0].set_ylabel("normalised accuracy (%)")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=8.5, frameon=False)
+    return figure
+
+
+def _mean_and_range(ax: Axes, rows: pd.DataFrame, style: Mapping[str, Any], shaded: bool) -> None:
+    """A line through the means and a band over all combinations, each averaged over tasks and seeds."""
+    single = rows.groupby(["n_tasks", "combination"])["normalized"].mean().groupby("n_tasks")
+    n = np.array(sorted(single.groups))
+    if shaded:
+        ax.fill_between(n, 100 * single.min(), 100 * single.max(), color=style["color"], alpha=0.2, lw=0)
+    ax.plot(n, 100 * single.mean(), **style)
+
+
+def accuracy_per_task(table: pd.DataFrame, titles: Mapping[str, str]) -> Axes:
+    """Accuracy of each task in each condition, in %.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row per condition, one column per task, in [0, 1].
+    titles : mapping of task to title
+    """
+    _, ax = plt.subplots(figsize=(7.6, 0.42 * len(table) + 1.6))
+    sns.heatmap(
+        100 * table, ax=ax, annot=True, fmt=".0f", cmap="cividis", vmin=0, vmax=100, cbar=False,
+        xticklabels=[titles[name] for name in table.columns], annot_kws={"fontsize": 9}, linewidths=0.5,
+    )  # fmt: skip
+    plt.setp(ax.get_xticklabels(), rotation=35, ha="right", rotation_mode="anchor")
+    ax.tick_params(axis="y", rotation=0)
+    ax.set(xlabel="", ylabel="")
+    return ax
+
+
+def link_to_fusion(scenarios: Mapping[str, Sequence[float]], points: pd.DataFrame) -> Figure:
+    """Users' MSEs of link scenarios, and the accuracy of all tasks fused under them.
+
+    Parameters
+    ----------
+    scenarios : mapping of label to the users' MSEs, from the top down
+    points : DataFrame
+        label, curve, mean, half_width; a colour for each curve.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 0.52 * len(scenarios) + 1.9), sharey=True)
+    place = {label: -row for row, label in enumerate(scenarios)}
+    for label, mses in scenarios.items():
+        left.plot(mses, np.full(len(mses), place[label]), "o", color=BLUE, alpha=0.5, markersize=6)
+        left.plot(np.mean(mses), place[label], "|", color="black", markersize=16, markeredgewidth=2)
+    left.set(xscale="log", xlabel="MSE of each user (dots), mean (line)")
+    left.set_yticks(list(place.values()), list(place))
+    looks = zip((RED, GREY, BLUE), ("o", "s", "D"), (-0.15, 0.0, 0.15), strict=True)
+    for (name, rows), (colour, marker, shift) in zip(points.groupby("curve", sort=False), looks, strict=False):
+        height = rows["label"].map(place) - shift
+        half = 100 * rows["half_width"].fillna(0.0)
+        right.errorbar(100 * rows["mean"], height, xerr=half, fmt=marker, color=colour, capsize=3, label=name)
+    right.set(xlabel="normalised accuracy, all tasks fused (%)", xlim=(0, 100))
+    figure.legend(*right.get_legend_handles_labels(), loc="outside upper right", ncols=3, fontsize=8.5, frameon=False)
     return figure
