@@ -18,6 +18,7 @@ from rmtllmf_lib.arrays import Complex, Real, real_number
 from rmtllmf_lib.channel import Uplink, draw_uplinks
 from rmtllmf_lib.csi import Estimate, imperfect_csi
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.link_study import by_rank
 from rmtllmf_lib.receiver import Order, sic_mse, sic_order, sic_rates, sum_rate
 
 SPREADS: Mapping[str, tuple[float, float]] = {"100…1000 m": (100.0, 1000.0), "all at 550 m": (550.0, 550.0)}
@@ -40,6 +41,21 @@ def jammer_power(uplink: Uplink, jnr_db: float) -> Real:
     if not (uplink.noise_floor > 0).all():
         raise InputError("noise_floor is 0 in some drop: expected one above 0 W; without it give the power itself")
     return np.asarray(uplink.num_rx_antennas * ratio * uplink.noise_floor)
+
+
+def attacked_cov(uplink: Uplink, power: ArrayLike, kind: str, order: Order = "weakest-first") -> Complex:
+    """Noise covariance under an attack, or without one: (..., rx, rx) in W.
+
+    Parameters
+    ----------
+    power : (...) float, W
+        The jammer's; of no meaning for "none".
+    kind : str
+        As in `adversary.KINDS`; "none" is the thermal noise alone.
+    order : {"weakest-first", "strongest-first"}
+        See `adversary.attack`.
+    """
+    return uplink.thermal_cov if kind == "none" else attack(uplink, power, kind, order=order).noise_cov
 
 
 def largest_rate(uplink: Uplink, noise_cov: ArrayLike, order: Order | None = None) -> Real:
@@ -83,7 +99,7 @@ def compare_attacks(
     rows = []
     strongest = sic_order(uplink)[..., -1:]
     for kind in kinds:
-        cov = _covariance(uplink, power, kind, order)
+        cov = attacked_cov(uplink, power, kind, order)
         rates = sic_rates(uplink, cov, order)
         best = rates.max(axis=-1)
         columns = {
@@ -208,21 +224,16 @@ def user_rates(uplink: Uplink, power: float, kinds: Iterable[str], order: Order 
     -------
     DataFrame with columns kind, rank (1 is the weakest user), alone (the others silent), sic (full power), in nats
     """
-    ranked = sic_order(uplink)
     tables = []
     for kind in kinds:
-        cov = _covariance(uplink, power, kind, order)
+        cov = attacked_cov(uplink, power, kind, order)
         columns = {
             "rank": np.arange(1, uplink.num_users + 1),
-            "alone": interference_free_rates(uplink, cov)[ranked],
-            "sic": sic_rates(uplink, cov, order)[ranked],
+            "alone": by_rank(interference_free_rates(uplink, cov), uplink),
+            "sic": by_rank(sic_rates(uplink, cov, order), uplink),
         }
         tables.append(pd.DataFrame(columns).assign(kind=kind))
     return pd.concat(tables, ignore_index=True)
-
-
-def _covariance(uplink: Uplink, power: ArrayLike, kind: str, order: Order) -> Complex:
-    return uplink.thermal_cov if kind == "none" else attack(uplink, power, kind, order=order).noise_cov
 
 
 def allocation_table(uplink: Uplink, power: float, jnr_db: Mapping[str, float]) -> pd.DataFrame:
@@ -262,12 +273,11 @@ def allocation_table(uplink: Uplink, power: float, jnr_db: Mapping[str, float]) 
 
 def mse_by_rank(uplink: Uplink, jnr_db: Sequence[float], kinds: Sequence[str]) -> Real:
     """Mean MSE over the drops of the weakest, second weakest, … user: (power, kind, user), matched receiver."""
-    ranked = sic_order(uplink)
     found = np.empty((len(jnr_db), len(kinds), uplink.num_users))
     for i, ratio in enumerate(jnr_db):
         for j, kind in enumerate(kinds):
-            mse = sic_mse(uplink, attack(uplink, jammer_power(uplink, ratio), kind).noise_cov)
-            found[i, j] = np.take_along_axis(mse, ranked, axis=-1).mean(axis=0)
+            mse = sic_mse(uplink, attacked_cov(uplink, jammer_power(uplink, ratio), kind))
+            found[i, j] = by_rank(mse, uplink).mean(axis=0)
     return found
 
 
@@ -283,3 +293,17 @@ def common_error(error_cov: ArrayLike) -> Real:
     """
     E = np.asarray(error_cov)
     return np.asarray(E.real.sum(axis=(-2, -1)) / np.einsum("...ii->...", E).real)
+
+
+def error_correlations(error_cov: ArrayLike) -> Real:
+    """Modulus of the correlation of every two users' errors, `|E_qr| / sqrt(E_qq E_rr)`: (..., user, user).
+
+    Parameters
+    ----------
+    error_cov : (..., user, user) complex
+        As of `receiver.error_cov`; NaN for a user without errors.
+    """
+    E = np.asarray(error_cov)
+    power = np.einsum("...ii->...i", E).real
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.abs(E) / np.sqrt(power[..., :, None] * power[..., None, :]))

@@ -13,12 +13,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from rmtllmf_lib.arrays import Real, fitted, real_array, whole_number
+from rmtllmf_lib.arrays import Real, fitted, real_array, real_number, whole_number
 from rmtllmf_lib.channel import Uplink, draw_uplinks
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.information import qam64_information
 from rmtllmf_lib.monte_carlo import Symbols, measure_mse
-from rmtllmf_lib.paper_link import with_floor
 from rmtllmf_lib.receiver import Order, lmmse_mse, sic_mse, sic_order, sic_rates, sum_rate, sum_rate_published
 
 ORDERS: tuple[Order, ...] = get_args(Order)
@@ -30,6 +29,11 @@ def snr_db(uplink: Uplink) -> Real:
     if not (floor > 0).all() or not (uplink.received_power > 0).all():
         raise InputError("a noise floor or a received power is 0: expected both above 0 W, for an SNR in dB")
     return np.asarray(10 * np.log10(uplink.received_power / floor))
+
+
+def with_floor(uplink: Uplink, gain_db: float) -> Uplink:
+    """The same users over a noise floor that is higher by `gain_db`."""
+    return Uplink(uplink.H, uplink.power, uplink.noise_floor * 10 ** (real_number(gain_db, "gain_db") / 10))
 
 
 def by_rank(values: ArrayLike, uplink: Uplink) -> Real:

@@ -225,6 +225,12 @@ def covariance_root(C: Complex) -> Complex:
     return vectors * np.sqrt(values.clip(0))[..., None, :]
 
 
+def sample_cov(signals: Complex) -> Complex:
+    """Mean of `x x^H` over signals (..., n, samples) of mean zero: (..., n, n)."""
+    mean: Complex = signals @ signals.conj().swapaxes(-1, -2) / signals.shape[-1]
+    return mean
+
+
 def one_of(value: object, choices: Any, name: str) -> None:
     """`InputError` unless the value is one of those that the Literal type names."""
     if value not in get_args(choices):

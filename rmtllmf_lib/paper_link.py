@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq, minimize_scalar
 
-from rmtllmf_lib.adversary import attack
 from rmtllmf_lib.arrays import Complex, Real, real_number
-from rmtllmf_lib.attack_study import jammer_power
+from rmtllmf_lib.attack_study import attacked_cov, jammer_power
 from rmtllmf_lib.channel import LinkBudget, Uplink, draw_uplinks
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.link_study import with_floor
 from rmtllmf_lib.path_loss import PathLoss
 from rmtllmf_lib.receiver import Order, Receiver, error_cov, lmmse_mse, sic_mse
 
@@ -43,7 +43,7 @@ SNR_READINGS: Mapping[str, Callable[[Real, Real], Real]] = {
 }
 
 
-def snr_db(uplink: Uplink, noise_cov: Complex, reading: str) -> float:
+def mean_snr_db(uplink: Uplink, noise_cov: Complex, reading: str) -> float:
     """Mean over the drops of the SNR in dB, in one of the `SNR_READINGS`.
 
     "One user's power over all noise", `p ||h||^2 / tr C`, is also that user's mean SNR at one antenna.
@@ -63,11 +63,6 @@ def white_noise_bound(snr_db: float, num_rx_antennas: int) -> float:
     return 1 / (1 + num_rx_antennas * 10 ** (real_number(snr_db, "snr_db") / 10))
 
 
-def with_floor(uplink: Uplink, gain_db: float) -> Uplink:
-    """The same users over a noise floor that is higher by `gain_db`."""
-    return Uplink(uplink.H, uplink.power, uplink.noise_floor * 10 ** (real_number(gain_db, "gain_db") / 10))
-
-
 def snr_readings(uplink: Uplink, order: Order = "weakest-first") -> pd.DataFrame:
     """For every reading of SNR: ours in the ideal scenario, and the mean MSE if it is to be the paper's.
 
@@ -78,7 +73,7 @@ def snr_readings(uplink: Uplink, order: Order = "weakest-first") -> pd.DataFrame
     """
     rows = {}
     for reading in SNR_READINGS:
-        ours = snr_db(uplink, uplink.thermal_cov, reading)
+        ours = mean_snr_db(uplink, uplink.thermal_cov, reading)
         moved = with_floor(uplink, ours - PAPER.loc["none", "snr_db"])
         rows[reading] = {"snr_db": ours, "mse_at_paper_snr": float(sic_mse(moved, moved.thermal_cov, order).mean())}
     return pd.DataFrame(rows).T
@@ -145,7 +140,7 @@ def attacked_mse(uplink: Uplink, jnr_db: float, setting: Setting) -> dict[str, f
     """Mean MSE under the paper's two attacks, at one power of the jammer over the noise per antenna."""
     power = jammer_power(uplink, jnr_db)
     scenarios = PAPER.index.drop("none")
-    return {kind: mean_mse(uplink, attack(uplink, power, kind).noise_cov, setting) for kind in scenarios}
+    return {kind: mean_mse(uplink, attacked_cov(uplink, power, kind), setting) for kind in scenarios}
 
 
 def _distance(found: Mapping[str, float]) -> float:
@@ -227,7 +222,7 @@ def beside_paper(
 
     Parameters
     ----------
-    cases : label -> (setting, attack -> jammer over noise in dB)
+    cases : label -> (setting, attack -> jammer over noise in dB, where "none" needs no entry)
     n : int
         Drops.
     seed : int
@@ -244,12 +239,9 @@ def beside_paper(
         drops = ideal_link(n, np.random.default_rng(seed), setting)
         row = {}
         for kind in PAPER.index:
-            cov = (
-                drops.thermal_cov
-                if kind == "none"
-                else attack(drops, jammer_power(drops, jnr_db[kind]), kind).noise_cov
-            )
-            row["SNR (dB)", kind], row["MSE", kind] = snr_db(drops, cov, reading), mean_mse(drops, cov, setting)
+            power = 0.0 if kind == "none" else jammer_power(drops, jnr_db[kind])
+            cov = attacked_cov(drops, power, kind)
+            row["SNR (dB)", kind], row["MSE", kind] = mean_snr_db(drops, cov, reading), mean_mse(drops, cov, setting)
         rows[label] = row
     order = [(group, kind) for group in ("SNR (dB)", "MSE") for kind in PAPER.index]
     return pd.DataFrame(rows).T[order]

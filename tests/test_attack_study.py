@@ -12,9 +12,11 @@ from rmtllmf_lib.adversary import attack, interference_free_rates
 from rmtllmf_lib.attack_study import (
     allocation_table,
     attack_settings,
+    attacked_cov,
     common_error,
     compare_attacks,
     csi_sweep,
+    error_correlations,
     jammer_power,
     largest_rate,
     mse_by_rank,
@@ -177,6 +179,18 @@ def test_common_error() -> None:
     C = attack(uplink, 1.0, "sum-aligned").noise_cov
     np.testing.assert_allclose(common_error(error_cov(uplink, C)), 1)
     assert (common_error(error_cov(uplink, C, receiver="lmmse")) > 1).all()
+
+
+def test_error_correlations() -> None:
+    found = error_correlations([[[4, 3j], [-3j, 9]], [[1, -1], [-1, 1]], [[1, 0], [0, 0]]])
+    np.testing.assert_allclose(found, [[[1, 0.5], [0.5, 1]], [[1, 1], [1, 1]], [[1, np.nan], [np.nan, np.nan]]])
+
+
+def test_attacked_cov() -> None:
+    uplink = link(0, 4, 2, 0.5, batch=(3,))
+    assert np.array_equal(attacked_cov(uplink, 2.0, "none"), uplink.thermal_cov)
+    first = attacked_cov(uplink, 2.0, "minimax-sic", "strongest-first")
+    assert np.array_equal(first, attack(uplink, 2.0, "minimax-sic", order="strongest-first").noise_cov)
 
 
 def test_imports_no_torch() -> None:

@@ -18,6 +18,7 @@ from rmtllmf_lib.link_study import (
     propagation,
     snr_db,
     sum_rates,
+    with_floor,
 )
 from rmtllmf_lib.receiver import lmmse_mse, sic_mse
 from wireless import textbook_rates, unit_uplink
@@ -34,6 +35,15 @@ def test_snr_needs_noise_and_power() -> None:
         snr_db(Uplink(uplink.H, uplink.power, np.asarray(0.0)))
     with pytest.raises(InputError, match="received power"):
         snr_db(Uplink(uplink.H, 0 * uplink.power, uplink.noise_floor))
+
+
+def test_a_higher_floor_lowers_the_snr_and_nothing_else() -> None:
+    uplink = unit_uplink(np.random.default_rng(1))
+    raised = with_floor(uplink, 7.0)
+    assert snr_db(raised) == pytest.approx(snr_db(uplink) - 7)
+    assert raised.received_power == pytest.approx(uplink.received_power)
+    with pytest.raises(InputError, match="gain_db"):
+        with_floor(uplink, np.nan)
 
 
 def test_rank_goes_from_the_weakest_to_the_strongest() -> None:

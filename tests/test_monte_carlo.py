@@ -8,7 +8,15 @@ import pytest
 
 from rmtllmf_lib.channel import Uplink
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.monte_carlo import covariance_root, decide, draw_symbols, measure_mse, posterior_mean, receive
+from rmtllmf_lib.monte_carlo import (
+    covariance_root,
+    decide,
+    draw_symbols,
+    measure_mse,
+    posterior_mean,
+    receive,
+    sample_cov,
+)
 from rmtllmf_lib.receiver import error_cov, lmmse_filter, lmmse_mse, sic_mse
 from wireless import colored, complex_normal, unit_uplink
 
@@ -176,6 +184,14 @@ def test_root_of_a_singular_covariance(rng: np.random.Generator) -> None:
     C = factor @ factor.conj().swapaxes(-1, -2)
     root = covariance_root(C)
     np.testing.assert_allclose(root @ root.conj().swapaxes(-1, -2), C, atol=1e-12)
+    symbols = draw_symbols((2, 5, 20_000), rng)
+    np.testing.assert_allclose(sample_cov(root @ symbols), C, atol=0.05 * np.abs(C).max())
+
+
+def test_sample_covariance_is_the_mean_over_samples() -> None:
+    signals = np.array([[1, 1j, -1], [2, 0, 1j]])
+    mean = sum(np.outer(x, x.conj()) for x in signals.T) / 3
+    np.testing.assert_allclose(sample_cov(signals), mean)
 
 
 @pytest.mark.parametrize(

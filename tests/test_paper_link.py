@@ -11,6 +11,7 @@ from rmtllmf_lib.adversary import attack
 from rmtllmf_lib.attack_study import jammer_power
 from rmtllmf_lib.channel import Uplink
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.link_study import with_floor
 from rmtllmf_lib.paper_link import (
     PAPER,
     SNR_READINGS,
@@ -22,11 +23,10 @@ from rmtllmf_lib.paper_link import (
     ideal_link,
     jnr_of_snr_drop,
     mean_mse,
+    mean_snr_db,
     mse_curves,
-    snr_db,
     snr_readings,
     white_noise_bound,
-    with_floor,
 )
 from rmtllmf_lib.receiver import lmmse_mse, sic_mse
 
@@ -35,9 +35,9 @@ def test_snr_readings_by_hand() -> None:
     uplink = Uplink(2 * np.eye(2)[None], [1.0, 4.0], 0.5)  # received powers 4 and 16, trace of the noise 1
     expected = [20, 10, 8, 4]
     for reading, ratio in zip(SNR_READINGS, expected, strict=True):
-        assert snr_db(uplink, uplink.thermal_cov, reading) == pytest.approx(10 * np.log10(ratio))
+        assert mean_snr_db(uplink, uplink.thermal_cov, reading) == pytest.approx(10 * np.log10(ratio))
     with pytest.raises(InputError, match="reading is 'loud'"):
-        snr_db(uplink, uplink.thermal_cov, "loud")
+        mean_snr_db(uplink, uplink.thermal_cov, "loud")
 
 
 @settings(deadline=None, max_examples=25)
@@ -45,13 +45,13 @@ def test_snr_readings_by_hand() -> None:
 def test_white_noise_bound(seed: int, size: tuple, level: float) -> None:
     """No drop gets below it, in either order; users that do not interfere attain it."""
     uplink = link(seed, *size, 10**level)
-    snr = snr_db(uplink, uplink.thermal_cov, "one user's power over all noise")
+    snr = mean_snr_db(uplink, uplink.thermal_cov, "one user's power over all noise")
     bound = white_noise_bound(snr, size[0])
     for order in ("weakest-first", "strongest-first"):
         assert sic_mse(uplink, uplink.thermal_cov, order).mean() >= bound * (1 - 1e-9)  # type: ignore[arg-type]
     apart = Uplink(np.eye(*size), 0.3, 10**level)
     if size[0] >= size[1]:
-        snr = snr_db(apart, apart.thermal_cov, "one user's power over all noise")
+        snr = mean_snr_db(apart, apart.thermal_cov, "one user's power over all noise")
         assert sic_mse(apart, apart.thermal_cov).mean() == pytest.approx(white_noise_bound(snr, size[0]))
 
 
@@ -66,14 +66,13 @@ def test_rank_one_noise_raises_the_mean_by_one_user_at_most(seed: int, size: tup
             assert (sic_mse(uplink, C, order) <= lmmse_mse(uplink, C) + 1e-9).all()  # type: ignore[arg-type]
 
 
-def test_with_floor_and_readings_at_the_papers_snr() -> None:
+def test_readings_at_the_papers_snr() -> None:
     uplink = link(0, 4, 3, 0.5, batch=(6,))
-    assert with_floor(uplink, 10).noise_floor == pytest.approx(5.0)
     table = snr_readings(uplink)
     assert list(table.index) == list(SNR_READINGS)
     for reading, row in table.iterrows():
         moved = with_floor(uplink, row["snr_db"] - PAPER.loc["none", "snr_db"])
-        assert snr_db(moved, moved.thermal_cov, str(reading)) == pytest.approx(PAPER.loc["none", "snr_db"])
+        assert mean_snr_db(moved, moved.thermal_cov, str(reading)) == pytest.approx(PAPER.loc["none", "snr_db"])
         assert row["mse_at_paper_snr"] == pytest.approx(sic_mse(moved, moved.thermal_cov).mean())
 
 
@@ -82,7 +81,9 @@ def test_jnr_of_snr_drop() -> None:
     for kind in ("strongest-user", "sum-rate"):
         C = attack(uplink, jammer_power(uplink, jnr_of_snr_drop(5.5)), kind).noise_cov
         for reading in SNR_READINGS:
-            assert snr_db(uplink, uplink.thermal_cov, reading) - snr_db(uplink, C, reading) == pytest.approx(5.5)
+            assert mean_snr_db(uplink, uplink.thermal_cov, reading) - mean_snr_db(uplink, C, reading) == pytest.approx(
+                5.5
+            )
     with pytest.raises(InputError, match="drop_db"):
         jnr_of_snr_drop(0.0)
 

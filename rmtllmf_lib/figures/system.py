@@ -47,11 +47,11 @@ def one_drop(table: pd.DataFrame, farthest_m: float) -> Figure:
     polar.scatter(table["azimuth"], table["distance_m"], s=170, color=BLUE, zorder=3)
     for row in table.itertuples():
         polar.annotate(
-            row.user, (row.azimuth, row.distance_m), color="white", ha="center", va="center", fontsize=9, zorder=4
+            row.user, (row.azimuth, row.distance_m), color="white", ha="center", va="center", fontsize=10, zorder=4
         )
     polar.set(ylim=(0, farthest_m), xticks=[])
     polar.set_yticks(np.linspace(0, farthest_m, 5)[1:])
-    polar.set_yticklabels([f"{tick:.0f} m" for tick in np.linspace(0, farthest_m, 5)[1:]], fontsize=8)
+    polar.set_yticklabels([f"{tick:.0f} m" for tick in np.linspace(0, farthest_m, 5)[1:]], fontsize=10)
     ax = figure.add_subplot(1, 2, 2)
     rows = table.sort_values("snr_db").reset_index(drop=True)
     ax.hlines(rows.index, rows["without_fading_db"], rows["snr_db"], color=GREY, linewidth=1)
@@ -61,7 +61,7 @@ def one_drop(table: pd.DataFrame, farthest_m: float) -> Figure:
     ax.plot(rows["snr_db"], rows.index, "o", color=BLUE, label="with fading")
     ax.set_yticks(rows.index, rows["user"])
     ax.set(xlabel="received SNR per antenna (dB)", ylabel="user, by received power")
-    ax.legend(loc="lower right", fontsize=8)
+    ax.legend(loc="lower right", fontsize=10)
     return figure
 
 
@@ -82,17 +82,17 @@ def sic_ladder(table: pd.DataFrame) -> Figure:
         face, colour, mark = looks[row.state]
         grid.add_patch(Rectangle((row.position - 0.46, row.step - 0.42), 0.92, 0.84, facecolor=face, edgecolor="none"))
         text = mark or f"{row.snr_db:.0f}"
-        grid.text(row.position, row.step, text, ha="center", va="center", color=colour, fontsize=9)
+        grid.text(row.position, row.step, text, ha="center", va="center", color=colour, fontsize=10)
     grid.set(xlim=(0.4, steps + 0.6), ylim=(steps + 0.6, 0.4), xlabel="user, in the order of decoding", ylabel="step")
     names = table.drop_duplicates("position").sort_values("position")["user"] + 1
     grid.set_xticks(range(1, steps + 1), names)
     grid.set_yticks(range(1, steps + 1))
-    grid.set_title("blue: decoded now; orange: still interferes", fontsize=9)
+    grid.set_title("blue: decoded now; orange: still interferes", fontsize=10)
     wanted = table[table["state"] == "wanted"]
     ax.plot(wanted["mse"], wanted["step"], "o", color=BLUE)
     for row in wanted.itertuples():
         ax.annotate(
-            f"{row.rate:.1f} nats", (row.mse, row.step), (9, 0), textcoords="offset points", va="center", fontsize=8
+            f"{row.rate:.1f} nats", (row.mse, row.step), (9, 0), textcoords="offset points", va="center", fontsize=10
         )
     ax.set(xscale="log", xlabel=r"MSE $\mu_q = e^{-R_q}$", xlim=(wanted["mse"].min() / 2, wanted["mse"].max() * 6))
     grid.grid(visible=False)
@@ -135,7 +135,7 @@ def monte_carlo(table: pd.DataFrame) -> Figure:
         bottom.set(xlabel="position in the order of decoding", xticks=theory["position"])
     axes[0][0].set_ylabel("MSE")
     axes[1][0].set_ylabel("measured / Eq. (5)")
-    axes[0][0].legend(fontsize=8)
+    axes[0][0].legend(fontsize=10)
     return figure
 
 
@@ -180,7 +180,7 @@ def mse_by_rank(table: pd.DataFrame) -> Axes:
     names[0], names[-1] = f"{names[0]}\nweakest", f"{names[-1]}\nstrongest"
     ax.set_xticks(ranks, names)
     ax.set(yscale="log", xlabel="user, by received power", ylabel="MSE")
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=10)
     return ax
 
 
@@ -212,7 +212,7 @@ def propagation(table: pd.DataFrame) -> Figure:
         ax.set(xlabel="SNR relative to the budget (dB)")
         ax.set_title(order.replace("-", " "), fontsize=10)
     axes[0][0].set_ylabel("MSE / that of Eq. (5)")
-    axes[0][0].legend(fontsize=8, title="subtracted:", title_fontsize=8)
+    axes[0][0].legend(fontsize=10, title="subtracted:", title_fontsize=10)
     return figure
 
 
@@ -235,7 +235,7 @@ def rate_and_distortion(users: pd.DataFrame, rounding: pd.DataFrame) -> Axes:
     ax.plot(users["rate"], np.full(len(users), 0.012), "|", color=BLUE, alpha=0.2, transform=ax.get_xaxis_transform())
     ax.set(yscale="log", xlabel=r"rate $R_q$ of Eq. (3) (nats per symbol)", ylabel="distortion D")
     ax.set(xlim=(0, rate[-1]), ylim=(np.exp(-rate[-1]), 1.2))
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=10)
     return ax
 
 
@@ -258,7 +258,7 @@ def placements(distances: pd.DataFrame, mses: pd.DataFrame) -> Figure:
         values = np.sort(mses.loc[mses["placement"] == placement, "mse"])
         right.plot(values, np.arange(1, len(values) + 1) / len(values), color=colour)
     left.set(xlabel="distance (m)", ylabel="density (1/m)")
-    left.legend(fontsize=8, loc="upper left")
+    left.legend(fontsize=10, loc="upper left")
     right.set(xlabel="mean MSE of a drop", ylabel="share of drops below", xscale="log")
     right.set_xticks([0.003, 0.01, 0.03], ["0.003", "0.01", "0.03"])
     right.minorticks_off()
@@ -291,7 +291,7 @@ def path_losses(table: pd.DataFrame, bearable_db: float) -> Axes:
     ax.set_xticks(ticks, [str(tick) for tick in ticks])
     ax.minorticks_off()
     ax.invert_yaxis()
-    ax.legend(fontsize=8, ncols=2, loc="lower left")
+    ax.legend(fontsize=10, ncols=2, loc="lower left")
     return ax
 
 
@@ -315,7 +315,7 @@ def sensitivity(table: pd.DataFrame) -> Axes:
         ax.errorbar(rows["mean"], place, xerr=rows["half_width"], fmt=marker, capsize=2, **style)
     ax.set_yticks(range(len(settings)), settings)
     ax.set(xscale="log", xlabel="mean MSE over users and drops", ylim=(len(settings) - 0.5, -0.5))
-    ax.legend(fontsize=8, loc="upper right")
+    ax.legend(fontsize=10, loc="upper right")
     return ax
 
 
@@ -339,7 +339,7 @@ def noise_figures(table: pd.DataFrame, orders: Sequence[str]) -> Axes:
         ax.fill_between(x, mean - half, mean + half, color=colour, alpha=0.25, lw=0)
         ax.plot(x, mean, marker, color=colour, linestyle="-", label=label)
     ax.set(xlabel="noise figure (dB)", ylabel="mean MSE")
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=10)
     return ax
 
 

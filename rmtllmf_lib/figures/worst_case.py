@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from rmtllmf_lib.attack_study import error_correlations
 from rmtllmf_lib.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 
 # one look for each attack, in every figure of the chapter
@@ -49,7 +50,7 @@ def allocation(table: pd.DataFrame) -> Figure:
         ax.set_title(panel, fontsize=10)
         ax.grid(visible=False, axis="x")
     axes[0][0].set_ylabel("power (dB, white jammer = 0)")
-    axes[0][-1].legend(fontsize=8, loc="upper right")
+    axes[0][-1].legend(fontsize=10, loc="upper right")
     return figure
 
 
@@ -68,7 +69,7 @@ def unit_of_power(table: pd.DataFrame, right: float, white: float) -> Axes:
     ax.plot(table["unit_w"], table["sum_rate"], "o-", color=ORANGE, label="Eq. (14) as printed")
     ax.axhline(right, color=BLUE, label="power counted once")
     ax.set(xscale="log", xlabel="unit in which all powers are written (W)", ylabel="sum rate (nats)")
-    ax.legend(fontsize=8, loc="center left")
+    ax.legend(fontsize=10, loc="center left")
     return ax
 
 
@@ -116,7 +117,7 @@ def user_rates(table: pd.DataFrame, panels: Mapping[str, str]) -> Figure:
         ax.set_title(title, fontsize=10)
     axes[0][0].set_ylabel("rate (nats)")
     handles, names = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=3, fontsize=8, frameon=False)
+    figure.legend(handles, names, loc="outside upper center", ncols=3, fontsize=10, frameon=False)
     return figure
 
 
@@ -127,7 +128,7 @@ def bounds(table: pd.DataFrame) -> Axes:
         name, colour, _ = LOOKS[str(kind)]
         ax.plot(rows["steps"], rows["gap"], marker=marker, color=colour, label=name)
     ax.set(yscale="log", xlabel="Newton steps", ylabel="relative gap of the bounds", xticks=table["steps"].unique())
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=10)
     return ax
 
 
@@ -146,11 +147,11 @@ def error_covariances(covs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
         for ax, kind in zip(row, columns, strict=True):
             E = attacks[kind]
             mse = np.diagonal(E).real
-            shown = np.abs(E) / np.sqrt(mse[:, None] * mse)
+            shown = error_correlations(E)
             np.fill_diagonal(shown, np.nan)
             image = ax.imshow(shown, vmin=0, vmax=1, cmap="viridis")
             ax.set(xticks=[], yticks=[])
-            ax.set_xlabel(f"mean MSE {mse.mean():.2f}", fontsize=9)
+            ax.set_xlabel(f"mean MSE {mse.mean():.2f}", fontsize=10)
             ax.grid(visible=False)
         row[0].set_ylabel(receiver, fontsize=10)
     for ax, kind in zip(axes[0], columns, strict=True):
@@ -188,7 +189,7 @@ def paper_plane(curves: pd.DataFrame, paper: tuple[float, float], reachable: flo
         Line2D([], [], color=GREY, linestyle=":", label="most for a matched receiver"),
         Line2D([], [], color=RED, marker="*", linestyle="none", markersize=12, label="the paper"),
     ]
-    ax.legend(handles=handles, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
+    ax.legend(handles=handles, fontsize=10, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
     return ax
 
 
@@ -212,7 +213,7 @@ def csi_loss(table: pd.DataFrame) -> Axes:
     ax.axhline(0, color="black", linestyle=":", label="white noise")
     ax.set(xscale="log", xlabel=r"share of error in the estimate's power, $1-\rho$", ylim=(None, 1.05))
     ax.set_ylabel("share kept of the\ngain over white noise")
-    ax.legend(fontsize=8, loc="lower left")
+    ax.legend(fontsize=10, loc="lower left")
     return ax
 
 
