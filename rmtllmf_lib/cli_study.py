@@ -20,7 +20,7 @@ def study(
     device: Annotated[str, typer.Option(metavar="cpu|cuda|auto", help="auto is a GPU where there is one.")] = "cpu",
     template: Annotated[bool, typer.Option("--template", help="Write an example to FILE and stop.")] = False,
 ) -> None:
-    """Compute a study: scenarios x protections x combinations of tasks x seeds.
+    """Compute many conditions into one table: noise, protections, tasks, seeds.
 
     Every part is stored when it is done: a study that was stopped goes on where it
     was, and several processes or machines with one store share the work. The table

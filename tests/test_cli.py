@@ -19,7 +19,19 @@ from rmtllmf_lib.runner import NotebookError
 from rmtllmf_lib.store import Store, default_root
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("", "pretrain", "finetune", "fuse", "evaluate", "run", "store", "store list", "store verify", "store clear")
+COMMANDS = (
+    "",
+    "pretrain",
+    "finetune",
+    "fuse",
+    "evaluate",
+    "run",
+    "study",
+    "store",
+    "store list",
+    "store verify",
+    "store clear",
+)
 
 
 def shown_help(command: str, capsys: pytest.CaptureFixture[str]) -> str:
