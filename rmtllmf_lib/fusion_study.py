@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from rmtllmf_lib.ablation import gap
-from rmtllmf_lib.adversary import attack
-from rmtllmf_lib.attack_study import jammer_power
+from rmtllmf_lib.attack_study import attacked_cov, jammer_power
 from rmtllmf_lib.channel import Uplink
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.intervals import over_seeds
@@ -47,7 +46,7 @@ def closest_drop(uplink: Uplink, jnr_db: float) -> Uplink:
     power = jammer_power(uplink, jnr_db)
     distance = np.zeros(uplink.batch_shape)
     for name, kind in ATTACKS.items():
-        noise = uplink.thermal_cov if kind is None else attack(uplink, power, kind).noise_cov
+        noise = attacked_cov(uplink, power, kind or "none")
         error = error_cov(uplink, noise, uplink.thermal_cov, ORDER)
         mse = np.einsum("...ii->...i", error).real.mean(axis=-1)
         distance += np.log(mse / PAPER_LINKS[name].mse) ** 2
