@@ -58,6 +58,15 @@ def test_names_of_the_library_exist(path: Path) -> None:
                 assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
 
 
+@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "book" / "your_channel.md"], ids=lambda path: path.name)
+def test_complete_examples_run(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One after the other, as a reader would type them; they need nothing that the page does not make."""
+    names: dict[str, object] = {}
+    for block in blocks(path, "python"):
+        exec(compile(block, path.name, "exec"), names)
+    assert len(capsys.readouterr().out.splitlines()) >= 3
+
+
 @each_document
 def test_commands_and_their_options_exist(path: Path) -> None:
     """Each `rmtllmf …` line of a console block: its commands, options and notebook."""
