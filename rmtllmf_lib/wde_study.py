@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
+from scipy import stats
 from torch import Tensor
 
 from rmtllmf_lib import chi_square_test
@@ -261,6 +262,37 @@ def rejections(
     return pd.DataFrame(rows, columns=["task", "classes", "std", "seed", "rejected", "theory"])
 
 
+def power_curve(models: Mapping[str, FirstOrder], multiples: ArrayLike, level: float = 0.05) -> pd.DataFrame:
+    """First-order power of the chi-square test against the noise, as a multiple s / s₀ of the harmless one.
+
+    Returns
+    -------
+    DataFrame with columns task, classes, multiple, power
+    """
+    rows = [
+        (name, model.classes, k, float(chi_square_test.power(dof, level, 1.0, k).mean()))
+        for name, model, dof in ((n, m, chi_square_test.degrees_of_freedom(m)) for n, m in models.items())
+        for k in np.atleast_1d(real_array(multiples, "the multiples", positive=True)).tolist()
+    ]
+    return pd.DataFrame(rows, columns=["task", "classes", "multiple", "power"])
+
+
+def mean_flip_probabilities(models: Mapping[str, FirstOrder], stds: ArrayLike, *, rng: np.random.Generator) -> Real:
+    """Predicted flip probability of each task, the mean over its images, for noise levels of any shape.
+
+    Returns
+    -------
+    (*stds.shape, tasks) float64
+    """
+    levels = real_array(stds, "the noise levels", minimum=0)
+    few = {"points": 32, "replicates": 2}  # the errors of single images average out
+    means = [
+        [flip_probability(model, std, rng=rng, **few).probability.mean() for model in models.values()]
+        for std in levels.ravel().tolist()
+    ]
+    return np.reshape(means, (*levels.shape, len(models)))
+
+
 def wde_against_noise(
     models: Mapping[str, FirstOrder],
     samples: Mapping[str, Real],
@@ -295,3 +327,16 @@ def wde_against_noise(
         moved = sum(float(flip_probability(model, std, rng=rng).probability.mean()) for model in models.values())
         rows += [(std, draw, wde, predicted, clean + moved) for draw, wde in enumerate(np.sum(differs, axis=0))]
     return pd.DataFrame(rows, columns=["std", "seed", "wde", "predicted", "bound"])
+
+
+def agrees(table: pd.DataFrame, expected: ArrayLike, errors: float = 3.0) -> bool:
+    """Whether every mean lies within so many standard errors of what is expected.
+
+    Parameters
+    ----------
+    table : DataFrame
+        mean, half_width, n, from `intervals.over_seeds` at its default level.
+    expected : one number, or one for each row
+    """
+    error = table["half_width"] / stats.t.ppf(0.975, table["n"] - 1)
+    return bool(((table["mean"] - np.asarray(expected)).abs() <= errors * error).all())

@@ -108,6 +108,12 @@ def test_linearisation() -> None:
     assert_strip(strip)
 
 
+def test_linearisation_with_a_single_mse() -> None:
+    errors = pd.DataFrame({"task": "a", "std": [1e-4, 1e-2], "seed": 0, "error": [0.01, 1]})
+    figure = finished(drawn.linearisation(errors, 1e-3, 0.1, MARKS[MARKS["mse"] == 0.16]))
+    assert [text.get_text() for text in figure.axes[1].texts] == ["0.16"] * 4
+
+
 def test_slope() -> None:
     table = pd.DataFrame(
         {"std": [1e-4] * 3 + [1e-3] * 2, "first_order": [0.1, -0.1, 0.9, 0.5, 0.6], "measured": [0.11, -0.09, 9, 1, 7]}

@@ -3,6 +3,7 @@
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import stats
@@ -15,16 +16,20 @@ from rmtllmf_lib.evaluate import prepare
 from rmtllmf_lib.first_order import FirstOrder
 from rmtllmf_lib.intervals import over_seeds
 from rmtllmf_lib.linearise import Network, first_order, logits, network
+from rmtllmf_lib.margins import flip_probability
 from rmtllmf_lib.noisy_logits import count_flips, noise_draw
 from rmtllmf_lib.suite import Suite
 from rmtllmf_lib.task_vector import TaskVector, Weights
 from rmtllmf_lib.transport.surrogate import surrogate
 from rmtllmf_lib.wde_study import (
+    agrees,
     flip_rates,
     flips,
     flips_against_noise,
+    mean_flip_probabilities,
     model_draws,
     noise_levels,
+    power_curve,
     received_noise,
     rejections,
     wde_against_noise,
@@ -160,6 +165,33 @@ def test_noise_levels() -> None:
         assert row.std == pytest.approx(expected)
     doubled = table["std"].to_numpy().reshape(4, 2)
     np.testing.assert_allclose(doubled[:, 1] / doubled[:, 0], 2)
+
+
+def test_power_curve() -> None:
+    _, _, models = setting()
+    table = power_curve(models, [1.0, 2.0], 0.1).set_index(["task", "multiple"])
+    assert table.loc[("a", 1.0), "power"] == pytest.approx(0.1)
+    assert table.loc[("b", 2.0), "power"] == pytest.approx(stats.chi2.sf(stats.chi2.isf(0.1, 2) / 4, 2))
+    assert list(table["classes"]) == [5, 5, 3, 3]
+
+
+def test_mean_flip_probabilities() -> None:
+    _, _, models = setting()
+    found = mean_flip_probabilities(models, [[1e-3, 3e-3], [0.0, 1e-2]], rng=np.random.default_rng(0))
+    assert found.shape == (2, 2, 2)
+    for place, model in enumerate(models.values()):
+        exact = flip_probability(model, 3e-3, rng=np.random.default_rng(1), points=512).probability.mean()
+        assert found[0, 1, place] == pytest.approx(exact, rel=0.02)
+    assert not found[1, 0].any()
+    assert (found[1, 1] > found[0, 1]).all()
+
+
+def test_agreement_is_counted_in_standard_errors() -> None:
+    values = pd.DataFrame({"seed": range(9), "x": 1, "value": [0.0, 1, 2, 0, 1, 2, 0, 1, 2]})
+    error = values["value"].std(ddof=1) / 3
+    table = over_seeds(values, ["x"], "value")
+    assert agrees(table, 1 + 2.9 * error) and agrees(table, [1 - 2.9 * error])
+    assert not agrees(table, 1 + 3.1 * error) and not agrees(table, 1 + 2 * error, 1.9)
 
 
 def test_networks_and_own_answers_see_the_same_images() -> None:
