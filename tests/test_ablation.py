@@ -149,6 +149,6 @@ def test_costs_count_a_model_once() -> None:
     columns = "scenario protection per_class seed combination lr steps task samples bytes seconds"
     found = costs(table(rows, *columns.split())).set_index("protection")
     assert found.loc["rmtllmf"].to_dict() == {
-        "per_class": 5, "samples": 10, "steps": 60, "bytes": 100, "seconds": 2.0
+        "per_class": 5, "samples": 10, "steps": 60, "bytes": 100, "seconds": 1.0
     }  # fmt: skip
     assert found.loc["freeze", "steps"] == 0

@@ -211,9 +211,11 @@ def test_table_of_cosines(suite: Suite, store: Store) -> None:
     half = table[(table["scenario"] == "half") & (table["definition"] == "reloaded") & (table["seed"] == 1)]
     vectors = effective_vectors(suite, HALF, "reloaded", seed=1)
     assert_allclose(matrix(half, NAMES), cosine_matrix(list(vectors.values())), atol=1e-12)
+    parts = len([*(store.root / "cosines-part").iterdir()])
     renamed = cosine_study(suite, [replace(HALF, name="other")], ["received"], seeds=2, store=store)
     before = table[(table["scenario"] == "half") & (table["definition"] == "received")]
     assert_allclose(renamed["cosine"], before["cosine"], rtol=0, atol=0)
+    assert len([*(store.root / "cosines-part").iterdir()]) == parts  # the name decides nothing
 
 
 def test_table_of_errors(suite: Suite, store: Store) -> None:
