@@ -107,7 +107,8 @@ def flip_probability(
     if model.classes == 1 or std == 0:
         return Flips(lower, lower, upper, np.zeros(len(model)))
     order = np.argsort(standardised_margins(model, std, reference), axis=1)[:, :-1]  # the last one is c itself
-    limits = np.take_along_axis(model.margins(reference), order, axis=1) / std
+    with np.errstate(over="ignore"):  # next to no noise: a limit that nothing exceeds
+        limits = np.take_along_axis(model.margins(reference), order, axis=1) / std
     image = np.arange(len(model))[:, None, None]
     covariance = model.difference_gram(reference)[image, order[:, :, None], order[:, None, :]]
     factor = _factor(covariance)
@@ -139,7 +140,8 @@ def _violation(limits: Real, factor: Real, uniforms: Real) -> Real:
     for k in range(r):
         room = limits[:, k, None] - np.einsum("nj,njp->np", factor[:, k, :k], normal[:, :k])
         scale = factor[:, k, k, None]
-        bound = np.where(scale > 0, room / np.where(scale > 0, scale, 1.0), np.where(room >= 0, np.inf, -np.inf))
+        with np.errstate(over="ignore"):
+            bound = np.where(scale > 0, room / np.where(scale > 0, scale, 1.0), np.where(room >= 0, np.inf, -np.inf))
         violated += holding * ndtr(-bound)
         below = ndtr(bound)
         holding *= below

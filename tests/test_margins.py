@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -44,6 +44,8 @@ def test_probability_is_what_happens(std: float, parameters: int) -> None:
 
 @unhurried
 @given(st.integers(1, 8), st.integers(0, 100), st.floats(0, 5), st.integers(1, 12))
+@example(classes=2, seed=0, std=5e-324, parameters=1)
+@example(classes=5, seed=0, std=1e-308, parameters=3)
 def test_bounds_hold(classes: int, seed: int, std: float, parameters: int) -> None:
     model = random_model(3, classes, seed, parameters)
     found = flips(model, std, points=32)
