@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rmtllmf_lib.arrays import Real, real_array
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.evaluate import Prepared, _single_threads, predictions, prepare
+from rmtllmf_lib.evaluate import Prepared, predictions, prepare, single_threads
 from rmtllmf_lib.first_order import FirstOrder
 from rmtllmf_lib.fusion import fuse
 from rmtllmf_lib.margins import flip_probability
@@ -147,7 +147,7 @@ def wde_grid(
         weights = fuse(suite.backbone.weights, taus, lams)
         return [_classes(suite, weights, names[place], images[names[place]]) for place in places]
 
-    with _single_threads(workers) as pool:
+    with single_threads(workers) as pool:
         own_first = dict(zip(first, pool.map(lambda lam: classes((lam, 0.0), [0])[0], first), strict=True))
         own_second = dict(zip(second, pool.map(lambda lam: classes((0.0, lam), [1])[0], second), strict=True))
         fused = list(pool.map(lambda pair: classes(pair, [0, 1]), pairs))

@@ -289,7 +289,7 @@ def evaluate_combinations(
         weights = fuse(backbone.weights, [taus[name] for name in combination], factors[len(combination)])
         return [(name, row(weights, name)) for name in (names if all_tasks else combination)]
 
-    with _single_threads(1 if resolve_device(device).type == "cuda" else workers) as pool:
+    with single_threads(1 if resolve_device(device).type == "cuda" else workers) as pool:
         reference = dict(zip(names, pool.map(specialist, names), strict=True))
         _require_learnt(reference)
         bar = tqdm(total=len(combinations), desc="combinations", disable=None if progress else True, leave=False)
@@ -339,8 +339,8 @@ def _require_learnt(reference: Mapping[str, float]) -> None:
 
 
 @contextmanager
-def _single_threads(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that compute with one core each; torch releases Python's lock, so they run side by side."""
+def single_threads(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool of threads that compute with one core each; torch releases Python's lock, so they run side by side."""
     own = torch.get_num_threads()
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
     try:

@@ -184,10 +184,10 @@ def finetune(
     bar = tqdm(total=recipe.steps, initial=first, desc=task.name, unit="step", disable=shown, leave=False)
     with bar, closing(stream):
         for step, (images, labels) in enumerate(stream, first):
-            with _precision(where, autocast):
+            with precision(where, autocast):
                 features = tower(images)
             logits = head.scale * functional.normalize(features.float(), dim=-1) @ rows.T
-            loss = _update(optimizer, functional.cross_entropy(logits, labels), recipe, step)
+            loss = training_step(optimizer, functional.cross_entropy(logits, labels), recipe, step)
             bar.update()
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
             if state and (step + 1) % checkpoint_every == 0 and step + 1 < recipe.steps:
@@ -226,8 +226,28 @@ def _run(
     }
 
 
-def _update(optimizer: torch.optim.Optimizer, loss: Tensor, recipe: Recipe, step: int) -> float:
-    """One step down the gradient; returns the loss."""
+def training_step(optimizer: torch.optim.Optimizer, loss: Tensor, recipe: Recipe, step: int) -> float:
+    """Take one step down the gradient of a loss, at the recipe's learning rate and clip norm of that step.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Of one group of parameters.
+    loss : () Tensor
+        Its gradient is computed here.
+    step : int
+        Counted from 0.
+
+    Returns
+    -------
+    float
+        The loss before the step.
+
+    Raises
+    ------
+    InputError
+        A loss or gradient that is not finite; the parameters stay as they were.
+    """
     optimizer.zero_grad()
     loss.backward()
     group = optimizer.param_groups[0]
@@ -250,7 +270,8 @@ def _optimizer(tower: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     return torch.optim.AdamW(trained, recipe.lr, recipe.betas, weight_decay=recipe.weight_decay, fused=True)
 
 
-def _precision(device: torch.device, autocast: str | None) -> AbstractContextManager[Any]:
+def precision(device: torch.device, autocast: str | None) -> AbstractContextManager[Any]:
+    """The context in which products run in the precision `autocast`, "bfloat16", or in their own (None)."""
     return torch.autocast(device.type, AUTOCAST[autocast]) if autocast else nullcontext()
 
 
@@ -263,5 +284,10 @@ def _require_usable(backbone: Backbone, task: Task, head: Head, start: Weights, 
             f"the head is for {len(head.class_names)} classes {head.class_names[:4]} … and task {task.name!r} has "
             f"{len(task.class_names)}, {task.class_names[:4]} …; build it from the task: build_head(backbone, task)"
         )
+    require_autocast(autocast)
+
+
+def require_autocast(autocast: str | None) -> None:
+    """Raise an InputError unless `autocast` is None or a known precision."""
     if autocast is not None and autocast not in AUTOCAST:
         raise InputError(f"autocast {autocast!r} is not known; expected None or one of {', '.join(AUTOCAST)}")

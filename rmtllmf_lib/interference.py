@@ -7,7 +7,7 @@ what "the task vectors of R-MTLLMF" can mean, and the WDE itself of the same mod
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import combinations, product
 from typing import Any
 
@@ -23,7 +23,7 @@ from rmtllmf_lib.parts import build_parts
 from rmtllmf_lib.realign import REALIGNMENT
 from rmtllmf_lib.resilience import protection_named, reload_embeddings
 from rmtllmf_lib.store import Store
-from rmtllmf_lib.study import _identity, _versions
+from rmtllmf_lib.study import NO_LINK, provenance
 from rmtllmf_lib.suite import Suite
 from rmtllmf_lib.task_vector import TaskVector, Weights, cosine_matrix
 from rmtllmf_lib.transport import Scenario
@@ -261,7 +261,7 @@ def cosine_study(
         return pd.DataFrame(rows, columns=["first", "second", "cosine"])
 
     configs = [
-        {"definition": definition, **_described(_unit(suite, scenario, "rmtllmf", seed, per_class, lam, None))}
+        {"definition": definition, "unit": _unit(suite, scenario, "rmtllmf", seed, per_class, lam, None).described()}
         for scenario, definition, seed in conditions
     ]
     tables = _tables(suite, "cosines-part", configs, build, store, workers)
@@ -325,18 +325,10 @@ def wde_under(
         prepared = {task: bench.prepared(task, "test", images) for task in suite.tasks}
         return wde(suite, prepared, own_lam=1.0, fused=model)[["task", "images", "wde"]]
 
-    tables = _tables(suite, "wde-part", [_described(unit) for _, unit in units], build, store, workers)
-    labels = [(unit.scenario.name if unit.scenario else "no link", name, unit.seed) for name, unit in units]
+    configs = [{"unit": unit.described()} for _, unit in units]
+    tables = _tables(suite, "wde-part", configs, build, store, workers)
+    labels = [(unit.scenario.name if unit.scenario else NO_LINK, name, unit.seed) for name, unit in units]
     return _joined(tables, labels, ["scenario", "protection", "seed"])
-
-
-def _described(unit: Unit) -> dict[str, Any]:
-    config = asdict(unit)
-    if unit.scenario is not None:
-        config["scenario"].pop("name")
-    if not unit.draws:
-        config["seed"] = None
-    return {"unit": config}
 
 
 def _tables(
@@ -347,7 +339,8 @@ def _tables(
     store: Store | None,
     workers: int,
 ) -> list[pd.DataFrame]:
-    whole = [{**config, **_identity(suite), "versions": _versions()} for config in configs]
+    origin = provenance(suite)
+    whole = [{**config, **origin} for config in configs]
     return build_parts(store or Store(), kind, whole, build, workers=workers)
 
 

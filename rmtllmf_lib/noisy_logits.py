@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rmtllmf_lib.arrays import Real, real_array
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.evaluate import _single_threads
+from rmtllmf_lib.evaluate import single_threads
 from rmtllmf_lib.first_order import noise_level
 from rmtllmf_lib.linearise import Network, along, finite, flat_values, logits
 from rmtllmf_lib.loading import require_positive
@@ -103,7 +103,7 @@ def count_flips(
         moved = {name: net.logits(noisy).cpu() for name, net in networks.items()}
         return {name: (z.argmax(1) != wanted[name]) | ~z.isfinite().all(1) for name, z in moved.items()}
 
-    with _single_threads(workers) as pool:
+    with single_threads(workers) as pool:
         counted = list(pool.map(one, range(draws)))
     return {name: FlipCount(torch.stack([flips[name] for flips in counted]).numpy()) for name in networks}
 
@@ -171,7 +171,7 @@ def perturb(
         models = [torch.add(values, noise, alpha=s) for s in levels.tolist()]
         return {name: np.stack([finite(net.logits(model)) for model in models]) for name, net in networks.items()}
 
-    with _single_threads(workers) as pool:
+    with single_threads(workers) as pool:
         disturbed = list(pool.map(moved, range(draws)))
     slopes: dict[str, list[Real]] = {name: [] for name in networks}
     for draw in range(draws):  # forward mode keeps its state in one place for all threads

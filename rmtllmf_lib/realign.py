@@ -18,7 +18,7 @@ from torch.nn import functional
 from rmtllmf_lib.backbone import Backbone, Head
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.evaluate import prepare
-from rmtllmf_lib.finetune import Recipe, _precision, _update
+from rmtllmf_lib.finetune import Recipe, precision, require_autocast, training_step
 from rmtllmf_lib.layout import group_of
 from rmtllmf_lib.loading import Schedule, normalize, resolve_device
 from rmtllmf_lib.memory import Memory
@@ -103,8 +103,8 @@ def realign(
     Raises
     ------
     InputError
-        An unknown optimiser, a recipe with augmentation, a head that does not fit the memory, or a loss or gradient
-        that is not finite.
+        An unknown optimiser or precision, a recipe with augmentation, a head that does not fit the memory, or a loss or
+        gradient that is not finite.
     """
     weights.layout.require_equal(backbone.weights.layout, "the weights to realign")
     if optimizer not in OPTIMIZERS:
@@ -112,6 +112,7 @@ def realign(
     if recipe.augment != "none":
         raise InputError(f"augment is {recipe.augment!r}: realignment sees the memory as it is, expected 'none'")
     where = resolve_device(device)
+    require_autocast(autocast)
     batch, tower = _joined(memory, heads, where), read_tower(backbone.model.visual)
     tensors = {name: view.to(where, copy=True) for name, view in weights.state_dict().items()}
     trained = [tensor for name, tensor in tensors.items() if group_of(name) not in recipe.freeze]
@@ -122,11 +123,11 @@ def realign(
     for step in range(recipe.steps):
         chosen = schedule.indices(step)
         patches = patchify(normalize(batch.images[chosen], backbone, where), tower.patch)
-        with _precision(where, autocast):
+        with precision(where, autocast):
             features = features_with_gradient(tower, tensors, patches)
         logits = functional.normalize(features.float(), dim=-1) @ batch.rows.T
         logits = logits.masked_fill(batch.foreign[chosen.to(where)], -math.inf)
-        _update(descent, functional.cross_entropy(logits, batch.labels[chosen].to(where)), recipe, step)
+        training_step(descent, functional.cross_entropy(logits, batch.labels[chosen].to(where)), recipe, step)
     values = weights.layout.flatten({name: tensor.detach() for name, tensor in tensors.items()})
     return replace(weights, values=values, base_hash=weights.origin)
 

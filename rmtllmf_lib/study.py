@@ -27,7 +27,7 @@ from rmtllmf_lib.atomic import atomic_write
 from rmtllmf_lib.canonical import config_key
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.evaluate import normalized_accuracy, task_combinations
-from rmtllmf_lib.finetune import Recipe
+from rmtllmf_lib.finetune import Recipe, require_autocast
 from rmtllmf_lib.fusion import lambda_n
 from rmtllmf_lib.loading import require_positive
 from rmtllmf_lib.parts import build_parts
@@ -113,6 +113,7 @@ class Study:
         for name in ("per_size", "test_images", "validation_images"):
             if getattr(self, name) is not None:
                 require_positive(getattr(self, name), name)
+        require_autocast(self.autocast)
         for lr in (*self.lr_grid, *self.lr.values()):
             replace(self.realignment, lr=lr)
 
@@ -181,7 +182,7 @@ def run_study(
     """
     store = store or Store()
     _require_fitting(study, suite)
-    config = {"study": _plain(study), **_identity(suite), "versions": _versions()}
+    config = _config(study, suite)
     bench = Bench(suite)
 
     def assemble() -> pd.DataFrame:
@@ -198,10 +199,10 @@ def run_study(
 
 
 def _parts(store: Store, bench: Bench, study: Study, workers: int, progress: bool) -> Any:
-    identity = {**_identity(bench.suite), "versions": _versions()}
+    origin = provenance(bench.suite)
 
     def run(units: Sequence[Unit | None]) -> list[pd.DataFrame]:
-        configs = [_part_config(unit, study, identity) for unit in units]
+        configs = [_part_config(unit, study, origin) for unit in units]
         build = partial(_build, bench, units, study.test_images)
         return build_parts(store, "study-part", configs, build, workers=workers, progress=progress)
 
@@ -213,16 +214,9 @@ def _build(bench: Bench, units: Sequence[Unit | None], images: int | None, place
     return specialists(bench, images) if unit is None else run_unit(bench, unit)
 
 
-def _part_config(unit: Unit | None, study: Study, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides the rows of a part, and nothing else: names of scenarios do not."""
-    if unit is None:
-        return {"specialists": study.test_images, **identity}
-    config = asdict(unit)
-    if unit.scenario is not None:
-        config["scenario"].pop("name")
-    if not unit.draws:
-        config["seed"] = None
-    return {"unit": config, **identity}
+def _part_config(unit: Unit | None, study: Study, origin: Mapping[str, Any]) -> dict[str, Any]:
+    decides = {"specialists": study.test_images} if unit is None else {"unit": unit.described()}
+    return {**decides, **origin}
 
 
 def _fixed_rates(study: Study) -> dict[tuple[str, str, int], float]:
@@ -344,22 +338,25 @@ def _plain(study: Study) -> dict[str, Any]:
     return described
 
 
-def _identity(suite: Suite) -> dict[str, Any]:
+def provenance(suite: Suite) -> dict[str, Any]:
+    """What results computed from a suite depend on, besides their own settings: data, vectors, device, versions."""
     tasks = {
         name: {"data": task.fingerprint, "head": suite.heads[name].hash, "tau": suite.taus[name].hash}
         for name, task in suite.tasks.items()
     }
     # in a list too: the order of the users decides which noise is whose
-    return {"base": suite.backbone.weights.hash, "users": list(tasks), "tasks": tasks, "device": suite.device}
+    versions = {"rmtllmf": __version__, "torch": torch.__version__}
+    base = suite.backbone.weights.hash
+    return {"base": base, "users": list(tasks), "tasks": tasks, "device": suite.device, "versions": versions}
 
 
-def _versions() -> dict[str, str]:
-    return {"rmtllmf": __version__, "torch": torch.__version__}
+def _config(study: Study, suite: Suite) -> dict[str, Any]:
+    return {"study": _plain(study), **provenance(suite)}
 
 
 def study_key(study: Study, suite: Suite) -> str:
     """Under which the store keeps the table: of kind "study"."""
-    return config_key({"study": _plain(study), **_identity(suite), "versions": _versions()})
+    return config_key(_config(study, suite))
 
 
 def write_table(table: pd.DataFrame, path: str | Path, study: Study, suite: Suite) -> None:
@@ -368,5 +365,4 @@ def write_table(table: pd.DataFrame, path: str | Path, study: Study, suite: Suit
     with atomic_write(path) as temporary:
         table.to_parquet(temporary, engine="pyarrow")
     with atomic_write(path.with_name(f"{path.stem}.provenance.json")) as temporary:
-        provenance = {"study": _plain(study), **_identity(suite), "versions": _versions()}
-        temporary.write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(_config(study, suite), indent=1) + "\n", encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,15 @@ class Unit:
     autocast: str | None
     split: str
     images: int | None
+
+    def described(self) -> dict[str, Any]:
+        """What decides the rows of the unit, and nothing else, for the store: not what the scenario is called."""
+        config = asdict(self)
+        if self.scenario is not None:
+            config["scenario"].pop("name")
+        if not self.draws:
+            config["seed"] = None
+        return config
 
     @property
     def draws(self) -> bool:

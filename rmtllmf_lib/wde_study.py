@@ -19,7 +19,7 @@ from rmtllmf_lib import chi_square_test
 from rmtllmf_lib.arrays import Real, real_array, whole_number
 from rmtllmf_lib.disentanglement import noise_std
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.evaluate import _single_threads
+from rmtllmf_lib.evaluate import single_threads
 from rmtllmf_lib.first_order import FirstOrder
 from rmtllmf_lib.fusion import fuse
 from rmtllmf_lib.linearise import Network, finite, flat_values
@@ -73,7 +73,7 @@ def model_draws(
         found = [together.logits(values + std * noise) for std in levels]
         return [[logits[images, classes].cpu() for images, classes in places] for logits in found]
 
-    with _single_threads(workers) as pool:
+    with single_threads(workers) as pool:
         found = list(pool.map(one, range(draws)))
     return {
         name: finite(torch.stack([torch.stack([draw[level][place] for draw in found]) for level in range(len(levels))]))

@@ -125,8 +125,8 @@ def test_killed_while_training_and_resumed_is_as_if_nothing_had_been(
     assert checkpoint.exists() and not (tmp_path / "killed" / "warm.safetensors").exists()
 
     steps: list[int] = []
-    update = finetune._update
-    monkeypatch.setattr(finetune, "_update", lambda *given: steps.append(given[-1]) or update(*given))
+    update = finetune.training_step
+    monkeypatch.setattr(finetune, "training_step", lambda *given: steps.append(given[-1]) or update(*given))
     assert cli.main([*words, str(tmp_path / "killed")]) == 0
     assert steps[0] >= 10 and steps[-1] == 149  # it went on where it was
     assert cli.main([*words, str(tmp_path / "whole")]) == 0

@@ -110,9 +110,9 @@ def test_gradients_are_clipped() -> None:
     weight = torch.nn.Parameter(torch.zeros(4))
     optimizer = torch.optim.SGD([weight], lr=1.0)
     recipe = Recipe(steps=1, batch_size=1, lr=1.0, clip_norm=0.5)
-    assert module._update(optimizer, (weight * 3).sum() + 2, recipe, 0) == 2
+    assert module.training_step(optimizer, (weight * 3).sum() + 2, recipe, 0) == 2
     assert weight.detach().norm() == pytest.approx(0.5, rel=1e-5)
-    module._update(optimizer, (weight * 3).sum(), replace(recipe, clip_norm=None), 0)
+    module.training_step(optimizer, (weight * 3).sum(), replace(recipe, clip_norm=None), 0)
     assert weight.detach().norm() == pytest.approx(6.5, rel=1e-5)
 
 

@@ -66,13 +66,13 @@ def test_a_resumed_run_has_the_same_bits(
 
 
 def count_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    real, steps = module._update, []
+    real, steps = module.training_step, []
 
     def update(optimizer: torch.optim.Optimizer, loss: torch.Tensor, recipe: Recipe, step: int) -> float:
         steps.append(step)
         return real(optimizer, loss, recipe, step)
 
-    monkeypatch.setattr(module, "_update", update)
+    monkeypatch.setattr(module, "training_step", update)
     return steps
 
 
@@ -82,11 +82,11 @@ import torch
 torch.set_num_threads(1)
 from small import small_backbone, small_head, small_task
 import rmtllmf_lib.finetune as module
-update = module._update
+update = module.training_step
 def slow(*args):
     time.sleep(0.02)
     return update(*args)
-module._update = slow
+module.training_step = slow
 recipe = module.Recipe(steps=30, batch_size=8, lr=1e-3, warmup_steps=3, augment="crop")
 module.finetune(small_backbone(layers=2), small_task(), small_head(), recipe,
                 generator=torch.Generator().manual_seed(9), checkpoint=sys.argv[1], checkpoint_every=2)

@@ -177,6 +177,7 @@ def test_loss_over_the_memory(backbone: Backbone, start: Weights, memory: Memory
     ("change", "message"),
     [
         ({"optimizer": "lion"}, "unknown optimizer 'lion': expected adamw or sgd"),
+        ({"autocast": "float8"}, "autocast 'float8' is not known; expected None or one of bfloat16"),
         ({"recipe": replace(RECIPE, augment="crop")}, "augment is 'crop'"),
         ({"heads": {"a": HEADS["a"]}}, "a memory of task 'b' but no head"),
         ({"heads": {**HEADS, "b": small_head(2, CLASSES[:3])}}, "labels up to 4 and its head 3 classes"),

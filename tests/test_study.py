@@ -354,6 +354,7 @@ def test_the_table_on_disk_with_its_origin(suite: Suite, table: pd.DataFrame, tm
         ({"lr_grid": (1e-3, -1e-3)}, "lr is -0.001; expected a positive number"),
         ({"lr": {"rmtllmf": 0.0}}, "lr is 0.0"),
         ({"lr": {"prayer": 1e-3}}, "unknown protection 'prayer'"),
+        ({"autocast": "float8"}, "autocast 'float8' is not known"),
     ],
 )
 def test_studies_that_make_no_sense(change: dict[str, Any], message: str) -> None:

@@ -185,7 +185,7 @@ def test_a_stopped_run_goes_on_where_it_was(
 
     monkeypatch.setattr(module, "finetune", often)
     started: list[int] = []
-    plain_update, stop = finetune_module._update, True
+    plain_update, stop = finetune_module.training_step, True
 
     def update(optimizer: Any, loss: Any, recipe: Recipe, step: int) -> float:
         started.append(step)
@@ -193,7 +193,7 @@ def test_a_stopped_run_goes_on_where_it_was(
             raise KeyboardInterrupt
         return plain_update(optimizer, loss, recipe, step)
 
-    monkeypatch.setattr(finetune_module, "_update", update)
+    monkeypatch.setattr(finetune_module, "training_step", update)
     with pytest.raises(KeyboardInterrupt):
         load_suite(backbone, ["signs"], recipe=recipe, store=store)
     assert started == [*range(10)]
