@@ -35,6 +35,7 @@ from rmtllmf_lib.realign import REALIGNMENT
 from rmtllmf_lib.resilience import protection_named
 from rmtllmf_lib.store import Store
 from rmtllmf_lib.suite import Suite
+from rmtllmf_lib.task_vector import finite_number
 from rmtllmf_lib.transport import Scenario
 from rmtllmf_lib.units import Bench, Unit, run_unit, specialists
 
@@ -103,6 +104,8 @@ class Study:
             protection_named(name)
         _require_some(self.protections, "protections")
         _require_some(self.per_class, "per_class")
+        if self.sizes is not None:
+            _require_some(self.sizes, "sizes")
         if any(protection_named(name).receives for name in self.protections):
             _require_some([scenario.name for scenario in self.scenarios], "scenarios")
         if NO_LINK in (scenario.name for scenario in self.scenarios):
@@ -114,6 +117,8 @@ class Study:
             if getattr(self, name) is not None:
                 require_positive(getattr(self, name), name)
         require_autocast(self.autocast)
+        for size, value in (self.lam or {}).items():
+            finite_number(value, f"lam of {size} tasks")
         for lr in (*self.lr_grid, *self.lr.values()):
             replace(self.realignment, lr=lr)
 
