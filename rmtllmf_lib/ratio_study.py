@@ -190,16 +190,18 @@ def alarms(
         found = []
         for name, model in models.items():
             noisy = samples[name][level]
-            off = rejects(ratio(model.logits + shift, noisy + shift), limit)
+            disturbed = noisy + shift
+            off = rejects(ratio(model.logits + shift, disturbed), limit)
             image = np.arange(len(model))
             shifted = FirstOrder(model.logits + shift, model.gram)
-            statistic = chi_square_test.statistic(shifted, noisy - model.logits, std)
+            # the constant stays in the change, so that only the test's centring can take it out
+            statistic = chi_square_test.statistic(shifted, disturbed - model.logits, std)
             critical = chi_square_test.critical_value(chi_square_test.degrees_of_freedom(shifted), significance)
             columns = (
                 off.any(-1),
                 off[:, image, model.predicted],
                 statistic > critical,
-                (noisy + shift).argmax(-1) != shifted.predicted,
+                disturbed.argmax(-1) != shifted.predicted,
             )
             found.append(np.stack([column.mean(0) for column in columns]))
         rows.append((shift, *np.concatenate(found, axis=1).mean(1)))
