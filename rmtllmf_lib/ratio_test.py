@@ -59,9 +59,7 @@ def within_probability(threshold: ArrayLike, sigma: ArrayLike) -> Real:
         From `relative_std`; may be infinite.
     """
     limit = real_array(threshold, "the threshold", minimum=0)
-    spread = np.asarray(sigma, dtype=float)
-    if not (spread >= 0).all():
-        raise InputError(f"sigma is {spread.min():g} at its smallest: expected numbers of at least 0")
+    spread = _relative(sigma)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         above = np.where(limit < 1, limit / (1 - limit) / spread, np.inf)
         below = -limit / ((1 + limit) * spread)
@@ -83,7 +81,7 @@ def threshold(z_beta: float, sigma: ArrayLike, *, folded: bool = True) -> Real:
     folded : bool
         Whether sd is that of |R − 1|, √(1 − 2/π) σ, as the paper writes, or that of R − 1, σ.
     """
-    return (FOLDED if folded else 1.0) * real_number(z_beta, "z_beta", positive=True) * np.asarray(sigma, dtype=float)
+    return (FOLDED if folded else 1.0) * real_number(z_beta, "z_beta", positive=True) * _relative(sigma)
 
 
 def first_order_probability(
@@ -111,5 +109,21 @@ def rejects(ratios: ArrayLike, thresholds: ArrayLike) -> NDArray[np.bool_]:
     Parameters
     ----------
     ratios : from `ratio`; may be infinite.
+
+    Raises
+    ------
+    InputError
+        for a ratio that is NaN, which would pass for no change, or a threshold that is negative or not finite.
     """
-    return np.abs(np.asarray(ratios, dtype=float) - 1) > real_array(thresholds, "the threshold", minimum=0)
+    values = np.asarray(ratios, dtype=float)
+    if np.isnan(values).any():
+        raise InputError(f"{int(np.isnan(values).sum())} of {values.size} ratios are NaN: expected those of `ratio`")
+    return np.abs(values - 1) > real_array(thresholds, "the threshold", minimum=0)
+
+
+def _relative(sigma: ArrayLike) -> Real:
+    """Relative standard deviations, which may be infinite, checked."""
+    spread = np.asarray(sigma, dtype=float)
+    if not (spread >= 0).all():
+        raise InputError(f"sigma is {spread.min():g} at its smallest: expected numbers of at least 0")
+    return spread

@@ -139,6 +139,8 @@ def test_one_class_and_one_image() -> None:
         (lambda: within_probability(0.1, -1.0), "sigma is -1 at its smallest"),
         (lambda: within_probability(0.1, np.nan), "sigma is nan at its smallest"),
         (lambda: threshold(0, 0.1), "z_beta is 0"),
+        (lambda: threshold(1.96, np.nan), "sigma is nan at its smallest"),
+        (lambda: rejects([1.0, np.nan], 0.1), "1 of 2 ratios are NaN"),
         (lambda: first_order_probability(1.96, 0.0), "mse is 0"),
         (lambda: first_order_probability(1.96, 0.1, -1.0), "reference_mse is -1"),
         (lambda: relative_std(random_model(), -1), "at its smallest: expected at least 0"),
