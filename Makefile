@@ -22,6 +22,7 @@ export OPENBLAS_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 export JUPYTER_PLATFORM_DIRS := 1
+# Its parent must exist, or IPython warns: the targets make _build.
 export IPYTHONDIR := $(CURDIR)/_build/.ipython
 unexport MPLBACKEND
 
@@ -58,10 +59,12 @@ html: $(READY)  ## build the book from the committed outputs, in seconds
 
 .PHONY: notebooks
 notebooks: $(READY)  ## execute the notebooks in place, to commit their new outputs
+	@mkdir -p _build
 	@$(PY) tools/execute.py --jobs $(JOBS) $(NOTEBOOKS)
 
 .PHONY: test
 test: $(READY)  ## every test: units, house, notebooks (re-executed and compared), the book in a browser
+	@mkdir -p _build
 	@$(PY) -m pytest -n $(JOBS) --dist loadfile \
 	  --nbval --nbval-current-env --nbval-cell-timeout=1200 --nbval-kernel-startup-timeout=120 $(ARGS)
 
