@@ -124,7 +124,7 @@ def schemes() -> list[Row]:
     drop, rows = uplink(), []
     for scheme, cancellation in (("pam8", "hard"), ("pcm", "genie"), ("pcm", "hard"), ("ldpc", "hard")):
         taus = part(PARTS[scheme])
-        link = Link(drop, drop.thermal_cov, cancellation=cancellation)  # type: ignore[arg-type]
+        link = Link(drop, drop.thermal_cov, cancellation=cancellation)
         draws = torch.Generator().manual_seed(0)
         way = partial(send, taus, link, scheme, generator=draws)
         seconds = medians({"send": way}, repeats=1)["send"] * 86_192_640 / PARTS[scheme]

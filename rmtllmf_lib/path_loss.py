@@ -11,7 +11,7 @@ References
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -165,7 +165,7 @@ class PathLoss:
         """
         distance = real_array(distance_m, "distance_m", positive=True)
         if self.model in get_args(Cell):
-            clear = rng.random(distance.shape) < line_of_sight_probability(distance, self.model)  # type: ignore[arg-type]
+            clear = rng.random(distance.shape) < line_of_sight_probability(distance, cast(Cell, self.model))
         else:
             clear = np.full(distance.shape, self.model.endswith("-LoS"))
         loss = self._loss_db(distance, clear)

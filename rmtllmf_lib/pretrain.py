@@ -36,7 +36,7 @@ from rmtllmf_lib.tasks.concepts import aerial, cars, characters, landuse, scenes
 from rmtllmf_lib.tasks.procedural import BLOCK, DRAWN, Concept, Pose, draw_blocks, procedural_task
 
 CONTEXT_LENGTH = 12
-TINY = {
+TINY: dict[str, Any] = {
     "embed_dim": 64,
     "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 64, "layers": 4, "head_width": 32},
     "text_cfg": {"context_length": CONTEXT_LENGTH, "width": 64, "heads": 2, "layers": 2},
@@ -232,7 +232,7 @@ def pretrain(
     data_hash = hashlib.sha256(images.numpy().tobytes()).hexdigest()
     report(f"{recipe.pairs} pairs of {len(concepts)} concepts drawn, data sha256 {data_hash[:12]}")
     tokenizer = WordTokenizer(vocabulary(), CONTEXT_LENGTH)
-    text_cfg = {**TINY["text_cfg"], "vocab_size": tokenizer.vocab_size}  # type: ignore[dict-item]
+    text_cfg = {**TINY["text_cfg"], "vocab_size": tokenizer.vocab_size}
     config: dict[str, Any] = {**TINY, "text_cfg": text_cfg, "vocabulary": list(tokenizer.words)}
     torch.manual_seed(recipe.seed)  # open_clip initialises from the global generator
     model = new_model(config)

@@ -1,20 +1,12 @@
 """Figures of the chapter on WDE: drawn from small tables, with labels and the numbers of the table."""
 
-from collections.abc import Iterator
-
-import matplotlib
 import numpy as np
 import pandas as pd
-import pytest
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
-from matplotlib.figure import Figure
 
-from rmtllmf_lib import figures
+from drawn import finished, style_of_the_book  # noqa: F401 - a fixture for every test here
 from rmtllmf_lib.figures import disentanglement as drawn
-
-matplotlib.use("Agg")
 
 MARKS = pd.DataFrame(
     [
@@ -25,24 +17,6 @@ MARKS = pd.DataFrame(
     ],
     columns=["scale", "correlation", "mse", "std"],
 )
-
-
-@pytest.fixture(autouse=True)
-def _style_of_the_book() -> Iterator[None]:
-    assert plt.get_fignums() == []
-    with matplotlib.rc_context():
-        figures.use_style()
-        yield
-    plt.close("all")
-
-
-def finished(result: Axes | Figure) -> Figure:
-    """The one figure that was opened, laid out and drawn."""
-    figure = result if isinstance(result, Figure) else result.figure
-    assert isinstance(figure, Figure)
-    assert plt.get_fignums() == [figure.number]  # type: ignore[attr-defined]
-    figure.canvas.draw()
-    return figure
 
 
 def line(ax: Axes, label: str) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,5 @@
 """Figures: drawn from small tables without a warning, with labels and the numbers of the table."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -9,38 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from PIL import Image
 from scipy import stats
 
+from drawn import finished, style_of_the_book  # noqa: F401 - a fixture for every test here
 from rmtllmf_lib import figures
 from rmtllmf_lib.figures import fusion
 from rmtllmf_lib.published import normalized_accuracy_vit_b16
 from rmtllmf_lib.tasks.images import LazyImages
 from small import CLASSES, small_task
-
-matplotlib.use("Agg")
-
-
-@pytest.fixture(autouse=True)
-def _style_of_the_book() -> Iterator[None]:
-    """The style is set for one test; every figure is closed after it."""
-    assert plt.get_fignums() == []
-    with matplotlib.rc_context():
-        figures.use_style()
-        yield
-    plt.close("all")
-
-
-def finished(result: Axes | Figure) -> Figure:
-    """The one figure that was opened, laid out and drawn."""
-    figure = result if isinstance(result, Figure) else result.figure
-    assert isinstance(figure, Figure)
-    assert plt.get_fignums() == [figure.number]  # type: ignore[attr-defined]
-    figure.canvas.draw()
-    return figure
 
 
 def assert_labelled(ax: Axes) -> None:

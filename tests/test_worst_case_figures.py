@@ -1,40 +1,15 @@
 """Figures of the chapter on worst-case noise: drawn from small tables, with labels and the numbers of the table."""
 
-from collections.abc import Iterator
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
-import pytest
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from rmtllmf_lib import figures
+from drawn import finished, style_of_the_book  # noqa: F401 - a fixture for every test here
 from rmtllmf_lib.adversary import KINDS
 from rmtllmf_lib.figures import worst_case
 from rmtllmf_lib.figures.worst_case import LOOKS
-
-matplotlib.use("Agg")
-
-
-@pytest.fixture(autouse=True)
-def _style_of_the_book() -> Iterator[None]:
-    assert plt.get_fignums() == []
-    with matplotlib.rc_context():
-        figures.use_style()
-        yield
-    plt.close("all")
-
-
-def finished(result: Axes | Figure) -> Figure:
-    """The one figure that was opened, laid out and drawn."""
-    figure = result if isinstance(result, Figure) else result.figure
-    assert isinstance(figure, Figure)
-    assert plt.get_fignums() == [figure.number]  # type: ignore[attr-defined]
-    figure.canvas.draw()
-    return figure
 
 
 def line(ax: Axes, label: str) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -262,10 +263,10 @@ def _read_cars(root: Path) -> Parts:
     return Parts(_file_pool(folder, list(_walk(train))), _file_pool(folder, list(_walk(test))), OFFICIAL, train.classes)
 
 
-def _walk(data: object) -> Iterator[tuple[str, int]]:
+def _walk(data: Any) -> Iterator[tuple[str, int]]:
     """(path, label) of a torchvision data set that was given `loader=str`."""
-    for i in range(len(data)):  # type: ignore[arg-type]
-        path, label = data[i]  # type: ignore[index]
+    for i in range(len(data)):
+        path, label = data[i]
         yield str(path), int(label)
 
 
