@@ -11,9 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rmtllmf_lib import pieces
+from rmtllmf_lib import fusion, pieces
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.fusion import LAMBDA_GRID, LAMBDA_RULES, _fuse_into, choose_lambda, fuse, lambda_n
+from rmtllmf_lib.fusion import LAMBDA_GRID, LAMBDA_RULES, choose_lambda, fuse, lambda_n
 from rmtllmf_lib.layout import Layout
 from rmtllmf_lib.task_vector import TaskVector, Weights
 from vectors import unhurried
@@ -40,7 +40,7 @@ def reference(base: Weights, taus: list[TaskVector], factors: list[float]) -> to
     return base.values.double() + total
 
 
-coefficients = st.lists(st.floats(-2, 2), min_size=1, max_size=8)
+coefficients = st.lists(st.floats(-2, 2), min_size=1, max_size=20)
 
 
 @unhurried
@@ -82,24 +82,55 @@ def test_one_number_is_the_same_as_one_for_each() -> None:
     torch.testing.assert_close(fuse(base, taus[:1], 1).values, (base + taus[0]).values)
 
 
-@pytest.mark.parametrize("factors", [[0.7, -0.4, 0.31], [0.3, 0.3, 0.3]])
-def test_bits_do_not_depend_on_blocks_or_threads(monkeypatch: pytest.MonkeyPatch, factors: list[float]) -> None:
-    base, taus = case(100_003, 3, scale=0.1)
-    vectors = [tau.values for tau in taus]
-    wanted = torch.empty_like(base.values)
-    _fuse_into(wanted, base.values, vectors, factors, 2**20)
+@pytest.mark.parametrize("count", [1, 3, 8, 9, 20])
+@pytest.mark.parametrize("same", [False, True])
+def test_bits_do_not_depend_on_pieces_blocks_or_threads(
+    monkeypatch: pytest.MonkeyPatch, count: int, same: bool
+) -> None:
+    base, taus = case(100_003, count, scale=0.1)
+    factors = [0.3] * count if same else np.linspace(-0.7, 0.9, count).tolist()
+    wanted = fuse(base, taus, factors).values
     before = torch.get_num_threads()
     try:
         for threads in (1, 2):
             for piece in (9_999, 2**15, 2**22):
-                for block in (1000, 4097, 2**15):
+                for block in (1000, 4097, 2**18):
                     torch.set_num_threads(threads)
                     monkeypatch.setattr(pieces, "PIECE", piece)
-                    out = torch.empty_like(wanted)
-                    _fuse_into(out, base.values, vectors, factors, block)
-                    assert torch.equal(out, wanted), (threads, piece, block)
+                    monkeypatch.setattr(fusion, "_BLOCK", block)
+                    assert torch.equal(fuse(base, taus, factors).values, wanted), (threads, piece, block)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("count", range(1, 28))
+def test_every_vector_counts_once(count: int) -> None:
+    """Powers of two add up without rounding, so a vector left out, or met twice, shows in the bits."""
+    layout = Layout(("visual.proj",), ((3,),))
+    base = Weights(layout, torch.zeros(3))
+    taus = [TaskVector(layout, torch.full((3,), 1.0), base.hash) for _ in range(count)]
+    for k in range(count):
+        factors = [0.0] * count
+        factors[k] = 0.5
+        assert torch.equal(fuse(base, taus, factors).values, torch.full((3,), 0.5))
+    halves = [2.0**-k for k in range(count)]
+    if count <= 24:  # digits of float32
+        assert torch.equal(fuse(base, taus, halves).values, torch.full((3,), 2 - 2.0 ** (1 - count)))
+    assert torch.equal(fuse(base, taus, 0.5).values, torch.full((3,), count / 2))
+
+
+def test_up_to_eight_vectors_are_added_as_the_algebra_does() -> None:
+    for count in range(1, 9):
+        base, taus = case(1000, count, scale=0.1)
+        assert torch.equal(fuse(base, taus, 0.3).values, (base + 0.3 * sum(taus)).values)
+
+
+def test_factors_beyond_float32_are_told() -> None:
+    base, taus = case(10, 2)
+    with pytest.raises(InputError, match="that are NaN or infinite"):
+        fuse(base, taus, 1e39)
+    with pytest.raises(InputError, match="that are NaN or infinite"):
+        fuse(base, taus, [1e39, 0.1])
 
 
 @pytest.mark.parametrize("lam", [0.3, [0.3, 0.2, -0.1]])
@@ -143,9 +174,9 @@ def test_inputs_stay_as_they_were() -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-@pytest.mark.parametrize("lam", [0.3, [0.3, 0.2]])
-def test_a_vector_that_was_spoilt_after_it_was_made(bad: float, lam: float | list[float]) -> None:
-    base, taus = case(1000, 2)
+@pytest.mark.parametrize("lam", [[0.3] * 2, [0.3, 0.2], [0.3] * 12])
+def test_a_vector_that_was_spoilt_after_it_was_made(bad: float, lam: list[float]) -> None:
+    base, taus = case(1000, len(lam))
     taus[1].values[700] = bad
     with pytest.raises(InputError, match="'visual.proj' holds 1 numbers of 999 that are NaN or infinite"):
         fuse(base, taus, lam)
