@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from benchmarks import Row, available_memory, medians
 from rmtllmf_lib.backbone import build_head, load_backbone
-from rmtllmf_lib.linearise import Network, along, estimate_gram, gram, network, row
+from rmtllmf_lib.disentanglement.linearise import Network, along, estimate_gram, gram, network, row
 from rmtllmf_lib.task_vector import Weights
 from rmtllmf_lib.tasks import load_task
 from rmtllmf_lib.tower import patchify, read_tower

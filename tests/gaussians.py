@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rmtllmf_lib.first_order import FirstOrder
+from rmtllmf_lib.disentanglement.first_order import FirstOrder
 
 
 def random_jacobian(n: int, classes: int, seed: int, parameters: int = 30) -> np.ndarray:

@@ -5,9 +5,9 @@ import pytest
 from scipy import stats
 
 from gaussians import random_model
-from rmtllmf_lib.chi_square_test import critical_value, degrees_of_freedom, power, statistic
+from rmtllmf_lib.disentanglement.chi_square_test import critical_value, degrees_of_freedom, power, statistic
+from rmtllmf_lib.disentanglement.first_order import FirstOrder
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.first_order import FirstOrder
 
 DRAWS, S0 = 4000, 0.02
 

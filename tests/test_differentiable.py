@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rmtllmf_lib.differentiable import Layers, steps
+from rmtllmf_lib.disentanglement.differentiable import Layers, steps
 from rmtllmf_lib.tower import patchify, read_tower
 from small import small_backbone, small_head
 

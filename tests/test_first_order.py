@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from gaussians import random_jacobian, random_model
+from rmtllmf_lib.disentanglement.first_order import FirstOrder, noise_level
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.first_order import FirstOrder, noise_level
 
 
 def test_norms_are_those_of_the_rows() -> None:

@@ -11,8 +11,8 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from rmtllmf_lib.backbone import Backbone, Head
+from rmtllmf_lib.disentanglement.linearise import Network, along, estimate_gram, first_order, gram, logits, network, row
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.linearise import Network, along, estimate_gram, first_order, gram, logits, network, row
 from rmtllmf_lib.loading import normalize
 from rmtllmf_lib.task_vector import TaskVector, Weights
 from small import CLASSES, small_backbone, small_head, small_split, small_tau
@@ -94,7 +94,7 @@ def test_batches_of_images_are_put_together(monkeypatch: pytest.MonkeyPatch) -> 
     cotangent = torch.randn(N, net.classes, generator=torch.Generator().manual_seed(0))
     direction = torch.randn(weights.layout.size, generator=torch.Generator().manual_seed(3))
     whole = row(net, weights, cotangent), along(net, weights, direction)[1], logits(net, weights)
-    monkeypatch.setattr("rmtllmf_lib.linearise.BATCH", 3)
+    monkeypatch.setattr("rmtllmf_lib.disentanglement.linearise.BATCH", 3)
     parts = row(net, weights, cotangent), along(net, weights, direction)[1], logits(net, weights)
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)

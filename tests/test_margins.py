@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from gaussians import random_model
+from rmtllmf_lib.disentanglement.first_order import FirstOrder
+from rmtllmf_lib.disentanglement.margins import Flips, flip_bounds, flip_probability, standardised_margins
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.first_order import FirstOrder
-from rmtllmf_lib.margins import Flips, flip_bounds, flip_probability, standardised_margins
 from vectors import unhurried
 
 

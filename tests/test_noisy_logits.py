@@ -8,12 +8,11 @@ import pytest
 import torch
 from scipy import stats
 
-from rmtllmf_lib.chi_square_test import critical_value, degrees_of_freedom, power, statistic
-from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.first_order import FirstOrder
-from rmtllmf_lib.linearise import Network, along, first_order, logits, network
-from rmtllmf_lib.margins import flip_probability
-from rmtllmf_lib.noisy_logits import (
+from rmtllmf_lib.disentanglement.chi_square_test import critical_value, degrees_of_freedom, power, statistic
+from rmtllmf_lib.disentanglement.first_order import FirstOrder
+from rmtllmf_lib.disentanglement.linearise import Network, along, first_order, logits, network
+from rmtllmf_lib.disentanglement.margins import flip_probability
+from rmtllmf_lib.disentanglement.noisy_logits import (
     FlipCount,
     count_flips,
     linearisation_error,
@@ -21,7 +20,8 @@ from rmtllmf_lib.noisy_logits import (
     perturb,
     valid_std,
 )
-from rmtllmf_lib.ratio_test import ratio, relative_std, within_probability
+from rmtllmf_lib.disentanglement.ratio_test import ratio, relative_std, within_probability
+from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.task_vector import TaskVector, Weights
 from small import small_backbone, small_head, small_split
 

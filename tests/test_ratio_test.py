@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from gaussians import random_model
-from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.first_order import FirstOrder
-from rmtllmf_lib.ratio_test import (
+from rmtllmf_lib.disentanglement.first_order import FirstOrder
+from rmtllmf_lib.disentanglement.ratio_test import (
     FOLDED,
     first_order_probability,
     ratio,
@@ -20,6 +19,7 @@ from rmtllmf_lib.ratio_test import (
     threshold,
     within_probability,
 )
+from rmtllmf_lib.errors import InputError
 from vectors import unhurried
 
 DRAWS = 20_000

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rmtllmf_lib import figures
-from rmtllmf_lib import link_study as study
 from rmtllmf_lib.channel import Uplink, draw_uplinks
 from rmtllmf_lib.figures import system
 from rmtllmf_lib.intervals import over_seeds
+from rmtllmf_lib.tables import link as link_tables
 
 matplotlib.use("Agg")
 
@@ -85,7 +85,7 @@ def test_one_drop_puts_users_where_they_are() -> None:
 
 
 def test_ladder_has_a_row_for_each_step(cells: Uplink) -> None:
-    table = study.ladder(cells[0])
+    table = link_tables.ladder(cells[0])
     grid, ax = labelled(system.sic_ladder(table))
     marks = [text.get_text() for text in grid.texts]
     assert marks.count("✓") == 3 and len(marks) == 9
@@ -96,7 +96,7 @@ def test_ladder_has_a_row_for_each_step(cells: Uplink) -> None:
 
 
 def test_monte_carlo_shows_ratios_with_their_bars(cells: Uplink) -> None:
-    table = study.measured_mse(cells[0], 200, np.random.default_rng(1))
+    table = link_tables.measured_mse(cells[0], 200, np.random.default_rng(1))
     axes = labelled(system.monte_carlo(table))
     assert len(axes) == 4 and len(legend(axes[0])) == 3
     rows = table[(table["order"] == "weakest-first") & (table["symbols"] == "gaussian")]
@@ -108,7 +108,7 @@ def test_monte_carlo_shows_ratios_with_their_bars(cells: Uplink) -> None:
 
 
 def test_sum_rates_show_the_medians() -> None:
-    table = study.sum_rates([1, 2], 9, np.random.default_rng(2), num_rx_antennas=4)
+    table = link_tables.sum_rates([1, 2], 9, np.random.default_rng(2), num_rx_antennas=4)
     (ax,) = labelled(system.sum_rates(table))
     ((users, right),), ((_, printed),) = points(ax, "o", figures.BLUE), points(ax, "s", figures.RED)
     assert list(users) == [1, 2]
@@ -117,7 +117,7 @@ def test_sum_rates_show_the_medians() -> None:
 
 
 def test_mse_by_rank_shows_each_receiver(cells: Uplink) -> None:
-    table = study.mse_by_receiver(cells)
+    table = link_tables.mse_by_receiver(cells)
     (ax,) = labelled(system.mse_by_rank(table))
     assert len(legend(ax)) == 3 and ax.get_yscale() == "log"
     ((_, joint),) = points(ax, "^", figures.RED)
@@ -125,7 +125,7 @@ def test_mse_by_rank_shows_each_receiver(cells: Uplink) -> None:
 
 
 def test_propagation_shows_what_the_table_has(cells: Uplink) -> None:
-    table = study.propagation(cells, [0, 10], 50, np.random.default_rng(3))
+    table = link_tables.propagation(cells, [0, 10], 50, np.random.default_rng(3))
     axes = labelled(system.propagation(table[table["cancellation"] != "genie"]))
     assert len(axes) == 2 and len(legend(axes[0])) == 3
     ((gain, excess),) = points(axes[1], "d", figures.RED)
@@ -134,7 +134,7 @@ def test_propagation_shows_what_the_table_has(cells: Uplink) -> None:
 
 
 def test_distortion_has_the_bound_and_the_users(cells: Uplink) -> None:
-    users = study.coded_distortion(cells)
+    users = link_tables.coded_distortion(cells)
     rounding = pd.DataFrame({"rate": [1.0, 2.0], "distortion": [0.5, 0.2]})
     (ax,) = labelled(system.rate_and_distortion(users, rounding))
     rate, bound = ax.get_lines()[0].get_data()
@@ -164,7 +164,7 @@ def test_path_losses_grow_downwards() -> None:
 
 
 def test_sensitivity_has_a_row_for_each_setting() -> None:
-    table = study.budgets({"as it is": {}, "8 antennas": {"num_rx_antennas": 8}}, 12, 4)
+    table = link_tables.budgets({"as it is": {}, "8 antennas": {"num_rx_antennas": 8}}, 12, 4)
     (ax,) = labelled(system.sensitivity(table))
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["as it is", "8 antennas"]
     ((mse, place),) = points(ax, "o", figures.BLUE)

@@ -13,9 +13,9 @@ import pytest
 
 from rmtllmf_lib.channel import draw_uplinks
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.fusion_study import link_scenarios
 from rmtllmf_lib.published import PAPER_LINKS
 from rmtllmf_lib.study import Study, study_units
+from rmtllmf_lib.tables.fusion import link_scenarios
 from rmtllmf_lib.transport import CLEAN, inject_mse
 from rmtllmf_lib.verdicts import CLAIMS, SECTIONS, VERDICTS, Claim, Evidence, Finding, assess, counts, markdown_table
 from rmtllmf_lib.verdicts.evidence import Interval, studies

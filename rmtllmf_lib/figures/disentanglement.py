@@ -27,7 +27,7 @@ def wde_map(grid: pd.DataFrame, titles: Sequence[str], lam: float) -> Axes:
     Parameters
     ----------
     grid : DataFrame
-        lam_1, lam_2, wde, from `disentanglement.wde_grid`.
+        lam_1, lam_2, wde, from `disentanglement.error.wde_grid`.
     titles : two names of tasks
     lam : float
         lambda_N, of both tasks.
@@ -52,7 +52,7 @@ def linearisation(errors: pd.DataFrame, valid: float, limit: float, marks: pd.Da
     valid : float
         Noise level at which the error reaches `limit`.
     marks : DataFrame
-        scale, correlation, mse, std, from `wde_study.noise_levels`.
+        scale, correlation, mse, std, from `tables.wde.noise_levels`.
     """
     figure, (ax, strip) = plt.subplots(2, 1, figsize=(7.0, 5.4), sharex=True, height_ratios=(2.4, 1))
     for number, (task, rows) in enumerate(errors.groupby("task", sort=False)):
@@ -74,7 +74,7 @@ def slope(table: pd.DataFrame, limits: Sequence[float]) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        std, first_order, measured, from `ratio_study.ratio_against_first_order`.
+        std, first_order, measured, from `tables.ratio.ratio_against_first_order`.
     limits : float for each noise level
         Half the width of its panel.
     """
@@ -151,9 +151,9 @@ def failures(noise: pd.DataFrame, shifted: pd.DataFrame) -> Figure:
     Parameters
     ----------
     noise : DataFrame
-        mse, some_ratio, own_ratio, flipped, from `ratio_study.alarms_against_noise`.
+        mse, some_ratio, own_ratio, flipped, from `tables.ratio.alarms_against_noise`.
     shifted : DataFrame
-        shift, some_ratio, chi_square, flipped, from `ratio_study.alarms`.
+        shift, some_ratio, chi_square, flipped, from `tables.ratio.alarms`.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.9), sharey=True)
     looks = {
@@ -181,7 +181,7 @@ def flips(images: pd.DataFrame, levels: pd.DataFrame, valid: float) -> Figure:
     Parameters
     ----------
     images : DataFrame
-        predicted, counted, draws, from `wde_study.flips`.
+        predicted, counted, draws, from `tables.wde.flips`.
     levels : DataFrame
         std, mean, half_width (counted), lower, predicted, upper.
     valid : float
@@ -260,7 +260,7 @@ def wde_against_noise(levels: pd.DataFrame, clean: float, valid: float, marks: p
     valid : float
         Noise level up to which the first order is called valid.
     marks : DataFrame
-        scale, correlation, mse, std, from `wde_study.noise_levels`.
+        scale, correlation, mse, std, from `tables.wde.noise_levels`.
     unit : float
         Noise level at an MSE of 1, for the upper axis.
     """

@@ -71,7 +71,7 @@ def sic_ladder(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        Of `link_study.ladder`.
+        Of `tables.link.ladder`.
     """
     steps = int(table["step"].max())
     figure, (grid, ax) = plt.subplots(
@@ -105,7 +105,7 @@ def monte_carlo(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        Of `link_study.measured_mse`; bars are two standard errors.
+        Of `tables.link.measured_mse`; bars are two standard errors.
     """
     orders = list(dict.fromkeys(table["order"]))
     figure, axes = plt.subplots(
@@ -145,7 +145,7 @@ def sum_rates(table: pd.DataFrame) -> Axes:
     Parameters
     ----------
     table : DataFrame
-        Of `link_study.sum_rates`.
+        Of `tables.link.sum_rates`.
     """
     _, ax = plt.subplots(figsize=(6.6, 3.9))
     looks = {"right": ("log det, Eq. (13)", BLUE, "o"), "published": ("log of 1 + sum, Eq. (4)", RED, "s")}
@@ -165,7 +165,7 @@ def mse_by_rank(table: pd.DataFrame) -> Axes:
     Parameters
     ----------
     table : DataFrame
-        Of `link_study.mse_by_receiver`.
+        Of `tables.link.mse_by_receiver`.
     """
     _, ax = plt.subplots(figsize=(7.4, 4.2))
     for shift, (receiver, (label, colour, marker)) in zip((-0.22, 0, 0.22), RECEIVERS.items(), strict=True):
@@ -190,7 +190,7 @@ def propagation(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        Of `link_study.propagation`; points are means over the drops with 95 % intervals.
+        Of `tables.link.propagation`; points are means over the drops with 95 % intervals.
     """
     orders = list(dict.fromkeys(table["order"]))
     points = over_seeds(table, ["order", "cancellation", "gain_db"], "excess")
@@ -222,7 +222,7 @@ def rate_and_distortion(users: pd.DataFrame, rounding: pd.DataFrame) -> Axes:
     Parameters
     ----------
     users : DataFrame
-        Of `link_study.coded_distortion`.
+        Of `tables.link.coded_distortion`.
     rounding : DataFrame
         rate, distortion.
     """
@@ -301,7 +301,7 @@ def sensitivity(table: pd.DataFrame) -> Axes:
     Parameters
     ----------
     table : DataFrame
-        Of `link_study.budgets`, the first setting on top.
+        Of `tables.link.budgets`, the first setting on top.
     """
     points = over_seeds(table, ["setting", "order"], "mse")
     settings = list(dict.fromkeys(table["setting"]))

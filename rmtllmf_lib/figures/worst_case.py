@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from rmtllmf_lib.attack_study import error_correlations
 from rmtllmf_lib.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
+from rmtllmf_lib.tables.attacks import error_correlations
 
 # one look for each attack, in every figure of the chapter
 LOOKS: Mapping[str, tuple[str, str, str]] = {

@@ -8,16 +8,16 @@ from functools import cached_property, partial
 import numpy as np
 import pandas as pd
 
-from rmtllmf_lib.ablation import gap
 from rmtllmf_lib.arrays import Real
-from rmtllmf_lib.attack_study import jammer_power
 from rmtllmf_lib.channel import Uplink, draw_uplinks
-from rmtllmf_lib.fusion_study import closest_drop, link_scenarios, percent
-from rmtllmf_lib.interference import wde_under
 from rmtllmf_lib.intervals import over_seeds
 from rmtllmf_lib.store import Store
 from rmtllmf_lib.study import Study, run_study
 from rmtllmf_lib.suite import Suite
+from rmtllmf_lib.tables.ablation import gap
+from rmtllmf_lib.tables.attacks import jammer_power
+from rmtllmf_lib.tables.fusion import closest_drop, link_scenarios, percent
+from rmtllmf_lib.tables.interference import wde_under
 from rmtllmf_lib.transport import CLEAN, inject_mse
 
 
@@ -56,7 +56,7 @@ class Evidence:
     results : DataFrame
         Of `run_study`: all tasks fused, and the conditions of `collect`.
     wde : DataFrame
-        Of `interference.wde_under`, for no noise and for the paper's links.
+        Of `tables.interference.wde_under`, for no noise and for the paper's links.
     images : int
         Test images of each task, for what no study has.
     seed : int
@@ -170,7 +170,7 @@ def collect(
     jnr_db : float, dB
         Jammer over noise per antenna.
     link_cells : int
-        Drops among which the one of `fusion_study.closest_drop` is chosen.
+        Drops among which the one of `tables.fusion.closest_drop` is chosen.
     images : int
         Test images of each task, for what no study has.
     workers : int

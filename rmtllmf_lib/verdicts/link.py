@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from rmtllmf_lib import link_study, paper_link
 from rmtllmf_lib.adversary import attack
-from rmtllmf_lib.attack_checks import saddle_margins
-from rmtllmf_lib.attack_study import attacked_cov, compare_attacks, largest_rate
 from rmtllmf_lib.monte_carlo import covariance_root, draw_symbols
 from rmtllmf_lib.receiver import lmmse_mse, sic_mse, sic_rates, sum_rate, sum_rate_published
+from rmtllmf_lib.tables import link as link_tables
+from rmtllmf_lib.tables import paper_link
+from rmtllmf_lib.tables.attack_checks import saddle_margins
+from rmtllmf_lib.tables.attacks import attacked_cov, compare_attacks, largest_rate
 from rmtllmf_lib.verdicts.claims import Claim, Finding
 from rmtllmf_lib.verdicts.evidence import Evidence
 
@@ -31,12 +32,12 @@ def _channel(evidence: Evidence) -> Finding:
 
 def _largest_score(evidence: Evidence) -> float:
     """How many standard errors the measured MSEs of a drop are off Eq. (5) at most."""
-    found = link_study.measured_mse(evidence.cells[0], SYMBOLS, evidence.rng())
+    found = link_tables.measured_mse(evidence.cells[0], SYMBOLS, evidence.rng())
     return float((abs(found["measured"] - found["theory"]) / found["standard_error"]).max())
 
 
 def _rates(evidence: Evidence) -> Finding:
-    sent = link_study.coded_distortion(evidence.cells)
+    sent = link_tables.coded_distortion(evidence.cells)
     share = float((sent["qam64_rate"] / sent["rate"]).mean())
     told = f"Gaussian symbols carry them; 64-QAM carries {100 * share:.0f} % on average"
     if _largest_score(evidence) > ERRORS:

@@ -8,14 +8,14 @@ from functools import partial
 import numpy as np
 import torch
 
-from rmtllmf_lib.disentanglement import images_of, noise_std, wde
+from rmtllmf_lib.disentanglement.error import images_of, noise_std, wde
+from rmtllmf_lib.disentanglement.first_order import FirstOrder
+from rmtllmf_lib.disentanglement.linearise import Network, first_order, network
+from rmtllmf_lib.disentanglement.noisy_logits import VALID, linearisation_error, perturb
+from rmtllmf_lib.disentanglement.ratio_test import FOLDED, relative_std, threshold, within_probability
 from rmtllmf_lib.evaluate import evaluate_combinations
-from rmtllmf_lib.first_order import FirstOrder
 from rmtllmf_lib.fusion import fuse, lambda_n
-from rmtllmf_lib.linearise import Network, first_order, network
-from rmtllmf_lib.noisy_logits import VALID, linearisation_error, perturb
 from rmtllmf_lib.published import PAPER_LINKS
-from rmtllmf_lib.ratio_test import FOLDED, relative_std, threshold, within_probability
 from rmtllmf_lib.task_vector import TaskVector, cosine_matrix
 from rmtllmf_lib.transport import Scenario
 from rmtllmf_lib.verdicts.claims import Claim, Finding

@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
 from rmtllmf_lib.arrays import Real, real_array, real_number
+from rmtllmf_lib.disentanglement.first_order import FirstOrder, noise_level
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.first_order import FirstOrder, noise_level
 
 FOLDED = math.sqrt(1 - 2 / math.pi)  # sd of |g| over sd of g, for a Gaussian g of mean zero
 

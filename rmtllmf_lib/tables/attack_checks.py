@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 
 from rmtllmf_lib.adversary import attack
 from rmtllmf_lib.arrays import Complex, Real, real_array, whole_number
-from rmtllmf_lib.attack_study import jammer_power
 from rmtllmf_lib.channel import Uplink, draw_uplinks
+from rmtllmf_lib.tables.attacks import jammer_power
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from scipy import linalg
 from scipy.special import chdtrc, chdtri
 
 from rmtllmf_lib.arrays import Real, real_array, real_number
+from rmtllmf_lib.disentanglement.first_order import FirstOrder, noise_level
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.first_order import FirstOrder, noise_level
 
 RANK_TOLERANCE = 1e-6  # of the largest eigenvalue: J Jᵀ comes out of float32 products
 

@@ -7,11 +7,12 @@ from scipy import stats
 from scipy.special import ndtr
 
 from gaussians import random_model
+from rmtllmf_lib.disentanglement.first_order import FirstOrder
+from rmtllmf_lib.disentanglement.noisy_logits import Perturbed
+from rmtllmf_lib.disentanglement.ratio_test import relative_std
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.first_order import FirstOrder
 from rmtllmf_lib.intervals import over_seeds
-from rmtllmf_lib.noisy_logits import Perturbed
-from rmtllmf_lib.ratio_study import (
+from rmtllmf_lib.tables.ratio import (
     acceptance,
     alarms,
     alarms_against_noise,
@@ -21,7 +22,6 @@ from rmtllmf_lib.ratio_study import (
     tame,
     variance_ratios,
 )
-from rmtllmf_lib.ratio_test import relative_std
 
 STDS = np.array([1e-3, 1e-2])
 DRAWS = 3000

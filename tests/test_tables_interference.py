@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from rmtllmf_lib.disentanglement import images_of, wde
+from rmtllmf_lib.disentanglement.error import images_of, wde
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.fusion import fuse
-from rmtllmf_lib.interference import (
+from rmtllmf_lib.store import Store
+from rmtllmf_lib.suite import Suite
+from rmtllmf_lib.tables.interference import (
     DEFINITIONS,
     cosine_bands,
     cosine_study,
@@ -24,8 +26,6 @@ from rmtllmf_lib.interference import (
     scenario_cosines,
     wde_under,
 )
-from rmtllmf_lib.store import Store
-from rmtllmf_lib.suite import Suite
 from rmtllmf_lib.task_vector import cosine_matrix
 from rmtllmf_lib.transport import CLEAN, CORRELATIONS, Scenario, surrogate
 from rmtllmf_lib.units import NOISE, Bench, Unit, models

@@ -15,17 +15,17 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from torch import Tensor
 
-from rmtllmf_lib import chi_square_test
 from rmtllmf_lib.arrays import Real, real_array, whole_number
-from rmtllmf_lib.disentanglement import noise_std
+from rmtllmf_lib.disentanglement import chi_square_test
+from rmtllmf_lib.disentanglement.error import noise_std
+from rmtllmf_lib.disentanglement.first_order import FirstOrder
+from rmtllmf_lib.disentanglement.linearise import Network, finite, flat_values
+from rmtllmf_lib.disentanglement.margins import flip_probability
+from rmtllmf_lib.disentanglement.noisy_logits import noise_draw
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.evaluate import single_threads
-from rmtllmf_lib.first_order import FirstOrder
 from rmtllmf_lib.fusion import fuse
-from rmtllmf_lib.linearise import Network, finite, flat_values
 from rmtllmf_lib.loading import require_positive
-from rmtllmf_lib.margins import flip_probability
-from rmtllmf_lib.noisy_logits import noise_draw
 from rmtllmf_lib.task_vector import TaskVector, Weights
 from rmtllmf_lib.transport.surrogate import surrogate
 
@@ -110,8 +110,8 @@ def received_noise(
     Returns
     -------
     DataFrame with columns correlation, seed, predicted, measured, difference
-        Root mean square of Δθ, `disentanglement.noise_std` and as drawn; `difference` is the largest distance between
-        the fusion of the noisy vectors, less that of the clean ones, and λ times the sum of the errors.
+        Root mean square of Δθ, by `disentanglement.error.noise_std` and as drawn; `difference` is the largest distance
+        between the fusion of the noisy vectors, less that of the clean ones, and λ times the sum of the errors.
     """
     whole_number(seeds, "seeds")
     clean = fuse(base, taus, lam).values
@@ -308,7 +308,7 @@ def wde_against_noise(
     samples : mapping of task to (levels, draws, images, classes)
     stds : (levels,)
     own : mapping of task to (images,) classes
-        What each task's own model sees, `disentanglement.own_classes`.
+        What each task's own model sees, `disentanglement.error.own_classes`.
 
     Returns
     -------

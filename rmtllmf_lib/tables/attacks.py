@@ -18,8 +18,8 @@ from rmtllmf_lib.arrays import Complex, Real, real_number
 from rmtllmf_lib.channel import Uplink, draw_uplinks
 from rmtllmf_lib.csi import Estimate, imperfect_csi
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.link_study import by_rank
 from rmtllmf_lib.receiver import Order, sic_mse, sic_order, sic_rates, sum_rate
+from rmtllmf_lib.tables.link import by_rank
 
 SPREADS: Mapping[str, tuple[float, float]] = {"100…1000 m": (100.0, 1000.0), "all at 550 m": (550.0, 550.0)}
 

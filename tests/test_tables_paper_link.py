@@ -6,13 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from links import link
-from rmtllmf_lib import paper_link
 from rmtllmf_lib.adversary import attack
-from rmtllmf_lib.attack_study import jammer_power
 from rmtllmf_lib.channel import Uplink
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.link_study import with_floor
-from rmtllmf_lib.paper_link import (
+from rmtllmf_lib.receiver import lmmse_mse, sic_mse
+from rmtllmf_lib.tables import paper_link
+from rmtllmf_lib.tables.attacks import jammer_power
+from rmtllmf_lib.tables.link import with_floor
+from rmtllmf_lib.tables.paper_link import (
     PAPER,
     SNR_READINGS,
     Setting,
@@ -28,7 +29,6 @@ from rmtllmf_lib.paper_link import (
     snr_readings,
     white_noise_bound,
 )
-from rmtllmf_lib.receiver import lmmse_mse, sic_mse
 
 
 def test_snr_readings_by_hand() -> None:

@@ -1,6 +1,6 @@
 """How the paper's ratio of logits behaves on noisy models, as tables: its slope, variance, law, and where it fails.
 
-Samples are a mapping of task to logits (levels, draws, images, classes), from `wde_study.model_draws`. In the tables,
+Samples are a mapping of task to logits (levels, draws, images, classes), from `tables.wde.model_draws`. In the tables,
 `seed` numbers the draws: images share a draw's noise, so only draws are independent repetitions.
 """
 
@@ -13,12 +13,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from rmtllmf_lib import chi_square_test
 from rmtllmf_lib.arrays import Real, real_array, real_number
+from rmtllmf_lib.disentanglement import chi_square_test
+from rmtllmf_lib.disentanglement.first_order import FirstOrder
+from rmtllmf_lib.disentanglement.noisy_logits import Perturbed
+from rmtllmf_lib.disentanglement.ratio_test import ratio, rejects, relative_std, threshold, within_probability
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.first_order import FirstOrder
-from rmtllmf_lib.noisy_logits import Perturbed
-from rmtllmf_lib.ratio_test import ratio, rejects, relative_std, threshold, within_probability
 
 Samples = Mapping[str, Real]
 

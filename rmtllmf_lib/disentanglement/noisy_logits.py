@@ -15,10 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from rmtllmf_lib.arrays import Real, real_array
+from rmtllmf_lib.disentanglement.first_order import noise_level
+from rmtllmf_lib.disentanglement.linearise import Network, along, finite, flat_values, logits
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.evaluate import single_threads
-from rmtllmf_lib.first_order import noise_level
-from rmtllmf_lib.linearise import Network, along, finite, flat_values, logits
 from rmtllmf_lib.loading import require_positive
 from rmtllmf_lib.task_vector import Weights
 
@@ -72,7 +72,7 @@ def count_flips(
     weights : Weights
         The model without noise.
     std : float ≥ 0
-        Standard deviation s of the noise of each parameter, `disentanglement.noise_std`.
+        Standard deviation s of the noise of each parameter, `disentanglement.error.noise_std`.
     draws : int
         At least 2.
     generator : torch.Generator

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from rmtllmf_lib.arrays import Real, real_array
-from rmtllmf_lib.disentanglement import wde
+from rmtllmf_lib.disentanglement.error import wde
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.fusion import lambda_n
 from rmtllmf_lib.parts import build_parts

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rmtllmf_lib.ablation import gap
-from rmtllmf_lib.attack_study import attacked_cov, jammer_power
 from rmtllmf_lib.channel import Uplink
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.intervals import over_seeds
 from rmtllmf_lib.published import PAPER_LINKS
 from rmtllmf_lib.receiver import Order, error_cov
 from rmtllmf_lib.resilience import PROTECTIONS
+from rmtllmf_lib.tables.ablation import gap
+from rmtllmf_lib.tables.attacks import attacked_cov, jammer_power
 from rmtllmf_lib.transport import Scenario, from_link
 
 ORDER: Order = "strongest-first"  # the order that comes close to the paper's three MSEs
@@ -27,7 +27,7 @@ def closest_drop(uplink: Uplink, jnr_db: float) -> Uplink:
     """The drop whose three mean MSEs come closest to the paper's .013, .16 and .21 (Section IV-1).
 
     The receiver decodes the strongest user first and does not know of the jammer: the one setting that comes close on
-    average, see `paper_link.closest_settings`. Close is meant in ratios, not in differences.
+    average, see `tables.paper_link.closest_settings`. Close is meant in ratios, not in differences.
 
     Parameters
     ----------

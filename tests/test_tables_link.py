@@ -8,7 +8,8 @@ import pytest
 
 from rmtllmf_lib.channel import Uplink, draw_uplinks
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.link_study import (
+from rmtllmf_lib.receiver import lmmse_mse, sic_mse
+from rmtllmf_lib.tables.link import (
     budgets,
     by_rank,
     coded_distortion,
@@ -20,7 +21,6 @@ from rmtllmf_lib.link_study import (
     sum_rates,
     with_floor,
 )
-from rmtllmf_lib.receiver import lmmse_mse, sic_mse
 from wireless import textbook_rates, unit_uplink
 
 
@@ -143,6 +143,6 @@ def test_codes_leave_no_less_than_the_link_allows() -> None:
 
 
 def test_chapter_needs_no_torch_for_its_numbers_and_figures() -> None:
-    modules = ("link_study", "information", "monte_carlo", "figures.system", "figures.slider")
+    modules = ("tables.link", "information", "monte_carlo", "figures.system", "figures.slider")
     imports = "; ".join(f"import rmtllmf_lib.{name}" for name in modules)
     subprocess.run([sys.executable, "-c", f"import sys; {imports}; sys.exit('torch' in sys.modules)"], check=True)

@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 
 from rmtllmf_lib.adversary import attack
-from rmtllmf_lib.attack_study import jammer_power
 from rmtllmf_lib.channel import Uplink, draw_uplinks
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.fusion_study import (
+from rmtllmf_lib.receiver import error_cov, sic_mse
+from rmtllmf_lib.tables.attacks import jammer_power
+from rmtllmf_lib.tables.fusion import (
     ORDER,
     against_each,
     beside_paper,
@@ -19,7 +20,6 @@ from rmtllmf_lib.fusion_study import (
     per_task,
     percent,
 )
-from rmtllmf_lib.receiver import error_cov, sic_mse
 
 JNR_DB = 9.0
 

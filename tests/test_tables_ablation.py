@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from rmtllmf_lib.ablation import (
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.tables.ablation import (
     cell_table,
     cells,
     costs,
@@ -18,7 +19,6 @@ from rmtllmf_lib.ablation import (
     noise_to_signal,
     surely_above,
 )
-from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.transport import CLEAN, CORRELATIONS, SCALES, Scenario
 from vectors import BASE, unhurried, vector
 

@@ -6,11 +6,11 @@ import pytest
 from links import link
 from rmtllmf_lib.adversary import attack
 from rmtllmf_lib.allocation import allocate
-from rmtllmf_lib.attack_checks import certificates, kkt_residuals, saddle_margins
-from rmtllmf_lib.attack_study import largest_rate
 from rmtllmf_lib.channel import Uplink
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.receiver import sum_rate
+from rmtllmf_lib.tables.attack_checks import certificates, kkt_residuals, saddle_margins
+from rmtllmf_lib.tables.attacks import largest_rate
 
 RATES = {"sum-rate": sum_rate, "minimax": largest_rate}
 

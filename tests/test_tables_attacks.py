@@ -9,7 +9,11 @@ import pytest
 
 from links import link
 from rmtllmf_lib.adversary import attack, interference_free_rates
-from rmtllmf_lib.attack_study import (
+from rmtllmf_lib.channel import Uplink, draw_uplinks
+from rmtllmf_lib.csi import imperfect_csi
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.receiver import error_cov, sic_mse, sic_rates, sum_rate
+from rmtllmf_lib.tables.attacks import (
     allocation_table,
     attack_settings,
     attacked_cov,
@@ -23,10 +27,6 @@ from rmtllmf_lib.attack_study import (
     power_sweep,
     user_rates,
 )
-from rmtllmf_lib.channel import Uplink, draw_uplinks
-from rmtllmf_lib.csi import imperfect_csi
-from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.receiver import error_cov, sic_mse, sic_rates, sum_rate
 from wireless import textbook_rates, unit_uplink
 
 KINDS = ["none", "white", "strongest-user"]
@@ -195,7 +195,7 @@ def test_attacked_cov() -> None:
 
 def test_imports_no_torch() -> None:
     code = (
-        "import sys; from rmtllmf_lib import attack_checks, attack_study, paper_link;"
+        "import sys; from rmtllmf_lib.tables import attack_checks, attacks, paper_link;"
         "from rmtllmf_lib.figures import worst_case, slider; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -16,7 +16,7 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import qmc
 
 from rmtllmf_lib.arrays import Real, whole_number
-from rmtllmf_lib.first_order import FirstOrder, noise_level
+from rmtllmf_lib.disentanglement.first_order import FirstOrder, noise_level
 
 _SMALLEST = 1e-300  # keeps the normal quantile finite
 _SINGULAR = 1e-12  # of a variance: what is left of it is rounding
@@ -82,7 +82,7 @@ def flip_probability(
     Parameters
     ----------
     std : float ≥ 0
-        Standard deviation s of the noise of each parameter, `disentanglement.noise_std`.
+        Standard deviation s of the noise of each parameter, `disentanglement.error.noise_std`.
     reference : (n,) classes, optional
         What the noisy prediction is compared with. Default: the prediction without noise.
     rng : Generator

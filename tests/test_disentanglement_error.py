@@ -9,12 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rmtllmf_lib.disentanglement import images_of, noise_std, own_classes, predict_wde_increment, wde, wde_grid
+from rmtllmf_lib.disentanglement.error import images_of, noise_std, own_classes, predict_wde_increment, wde, wde_grid
+from rmtllmf_lib.disentanglement.first_order import FirstOrder
+from rmtllmf_lib.disentanglement.linearise import first_order, network
+from rmtllmf_lib.disentanglement.noisy_logits import count_flips
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.evaluate import predictions
-from rmtllmf_lib.first_order import FirstOrder
-from rmtllmf_lib.linearise import first_order, network
-from rmtllmf_lib.noisy_logits import count_flips
 from rmtllmf_lib.suite import Suite
 from rmtllmf_lib.task_vector import TaskVector
 from rmtllmf_lib.transport import CORRELATIONS, SCALES, surrogate

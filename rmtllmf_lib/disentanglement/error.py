@@ -18,11 +18,11 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from rmtllmf_lib.arrays import Real, real_array
+from rmtllmf_lib.disentanglement.first_order import FirstOrder
+from rmtllmf_lib.disentanglement.margins import flip_probability
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.evaluate import Prepared, predictions, prepare, single_threads
-from rmtllmf_lib.first_order import FirstOrder
 from rmtllmf_lib.fusion import fuse
-from rmtllmf_lib.margins import flip_probability
 from rmtllmf_lib.suite import Suite
 from rmtllmf_lib.task_vector import TaskVector, Weights
 from rmtllmf_lib.transport.surrogate import CORRELATIONS, noise_power

@@ -9,19 +9,17 @@ import torch
 from scipy import stats
 
 from gaussians import random_model
-from rmtllmf_lib.chi_square_test import power
-from rmtllmf_lib.disentanglement import images_of, noise_std
+from rmtllmf_lib.disentanglement.chi_square_test import power
+from rmtllmf_lib.disentanglement.error import images_of, noise_std
+from rmtllmf_lib.disentanglement.first_order import FirstOrder
+from rmtllmf_lib.disentanglement.linearise import Network, first_order, logits, network
+from rmtllmf_lib.disentanglement.margins import flip_probability
+from rmtllmf_lib.disentanglement.noisy_logits import count_flips, noise_draw
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.evaluate import prepare
-from rmtllmf_lib.first_order import FirstOrder
 from rmtllmf_lib.intervals import over_seeds
-from rmtllmf_lib.linearise import Network, first_order, logits, network
-from rmtllmf_lib.margins import flip_probability
-from rmtllmf_lib.noisy_logits import count_flips, noise_draw
 from rmtllmf_lib.suite import Suite
-from rmtllmf_lib.task_vector import TaskVector, Weights
-from rmtllmf_lib.transport.surrogate import surrogate
-from rmtllmf_lib.wde_study import (
+from rmtllmf_lib.tables.wde import (
     agrees,
     flip_rates,
     flips,
@@ -34,6 +32,8 @@ from rmtllmf_lib.wde_study import (
     rejections,
     wde_against_noise,
 )
+from rmtllmf_lib.task_vector import TaskVector, Weights
+from rmtllmf_lib.transport.surrogate import surrogate
 from small import generator, small_backbone, small_head, small_split, small_task, small_tau
 
 N = 12

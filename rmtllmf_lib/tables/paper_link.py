@@ -15,13 +15,13 @@ import pandas as pd
 from scipy.optimize import brentq, minimize_scalar
 
 from rmtllmf_lib.arrays import Complex, Real, real_number
-from rmtllmf_lib.attack_study import attacked_cov, jammer_power
 from rmtllmf_lib.channel import LinkBudget, Uplink, draw_uplinks
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.link_study import with_floor
 from rmtllmf_lib.path_loss import PathLoss
 from rmtllmf_lib.published import PAPER_LINKS
 from rmtllmf_lib.receiver import Order, Receiver, error_cov, lmmse_mse, sic_mse
+from rmtllmf_lib.tables.attacks import attacked_cov, jammer_power
+from rmtllmf_lib.tables.link import with_floor
 
 _KINDS = {"ideal": "none", "SU": "strongest-user", "SR": "sum-rate"}
 

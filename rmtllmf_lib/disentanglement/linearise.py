@@ -20,10 +20,10 @@ from torch.nn import functional
 
 from rmtllmf_lib.arrays import Real
 from rmtllmf_lib.backbone import Backbone, Head
-from rmtllmf_lib.differentiable import Layers, Left, steps
+from rmtllmf_lib.disentanglement.differentiable import Layers, Left, steps
+from rmtllmf_lib.disentanglement.first_order import FirstOrder
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.evaluate import BATCH, prepare
-from rmtllmf_lib.first_order import FirstOrder
 from rmtllmf_lib.layout import Layout, require_finite
 from rmtllmf_lib.loading import require_positive
 from rmtllmf_lib.task_vector import Weights
