@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zmq
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from traitlets import default
@@ -17,3 +18,8 @@ class ThisInterpreter(AsyncKernelManager):
     @default("kernel_spec_manager")
     def _only_native(self) -> KernelSpecManager:
         return KernelSpecManager(parent=self, kernel_dirs=[])
+
+    @default("transport_encryption")
+    def _where_possible(self) -> str:
+        # other users of the machine could read code and outputs, and newer kernels warn of that in every run
+        return "auto" if zmq.has("curve") else "disabled"
