@@ -203,3 +203,5 @@ def test_bad_input() -> None:
         )
     with pytest.raises(InputError, match="belongs to another base"):
         noise_std(0.1, [TaskVector(BASE.layout, BASE.values, "elsewhere")], BASE, 0.3)
+    with pytest.raises(InputError, match="got no task vector"):
+        noise_std(0.1, [], BASE, 0.3)

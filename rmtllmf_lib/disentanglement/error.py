@@ -179,6 +179,11 @@ def noise_std(
     scale, correlation
         Of the noise, as in `transport.surrogate`: a_q² is `noise_power(tau_q, base, scale)`.
 
+    Raises
+    ------
+    InputError
+        for no task vector, one of another base, or a number out of its range.
+
     Warns
     -----
     UserWarning
@@ -186,6 +191,8 @@ def noise_std(
     """
     if correlation not in CORRELATIONS:
         raise InputError(f"unknown noise correlation {correlation!r}: expected one of {', '.join(CORRELATIONS)}")
+    if not taus:
+        raise InputError("got no task vector: give those that are sent, whose size the noise goes with")
     per_user = _per_task(real_array(mse, "mse", minimum=0), len(taus), "mse")
     if (per_user > 1).any():
         warnings.warn(
