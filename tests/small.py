@@ -1,11 +1,15 @@
 """Small things to test with: a random CLIP of the tiny one's shape, tasks that can be learnt, heads."""
 
+from functools import cache
+
 import open_clip
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from rmtllmf_lib.backbone import Backbone, Head
+from rmtllmf_lib.disentanglement.first_order import FirstOrder
+from rmtllmf_lib.disentanglement.linearise import Network, first_order, network
 from rmtllmf_lib.finetune import Recipe
 from rmtllmf_lib.task_vector import TaskVector, Weights
 from rmtllmf_lib.tasks.base import Split, Task
@@ -59,3 +63,14 @@ def small_head(seed: int = 0, classes: tuple[str, ...] = CLASSES, dimension: int
 def small_tau(base: Weights, seed: int, size: float = 0.02, task: str | None = None) -> TaskVector:
     values = size * torch.randn(base.layout.size, generator=torch.Generator().manual_seed(seed))
     return TaskVector(base.layout, values, base.origin, {"task": task} if task else {})
+
+
+@cache
+def small_networks(n: int) -> tuple[dict[str, Network], Weights, dict[str, FirstOrder]]:
+    """Two tasks of n images on a random tower, which separates their classes by little."""
+    backbone = small_backbone(3, layers=2)
+    nets = {
+        name: network(backbone, small_split(n, seed), small_head(seed, classes))
+        for name, seed, classes in (("a", 5, ("1", "2", "3", "4", "5")), ("b", 7, ("1", "2", "3")))
+    }
+    return nets, backbone.weights, {name: first_order(net, backbone.weights) for name, net in nets.items()}

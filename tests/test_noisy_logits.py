@@ -1,7 +1,5 @@
 """Counts against predictions where the first order holds, and where it ends."""
 
-from functools import cache
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,8 +7,7 @@ import torch
 from scipy import stats
 
 from rmtllmf_lib.disentanglement.chi_square_test import critical_value, degrees_of_freedom, power, statistic
-from rmtllmf_lib.disentanglement.first_order import FirstOrder
-from rmtllmf_lib.disentanglement.linearise import Network, along, first_order, logits, network
+from rmtllmf_lib.disentanglement.linearise import along, logits, network
 from rmtllmf_lib.disentanglement.margins import flip_probability
 from rmtllmf_lib.disentanglement.noisy_logits import (
     FlipCount,
@@ -22,29 +19,14 @@ from rmtllmf_lib.disentanglement.noisy_logits import (
 )
 from rmtllmf_lib.disentanglement.ratio_test import ratio, relative_std, within_probability
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.task_vector import TaskVector, Weights
-from small import small_backbone, small_head, small_split
+from rmtllmf_lib.task_vector import TaskVector
+from small import generator, small_backbone, small_head, small_networks, small_split
 
 STD, N = 3e-3, 12  # in the linear range, and large enough to flip some of the images
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-@cache
-def setting() -> tuple[dict[str, Network], Weights, dict[str, FirstOrder]]:
-    """Two tasks on a random tower, which separates their classes by little."""
-    backbone = small_backbone(3, layers=2)
-    nets = {
-        name: network(backbone, small_split(N, seed), small_head(seed, classes))
-        for name, seed, classes in (("a", 5, ("1", "2", "3", "4", "5")), ("b", 7, ("1", "2", "3")))
-    }
-    return nets, backbone.weights, {name: first_order(net, backbone.weights) for name, net in nets.items()}
-
-
 def test_counts_are_those_of_a_plain_loop() -> None:
-    nets, weights, models = setting()
+    nets, weights, models = small_networks(N)
     found = count_flips(nets, weights, STD, 5, generator=generator())
     seed = int(torch.randint(2**62, (), generator=generator()))
     for name, net in nets.items():
@@ -55,7 +37,7 @@ def test_counts_are_those_of_a_plain_loop() -> None:
 
 
 def test_counts_do_not_depend_on_workers() -> None:
-    nets, weights, _ = setting()
+    nets, weights, _ = small_networks(N)
     one, two = (count_flips(nets, weights, STD, 6, generator=generator(), workers=k) for k in (1, 2))
     assert all(np.array_equal(one[name].flipped, two[name].flipped) for name in nets)
     other = count_flips(nets, weights, STD, 6, generator=generator(1))
@@ -63,7 +45,7 @@ def test_counts_do_not_depend_on_workers() -> None:
 
 
 def test_predicted_flips_are_counted() -> None:
-    nets, weights, models = setting()
+    nets, weights, models = small_networks(N)
     counted = count_flips(nets, weights, STD, 400, generator=generator(), workers=2)
     for name, model in models.items():
         predicted = flip_probability(model, STD, rng=np.random.default_rng(0))
@@ -75,7 +57,7 @@ def test_predicted_flips_are_counted() -> None:
 
 def test_the_other_statistics_hold_on_a_network() -> None:
     """Size of the chi-square test and of the ratio test, on whole noisy models."""
-    nets, weights, models = setting()
+    nets, weights, models = small_networks(N)
     found = perturb(nets, weights, STD, 100, generator=generator(), workers=2)
     for name, model in models.items():
         dof = degrees_of_freedom(model)
@@ -97,7 +79,7 @@ def test_error_of_the_rate_counts_draws() -> None:
 
 
 def test_zero_noise_flips_nothing() -> None:
-    nets, weights, models = setting()
+    nets, weights, models = small_networks(N)
     found = count_flips(nets, weights, 0.0, 2, generator=generator())
     assert not any(count.flipped.any() for count in found.values())
     wrong = {name: (model.predicted + 1) % model.classes for name, model in models.items()}
@@ -106,7 +88,7 @@ def test_zero_noise_flips_nothing() -> None:
 
 
 def test_a_destroyed_model_counts_as_flipped() -> None:
-    nets, weights, _ = setting()
+    nets, weights, _ = small_networks(N)
     found = count_flips(nets, weights, 1e37, 2, generator=generator())
     assert all(count.flipped.all() for count in found.values())
     with pytest.raises(InputError, match="take less noise"):
@@ -114,7 +96,7 @@ def test_a_destroyed_model_counts_as_flipped() -> None:
 
 
 def test_perturbed_logits() -> None:
-    nets, weights, _ = setting()
+    nets, weights, _ = small_networks(N)
     found = perturb(nets, weights, [1e-5, 1e-4], 2, generator=generator())
     noise = noise_draw(weights.layout.size, int(torch.randint(2**62, (), generator=generator())), 1)
     for name, net in nets.items():
@@ -127,7 +109,7 @@ def test_perturbed_logits() -> None:
 
 def test_error_of_the_linearisation_grows_with_the_noise() -> None:
     """As the second-order term over the first: in proportion to the noise."""
-    nets, weights, _ = setting()
+    nets, weights, _ = small_networks(N)
     stds = np.array([1e-3, 2e-3, 4e-3])
     table = linearisation_error(perturb(nets, weights, stds, 4, generator=generator()))
     assert table.columns.tolist() == ["task", "std", "seed", "error"] and len(table) == 2 * 3 * 4
@@ -155,7 +137,7 @@ def test_one_class_does_not_move() -> None:
 
 
 def test_bad_input() -> None:
-    nets, weights, _ = setting()
+    nets, weights, _ = small_networks(N)
     for draws, message in ((0, "draws is 0"), (1, "one has no standard error"), (2.5, "draws is 2.5")):
         with pytest.raises(InputError, match=message):
             count_flips(nets, weights, STD, draws, generator=generator())  # type: ignore[arg-type]

@@ -11,8 +11,7 @@ from scipy import stats
 from gaussians import random_model
 from rmtllmf_lib.disentanglement.chi_square_test import power
 from rmtllmf_lib.disentanglement.error import images_of, noise_std
-from rmtllmf_lib.disentanglement.first_order import FirstOrder
-from rmtllmf_lib.disentanglement.linearise import Network, first_order, logits, network
+from rmtllmf_lib.disentanglement.linearise import logits, network
 from rmtllmf_lib.disentanglement.margins import flip_probability
 from rmtllmf_lib.disentanglement.noisy_logits import count_flips, noise_draw
 from rmtllmf_lib.errors import InputError
@@ -32,33 +31,22 @@ from rmtllmf_lib.tables.wde import (
     rejections,
     wde_against_noise,
 )
-from rmtllmf_lib.task_vector import TaskVector, Weights
+from rmtllmf_lib.task_vector import TaskVector
 from rmtllmf_lib.transport.surrogate import surrogate
-from small import generator, small_backbone, small_head, small_split, small_task, small_tau
+from small import generator, small_backbone, small_head, small_networks, small_split, small_task, small_tau
 
 N = 12
 STDS = np.array([1e-3, 3e-3])
 
 
 @cache
-def setting() -> tuple[dict[str, Network], Weights, dict[str, FirstOrder]]:
-    """Two tasks on a random tower, which separates their classes by little."""
-    backbone = small_backbone(3, layers=2)
-    nets = {
-        name: network(backbone, small_split(N, seed), small_head(seed, classes))
-        for name, seed, classes in (("a", 5, ("1", "2", "3", "4", "5")), ("b", 7, ("1", "2", "3")))
-    }
-    return nets, backbone.weights, {name: first_order(net, backbone.weights) for name, net in nets.items()}
-
-
-@cache
 def drawn(draws: int = 300) -> dict[str, np.ndarray]:
-    nets, weights, _ = setting()
+    nets, weights, _ = small_networks(N)
     return model_draws(nets, weights, STDS, draws, generator=generator(), workers=2)
 
 
 def test_draws_are_whole_noisy_models() -> None:
-    nets, weights, _ = setting()
+    nets, weights, _ = small_networks(N)
     seed = int(torch.randint(2**62, (), generator=generator()))
     for name, net in nets.items():
         assert drawn()[name].shape == (2, 300, N, net.classes)
@@ -68,14 +56,14 @@ def test_draws_are_whole_noisy_models() -> None:
 
 
 def test_draws_are_those_that_count_flips_counts() -> None:
-    nets, weights, models = setting()
+    nets, weights, models = small_networks(N)
     counted = count_flips(nets, weights, STDS[1], 20, generator=generator())
     for name, model in models.items():
         np.testing.assert_array_equal(drawn()[name][1, :20].argmax(-1) != model.predicted, counted[name].flipped)
 
 
 def test_draws_do_not_depend_on_workers() -> None:
-    nets, weights, _ = setting()
+    nets, weights, _ = small_networks(N)
     one, two = (model_draws(nets, weights, STDS, 4, generator=generator(), workers=k) for k in (1, 2))
     for name in nets:
         np.testing.assert_array_equal(one[name], two[name])
@@ -84,7 +72,7 @@ def test_draws_do_not_depend_on_workers() -> None:
 
 
 def test_flips_are_predicted() -> None:
-    _, _, models = setting()
+    _, _, models = small_networks(N)
     noisy = {name: samples[1] for name, samples in drawn().items()}
     table = flips(models, noisy, STDS[1], rng=np.random.default_rng(0))
     assert (table["lower"] <= table["predicted"]).all() and (table["predicted"] <= table["upper"]).all()
@@ -110,7 +98,7 @@ def test_flip_rates_without_a_flip_have_no_z() -> None:
 
 
 def test_flips_against_noise() -> None:
-    _, _, models = setting()
+    _, _, models = small_networks(N)
     table = flips_against_noise(models, drawn(), STDS, rng=np.random.default_rng(0))
     means = over_seeds(table, ["std", "lower", "predicted", "upper"], "counted")
     assert (abs(means["mean"] - means["predicted"]) < 1.53 * means["half_width"]).all()
@@ -121,7 +109,7 @@ def test_flips_against_noise() -> None:
 
 
 def test_rejections_have_size_and_power() -> None:
-    _, _, models = setting()
+    _, _, models = small_networks(N)
     table = rejections(models, drawn(), STDS, reference_std=STDS[0], level=0.1)
     means = over_seeds(table, ["task", "classes", "std", "theory"], "rejected").set_index(["task", "std"])
     assert (abs(means["mean"] - means["theory"]) < 1.53 * means["half_width"] + 0.02).all()
@@ -131,7 +119,7 @@ def test_rejections_have_size_and_power() -> None:
 
 
 def test_wde_is_counted_predicted_and_bounded() -> None:
-    _, _, models = setting()
+    _, _, models = small_networks(N)
     own = {name: (model.predicted + (np.arange(N) % 3 == 0)) % model.classes for name, model in models.items()}
     table = wde_against_noise(models, drawn(), STDS, own, rng=np.random.default_rng(0))
     means = over_seeds(table, ["std", "predicted", "bound"], "wde")
@@ -168,7 +156,7 @@ def test_noise_levels() -> None:
 
 
 def test_power_curve() -> None:
-    _, _, models = setting()
+    _, _, models = small_networks(N)
     table = power_curve(models, [1.0, 2.0], 0.1).set_index(["task", "multiple"])
     assert table.loc[("a", 1.0), "power"] == pytest.approx(0.1)
     assert table.loc[("b", 2.0), "power"] == pytest.approx(stats.chi2.sf(stats.chi2.isf(0.1, 2) / 4, 2))
@@ -176,7 +164,7 @@ def test_power_curve() -> None:
 
 
 def test_mean_flip_probabilities() -> None:
-    _, _, models = setting()
+    _, _, models = small_networks(N)
     found = mean_flip_probabilities(models, [[1e-3, 3e-3], [0.0, 1e-2]], rng=np.random.default_rng(0))
     assert found.shape == (2, 2, 2)
     for place, model in enumerate(models.values()):
@@ -205,7 +193,7 @@ def test_networks_and_own_answers_see_the_same_images() -> None:
 
 
 def test_bad_input() -> None:
-    nets, weights, models = setting()
+    nets, weights, models = small_networks(N)
     with pytest.raises(InputError, match="there is no network"):
         model_draws({}, weights, 1e-3, 2, generator=generator())
     other = network(small_backbone(layers=3), small_split(3), small_head())
