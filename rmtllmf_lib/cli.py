@@ -207,10 +207,11 @@ def finetune(
           --train-images 2000 --out tau
     """
     from rmtllmf_lib import commands
+    from rmtllmf_lib.tasks.spec import parse_tasks
 
     base = _load_backbone(backbone, backbone_file)
     recipe = commands.chosen_recipe(base, steps, lr, batch_size)
-    specs = commands.parse_tasks(tasks, source, root)
+    specs = parse_tasks(tasks, source, root)
     taus = []
     for spec in specs:
         tau = commands.finetune_task(
@@ -307,11 +308,12 @@ def evaluate(
           --task torchvision:mnist --task folder:pets=/photos/pets --root data
     """
     from rmtllmf_lib import commands
+    from rmtllmf_lib.tasks.spec import parse_tasks
 
     number = _lambda(lam)
     base = _load_backbone(backbone, backbone_file)
     files = commands.read_models(models or [], base.weights)
-    specs = commands.parse_tasks(task, source, root) if task else commands.specs_of(files.taus, root)
+    specs = parse_tasks(task, source, root) if task else commands.specs_of(files.taus, root)
     if not specs:
         raise InputError("no task to evaluate on: name them, as in --task signs --task digits, or give task vectors")
     table, factor = commands.evaluate_models(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -20,22 +19,12 @@ from rmtllmf_lib.evaluate import Prepared, accuracy, prepare
 from rmtllmf_lib.finetune import Recipe, finetune, recipe_for
 from rmtllmf_lib.fusion import choose_lambda, fuse, lambda_n
 from rmtllmf_lib.task_vector import TaskVector, Weights
-from rmtllmf_lib.tasks import DECODED_SIDE, SOURCES, Task, load_task
-from rmtllmf_lib.tasks.folder import read_folder
+from rmtllmf_lib.tasks.base import Task
+from rmtllmf_lib.tasks.spec import TaskSpec, load_spec, parse_tasks
 
 log = logging.getLogger(__name__)
 
 COLUMNS = ("task", "head", "classes", "test", "base", "fine_tuned", "fused", "normalized")
-
-
-@dataclass(frozen=True)
-class TaskSpec:
-    """Where a task is: `load_task(name, source, root=root)`; `typed` is a folder's path as the user wrote it."""
-
-    name: str
-    source: str
-    root: Path | None
-    typed: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -44,49 +33,6 @@ class Models:
 
     taus: Mapping[str, TaskVector]
     points: Mapping[str, Weights]
-
-
-def parse_tasks(texts: Iterable[str], source: str, root: Path | None) -> list[TaskSpec]:
-    """Read tasks as they are written on the command line: ``[source:]name`` or, for folders, ``[folder:][name=]path``.
-
-    A folder's path is looked up in `root`, if one is given, and then as it stands; its name is the last part of the
-    path unless given.
-
-    Raises
-    ------
-    InputError
-        for an unknown source, a name that cannot be part of a file's name, and a task named twice.
-    """
-    specs: dict[str, TaskSpec] = {}
-    for text in texts:
-        prefix, colon, rest = text.partition(":")
-        own, rest = (prefix, rest) if colon and prefix in SOURCES else (source, text)
-        if own not in SOURCES:
-            raise InputError(f"unknown source {own!r}: expected one of {', '.join(SOURCES)}")
-        name, place, typed = rest, root if own != "procedural" else None, ""
-        if own == "folder":
-            given, equals, path = rest.partition("=")
-            typed = path if equals else rest
-            place = (
-                Path(typed) if root is None or (not (root / typed).is_dir() and Path(typed).is_dir()) else root / typed
-            )
-            name = given if equals else place.resolve().name
-        if not re.fullmatch(r"\w[\w.+-]*", name):
-            raise InputError(
-                f"{text!r} does not name a task: expected letters, digits, _ . + -, such as cars=path/to/it"
-            )
-        if name in specs:
-            raise InputError(f"task {name!r} is given twice: name each once (name=path gives a folder another name)")
-        specs[name] = TaskSpec(name, own, place, typed)
-    return list(specs.values())
-
-
-def load(spec: TaskSpec, backbone: Backbone, *, seed: int, n_train: int | None, n_test: int | None = None) -> Task:
-    """The task of `spec` at the resolution of the backbone."""
-    side = backbone.image_size if backbone.image_size <= DECODED_SIDE else None
-    if spec.source == "folder" and spec.root is not None:  # the very folder that was written, whatever its name
-        return read_folder(spec.root, spec.name, image_size=side, n_train=n_train, n_test=n_test)
-    return load_task(spec.name, spec.source, root=spec.root, seed=seed, image_size=side, n_train=n_train, n_test=n_test)
 
 
 def chosen_recipe(backbone: Backbone, steps: int | None, lr: float | None, batch_size: int | None) -> Recipe:
@@ -129,7 +75,7 @@ def finetune_task(
         `build_head` and `finetune` raise.
     """
     out.mkdir(parents=True, exist_ok=True)  # if that cannot be, it shows now and not after the training
-    task = load(spec, backbone, seed=seed, n_train=n_train)
+    task = load_spec(spec, backbone.image_size, seed=seed, n_train=n_train)
     settings = {
         "base": backbone.weights.hash,
         "data": task.fingerprint,
@@ -309,7 +255,9 @@ def evaluate_models(
         info = models.taus[spec.name].info if spec.name in models.taus else {}
         # The prototypes of a vector's head are means over the training images that it was trained on.
         n_train = int(info["n_train"]) if info.get("n_train") else None
-        tasks[spec.name] = load(spec, backbone, seed=int(info.get("data_seed", seed)), n_train=n_train, n_test=n_test)
+        tasks[spec.name] = load_spec(
+            spec, backbone.image_size, seed=int(info.get("data_seed", seed)), n_train=n_train, n_test=n_test
+        )
         heads[spec.name] = build_head(backbone, tasks[spec.name], head or info.get("head", "text"))
     factor, fused = None, None
     if not models.taus and (lam is not None or rule is not None):

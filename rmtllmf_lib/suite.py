@@ -26,8 +26,9 @@ from rmtllmf_lib.finetune import Recipe, finetune, recipe_for
 from rmtllmf_lib.fusion import fuse, lambda_n
 from rmtllmf_lib.store import Store, config_key
 from rmtllmf_lib.task_vector import TaskVector, Weights
-from rmtllmf_lib.tasks import DECODED_SIDE, TASK_NAMES, load_task
+from rmtllmf_lib.tasks import TASK_NAMES
 from rmtllmf_lib.tasks.base import Task
+from rmtllmf_lib.tasks.spec import load_spec, parse_tasks
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +102,8 @@ def load_suite(
     Parameters
     ----------
     names, source, root
-        As in `load_task`.
+        As in `load_task`; tasks of another source, or in another folder, are written as in `parse_tasks`:
+        ``torchvision:mnist``, ``folder:pets=photos/pets``.
     head : "text" or "prototype"
     recipe : Recipe, optional
         Default: `recipe_for(backbone)`.
@@ -115,23 +117,25 @@ def load_suite(
     Raises
     ------
     InputError
-        No task, a task named twice, two names for the same images, or what `load_task`, `build_head` and `finetune`
-        raise.
+        No task, a task named twice, two names for the same images, or what `parse_tasks`, `load_task`, `build_head`
+        and `finetune` raise.
     """
-    if not names or len(set(names)) < len(names):
-        raise InputError(f"tasks are {list(names)}: expected at least one, each named once")
+    if not names:
+        raise InputError("there is no task: expected at least one")
+    specs = parse_tasks(names, source, None if root is None else Path(root))
+    if root is not None and all(spec.root is None for spec in specs):
+        raise InputError(f"root is {root} but procedural tasks are drawn, not read; leave it out or name a source")
     store = store or Store()
     recipe = recipe or recipe_for(backbone)
-    side = backbone.image_size if backbone.image_size <= DECODED_SIDE else None
-    tasks = {name: load_task(name, source, root=root, seed=seed, image_size=side) for name in names}
-    for one, other in combinations(names, 2):
+    tasks = {spec.name: load_spec(spec, backbone.image_size, seed=seed) for spec in specs}
+    for one, other in combinations(tasks, 2):
         if tasks[one].fingerprint == tasks[other].fingerprint:
             raise InputError(
                 f"tasks {one!r} and {other!r} hold the same images: expected different ones, check the root"
             )
     heads = {name: build_head(backbone, task, head) for name, task in tasks.items()}
     taus = {}
-    for name in tqdm(names, desc="task vectors", unit="task", disable=not sys.stderr.isatty()):
+    for name in tqdm(tasks, desc="task vectors", unit="task", disable=not sys.stderr.isatty()):
         how = {"device": device, "autocast": autocast}
         taus[name] = _task_vector(backbone, tasks[name], heads[name], recipe, seed, store, how)
     return Suite(backbone, tasks, heads, taus, device)

@@ -12,7 +12,7 @@ import torch
 from artifacts import write_two_tasks
 from rmtllmf_lib import commands
 from rmtllmf_lib.backbone import Backbone, WordTokenizer, build_head
-from rmtllmf_lib.commands import Models, TaskSpec, parse_tasks
+from rmtllmf_lib.commands import Models
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.evaluate import accuracy
 from rmtllmf_lib.finetune import RECIPES, Recipe
@@ -20,6 +20,7 @@ from rmtllmf_lib.fusion import LAMBDA_GRID, choose_lambda, fuse, lambda_n
 from rmtllmf_lib.task_vector import TaskVector, Weights
 from rmtllmf_lib.tasks import Split
 from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD
+from rmtllmf_lib.tasks.spec import TaskSpec, load_spec, parse_tasks
 from small import small_backbone, small_tau
 
 BACKBONE = replace(small_backbone(), mean=CLIP_MEAN, std=CLIP_STD)  # the pixel statistics of tasks from files
@@ -41,57 +42,6 @@ def finetuned(
     spec: TaskSpec, out: Path, recipe: Recipe = RECIPE, backbone: Backbone = BACKBONE, **more: Any
 ) -> TaskVector:
     return commands.finetune_task(backbone, spec, out, recipe, **{"head": "prototype", "seed": 3, **more})
-
-
-# ---------------------------------------------------------------- the words of the command line
-
-
-@pytest.mark.parametrize(
-    ("text", "source", "root", "expected"),
-    [
-        ("signs", "procedural", None, TaskSpec("signs", "procedural", None)),
-        ("mnist", "torchvision", Path("data"), TaskSpec("mnist", "torchvision", Path("data"))),
-        ("torchvision:mnist", "folder", Path("data"), TaskSpec("mnist", "torchvision", Path("data"))),
-        ("procedural:signs", "folder", Path("data"), TaskSpec("signs", "procedural", None)),
-        ("photos/pets", "folder", None, TaskSpec("pets", "folder", Path("photos/pets"))),
-        ("photos/pets/", "folder", None, TaskSpec("pets", "folder", Path("photos/pets"))),
-        ("pets", "folder", Path("data"), TaskSpec("pets", "folder", Path("data/pets"))),
-        ("mine=photos/pets", "folder", Path("data"), TaskSpec("mine", "folder", Path("data/photos/pets"))),
-        ("folder:mine=/pets", "procedural", Path("data"), TaskSpec("mine", "folder", Path("/pets"))),
-        ("folder:mine=a=b", "procedural", None, TaskSpec("mine", "folder", Path("a=b"))),
-    ],
-)
-def test_a_task_is_a_name_or_a_folder(text: str, source: str, root: Path | None, expected: TaskSpec) -> None:
-    assert parse_tasks([text], source, root) == [expected]
-
-
-def test_a_folder_is_named_after_itself_wherever_one_stands(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(images / "warm")
-    assert [spec.name for spec in parse_tasks(["../cold", "."], "folder", None)] == ["cold", "warm"]
-
-
-def test_a_folder_is_looked_for_below_the_root_first(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(images)
-    below = Path("warm/train").absolute()
-    assert parse_tasks(["one"], "folder", below)[0].root == below / "one"
-    assert parse_tasks(["warm"], "folder", below)[0].root == Path("warm")
-    assert parse_tasks(["nowhere"], "folder", below)[0].root == below / "nowhere"
-
-
-@pytest.mark.parametrize(
-    ("texts", "source", "message"),
-    [
-        (["signs"], "web", "unknown source 'web': expected one of procedural, torchvision, folder"),
-        (["signs", "signs"], "procedural", "task 'signs' is given twice"),
-        (["a/pets", "b/pets"], "folder", "task 'pets' is given twice.*name=path"),
-        (["../x=pets"], "folder", "does not name a task"),
-        (["=pets"], "folder", "does not name a task"),
-        (["sig ns"], "procedural", "does not name a task"),
-    ],
-)
-def test_what_is_not_a_task(texts: list[str], source: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        parse_tasks(texts, source, None)
 
 
 def test_the_warm_up_keeps_its_share() -> None:
@@ -121,7 +71,7 @@ def test_a_vector_tells_where_it_comes_from(images: Path, tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["warm.safetensors"]
     tau = TaskVector.load(tmp_path / "warm.safetensors", BACKBONE.weights)
     assert torch.equal(tau.values, made.values) and tau.info == made.info
-    task = commands.load(spec, BACKBONE, seed=3, n_train=None)
+    task = load_spec(spec, BACKBONE.image_size, seed=3)
     head = build_head(BACKBONE, task, "prototype")
     assert float(tau.info["base_accuracy"]) == pytest.approx(
         accuracy(BACKBONE, BACKBONE.weights, task.test, head), abs=1e-6
@@ -161,16 +111,6 @@ def test_a_folder_that_cannot_be_made_shows_before_the_training(
     (tmp_path / "file").touch()
     with pytest.raises(OSError):
         finetuned(parse_tasks(["warm"], "folder", images)[0], tmp_path / "file")
-
-
-def test_a_folder_is_taken_under_the_name_that_was_written_for_it(images: Path) -> None:
-    """`mine=warm` is the folder warm; a name that lies below no root is nobody's task."""
-    (spec,) = parse_tasks(["mine=warm"], "folder", images)
-    task = commands.load(spec, BACKBONE, seed=0, n_train=None)
-    assert task.name == "mine" and len(task.test) == 18
-    (spec,) = parse_tasks(["cold"], "folder", images / "warm")
-    with pytest.raises(InputError, match="warm/cold"):
-        commands.load(spec, BACKBONE, seed=0, n_train=None)
 
 
 def test_class_names_that_the_text_tower_does_not_know(images: Path, tmp_path: Path) -> None:
@@ -259,7 +199,7 @@ def test_the_table_holds_what_accuracy_says(images: Path, vectors: dict[str, Tas
     assert list(table.columns) == [*commands.COLUMNS, "twice"] and list(table["task"]) == ["warm", "cold"]
     fused = fuse(BACKBONE.weights, list(vectors.values()), lam)
     for row in table.to_dict("records"):
-        task = commands.load(specs[0 if row["task"] == "warm" else 1], BACKBONE, seed=3, n_train=None)
+        task = load_spec(specs[0 if row["task"] == "warm" else 1], BACKBONE.image_size, seed=3)
         head = build_head(BACKBONE, task, "prototype")
         own = BACKBONE.weights + vectors[row["task"]]
         models = {"base": BACKBONE.weights, "fine_tuned": own, "fused": fused, "twice": point}
@@ -287,8 +227,8 @@ def test_the_head_of_a_vector_is_made_from_the_images_it_was_trained_on(
 ) -> None:
     (spec,) = parse_tasks(["warm"], "folder", images)
     tau = finetuned(spec, tmp_path, n_train=9)
-    loaded, load = [], commands.load
-    monkeypatch.setattr(commands, "load", lambda *given, **named: loaded.append(named) or load(*given, **named))
+    loaded, load = [], commands.load_spec
+    monkeypatch.setattr(commands, "load_spec", lambda *given, **named: loaded.append(named) or load(*given, **named))
     table, _ = commands.evaluate_models(BACKBONE, Models({"warm": tau}, {}), [spec])
     assert table["fine_tuned"][0] == pytest.approx(float(tau.info["accuracy"]), abs=1e-6)
     assert table["base"][0] == pytest.approx(float(tau.info["base_accuracy"]), abs=1e-6)
@@ -298,11 +238,11 @@ def test_the_head_of_a_vector_is_made_from_the_images_it_was_trained_on(
 def test_lambda_is_chosen_on_validation_images_alone(
     images: Path, vectors: dict[str, TaskVector], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    specs, load = parse_tasks(["warm", "cold"], "folder", images), commands.load
+    specs, load = parse_tasks(["warm", "cold"], "folder", images), commands.load_spec
     vectors["cold"] = TaskVector(
         vectors["cold"].layout, vectors["cold"].values / 50, vectors["cold"].base_hash, vectors["cold"].info
     )
-    tasks = {spec.name: load(spec, BACKBONE, seed=3, n_train=None) for spec in specs}
+    tasks = {spec.name: load(spec, BACKBONE.image_size, seed=3) for spec in specs}
     heads = {name: build_head(BACKBONE, task, "prototype") for name, task in tasks.items()}
 
     def validated(weights: Weights, name: str) -> float:
@@ -324,7 +264,7 @@ def test_lambda_is_chosen_on_validation_images_alone(
         task = load(*arguments, **named)
         return replace(task, test=Split(task.test.images, (task.test.labels + 1) % 3))
 
-    monkeypatch.setattr(commands, "load", other_test)
+    monkeypatch.setattr(commands, "load_spec", other_test)
     assert commands.evaluate_models(BACKBONE, Models(vectors, {}), specs, lam="validation")[1] == lam
     with pytest.raises(InputError, match="say one of them"):
         commands.evaluate_models(BACKBONE, Models(vectors, {}), specs, lam="validation", rule="inverse")
@@ -333,13 +273,13 @@ def test_lambda_is_chosen_on_validation_images_alone(
 def test_lambda_without_validation_images(
     images: Path, vectors: dict[str, TaskVector], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    specs, load = parse_tasks(["warm", "cold"], "folder", images), commands.load
+    specs, load = parse_tasks(["warm", "cold"], "folder", images), commands.load_spec
 
     def bare(*arguments: Any, **named: Any) -> Any:
         task = load(*arguments, **named)
         return replace(task, validation=task.validation.subset([]))
 
-    monkeypatch.setattr(commands, "load", bare)
+    monkeypatch.setattr(commands, "load_spec", bare)
     with pytest.raises(InputError, match="cannot be chosen on validation images"):
         commands.evaluate_models(BACKBONE, Models(vectors, {}), specs, lam="validation")
 

@@ -1,6 +1,6 @@
 """Suites: trained once, kept under what decides them, tuned on validation images alone."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 
 import rmtllmf_lib.finetune as finetune_module
 import rmtllmf_lib.suite as module
+from artifacts import write_two_tasks
 from bases import write_base
 from rmtllmf_lib.backbone import Backbone, build_head, load_backbone
 from rmtllmf_lib.errors import InputError
@@ -22,11 +23,17 @@ from rmtllmf_lib.fusion import fuse, lambda_n
 from rmtllmf_lib.store import Store
 from rmtllmf_lib.suite import Suite, choose_lambdas, load_suite
 from rmtllmf_lib.tasks import load_task
-from rmtllmf_lib.tasks.base import Split
+from rmtllmf_lib.tasks import spec as task_spec
+from rmtllmf_lib.tasks.base import Split, Task
 
 NAMES = ("signs", "digits", "scenes")
 QUICK = Recipe(steps=6, batch_size=32, lr=3e-3)
 GRID = (0.0, 0.4, 0.8)
+
+
+def limited(n_train: int) -> Callable[..., Task]:
+    """Of few images, however many are asked for."""
+    return lambda *given, **options: load_task(*given, **{**options, "n_train": n_train, "n_test": 60})
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +44,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
 @pytest.fixture(scope="module", autouse=True)
 def _small_tasks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "load_task", partial(load_task, n_train=130, n_test=60))
+        patch.setattr(task_spec, "load_task", limited(130))
         yield
 
 
@@ -135,7 +142,7 @@ def test_another_image_or_text_tower_trains_anew(
 def test_other_data_train_anew(
     backbone: Backbone, store: Store, trained: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "load_task", partial(load_task, n_train=131, n_test=60))
+    monkeypatch.setattr(task_spec, "load_task", limited(131))
     load_suite(backbone, ["signs"], recipe=QUICK, store=store)
     assert trained == ["signs"]
 
@@ -144,7 +151,7 @@ def test_another_seed_trains_real_data_anew(
     backbone: Backbone, store: Store, trained: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Images that are not drawn do not depend on the seed; their order in training does."""
-    monkeypatch.setattr(module, "load_task", lambda name, source, seed, **_: load_task(name, n_train=130, n_test=60))
+    monkeypatch.setattr(task_spec, "load_task", lambda name, source, seed, **_: load_task(name, n_train=130, n_test=60))
     first, second = (load_suite(backbone, ["signs"], recipe=QUICK, store=store, seed=seed) for seed in (11, 12))
     assert first.tasks["signs"].fingerprint == second.tasks["signs"].fingerprint
     assert trained == ["signs", "signs"] and hashes(first) != hashes(second)
@@ -168,9 +175,23 @@ def test_the_default_recipe_is_the_backbones(backbone: Backbone, store: Store, m
 def test_the_same_images_under_two_names_are_refused(
     backbone: Backbone, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "load_task", lambda name, source, seed, **_: load_task("signs", n_train=130, n_test=60))
+    monkeypatch.setattr(
+        task_spec, "load_task", lambda name, source, seed, **_: load_task("signs", n_train=130, n_test=60)
+    )
     with pytest.raises(InputError, match="tasks 'one' and 'two' hold the same images"):
         load_suite(backbone, ["one", "two"], recipe=QUICK, store=store)
+
+
+def test_tasks_of_several_sources_make_one_suite(backbone: Backbone, tmp_path: Path, trained: list[str]) -> None:
+    """As the paper's eight: seven that torchvision reads, and RESISC45 from a folder."""
+    images = write_two_tasks(tmp_path / "images")
+    names = ["procedural:signs", "warm", "mine=cold"]
+    suite = load_suite(
+        backbone, names, source="folder", root=images, head="prototype", recipe=QUICK, store=Store(tmp_path / "store")
+    )
+    assert list(suite.tasks) == list(suite.taus) == trained == ["signs", "warm", "mine"]
+    assert [suite.tasks[name].source for name in suite.tasks] == ["procedural", "folder", "folder"]
+    assert set(suite.accuracies(suite.fuse(lam=0.3))) == {"signs", "warm", "mine"}
 
 
 def test_a_stopped_run_goes_on_where_it_was(
@@ -211,8 +232,10 @@ def test_a_stopped_run_goes_on_where_it_was(
 @pytest.mark.parametrize(
     ("names", "options", "message"),
     [
-        ((), {}, r"tasks are \[\]: expected at least one"),
-        (("signs", "signs"), {}, "each named once"),
+        ((), {}, "there is no task: expected at least one"),
+        (("signs", "signs"), {}, "task 'signs' is given twice"),
+        (("signs", "procedural:signs"), {}, "task 'signs' is given twice"),
+        (("signs",), {"root": "data"}, "root is data but procedural tasks are drawn, not read"),
         (("mnist",), {}, "unknown procedural task 'mnist'"),
         (("signs",), {"source": "internet"}, "unknown source 'internet'"),
         (("signs",), {"head": "linear"}, "unknown head 'linear'"),
