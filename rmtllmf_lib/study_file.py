@@ -37,15 +37,16 @@ class SuiteSpec:
     source: str = "procedural"
     root: str | None = None
     head: str = "text"
+    vectors: str | None = None
     seed: int = 0
     autocast: str | None = None
 
     def load(self, *, device: str = "cpu", store: Store | None = None) -> Suite:
-        """The suite, its task vectors from the store or trained."""
+        """The suite, its task vectors from files or the store, or trained."""
         backbone = load_backbone(self.backbone, checkpoint=self.checkpoint)
         return load_suite(
-            backbone, self.tasks, source=self.source, root=self.root, head=self.head, seed=self.seed,
-            device=device, autocast=self.autocast, store=store,
+            backbone, self.tasks, source=self.source, root=self.root, head=self.head, vectors=self.vectors,
+            seed=self.seed, device=device, autocast=self.autocast, store=store,
         )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -28,7 +28,7 @@ from rmtllmf_lib.store import Store, config_key
 from rmtllmf_lib.task_vector import TaskVector, Weights
 from rmtllmf_lib.tasks import TASK_NAMES
 from rmtllmf_lib.tasks.base import Task
-from rmtllmf_lib.tasks.spec import load_spec, parse_tasks
+from rmtllmf_lib.tasks.spec import TaskSpec, load_spec, parse_tasks
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,13 +91,14 @@ def load_suite(
     source: str = "procedural",
     root: str | Path | None = None,
     head: str = "text",
+    vectors: str | Path | None = None,
     recipe: Recipe | None = None,
     seed: int = 0,
     device: str = "cpu",
     autocast: str | None = None,
     store: Store | None = None,
 ) -> Suite:
-    """Load tasks, build their heads, and take their task vectors from the store or train them.
+    """Load tasks, build their heads, and take their task vectors from files or the store, or train them.
 
     Parameters
     ----------
@@ -105,8 +106,11 @@ def load_suite(
         As in `load_task`; tasks of another source, or in another folder, are written as in `parse_tasks`:
         ``torchvision:mnist``, ``folder:pets=photos/pets``.
     head : "text" or "prototype"
+    vectors : path, optional
+        Folder with a file `<task>.safetensors` for each task, as `rmtllmf finetune` writes them, or
+        `TaskVector.save` after `task_vector_from_checkpoint`. Nothing is trained then.
     recipe : Recipe, optional
-        Default: `recipe_for(backbone)`.
+        Of the training; default `recipe_for(backbone)`.
     seed : int
         Of the data and, with the task's place in `names` not mattering, of the training.
     device, autocast
@@ -117,27 +121,37 @@ def load_suite(
     Raises
     ------
     InputError
-        No task, a task named twice, two names for the same images, or what `parse_tasks`, `load_task`, `build_head`
-        and `finetune` raise.
+        No task, a task named twice, two names for the same images; a vector that is missing, of another base, or
+        made with another head, other classes or images; or what `parse_tasks`, `load_task`, `build_head` and
+        `finetune` raise.
     """
     if not names:
         raise InputError("there is no task: expected at least one")
     specs = parse_tasks(names, source, None if root is None else Path(root))
     if root is not None and all(spec.root is None for spec in specs):
         raise InputError(f"root is {root} but procedural tasks are drawn, not read; leave it out or name a source")
-    store = store or Store()
-    recipe = recipe or recipe_for(backbone)
-    tasks = {spec.name: load_spec(spec, backbone.image_size, seed=seed) for spec in specs}
+    if vectors is not None and recipe is not None:
+        raise InputError("a recipe is for training, and task vectors from files are not trained: leave out one of them")
+    taus = {} if vectors is None else _read_vectors(Path(vectors).expanduser(), specs, backbone)
+    # the prototypes of a head are means over the training images that the vector was trained on
+    limits = {name: int(tau.info["n_train"]) for name, tau in taus.items() if tau.info.get("n_train")}
+    tasks = {
+        spec.name: load_spec(spec, backbone.image_size, seed=seed, n_train=limits.get(spec.name)) for spec in specs
+    }
     for one, other in combinations(tasks, 2):
         if tasks[one].fingerprint == tasks[other].fingerprint:
             raise InputError(
                 f"tasks {one!r} and {other!r} hold the same images: expected different ones, check the root"
             )
+    for name, tau in taus.items():
+        _require_made_for(tau, tasks[name], head, seed)
     heads = {name: build_head(backbone, task, head) for name, task in tasks.items()}
-    taus = {}
-    for name in tqdm(tasks, desc="task vectors", unit="task", disable=not sys.stderr.isatty()):
+    left = [name for name in tasks if name not in taus]
+    for name in tqdm(left, desc="task vectors", unit="task", disable=not (left and sys.stderr.isatty())):
         how = {"device": device, "autocast": autocast}
-        taus[name] = _task_vector(backbone, tasks[name], heads[name], recipe, seed, store, how)
+        taus[name] = _task_vector(
+            backbone, tasks[name], heads[name], recipe or recipe_for(backbone), seed, store or Store(), how
+        )
     return Suite(backbone, tasks, heads, taus, device)
 
 
@@ -183,6 +197,30 @@ def choose_lambdas(
     table = pd.concat(parts, ignore_index=True)
     best = table.loc[table.groupby("n_tasks")["score"].idxmax()]
     return {int(n): float(lam) for n, lam in zip(best["n_tasks"], best["lam"], strict=True)}, table
+
+
+def _read_vectors(folder: Path, specs: Sequence[TaskSpec], backbone: Backbone) -> dict[str, TaskVector]:
+    files = {spec.name: folder / f"{spec.name}.safetensors" for spec in specs}
+    if missing := [name for name, file in files.items() if not file.is_file()]:
+        raise InputError(
+            f"{folder} has no {missing[0]}.safetensors: expected a task vector for each of {', '.join(files)}, as "
+            f"`rmtllmf finetune {missing[0]} --out {folder}` writes it"
+        )
+    taus = {name: TaskVector.load(file, backbone.weights) for name, file in files.items()}
+    return {name: replace(tau, info={**tau.info, "task": name}) for name, tau in taus.items()}
+
+
+def _require_made_for(tau: TaskVector, task: Task, head: str, seed: int) -> None:
+    """What a vector tells of itself must fit; one that was imported tells nothing."""
+    wanted = {"head": head, "classes": str(len(task.class_names))}
+    if task.source == "procedural":
+        wanted["data_seed"] = str(seed)
+    for what, value in wanted.items():
+        if (found := tau.info.get(what, value)) != value:
+            raise InputError(
+                f"the task vector of {task.name!r} was made with {what} = {found}, and this suite has {value}: "
+                "change one of them"
+            )
 
 
 def _task_vector(

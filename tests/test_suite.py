@@ -16,15 +16,18 @@ import rmtllmf_lib.suite as module
 from artifacts import write_two_tasks
 from bases import write_base
 from rmtllmf_lib.backbone import Backbone, build_head, load_backbone
+from rmtllmf_lib.commands import finetune_task
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.evaluate import accuracy, evaluate_combinations
 from rmtllmf_lib.finetune import RECIPES, Recipe, finetune
 from rmtllmf_lib.fusion import fuse, lambda_n
 from rmtllmf_lib.store import Store
 from rmtllmf_lib.suite import Suite, choose_lambdas, load_suite
+from rmtllmf_lib.task_vector import TaskVector
 from rmtllmf_lib.tasks import load_task
 from rmtllmf_lib.tasks import spec as task_spec
 from rmtllmf_lib.tasks.base import Split, Task
+from rmtllmf_lib.tasks.spec import parse_tasks
 
 NAMES = ("signs", "digits", "scenes")
 QUICK = Recipe(steps=6, batch_size=32, lr=3e-3)
@@ -192,6 +195,43 @@ def test_tasks_of_several_sources_make_one_suite(backbone: Backbone, tmp_path: P
     assert list(suite.tasks) == list(suite.taus) == trained == ["signs", "warm", "mine"]
     assert [suite.tasks[name].source for name in suite.tasks] == ["procedural", "folder", "folder"]
     assert set(suite.accuracies(suite.fuse(lam=0.3))) == {"signs", "warm", "mine"}
+
+
+def test_vectors_come_from_files(backbone: Backbone, suite: Suite, tmp_path: Path, trained: list[str]) -> None:
+    """As told by those who made them, and as other people's checkpoints, which tell nothing."""
+    for name, tau in suite.taus.items():
+        about = {"task": name, "head": "text", "classes": str(len(suite.tasks[name].class_names)), "data_seed": "0"}
+        replace(tau, info=about if name != "scenes" else {}).save(tmp_path / f"{name}.safetensors")
+    found = load_suite(backbone, NAMES, vectors=tmp_path)
+    assert hashes(found) == hashes(suite) and trained == []
+    assert [tau.info["task"] for tau in found.taus.values()] == list(NAMES)
+    assert found.accuracies(found.fuse(lam=0.3)) == suite.accuracies(suite.fuse(lam=0.3))
+    for options, message in (
+        ({"head": "prototype"}, "of 'signs' was made with head = text, and this suite has prototype"),
+        ({"seed": 1}, "of 'signs' was made with data_seed = 0, and this suite has 1"),
+        ({"recipe": QUICK}, "a recipe is for training"),
+        ({"names": ["signs", "cars"]}, "has no cars.safetensors: expected a task vector for each of signs, cars"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_suite(backbone, **{"names": NAMES, "vectors": tmp_path, **options})
+    tau = suite.taus["signs"]
+    TaskVector(tau.layout, tau.values, "another").save(tmp_path / "signs.safetensors")
+    with pytest.raises(InputError, match="belongs to another base"):
+        load_suite(backbone, ["signs"], vectors=tmp_path)
+    replace(tau, info={"classes": "7"}).save(tmp_path / "signs.safetensors")
+    with pytest.raises(InputError, match="made with classes = 7"):
+        load_suite(backbone, ["signs"], vectors=tmp_path)
+
+
+def test_a_head_of_few_images_stays_one(backbone: Backbone, tmp_path: Path) -> None:
+    """A vector trained on few images has a head of their means, whatever else there is."""
+    images = write_two_tasks(tmp_path / "images")
+    (spec,) = parse_tasks(["warm"], "folder", images)
+    finetune_task(backbone, spec, tmp_path / "tau", QUICK, head="prototype", seed=0, n_train=9)
+    suite = load_suite(backbone, ["warm"], source="folder", root=images, head="prototype", vectors=tmp_path / "tau")
+    assert len(suite.tasks["warm"].train) + len(suite.tasks["warm"].validation) == 9
+    own = suite.accuracies(backbone.weights + suite.taus["warm"])["warm"]
+    assert own == pytest.approx(float(suite.taus["warm"].info["accuracy"]), abs=1e-6)
 
 
 def test_a_stopped_run_goes_on_where_it_was(
