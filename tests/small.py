@@ -1,8 +1,11 @@
 """Small things to test with: a random CLIP of the tiny one's shape, tasks that can be learnt, heads."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import open_clip
+import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -12,6 +15,8 @@ from rmtllmf_lib.disentanglement.first_order import FirstOrder
 from rmtllmf_lib.disentanglement.linearise import Network, first_order, network
 from rmtllmf_lib.finetune import Recipe
 from rmtllmf_lib.task_vector import TaskVector, Weights
+from rmtllmf_lib.tasks import load_task
+from rmtllmf_lib.tasks import spec as task_spec
 from rmtllmf_lib.tasks.base import Split, Task
 
 # Not CLIP's, so that whoever normalises with CLIP's is found out.
@@ -53,6 +58,19 @@ def small_split(n: int, seed: int = 0, size: int = 32, classes: int = len(CLASSE
 def small_task(name: str = "colours", seed: int = 0, n: int = 60) -> Task:
     splits = [small_split(count, 3 * seed + part) for part, count in enumerate((n, 20, n))]
     return Task(name, name.title(), CLASSES, ("a {} square.",), *splits, "procedural", f"{name} {seed}", MEAN, STD)
+
+
+def limited(n_train: int) -> Callable[..., Task]:
+    """`load_task` with few images, however many are asked for."""
+    return lambda *given, **options: load_task(*given, **{**options, "n_train": n_train, "n_test": 60})
+
+
+@contextmanager
+def small_suites() -> Iterator[None]:
+    """Inside, suites load tasks of few images."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(task_spec, "load_task", limited(130))
+        yield
 
 
 def small_head(seed: int = 0, classes: tuple[str, ...] = CLASSES, dimension: int = 64) -> Head:

@@ -1,6 +1,6 @@
 """Suites: trained once, kept under what decides them, tuned on validation images alone."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,17 +26,13 @@ from rmtllmf_lib.suite import Suite, choose_lambdas, load_suite
 from rmtllmf_lib.task_vector import TaskVector
 from rmtllmf_lib.tasks import load_task
 from rmtllmf_lib.tasks import spec as task_spec
-from rmtllmf_lib.tasks.base import Split, Task
+from rmtllmf_lib.tasks.base import Split
 from rmtllmf_lib.tasks.spec import parse_tasks
+from small import limited, small_suites
 
 NAMES = ("signs", "digits", "scenes")
 QUICK = Recipe(steps=6, batch_size=32, lr=3e-3)
 GRID = (0.0, 0.4, 0.8)
-
-
-def limited(n_train: int) -> Callable[..., Task]:
-    """Of few images, however many are asked for."""
-    return lambda *given, **options: load_task(*given, **{**options, "n_train": n_train, "n_test": 60})
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +42,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
 
 @pytest.fixture(scope="module", autouse=True)
 def _small_tasks() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(task_spec, "load_task", limited(130))
+    with small_suites():
         yield
 
 

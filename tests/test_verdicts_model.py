@@ -1,7 +1,6 @@
 """Claims about the fused model, measured on a small suite: what must hold for any model does, and rules can turn."""
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import rmtllmf_lib.suite as suite_module
 import rmtllmf_lib.verdicts.model as module
 from bases import write_base
 from rmtllmf_lib.backbone import load_backbone
 from rmtllmf_lib.finetune import Recipe
 from rmtllmf_lib.store import Store
 from rmtllmf_lib.suite import Suite, load_suite
-from rmtllmf_lib.tasks import load_task
 from rmtllmf_lib.verdicts import CLAIMS, Evidence
+from small import small_suites
 
 BY_LABEL = {claim.label: claim for claim in CLAIMS}
 NAMES = ("signs", "digits", "scenes")
@@ -26,8 +24,7 @@ NAMES = ("signs", "digits", "scenes")
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
     folder = tmp_path_factory.mktemp("small")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(suite_module, "load_task", partial(load_task, n_train=130, n_test=60))
+    with small_suites():
         backbone = load_backbone(write_base(Path(folder), seed=5))
         return load_suite(
             backbone, NAMES, recipe=Recipe(steps=6, batch_size=32, lr=3e-3), store=Store(folder / "store")
