@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -78,7 +79,7 @@ def task_vector_from_checkpoint(
         theta_base.
     info : mapping of str to str, optional
         Goes into the vector's metadata; say at least which task, as published files have been mixed up.
-        `source` (the file's name), `names` (the kind) and `note` are added.
+        `file` (its name), `names` (the kind) and `note` are added.
     base_checkpoint : path, optional
         The base that the model was fine-tuned from, as its author published it: checked to equal `base`.
     max_change : float
@@ -100,7 +101,7 @@ def task_vector_from_checkpoint(
             f"{path} differs from the base by {change:.2f} of the base's norm, expected at most {max_change:g}; "
             "it was fine-tuned from another base, give that one"
         )
-    about = {"source": Path(path).name, "names": checkpoint.kind}
+    about = {"file": Path(path).name, "names": checkpoint.kind}
     if checkpoint.notes:
         about["note"] = "; ".join(checkpoint.notes)
     return TaskVector(tau.layout, tau.values, tau.base_hash, {**about, **(info or {})})
@@ -139,6 +140,60 @@ def load_checkpoint(path: str | Path, base: Weights) -> Checkpoint:
     layout = Layout.from_state_dict(tower)
     layout.require_equal(base.layout, str(path))
     return Checkpoint(Weights(layout, layout.flatten(tower)), kind, tuple(notes))
+
+
+def import_task_vectors(
+    files: Mapping[str, str | Path],
+    base: Weights,
+    out: str | Path,
+    *,
+    base_checkpoint: str | Path | None = None,
+    overwrite: bool = False,
+) -> pd.DataFrame:
+    """Read fine-tuned models, and write the task vector of each as ``<out>/<task>.safetensors``.
+
+    Parameters
+    ----------
+    files : mapping of task to path
+        Of each fine-tuned model, or of the folder with its `model.safetensors`.
+    base, base_checkpoint
+        As in `task_vector_from_checkpoint`.
+    overwrite : bool
+        Whether to replace a vector that is there.
+
+    Returns
+    -------
+    DataFrame with columns task, names (whose names the file used), change (norm of tau over that of the base), note
+
+    Raises
+    ------
+    InputError
+        if a vector is there and may not be replaced, or two files are one and the same model; and what
+        `task_vector_from_checkpoint` raises. Nothing is written then.
+    """
+    folder = Path(out)
+    paths = {task: _model_in(Path(path).expanduser()) for task, path in files.items()}
+    if there := [task for task in paths if (folder / f"{task}.safetensors").exists() and not overwrite]:
+        raise InputError(
+            f"{folder / there[0]}.safetensors is there already: choose another folder for the output, or overwrite it"
+        )
+    if base_checkpoint is not None:
+        require_same_base(load_checkpoint(_model_in(Path(base_checkpoint).expanduser()), base).weights, base)
+    taus = {task: task_vector_from_checkpoint(path, base, {"task": task}) for task, path in paths.items()}
+    owners: dict[str, str] = {}
+    for task, tau in taus.items():
+        if (other := owners.setdefault(tau.hash, task)) != task:
+            raise InputError(f"{paths[other]} and {paths[task]} are the same model: give {other!r} or {task!r} its own")
+    folder.mkdir(parents=True, exist_ok=True)
+    for task, tau in taus.items():
+        tau.save(folder / f"{task}.safetensors")
+    rows = [(task, tau.info["names"], tau.norm / base.norm, tau.info.get("note", "")) for task, tau in taus.items()]
+    return pd.DataFrame(rows, columns=["task", "names", "change", "note"])
+
+
+def _model_in(path: Path) -> Path:
+    """The file of weights in the folder of a model, as Hugging Face lays it out; any other path as it is."""
+    return path / "model.safetensors" if (path / "model.safetensors").is_file() else path
 
 
 def require_same_base(imported: Weights, base: Weights, tolerance: float = 1e-6) -> None:

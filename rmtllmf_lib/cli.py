@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rmtllmf_lib import __version__
+from rmtllmf_lib.cli_import import import_models
 from rmtllmf_lib.cli_run import PairsCommand, run
 from rmtllmf_lib.cli_store import store_app
 from rmtllmf_lib.cli_study import study
@@ -329,6 +330,7 @@ def evaluate(
             table.to_csv(path, index=False)
 
 
+app.command("import")(import_models)
 app.command(cls=PairsCommand)(run)
 app.command()(study)
 app.add_typer(store_app, name="store")

@@ -130,7 +130,7 @@ def test_open_clip_names(tmp_path: Path, suffix: str, wrap: Callable) -> None:
     tau = task_vector_from_checkpoint(write(tmp_path / f"x{suffix}", wrap(clip)), BASE, {"task": "mnist"})
     assert torch.equal(tau.values, Weights.from_module(clip).values - BASE.values)
     assert tau.base_hash == BASE.hash
-    assert tau.info == {"source": f"x{suffix}", "names": "open_clip", "task": "mnist"}
+    assert tau.info == {"file": f"x{suffix}", "names": "open_clip", "task": "mnist"}
 
 
 @pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model"])

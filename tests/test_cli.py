@@ -25,6 +25,7 @@ COMMANDS = (
     "finetune",
     "fuse",
     "evaluate",
+    "import",
     "run",
     "study",
     "store",
