@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 
@@ -15,9 +16,11 @@ WANTED = 10_000  # images per second
 def run() -> list[Row]:
     for name in DRAWN:
         load_task(name, n_train=200, n_test=10)  # untimed: fonts, modules, first use of memory
-    started = time.perf_counter()
-    tasks = [load_task(name) for name in DRAWN]
-    seconds = time.perf_counter() - started
+    seconds = math.inf
+    for _ in range(3):  # the shortest time counts: what else runs can only slow it down
+        started = time.perf_counter()
+        tasks = [load_task(name) for name in DRAWN]
+        seconds = min(seconds, time.perf_counter() - started)
     images = sum(len(split) for task in tasks for split in (task.train, task.validation, task.test))
     return [
         Row(

@@ -72,9 +72,10 @@ def run_notebook(
     *,
     progress: bool | None = None,
 ) -> Path:
-    """Execute the notebook at `path` in its own folder and write it, with its outputs, to `output`.
+    """Execute the notebook at `path` and write it, with its outputs, to `output`.
 
-    The kernel is the running interpreter, whatever kernels are installed and whatever the notebook names.
+    The kernel is the running interpreter, whatever kernels are installed and whatever the notebook names. It runs in
+    the current folder, as papermill's does, so that paths among the parameters mean what they mean to the caller.
 
     Parameters
     ----------
@@ -102,7 +103,7 @@ def run_notebook(
     if final.suffix != ".ipynb" or final.is_dir():
         raise InputError(f"the output must be a notebook file, *.ipynb, not {str(final)!r}")
     notebook = _read(source)
-    values = _checked(parameters or {}, _parameters(notebook, source), source)
+    values = checked_values(parameters or {}, _parameters(notebook, source), source)
     if importlib.util.find_spec("ipykernel") is None:
         raise InputError(f"running a notebook needs a kernel: {sys.executable} -m pip install ipykernel")
     _inject(notebook, values)
@@ -116,7 +117,7 @@ def run_notebook(
     temporary = final.with_name(f".{final.stem}.{uuid.uuid4().hex}.ipynb")
     try:
         nbformat.write(notebook, temporary)  # a folder that cannot be written shows now, not after hours
-        done = _execute(temporary, source, progress)
+        done = _execute(temporary, progress)
         # Papermill records its own absolute, temporary paths; and infinity is not JSON, hence source text.
         given = {name: parameter_types.source(value) for name, value in values.items()}
         done.metadata.papermill.update(input_path=str(path), output_path=str(output), parameters=given)
@@ -194,8 +195,8 @@ def _parameters(notebook: NotebookNode, path: Path) -> list[Parameter]:
     return list(found.values())
 
 
-def _checked(values: Mapping[str, Any], known: Sequence[Parameter], path: Path) -> dict[str, Any]:
-    """`values` as the types that `known` wants, or an InputError that shows them all."""
+def checked_values(values: Mapping[str, Any], known: Sequence[Parameter], path: Path) -> dict[str, Any]:
+    """`values` as the types that `known` wants, or an InputError that shows them all, with the notebook's `path`."""
     by_name = {parameter.name: parameter for parameter in known}
     if not values:
         return {}
@@ -238,8 +239,8 @@ def _inject(notebook: NotebookNode, values: Mapping[str, Any]) -> None:
         notebook.cells.insert((_tagged(notebook, _TAG) or 0) + 1, cell)
 
 
-def _execute(path: Path, source: Path, progress: bool | None) -> NotebookNode:
-    """Run the notebook at `path`, which is saved there after each cell, in the folder of `source`."""
+def _execute(path: Path, progress: bool | None) -> NotebookNode:
+    """Run the notebook at `path`, which is saved there after each cell, in the current folder."""
     import papermill
 
     from rmtllmf_lib.kernel import ThisInterpreter
@@ -252,5 +253,5 @@ def _execute(path: Path, source: Path, progress: bool | None) -> NotebookNode:
         language="python",
         progress_bar=sys.stderr.isatty() if progress is None else progress,
         kernel_manager_class=ThisInterpreter,
-        resources={"metadata": {"path": str(source.resolve().parent)}},
+        resources={"metadata": {"path": os.getcwd()}},  # not that of the temporary file
     )

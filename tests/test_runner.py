@@ -127,7 +127,7 @@ def test_a_wrong_type_lists_the_known_ones(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- runs
 
 
-def test_a_run_uses_the_values_this_interpreter_and_the_notebooks_folder(
+def test_a_run_uses_the_values_this_interpreter_and_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A kernel of the same name that cannot start: whatever is installed for the user must not be used.
@@ -147,7 +147,7 @@ def test_a_run_uses_the_values_this_interpreter_and_the_notebooks_folder(
     assert output == Path("out {y}/result.ipynb")
     assert [path.name for path in output.parent.iterdir()] == ["result.ipynb"]
     text = printed(output)
-    assert text.startswith(f"{sys.executable} folder {{0}} {{x}}\n")
+    assert text.startswith(f"{sys.executable} {tmp_path.name}\n")
     assert text.endswith("(7, inf, ['a\"b', 'c'], (2, 4), 5, 'cpu', (1,))\n")
     notebook = nbformat.read(output, as_version=4)
     nbformat.validate(notebook)

@@ -75,22 +75,39 @@ class Camera:
         contrast, gain = canvas.uniform(*self.contrast), canvas.uniform(*self.gain)
         sigma = canvas.uniform(*self.noise)[:, None, None]
         out = np.empty((n, 3, *rgb.shape[2:]), np.uint8)
-        for k in range(3):
-            plane = sum(mixing[:, k, j, None, None] * rgb[j] for j in range(3))
-            plane = (plane - 0.5) * (contrast * gain)[:, None, None] + (0.5 * gain)[:, None, None]
+        plane, scratch = np.empty_like(rgb[0]), np.empty((2, *rgb.shape[1:]), np.float32)
+        for k in range(3):  # in place: new memory for every step would cost more than the steps
+            np.multiply(mixing[:, k, 0, None, None], rgb[0], out=plane)
+            for j in (1, 2):
+                plane += np.multiply(mixing[:, k, j, None, None], rgb[j], out=scratch[0])
+            plane -= 0.5
+            plane *= (contrast * gain)[:, None, None]
+            plane += (0.5 * gain)[:, None, None]
             for _ in range(int(np.ceil(self.blur))):
-                plane = _blur(plane, min(self.blur, 1.0))
+                _blur(plane, min(self.blur, 1.0), scratch)
             if self.gamma != 1.0:
-                plane = np.clip(plane, 0.0, 1.0) ** np.float32(self.gamma)
-            plane = plane + sigma * canvas.rng.standard_normal(plane.shape, dtype=np.float32)
-            out[:, k] = np.clip(plane * 255.0 + 0.5, 0.0, 255.0).astype(np.uint8)
+                np.clip(plane, 0.0, 1.0, out=plane)
+                np.power(plane, np.float32(self.gamma), out=plane)
+            noise = canvas.rng.standard_normal(dtype=np.float32, out=scratch[0])
+            plane += np.multiply(noise, sigma, out=noise)
+            plane *= 255.0
+            plane += 0.5
+            out[:, k] = np.clip(plane, 0.0, 255.0, out=plane)
         return out
 
 
-def _blur(plane: Array, part: float) -> Array:
-    """Mix a 3 × 3 binomial blur into the interior of (n, S, S)."""
-    soft = plane.copy()
-    soft[:, 1:-1] = 0.5 * plane[:, 1:-1] + 0.25 * (plane[:, :-2] + plane[:, 2:])
-    rows = soft.copy()
-    soft[:, :, 1:-1] = 0.5 * rows[:, :, 1:-1] + 0.25 * (rows[:, :, :-2] + rows[:, :, 2:])
-    return plane + np.float32(part) * (soft - plane)
+def _blur(plane: Array, part: float, scratch: Array) -> None:
+    """Mix a 3 × 3 binomial blur into the interior of (n, S, S), in place; scratch is (2, n, S, S)."""
+    soft, sides = scratch
+    soft[:] = plane
+    for before, here, after in (
+        (np.s_[:, :-2], np.s_[:, 1:-1], np.s_[:, 2:]),
+        (np.s_[:, :, :-2], np.s_[:, :, 1:-1], np.s_[:, :, 2:]),
+    ):
+        np.add(soft[before], soft[after], out=sides[here])
+        soft[here] *= 0.5
+        sides[here] *= 0.25
+        soft[here] += sides[here]
+    soft -= plane
+    soft *= np.float32(part)
+    plane += soft
