@@ -3,6 +3,10 @@
 A stored and a new output agree when their words are equal and their numbers are close: integers exactly, decimals
 within `RTOL` or one unit of the last printed place (a value on the edge rounds either way).
 A cell can ask for another tolerance in its metadata, `"nbval": {"rtol": 0.05}`.
+
+Another processor rounds otherwise, and training carries that on. So an integer is compared as a decimal where it was
+measured, which its unit tells: in "7 %", "7 points" and "7 ± 4". And an interval says itself how exact it is: its
+centre may move by half of its half-width, which over a few seeds is itself known to a factor of two only.
 Besides, what a cell writes to stderr is not compared (progress, logging), and neither is the value of a cell that ends
 in `;`, which Jupyter does not show but nbval receives.
 """
@@ -18,6 +22,8 @@ RTOL = 0.02
 
 NUMBER = re.compile(r"((?<![\w.])[-+\u2212]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?(?!\.?\d))")
 SPACE = re.compile(r"\s+")
+UNIT = re.compile(r"\s*(?:%|points\b|±)")  # behind a number that was measured
+INTERVAL = re.compile(r"\s*±\s*$")  # between a centre and its half-width
 
 
 def _last_place(number: str) -> float:
@@ -26,26 +32,37 @@ def _last_place(number: str) -> float:
     return 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
 
 
-def close(reference: str, new: str, rtol: float = RTOL) -> bool:
-    """Whether two printed numbers stand for the same value."""
+def close(reference: str, new: str, rtol: float = RTOL, *, measured: bool = False, slack: float = 0.0) -> bool:
+    """Whether two printed numbers stand for the same value; integers must be equal unless they were measured."""
     reference, new = reference.replace("\u2212", "-"), new.replace("\u2212", "-")
     if reference == new:
         return True
-    if not any(mark in number for number in (reference, new) for mark in ".eE"):
+    if not measured and not any(mark in number for number in (reference, new) for mark in ".eE"):
         return False
     a, b = float(reference), float(new)
-    allowed = max(rtol * max(abs(a), abs(b)), min(_last_place(reference), _last_place(new)))
+    allowed = max(rtol * max(abs(a), abs(b)), min(_last_place(reference), _last_place(new)), slack)
     return math.isclose(a, b, rel_tol=0, abs_tol=allowed * (1 + 1e-9))
 
 
 def agree(reference: str, new: str, rtol: float = RTOL) -> bool:
     """Whether two outputs have the same words, whatever the spacing, and numbers that are close."""
     old_parts, new_parts = NUMBER.split(reference), NUMBER.split(new)
-    return (
-        len(old_parts) == len(new_parts)
-        and all(SPACE.sub(" ", a) == SPACE.sub(" ", b) for a, b in zip(old_parts[::2], new_parts[::2], strict=True))
-        and all(close(a, b, rtol) for a, b in zip(old_parts[1::2], new_parts[1::2], strict=True))
-    )
+    words, new_words, numbers, new_numbers = old_parts[::2], new_parts[::2], old_parts[1::2], new_parts[1::2]
+    if len(words) != len(new_words):
+        return False
+    if any(SPACE.sub(" ", a) != SPACE.sub(" ", b) for a, b in zip(words, new_words, strict=True)):
+        return False
+    for i, (a, b) in enumerate(zip(numbers, new_numbers, strict=True)):
+        if INTERVAL.fullmatch(words[i]):  # a half-width
+            same = close(a, b, max(rtol, 0.5), measured=True)
+        elif INTERVAL.fullmatch(words[i + 1]):  # a centre
+            half = max(abs(float(width)) for width in (numbers[i + 1], new_numbers[i + 1])) / 2
+            same = close(a, b, rtol, measured=True, slack=half)
+        else:
+            same = close(a, b, rtol, measured=bool(UNIT.match(words[i + 1])))
+        if not same:
+            return False
+    return True
 
 
 def _compared(outputs: Iterable[Any], quiet: bool) -> list[Any]:

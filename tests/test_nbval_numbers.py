@@ -25,6 +25,12 @@ pytest_plugins = ["pytester"]
         ("<td>0.912</td><td>7</td>", "<td>0.905</td><td>7</td>"),
         ("a   0.99\nb  1.000", "a 0.990\nb   1.000"),
         ("took 2.99x", "took 3.00x"),
+        ("SR 7 ± 4 points", "SR 8 ± 4 points"),
+        ("SR 34 ± 9, SU 0.50 ± 0.05", "SR 30 ± 8, SU 0.52 ± 0.03"),
+        ("2 ± 2 with", "2 ± 3 with"),
+        ("-0.00 ± 0.01", "0.00 ± 0.02"),
+        ("keeps 87 % of it", "keeps 86 % of it"),
+        ("at least 26 points are missing", "at least 27 points are missing"),
     ],
 )
 def test_lets_small_differences_through(reference: str, new: str) -> None:
@@ -46,6 +52,12 @@ def test_lets_small_differences_through(reference: str, new: str) -> None:
         ("it was 247.", "it was 248."),
         ("error 6e-15", "error 6e-13"),
         ("✓ holds (0.50)", "✗ holds (0.50)"),
+        ("SR 34 ± 6", "SR 30 ± 6"),
+        ("SR 0.34 ± 0.06", "SR 0.34 ± 0.16"),
+        ("SR 34 ± 6", "SR 34 – 6"),
+        ("keeps 87 % of it", "keeps 84 % of it"),
+        ("26 pointers", "27 pointers"),
+        ("7 ± 4 of 8 tasks", "7 ± 4 of 9 tasks"),
     ],
 )
 def test_stops_changes(reference: str, new: str) -> None:

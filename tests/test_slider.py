@@ -14,7 +14,7 @@ from playwright.sync_api import Browser
 from browser import judge, open_browser, open_page
 from nbval_numbers import agree
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.figures.slider import InteractiveFigure, _short, slider
+from rmtllmf_lib.figures.slider import InteractiveFigure, _bars, _short, slider
 
 VALUES = np.array([[0.5, 0.25, 0.125], [0.05, 0.025, 0.5], [0.011, 0.002, 1.0]])
 
@@ -92,6 +92,13 @@ def test_all_zero_bars_have_an_axis() -> None:
 @given(st.floats(1e-9, 1e9))
 def test_shown_numbers_are_right_to_two_digits(number: float) -> None:
     assert float(_short(number)) == pytest.approx(number, rel=0.0501)
+
+
+def test_numbers_that_mean_nothing_are_not_told_in_digits() -> None:
+    told = [text for _, text in _bars(np.array([0.0, 4e-35, 1e-6, 0.5]), np.zeros(4), 1e-6)]
+    assert told == ["< 1e-06", "< 1e-06", "1.0e-06", "0.50"]
+    figure = drawn(np.array([[1e-9, 0.5, 1.0]] * 3), least=1e-6)
+    assert "< 1e-06" in [text for _, text in bars(figure)] and "1.0e-09" not in figure.markup
 
 
 def test_shown_numbers_avoid_exponents_where_they_can() -> None:

@@ -72,6 +72,7 @@ def slider(
     value_label: str,
     series_labels: Sequence[str] = (),
     log: bool = False,
+    least: float = 0.0,
     start: int = 0,
 ) -> InteractiveFigure:
     """Bars over a fixed axis, redrawn as the reader moves a slider.
@@ -92,6 +93,8 @@ def slider(
         alone; pointing at a bar shows its value in any case.
     log : bool
         A logarithmic axis, with dots on stems in the place of bars: a bar's length would mean nothing.
+    least : float
+        Values below it are told as such, and not in digits.
     start : int
         Index of the position shown first, and in print.
 
@@ -122,7 +125,7 @@ def slider(
     bars = [str(label) for label in bar_labels]
     positions = [value if isinstance(value, str) else f"{value:g}" for value in position_values]
     owners = [f"{name}, {bar}" if name else bar for name in names or [""] for bar in bars]
-    every = [_bars(*pair) for pair in zip(numbers, heights, strict=True)]
+    every = [_bars(*pair, least) for pair in zip(numbers, heights, strict=True)]
     position, shown = positions[start], every[start]
     told = _told(f"{position_label}: {position}. {value_label}: ", owners, shown)
     drawn = "".join(
@@ -159,8 +162,9 @@ def _axis(numbers: Real, log: bool) -> tuple[Real, list[tuple[float, str]]]:
     return 100 * heights.clip(0, 1), list(zip((100 * places).tolist(), texts, strict=True))
 
 
-def _bars(numbers: Real, heights: Real) -> list[tuple[float, str]]:
-    return [(round(float(h), 1), _short(x)) for x, h in zip(numbers.ravel(), heights.ravel(), strict=True)]
+def _bars(numbers: Real, heights: Real, least: float) -> list[tuple[float, str]]:
+    texts = [f"< {least:g}" if x < least else _short(x) for x in numbers.ravel()]
+    return [(round(float(h), 1), text) for text, h in zip(texts, heights.ravel(), strict=True)]
 
 
 def _told(heading: str, owners: Sequence[str], bars: list[tuple[float, str]]) -> str:

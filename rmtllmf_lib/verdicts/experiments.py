@@ -118,7 +118,7 @@ def _even_small(evidence: Evidence) -> Finding:
     weight = evidence.gain(CLEAN, _is("ideal", "unprotected"))
     told = (
         f"on the scale of the weights {_points(weight)} points are lost at MSE .013; on that of the task vectors "
-        f"{100 * abs(evidence.clean - task.mean):.0f} at .21"
+        f"{100 * abs(evidence.clean - task.mean):.0f} points at .21"
     )
     harmful = weight.low > 0
     everywhere = harmful and task.high < evidence.clean - 0.05
@@ -134,8 +134,8 @@ def _against_n(evidence: Evidence) -> Finding:
         for how in ("unprotected", "rmtllmf")
     }
     steady = change.pop(("ideal", "rmtllmf"))
-    told = f"2 to {most} tasks: R-MTLLMF on the ideal link {100 * steady:+.0f}, all others at most "
-    told += f"{100 * max(change.values()):+.0f}"
+    told = f"2 to {most} tasks: R-MTLLMF on the ideal link {100 * steady:+.0f} points, all others at most "
+    told += f"{100 * max(change.values()):+.0f} points"
     falls = max(change.values()) < 0.02
     return Finding("holds" if falls and abs(steady) < 0.05 else "does not hold", told)
 
