@@ -187,9 +187,9 @@ def _bar(owner: str, index: int, shape: tuple[int, int], height: float, text: st
     colour, top = COLOURS[series], 100 - height
     thick = width / 5 if log else 0.9 * width
     dot = f'<circle cx="{centre:.2f}%" cy="{top:.1f}%" r="5" fill="{colour}" />' if log else ""
-    label = f'<text x="{centre:.2f}%" y="{top:.1f}%" dy="-9" text-anchor="middle">{text}</text>'
+    label = f'<text x="{centre:.2f}%" y="{top:.1f}%" dy="-9" text-anchor="middle">{escape(text)}</text>'
     return (
-        f'<g class="bar"><title data-of="{escape(owner)}">{escape(owner)}: {text}</title>'
+        f'<g class="bar"><title data-of="{escape(owner)}">{escape(owner)}: {escape(text)}</title>'
         f'<rect x="{centre - thick / 2:.2f}%" width="{thick:.2f}%" y="{top:.1f}%" height="{height:.1f}%" '
         f'fill="{colour}" opacity="{0.45 if log else 1}" />{dot}{label if shape[0] == 1 else ""}</g>'
     )
