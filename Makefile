@@ -13,7 +13,7 @@ SPHINX_FLAGS := -q -W -n --keep-going
 
 # Results live inside the checkout, one folder for one state of the library and of the
 # pinned versions: no number outlives the code that made it.
-STORE := $(CURDIR)/.store/$(shell (find rmtllmf_lib -type f ! -name '*.pyc' | LC_ALL=C sort; echo constraints.txt) 2>/dev/null | xargs cat | cksum | cut -d' ' -f1)
+STORE := $(CURDIR)/.store/$(shell (find rmtllmf_lib -type f ! -path '*/__pycache__/*' | LC_ALL=C sort; echo constraints.txt) 2>/dev/null | xargs cat | cksum | cut -d' ' -f1)
 
 export RMTLLMF_HOME := $(STORE)
 export OMP_NUM_THREADS := 1

@@ -168,8 +168,8 @@ def import_task_vectors(
     Raises
     ------
     InputError
-        if a vector is there and may not be replaced, or two files are one and the same model; and what
-        `task_vector_from_checkpoint` raises. Nothing is written then.
+        if a vector is there and may not be replaced, a model is the base itself, or two are one and the same; and
+        what `task_vector_from_checkpoint` raises. Nothing is written then.
     """
     folder = Path(out)
     paths = {task: _model_in(Path(path).expanduser()) for task, path in files.items()}
@@ -182,6 +182,10 @@ def import_task_vectors(
     taus = {task: task_vector_from_checkpoint(path, base, {"task": task}) for task, path in paths.items()}
     owners: dict[str, str] = {}
     for task, tau in taus.items():
+        if tau.norm == 0:
+            raise InputError(
+                f"{paths[task]} is the base itself, nothing was trained: give the model fine-tuned on {task!r}"
+            )
         if (other := owners.setdefault(tau.hash, task)) != task:
             raise InputError(f"{paths[other]} and {paths[task]} are the same model: give {other!r} or {task!r} its own")
     folder.mkdir(parents=True, exist_ok=True)

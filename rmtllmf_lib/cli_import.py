@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -47,11 +46,12 @@ def import_models(
     """
     from rmtllmf_lib.backbone import load_backbone
     from rmtllmf_lib.checkpoints import import_task_vectors
+    from rmtllmf_lib.tasks.spec import NAME
 
     files: dict[str, str] = {}
     for text in models:
         task, equals, path = text.partition("=")
-        if not equals or not path or not re.fullmatch(r"\w[\w.+-]*", task):
+        if not equals or not path or not NAME.fullmatch(task):
             raise InputError(f"{text!r} does not name a task and a model: expected TASK=PATH, as in svhn=models/svhn")
         if task in files:
             raise InputError(f"task {task!r} is given twice: name each once")

@@ -126,7 +126,7 @@ def _fuse_into(out: Tensor, base: Tensor, taus: Sequence[Tensor], factors: Seque
     return all(map_pieces(in_blocks, [out, base, *taus]))
 
 
-@numba.njit(nogil=True)
+@numba.njit(nogil=True, cache=True)  # compiled once on a machine, not once a process
 def _add_up(
     out: NDArray[np.float32],
     scale: np.float32,

@@ -7,6 +7,7 @@ them and they are trained anew.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -29,6 +30,8 @@ from rmtllmf_lib.task_vector import TaskVector, Weights
 from rmtllmf_lib.tasks import TASK_NAMES
 from rmtllmf_lib.tasks.base import Task
 from rmtllmf_lib.tasks.spec import TaskSpec, load_spec, parse_tasks
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +110,8 @@ def load_suite(
         ``torchvision:mnist``, ``folder:pets=photos/pets``.
     head : "text" or "prototype"
     vectors : path, optional
-        Folder with a file `<task>.safetensors` for each task, as `rmtllmf finetune` writes them, or
-        `TaskVector.save` after `task_vector_from_checkpoint`. Nothing is trained then.
+        Folder with a file `<task>.safetensors` for each task, as `rmtllmf finetune` and `rmtllmf import` write them.
+        Nothing is trained then. A warning tells where one was trained on other images than the task has here.
     recipe : Recipe, optional
         Of the training; default `recipe_for(backbone)`.
     seed : int
@@ -121,9 +124,9 @@ def load_suite(
     Raises
     ------
     InputError
-        No task, a task named twice, two names for the same images; a vector that is missing, of another base, or
-        made with another head, other classes or images; or what `parse_tasks`, `load_task`, `build_head` and
-        `finetune` raise.
+        No task, a task named twice, two names for the same images; a vector that is missing, of another base or
+        task, the same as another, or made with another head, number of classes or seed of drawn images; or what
+        `parse_tasks`, `load_task`, `build_head` and `finetune` raise.
     """
     if not names:
         raise InputError("there is no task: expected at least one")
@@ -204,10 +207,20 @@ def _read_vectors(folder: Path, specs: Sequence[TaskSpec], backbone: Backbone) -
     if missing := [name for name, file in files.items() if not file.is_file()]:
         raise InputError(
             f"{folder} has no {missing[0]}.safetensors: expected a task vector for each of {', '.join(files)}, as "
-            f"`rmtllmf finetune {missing[0]} --out {folder}` writes it"
+            f"`rmtllmf finetune` or `rmtllmf import` with --out {folder} and this backbone write them"
         )
-    taus = {name: TaskVector.load(file, backbone.weights) for name, file in files.items()}
-    return {name: replace(tau, info={**tau.info, "task": name}) for name, tau in taus.items()}
+    taus: dict[str, TaskVector] = {}
+    owners: dict[str, str] = {}
+    for name, file in files.items():
+        tau = TaskVector.load(file, backbone.weights)
+        if (made_for := tau.info.get("task", name)) != name:
+            raise InputError(
+                f"{file} holds the task vector of {made_for!r}: expected that of {name!r}; rename the file"
+            )
+        if (other := owners.setdefault(tau.hash, name)) != name:
+            raise InputError(f"{file} holds the same task vector as {files[other]}: give each task its own")
+        taus[name] = replace(tau, info={**tau.info, "task": name})
+    return taus
 
 
 def _require_made_for(tau: TaskVector, task: Task, head: str, seed: int) -> None:
@@ -221,6 +234,8 @@ def _require_made_for(tau: TaskVector, task: Task, head: str, seed: int) -> None
                 f"the task vector of {task.name!r} was made with {what} = {found}, and this suite has {value}: "
                 "change one of them"
             )
+    if tau.info.get("data", task.fingerprint) != task.fingerprint:
+        log.warning("the task vector of %r was trained on other images than the task has here", task.name)
 
 
 def _task_vector(

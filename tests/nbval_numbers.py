@@ -5,8 +5,9 @@ within `RTOL` or one unit of the last printed place (a value on the edge rounds 
 A cell can ask for another tolerance in its metadata, `"nbval": {"rtol": 0.05}`.
 
 Another processor rounds otherwise, and training carries that on. So an integer is compared as a decimal where it was
-measured, which its unit tells: in "7 %", "7 points" and "7 ± 4". And an interval says itself how exact it is: its
-centre may move by half of its half-width, which over a few seeds is itself known to a factor of two only.
+measured, which its unit tells: in "7 %", "7 points" and "7 ± 4". And an interval says itself how exact it is,
+whatever the cell asks for: its centre may move by half of the stored half-width, and the half-width, which over a few
+seeds is known roughly, by half of itself or two units of the last place.
 Besides, what a cell writes to stderr is not compared (progress, logging), and neither is the value of a cell that ends
 in `;`, which Jupyter does not show but nbval receives.
 """
@@ -26,6 +27,11 @@ UNIT = re.compile(r"\s*(?:%|points\b|±)")  # behind a number that was measured
 INTERVAL = re.compile(r"\s*±\s*$")  # between a centre and its half-width
 
 
+def _plain(number: str) -> str:
+    """The number with a minus that Python reads."""
+    return number.replace("\u2212", "-")
+
+
 def _last_place(number: str) -> float:
     """Value of one unit of the last printed place of a decimal."""
     mantissa, _, exponent = number.lower().partition("e")
@@ -34,7 +40,7 @@ def _last_place(number: str) -> float:
 
 def close(reference: str, new: str, rtol: float = RTOL, *, measured: bool = False, slack: float = 0.0) -> bool:
     """Whether two printed numbers stand for the same value; integers must be equal unless they were measured."""
-    reference, new = reference.replace("\u2212", "-"), new.replace("\u2212", "-")
+    reference, new = _plain(reference), _plain(new)
     if reference == new:
         return True
     if not measured and not any(mark in number for number in (reference, new) for mark in ".eE"):
@@ -54,10 +60,9 @@ def agree(reference: str, new: str, rtol: float = RTOL) -> bool:
         return False
     for i, (a, b) in enumerate(zip(numbers, new_numbers, strict=True)):
         if INTERVAL.fullmatch(words[i]):  # a half-width
-            same = close(a, b, max(rtol, 0.5), measured=True)
+            same = close(a, b, 0.5, measured=True, slack=2 * _last_place(a))
         elif INTERVAL.fullmatch(words[i + 1]):  # a centre
-            half = max(abs(float(width)) for width in (numbers[i + 1], new_numbers[i + 1])) / 2
-            same = close(a, b, rtol, measured=True, slack=half)
+            same = close(a, b, measured=True, slack=abs(float(_plain(numbers[i + 1]))) / 2)
         else:
             same = close(a, b, rtol, measured=bool(UNIT.match(words[i + 1])))
         if not same:

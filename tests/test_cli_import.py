@@ -83,6 +83,7 @@ def test_vectors_that_are_there_stay(models: dict[str, TaskVector], capsys: pyte
     ("words", "message"),
     [
         ("warm=models/warm cold=models/warm", "are the same model: give 'warm' or 'cold' its own"),
+        ("warm=models/base", "models/base/model.safetensors is the base itself"),
         ("warm=models/warm warm=models/cold.pt", "task 'warm' is given twice"),
         ("models/warm", "'models/warm' does not name a task and a model: expected TASK=PATH"),
         ("a/b=models/warm", "expected TASK=PATH"),

@@ -97,6 +97,8 @@ def test_shown_numbers_are_right_to_two_digits(number: float) -> None:
 def test_numbers_that_mean_nothing_are_not_told_in_digits() -> None:
     told = [text for _, text in _bars(np.array([0.0, 4e-35, 1e-6, 0.5]), np.zeros(4), 1e-6)]
     assert told == ["< 1e-06", "< 1e-06", "1.0e-06", "0.50"]
+    with pytest.raises(InputError, match="least is nan"):
+        drawn(least=float("nan"))
     figure = drawn(np.array([[1e-9, 0.5, 1.0]] * 3), least=1e-6)
     assert "< 1e-06" in [text for _, text in bars(figure)] and "1.0e-09" not in figure.markup
 

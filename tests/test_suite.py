@@ -210,12 +210,28 @@ def test_vectors_come_from_files(backbone: Backbone, suite: Suite, tmp_path: Pat
         with pytest.raises(InputError, match=message):
             load_suite(backbone, **{"names": NAMES, "vectors": tmp_path, **options})
     tau = suite.taus["signs"]
+    tau.save(tmp_path / "digits.safetensors")
+    with pytest.raises(InputError, match="digits.safetensors holds the task vector of 'signs': expected that of 'dig"):
+        load_suite(backbone, NAMES, vectors=tmp_path)
+    replace(tau, info={}).save(tmp_path / "digits.safetensors")
+    with pytest.raises(InputError, match=r"digits.safetensors holds the same task vector as .*signs.safetensors"):
+        load_suite(backbone, NAMES, vectors=tmp_path)
     TaskVector(tau.layout, tau.values, "another").save(tmp_path / "signs.safetensors")
     with pytest.raises(InputError, match="belongs to another base"):
         load_suite(backbone, ["signs"], vectors=tmp_path)
     replace(tau, info={"classes": "7"}).save(tmp_path / "signs.safetensors")
     with pytest.raises(InputError, match="made with classes = 7"):
         load_suite(backbone, ["signs"], vectors=tmp_path)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_vectors_of_other_images_are_told(
+    backbone: Backbone, suite: Suite, tmp_path: Path, caplog: pytest.LogCaptureFixture, same: bool
+) -> None:
+    data = suite.tasks["signs"].fingerprint if same else "of other images"
+    replace(suite.taus["signs"], info={"data": data}).save(tmp_path / "signs.safetensors")
+    load_suite(backbone, ["signs"], vectors=tmp_path)
+    assert ("of 'signs' was trained on other images" in caplog.text) != same
 
 
 def test_a_head_of_few_images_stays_one(backbone: Backbone, tmp_path: Path) -> None:

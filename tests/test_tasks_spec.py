@@ -38,6 +38,12 @@ def test_a_folder_is_named_after_itself_wherever_one_stands(images: Path, monkey
     assert [spec.name for spec in parse_tasks(["../cold", "."], "folder", None)] == ["cold", "warm"]
 
 
+def test_a_link_keeps_its_name(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "resisc45").symlink_to(images / "warm")
+    (spec,) = parse_tasks(["folder:resisc45"], "procedural", tmp_path)
+    assert (spec.name, spec.root) == ("resisc45", tmp_path / "resisc45")
+
+
 def test_a_folder_is_looked_for_below_the_root_first(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(images)
     below = Path("warm/train").absolute()

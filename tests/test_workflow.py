@@ -16,6 +16,8 @@ from rmtllmf_lib import cli, runner
 from rmtllmf_lib.task_vector import TaskVector
 
 ROOT = Path(__file__).resolve().parents[1]
+PROFILES = ROOT / "workflow" / "profiles"
+LOCAL = PROFILES / "local"
 SETTINGS = sorted((ROOT / "workflow").glob("*.yaml"))
 
 
@@ -37,7 +39,7 @@ def commands(done: subprocess.CompletedProcess[str]) -> list[list[str]]:
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda path: path.stem)
 def test_a_setting_fits_the_commands_and_the_chapters(setting: Path) -> None:
     config = yaml.safe_load(setting.read_text())
-    asked = commands(snakemake("--configfile", setting, "--dry-run", "--forceall", "--printshellcmds"))
+    asked = commands(snakemake("--configfile", setting, "--profile", LOCAL, "--dry-run", "--forceall"))
     trained = [words for words in asked if words[1] == "finetune"]
     assert sorted(words[2] for words in trained) == sorted(config["tasks"])
     ran = [words for words in asked if words[1] == "run"]
@@ -48,6 +50,13 @@ def test_a_setting_fits_the_commands_and_the_chapters(setting: Path) -> None:
         assert runner.checked_values(given, runner.parameters(chapter), chapter)["task_names"] == config["tasks"]
     for words in trained:  # the options are those of the command
         assert cli.main([*words[1:], "--help"]) == 0
+
+
+def test_a_gpu_is_asked_for_once() -> None:
+    """The plugin for SLURM makes --gpus of the resource, and refuses a second wish for one."""
+    profile = yaml.safe_load((PROFILES / "slurm" / "config.yaml").read_text())
+    assert profile["executor"] == "slurm" and "slurm_extra" not in str(profile)
+    assert "gpu=GPUS" in (ROOT / "workflow" / "Snakefile").read_text()
 
 
 def write_chapter(path: Path) -> None:
@@ -73,7 +82,7 @@ def test_from_images_to_a_chapter(tmp_path: Path) -> None:
         "backbone": "tiny",
         "seed": 3,
         "tasks": ["signs"],
-        "finetune": {"steps": 2, "train_images": 120},
+        "finetune": {"steps": 2, "train_images": 120, "overwrite": True},
         "chapters": {"small": {"own": 0.25}},
     }
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(setting))

@@ -105,7 +105,7 @@ def slider(
     Raises
     ------
     InputError
-        for a wrong shape, a value that the axis does not hold, or a start that is no position.
+        for a wrong shape, a value that the axis does not hold, a negative `least`, or a start that is no position.
     """
     numbers = real_array(values, "values", positive=log, minimum=None if log else 0)
     if numbers.ndim == 2:
@@ -119,6 +119,8 @@ def slider(
         )
     if len(names) > len(COLOURS):
         raise InputError(f"series_labels has {len(names)} names: expected at most {len(COLOURS)}")
+    if not 0 <= least < np.inf:
+        raise InputError(f"least is {least}: expected a finite number of at least 0")
     if whole_number(start, "start", 0) >= expected[0]:
         raise InputError(f"start is {start}: expected an index of one of the {expected[0]} positions")
     heights, ticks = _axis(numbers, log)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.tasks import DECODED_SIDE, SOURCES, load_task
 from rmtllmf_lib.tasks.base import Task
 from rmtllmf_lib.tasks.folder import holds_task, read_folder
+
+NAME = re.compile(r"\w[\w.+-]*")  # of a task: it becomes part of file names
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,9 @@ def parse_tasks(texts: Iterable[str], source: str, root: Path | None) -> list[Ta
             given, equals, path = rest.partition("=")
             typed = path if equals else rest
             place = _folder(Path(typed).expanduser(), root)
-            name = given if equals else place.resolve().name
-        if not re.fullmatch(r"\w[\w.+-]*", name):
+            # as it is written: a link keeps its name, `.` has that of the folder
+            name = given if equals else Path(os.path.abspath(place)).name
+        if not NAME.fullmatch(name):
             raise InputError(
                 f"{text!r} does not name a task: expected letters, digits, _ . + -, such as cars=path/to/it"
             )
