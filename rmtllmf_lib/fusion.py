@@ -126,7 +126,15 @@ def _fuse_into(out: Tensor, base: Tensor, taus: Sequence[Tensor], factors: Seque
     return all(map_pieces(in_blocks, [out, base, *taus]))
 
 
-@numba.njit(nogil=True, cache=True)  # compiled once on a machine, not once a process
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function compiled, once on a machine where the result can be kept on its disk, else once a process."""
+    try:
+        return numba.njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # neither the library's folder nor the user's cache can be written
+        return numba.njit(nogil=True)(function)
+
+
+@_compiled
 def _add_up(
     out: NDArray[np.float32],
     scale: np.float32,
