@@ -37,7 +37,12 @@ def python(code: str, *arguments: object) -> subprocess.Popen[str]:
 
 def run_python(code: str, *arguments: object) -> tuple[int, str]:
     process = python(code, *arguments)
-    out, err = process.communicate(timeout=60)
+    try:
+        out, err = process.communicate(timeout=300)  # for what hangs; a busy machine is slow
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
     return process.returncode, out + err
 
 

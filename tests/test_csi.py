@@ -131,4 +131,4 @@ def test_bad_input(quality: object, options: dict, message: str) -> None:
 
 def test_imports_no_torch() -> None:
     command = "import sys, rmtllmf_lib.csi; sys.exit(bool({'torch', 'pandas', 'scipy'} & set(sys.modules)))"
-    subprocess.run([sys.executable, "-c", command], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", command], check=True, timeout=300)

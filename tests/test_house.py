@@ -99,7 +99,7 @@ def test_every_import_is_declared() -> None:
 def test_starts_without_torch(module: str) -> None:
     """The package itself and its wireless half load nothing heavy."""
     command = f"import sys; sys.modules['torch'] = None; import {module}; sys.exit('pandas' in sys.modules)"
-    subprocess.run([sys.executable, "-c", command], check=True, timeout=60, cwd=ROOT)
+    subprocess.run([sys.executable, "-c", command], check=True, timeout=300, cwd=ROOT)
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -28,8 +28,8 @@ def test_what_is_said_to_the_kernel_is_encrypted(capfd: pytest.CaptureFixture[st
         client = kernel.client()
         client.start_channels()
         try:
-            await client.wait_for_ready(timeout=60)
-            reply = await client.execute_interactive("print(6 * 7)", timeout=60, output_hook=lambda message: None)
+            await client.wait_for_ready(timeout=300)
+            reply = await client.execute_interactive("print(6 * 7)", timeout=300, output_hook=lambda message: None)
             return "curve_secretkey" in kernel.get_connection_info(), reply["content"]["status"]
         finally:
             client.stop_channels()

@@ -186,7 +186,7 @@ for name, scheme in SCHEMES.items():
     except InputError as error:
         print(name, error)
 """
-    result = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=60, check=True)
+    result = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=300, check=True)
     lines = dict(line.split(" ", 1) for line in result.stdout.splitlines())
     assert {name for name, line in lines.items() if line == "works"} == {"analog-mmse", "analog-unbiased", "pam8"}
     for name in ("pcm", "ldpc", "float32"):

@@ -222,4 +222,4 @@ def test_bad_noise_and_a_genie_that_knows_nothing(rng: np.random.Generator) -> N
 
 def test_starts_without_torch() -> None:
     command = "import sys; sys.modules['torch'] = None; import rmtllmf_lib.monte_carlo"
-    subprocess.run([sys.executable, "-c", command], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", command], check=True, timeout=300)

@@ -155,7 +155,7 @@ def test_two_runs_share_the_work(tmp_path: Path) -> None:
         assert run.stdout is not None and run.stdout.readline() == "ready\n"
     (tmp_path / "go").touch()
     for run in runs:
-        out, err = run.communicate(timeout=60)
+        out, err = run.communicate(timeout=300)
         assert run.returncode == 0, out + err
     places, processes = work(tmp_path / "log")
     assert sorted(places) == [*range(12)] and len(processes) == 2

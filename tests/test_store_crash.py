@@ -40,7 +40,7 @@ def test_processes_that_ask_at_once_build_once(tmp_path: Path) -> None:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
     (tmp_path / "go").touch()
     for process in processes:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
         assert process.returncode == 0, out + err
     assert (tmp_path / "log").read_text() == "built\n"
     assert Store(tmp_path / "store").verify() == []

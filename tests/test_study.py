@@ -319,7 +319,7 @@ def test_two_processes_each_of_two_at_once(
     """Two runs of one study; and the table does not depend on the number of processes."""
     running += [python(RUN, tmp_path, 2, 0), python(RUN, tmp_path, 1, 0)]
     for process in running:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=300)
         assert process.returncode == 0, out + err
     for workers in (1, 2):
         require_same(pd.read_parquet(tmp_path / f"out-{workers}-0.0.parquet"), table)
