@@ -16,6 +16,7 @@ import typer
 
 from rmtllmf_lib import __version__
 from rmtllmf_lib.cli_import import import_models
+from rmtllmf_lib.cli_options import BackboneFile
 from rmtllmf_lib.cli_run import PairsCommand, run
 from rmtllmf_lib.cli_store import store_app
 from rmtllmf_lib.cli_study import study
@@ -98,10 +99,6 @@ _Backbone = Annotated[
         " 'rmtllmf pretrain' has written.",
     ),
 ]
-_BackboneFile = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="OpenAI's weights in open_clip's format, where nothing can be downloaded."),
-]
 _Source = Annotated[
     str,
     typer.Option(
@@ -159,7 +156,7 @@ def finetune(
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the task vectors, one file a task.")],
     backbone: _Backbone = "tiny",
-    backbone_file: _BackboneFile = None,
+    backbone_file: BackboneFile = None,
     source: _Source = "procedural",
     root: _Root = None,
     head: Annotated[
@@ -241,7 +238,7 @@ def fuse(
     lam: _Lam = None,
     rule: _Rule = None,
     backbone: _Backbone = "tiny",
-    backbone_file: _BackboneFile = None,
+    backbone_file: BackboneFile = None,
 ) -> None:
     """Fuse task vectors into one model: base + lambda * sum.
 
@@ -271,7 +268,7 @@ def evaluate(
         typer.Option(metavar="TASK", help="A task to evaluate on; may be repeated.  [default: the vectors' own]"),
     ] = None,
     backbone: _Backbone = "tiny",
-    backbone_file: _BackboneFile = None,
+    backbone_file: BackboneFile = None,
     source: _Source = "procedural",
     root: _Root = None,
     head: Annotated[

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from rmtllmf_lib.cli_options import BackboneFile
 from rmtllmf_lib.errors import InputError
 
 
@@ -20,10 +21,7 @@ def import_models(
     backbone: Annotated[
         str, typer.Option(metavar="NAME", help="The base that they were fine-tuned from, as in 'finetune'.")
     ] = "ViT-B-16-quickgelu",
-    backbone_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="OpenAI's weights in open_clip's format, where nothing can be downloaded."),
-    ] = None,
+    backbone_file: BackboneFile = None,
     published_base: Annotated[
         Path | None,
         typer.Option(metavar="PATH", help="The base as the models' authors published it; must equal the backbone."),

@@ -39,7 +39,10 @@ def commands(done: subprocess.CompletedProcess[str]) -> list[list[str]]:
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda path: path.stem)
 def test_a_setting_fits_the_commands_and_the_chapters(setting: Path) -> None:
     config = yaml.safe_load(setting.read_text())
-    asked = commands(snakemake("--configfile", setting, "--profile", LOCAL, "--dry-run", "--forceall"))
+    planned = snakemake("--configfile", setting, "--profile", LOCAL, "--dry-run", "--forceall")
+    asked = commands(planned)
+    gpus = {int(found) for found in re.findall(r"resources: .*\bgpu=(\d+)", planned.stdout)}
+    assert gpus == {int(config.get("device", "cpu") != "cpu")}
     trained = [words for words in asked if words[1] == "finetune"]
     assert sorted(words[2] for words in trained) == sorted(config["tasks"])
     ran = [words for words in asked if words[1] == "run"]
@@ -52,11 +55,10 @@ def test_a_setting_fits_the_commands_and_the_chapters(setting: Path) -> None:
         assert cli.main([*words[1:], "--help"]) == 0
 
 
-def test_a_gpu_is_asked_for_once() -> None:
-    """The plugin for SLURM makes --gpus of the resource, and refuses a second wish for one."""
+def test_slurm_is_asked_for_a_gpu_by_the_jobs_alone() -> None:
+    """The plugin makes --gpus of their resource, and refuses a second wish for one."""
     profile = yaml.safe_load((PROFILES / "slurm" / "config.yaml").read_text())
     assert profile["executor"] == "slurm" and "slurm_extra" not in str(profile)
-    assert "gpu=GPUS" in (ROOT / "workflow" / "Snakefile").read_text()
 
 
 def write_chapter(path: Path) -> None:
