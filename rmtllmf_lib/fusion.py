@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import numba
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rmtllmf_lib.compiled import compiled
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.pieces import map_pieces
 from rmtllmf_lib.task_vector import TaskVector, Weights, finite_number
@@ -126,15 +126,7 @@ def _fuse_into(out: Tensor, base: Tensor, taus: Sequence[Tensor], factors: Seque
     return all(map_pieces(in_blocks, [out, base, *taus]))
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function compiled, once on a machine where the result can be kept on its disk, else once a process."""
-    try:
-        return numba.njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # neither the library's folder nor the user's cache can be written
-        return numba.njit(nogil=True)(function)
-
-
-@_compiled
+@compiled
 def _add_up(
     out: NDArray[np.float32],
     scale: np.float32,

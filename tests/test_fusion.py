@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rmtllmf_lib import fusion, pieces
+from rmtllmf_lib.compiled import compiled
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.fusion import LAMBDA_GRID, LAMBDA_RULES, choose_lambda, fuse, lambda_n
 from rmtllmf_lib.layout import Layout
@@ -138,7 +139,7 @@ def test_fuses_where_the_compiled_code_cannot_be_kept(monkeypatch: pytest.Monkey
         return njit(nogil=nogil)
 
     monkeypatch.setattr(numba, "njit", without_a_folder)
-    monkeypatch.setattr(fusion, "_add_up", fusion._compiled(fusion._add_up.py_func))
+    monkeypatch.setattr(fusion, "_add_up", compiled(fusion._add_up.py_func))
     assert torch.equal(fuse(base, taus, 0.4).values, expected.values)
 
 

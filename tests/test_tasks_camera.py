@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from canvases import PLAIN, still
-from rmtllmf_lib.tasks.camera import Camera, _blur
+from rmtllmf_lib.tasks import brush
+from rmtllmf_lib.tasks.camera import Camera
 from rmtllmf_lib.tasks.draw import SIZE
 
 hues, saturations = st.floats(-180, 180), st.floats(-1, 2)
@@ -45,7 +46,7 @@ def test_special_colour_responses() -> None:
 
 def blurred(plane: NDArray[np.float32], part: float) -> NDArray[np.float32]:
     soft = plane.copy()
-    _blur(soft, part, np.empty((2, *plane.shape), np.float32))
+    brush.blur(soft[0], np.float32(part), np.empty_like(soft[0]))
     return soft
 
 

@@ -5,10 +5,12 @@ A task has one camera of its own, which pre-training never saw: that is the doma
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from rmtllmf_lib.tasks import brush
 from rmtllmf_lib.tasks.draw import Array, Canvas
 
 _LUMA = np.array([0.3, 0.59, 0.11], np.float32)
@@ -74,40 +76,9 @@ class Camera:
             mixing += self.jitter * canvas.rng.standard_normal((n, 3, 3), dtype=np.float32)
         contrast, gain = canvas.uniform(*self.contrast), canvas.uniform(*self.gain)
         sigma = canvas.uniform(*self.noise)[:, None, None]
+        noise = canvas.rng.standard_normal(rgb.shape, dtype=np.float32)
+        noise *= sigma
         out = np.empty((n, 3, *rgb.shape[2:]), np.uint8)
-        plane, scratch = np.empty_like(rgb[0]), np.empty((2, *rgb.shape[1:]), np.float32)
-        for k in range(3):  # in place: new memory for every step would cost more than the steps
-            np.multiply(mixing[:, k, 0, None, None], rgb[0], out=plane)
-            for j in (1, 2):
-                plane += np.multiply(mixing[:, k, j, None, None], rgb[j], out=scratch[0])
-            plane -= 0.5
-            plane *= (contrast * gain)[:, None, None]
-            plane += (0.5 * gain)[:, None, None]
-            for _ in range(int(np.ceil(self.blur))):
-                _blur(plane, min(self.blur, 1.0), scratch)
-            if self.gamma != 1.0:
-                np.clip(plane, 0.0, 1.0, out=plane)
-                np.power(plane, np.float32(self.gamma), out=plane)
-            noise = canvas.rng.standard_normal(dtype=np.float32, out=scratch[0])
-            plane += np.multiply(noise, sigma, out=noise)
-            plane *= 255.0
-            plane += 0.5
-            out[:, k] = np.clip(plane, 0.0, 255.0, out=plane)
+        part, gamma = np.float32(min(self.blur, 1.0)), np.float32(self.gamma)
+        brush.develop(rgb, mixing, contrast * gain, 0.5 * gain, math.ceil(self.blur), part, gamma, noise, out)
         return out
-
-
-def _blur(plane: Array, part: float, scratch: Array) -> None:
-    """Mix a 3 × 3 binomial blur into the interior of (n, S, S), in place; scratch is (2, n, S, S)."""
-    soft, sides = scratch
-    soft[:] = plane
-    for before, here, after in (
-        (np.s_[:, :-2], np.s_[:, 1:-1], np.s_[:, 2:]),
-        (np.s_[:, :, :-2], np.s_[:, :, 1:-1], np.s_[:, :, 2:]),
-    ):
-        np.add(soft[before], soft[after], out=sides[here])
-        soft[here] *= 0.5
-        sides[here] *= 0.25
-        soft[here] += sides[here]
-    soft -= plane
-    soft *= np.float32(part)
-    plane += soft

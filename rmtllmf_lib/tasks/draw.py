@@ -2,7 +2,7 @@
 
 Shapes are signed distances, so edges are antialiased without supersampling; each image of the batch has its own pose,
 colours and shape parameters. Coordinates are the object's own: the square [-1, 1]², `u` to the right, `v` downwards.
-Everything is element-wise NumPy on arrays that fit in the cache; the thread count does not touch the bits.
+Everything is element-wise, on arrays that fit in the cache; the thread count does not touch the bits.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rmtllmf_lib.tasks import brush
 
 Array = NDArray[np.floating[Any]]  # float32 throughout; NumPy's types are looser than its results
 Number = float | np.floating[Any] | Array  # a constant, or one value per image of shape (n,)
@@ -31,6 +33,13 @@ def hsv(hue: Array, saturation: Array, value: Array) -> Array:
     k = (np.array([5.0, 3.0, 1.0], np.float32) + 6.0 * hue[:, None]) % 6.0
     drop = np.clip(np.minimum(k, 4.0 - k), 0.0, 1.0)
     return (value[:, None] * (1.0 - saturation[:, None] * drop)).astype(np.float32)
+
+
+def length(x: Array, y: Array) -> Array:
+    """Of vectors: sqrt(x² + y²) in float32; x and y are of one shape."""
+    out = np.empty(x.shape, np.float32)
+    brush.distance(x.reshape(-1), y.reshape(-1), out.reshape(-1))
+    return out
 
 
 class Canvas:
@@ -110,19 +119,20 @@ class Canvas:
         low = position.astype(np.intp)
         t = position - low
         t = (t * t * (3.0 - 2.0 * t)).astype(np.float32)
-        rows = grid[:, low] * (1.0 - t)[None, :, None] + grid[:, low + 1] * t[None, :, None]
-        return rows[:, :, low] * (1.0 - t) + rows[:, :, low + 1] * t
+        field = np.empty((self.n, SIZE, SIZE), np.float32)
+        brush.interpolate(grid, low, t, field)
+        return field
 
     # -- signed distances (negative inside), shape (n, SIZE, SIZE) -----------------------------------------------
 
     def disk(self, cu: Number, cv: Number, r: Number) -> Array:
         """Distance to a disk."""
-        return np.hypot(self.u - _per_image(cu), self.v - _per_image(cv)) - _per_image(r)
+        return length(self.u - _per_image(cu), self.v - _per_image(cv)) - _per_image(r)
 
     def ellipse(self, cu: Number, cv: Number, ru: Number, rv: Number) -> Array:
         """Distance (approximate) to an axis-parallel ellipse."""
         a, b = _per_image(ru), _per_image(rv)
-        return (np.hypot((self.u - _per_image(cu)) / a, (self.v - _per_image(cv)) / b) - 1.0) * np.minimum(a, b)
+        return (length((self.u - _per_image(cu)) / a, (self.v - _per_image(cv)) / b) - 1.0) * np.minimum(a, b)
 
     def box(self, cu: Number, cv: Number, hu: Number, hv: Number) -> Array:
         """Distance to a box with half sides `hu`, `hv`."""
@@ -136,15 +146,18 @@ class Canvas:
 
     def polygon(self, *corners: tuple[Number, Number]) -> Array:
         """Distance to a convex polygon; corners clockwise on the screen, each coordinate a number or one per image."""
-        distance: Array | None = None
+        edges = []
         for (u0, v0), (u1, v1) in zip(corners, [*corners[1:], corners[0]], strict=True):
             du, dv = np.subtract(u1, u0), np.subtract(v1, v0)
-            length = np.hypot(du, dv)
-            nu, nv = (dv / length).astype(np.float32), (-du / length).astype(np.float32)
-            offset = (nu * u0 + nv * v0).astype(np.float32)
-            edge = self.u * _per_image(nu) + self.v * _per_image(nv) - _per_image(offset)
-            distance = edge if distance is None else np.maximum(distance, edge, out=distance)
-        assert distance is not None
+            side = np.hypot(du, dv)
+            nu, nv = (dv / side).astype(np.float32), (-du / side).astype(np.float32)
+            edges.append((nu, nv, nu * u0 + nv * v0))
+        return self._inside(edges)
+
+    def _inside(self, edges: Sequence[tuple[Number, Number, Number]]) -> Array:
+        """Distance to where all `nu * u + nv * v <= offset`, each edge (nu, nv, offset) with a normal of length 1."""
+        distance = np.empty(self.u.shape, np.float32)
+        brush.beyond(self.u, self.v, np.array([[self._each(x) for x in edge] for edge in edges]), distance)
         return distance
 
     def segment(self, u0: Number, v0: Number, u1: Number, v1: Number, width: Number) -> Array:
@@ -153,17 +166,12 @@ class Canvas:
         du, dv = _per_image(u1) - a, _per_image(v1) - b
         pu, pv = self.u - a, self.v - b
         t = np.clip((pu * du + pv * dv) / (du * du + dv * dv + 1e-9), 0.0, 1.0)
-        return np.hypot(pu - t * du, pv - t * dv) - _per_image(width)
+        return length(pu - t * du, pv - t * dv) - _per_image(width)
 
     def regular(self, sides: int, r: Number, turn: float = 0.0) -> Array:
         """Distance to a regular polygon around the origin; `turn` in parts of the angle between two corners."""
-        distance: Array | None = None
-        for k in range(sides):
-            a = 2.0 * np.pi * (k + turn) / sides
-            edge = self.u * np.float32(np.sin(a)) - self.v * np.float32(np.cos(a))
-            distance = edge if distance is None else np.maximum(distance, edge, out=distance)
-        assert distance is not None
-        return distance - _per_image(r)
+        angles = [2.0 * np.pi * (k + turn) / sides for k in range(sides)]
+        return self._inside([(np.sin(a), -np.cos(a), 0.0) for a in angles]) - _per_image(r)
 
     # -- painting ------------------------------------------------------------------------------------------------
 
@@ -173,32 +181,42 @@ class Canvas:
 
     def paint(self, coverage: Array, colour: Array | Sequence[float]) -> None:
         """Lay a colour, (3,) or (n, 3), over the picture with a coverage in [0, 1]."""
-        colour = np.asarray(colour, np.float32)
-        for k in range(3):
-            tone = colour[k] if colour.ndim == 1 else colour[:, k, None, None]
-            self.rgb[k] += coverage * (tone - self.rgb[k])
+        brush.paint(self.rgb, self._everywhere(coverage), self._colours(colour))
 
     def shape(self, distance: Array, colour: Array | Sequence[float]) -> None:
         """Paint a shape given by its signed distance."""
-        self.paint(self.mask(distance), colour)
+        brush.paint_shape(self.rgb, self._everywhere(distance), self.pixel[:, 0, 0], self._colours(colour))
+
+    def _everywhere(self, values: Array) -> Array:
+        same = values.shape == self.u.shape
+        return np.ascontiguousarray(values if same else np.broadcast_to(values, self.u.shape))
+
+    def _colours(self, colour: Array | Sequence[float]) -> Array:
+        values = np.asarray(colour, np.float32)
+        return np.ascontiguousarray(values if values.ndim == 2 else np.broadcast_to(values, (self.n, 3)))
 
     def fill(self, colour: Array | Sequence[float], mottle: float = 0.0, cells: int = 6) -> None:
         """Fill the frame, optionally with smooth variation of brightness of relative size `mottle`."""
-        colour = np.broadcast_to(np.asarray(colour, np.float32), (self.n, 3))
-        light = 1.0 + mottle * (2.0 * self.noise(cells) - 1.0) if mottle else np.ones((1, 1, 1), np.float32)
+        tones = self._colours(colour)[:, :, None, None]
+        light: Array = np.ones((1, 1, 1), np.float32)
+        if mottle:
+            light = self.noise(cells)  # in place from here on: new memory would cost more than the steps
+            light *= 2.0
+            light -= 1.0
+            light *= mottle
+            light += 1.0
         for k in range(3):
-            self.rgb[k] = colour[:, k, None, None] * light
+            np.multiply(tones[:, k], light, out=self.rgb[k])
 
     def glyph(self, masks: Array, which: NDArray[np.intp], cu: Number, cv: Number, size: Number) -> Array:
         """Coverage of glyph `which` (n,) of an atlas `masks` (g, A, A), centred at (cu, cv) with half side `size`."""
-        side = masks.shape[1]
-        half = _per_image(size)
-        column = ((self.u - _per_image(cu)) / half * 0.5 + 0.5) * side
-        row = ((self.v - _per_image(cv)) / half * 0.5 + 0.5) * side
-        inside = (column >= 0) & (column < side) & (row >= 0) & (row < side)
-        flat = np.clip(row, 0, side - 1).astype(np.intp) * side + np.clip(column, 0, side - 1).astype(np.intp)
-        picked = masks.reshape(len(masks), -1)[which[:, None], flat.reshape(self.n, -1)]
-        return picked.reshape(self.u.shape) * inside
+        coverage = np.empty(self.u.shape, np.float32)
+        brush.stamp(masks, which, self.u, self.v, self._each(cu), self._each(cv), self._each(size), coverage)
+        return coverage
+
+    def _each(self, value: Number) -> Array:
+        """One value per image, (n,) float32."""
+        return np.array(np.broadcast_to(value, self.n), np.float32)
 
 
 # -- glyphs ------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rmtllmf_lib.tasks.draw import Array, Canvas
+from rmtllmf_lib.tasks.draw import Array, Canvas, length
 
 
 def _green(c: Canvas, value: tuple[float, float] = (0.35, 0.6)) -> Array:
@@ -39,7 +39,7 @@ def orchard(c: Canvas) -> None:
     c.fill(c.colour((0.07, 0.16), (0.3, 0.55), (0.5, 0.75)), 0.1, 4)
     f = c.uniform(1.8, 2.6)[:, None, None]
     a, b = (c.u * f) % 1.0 - 0.5, (c.v * f) % 1.0 - 0.5
-    c.paint(np.clip(0.5 + (0.3 - np.hypot(a, b)) / (c.pixel * f), 0, 1), _green(c, (0.2, 0.35)))
+    c.paint(np.clip(0.5 + (0.3 - length(a, b)) / (c.pixel * f), 0, 1), _green(c, (0.2, 0.35)))
 
 
 def river(c: Canvas) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rmtllmf_lib.tasks.draw import Array, Canvas
+from rmtllmf_lib.tasks.draw import Array, Canvas, length
 
 
 def _on_ground(c: Canvas) -> Array:
@@ -47,7 +47,7 @@ def cross(c: Canvas) -> None:
 def star(c: Canvas) -> None:
     front = _on_ground(c)
     turn = np.abs((np.arctan2(c.u, -c.v) / (2 * np.pi) * 5 + 0.5) % 1.0 - 0.5) * 2.0
-    c.shape(np.hypot(c.u, c.v) - (0.8 - 0.48 * turn).astype(np.float32), front)
+    c.shape(length(c.u, c.v) - (0.8 - 0.48 * turn).astype(np.float32), front)
 
 
 def hexagon(c: Canvas) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rmtllmf_lib.tasks.draw import PRETRAINING_FONTS, Array, Canvas, glyph_atlas
+from rmtllmf_lib.tasks.draw import PRETRAINING_FONTS, Array, Canvas, glyph_atlas, length
 
 WHITE, BLACK = (0.95, 0.95, 0.95), (0.08, 0.08, 0.08)
 
@@ -118,7 +118,7 @@ def straight_ahead(c: Canvas) -> None:
 
 def roundabout_ahead(c: Canvas) -> None:
     _blue_disk(c)
-    radius, turn = np.hypot(c.u, c.v), np.arctan2(c.v, c.u)
+    radius, turn = length(c.u, c.v), np.arctan2(c.v, c.u)
     gaps = np.abs(((turn / (2 * np.pi) * 3) % 1.0) - 0.5) - 0.34
     c.paint(c.mask(np.abs(radius - 0.42) - 0.1) * np.clip(0.5 - gaps * 8, 0, 1), WHITE)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rmtllmf_lib.tasks.draw import Array, Canvas
+from rmtllmf_lib.tasks.draw import Array, Canvas, length
 
 
 def _two_tone(c: Canvas, coverage: Array) -> None:
@@ -33,7 +33,7 @@ def striped(c: Canvas) -> None:
 def dotted(c: Canvas) -> None:
     f = _cell(c, 1.3, 2.2)
     a, b = _fraction(c.u * f + _cell(c, 0, 1)) - 0.5, _fraction(c.v * f + _cell(c, 0, 1)) - 0.5
-    _two_tone(c, np.clip(0.5 + (_cell(c, 0.22, 0.32) - np.hypot(a, b)) / (c.pixel * f), 0, 1))
+    _two_tone(c, np.clip(0.5 + (_cell(c, 0.22, 0.32) - length(a, b)) / (c.pixel * f), 0, 1))
 
 
 def checkered(c: Canvas) -> None:
@@ -69,7 +69,7 @@ def brick(c: Canvas) -> None:
 
 
 def spiral(c: Canvas) -> None:
-    r, a = np.hypot(c.u, c.v), np.arctan2(c.v, c.u)
+    r, a = length(c.u, c.v), np.arctan2(c.v, c.u)
     turn = np.where(c.coin(), 1.0, -1.0).astype(np.float32)[:, None, None]
     _two_tone(c, _wave(r * _cell(c, 1.6, 2.6) + turn * a / (2 * np.pi) + _cell(c, 0, 1)))
 
