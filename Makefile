@@ -25,6 +25,8 @@ export JUPYTER_PLATFORM_DIRS := 1
 # Its parent must exist, or IPython warns: the targets make _build.
 export IPYTHONDIR := $(CURDIR)/_build/.ipython
 unexport MPLBACKEND
+# To compile all modules when they are installed takes over a minute; those that are imported are compiled, and kept.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -38,7 +40,8 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "Python 3.11 or newer is needed, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Name another one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@echo "Installing into $(VENV) (two minutes, about 6 GB, most of it torch) ..."
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install --quiet -c constraints.txt -e '.[book,test]'
+	@$(PY) -m pip install --quiet --no-compile -c constraints.txt -e '.[book,test]'
+	@$(PY) -c 'import open_clip, pandas, papermill, scipy.stats, seaborn, sklearn'
 	@touch $@
 
 .PHONY: install

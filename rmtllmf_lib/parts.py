@@ -25,6 +25,7 @@ from rmtllmf_lib.canonical import config_key
 from rmtllmf_lib.loading import require_positive
 from rmtllmf_lib.store import Store
 
+_NICENESS = 10  # about a tenth of the time of a process that does not give way
 _PAUSE = 0.05  # s between looks at parts that others are at
 
 
@@ -86,7 +87,7 @@ def _share(work: Callable[..., None], workers: int, bar: tqdm) -> None:
     # Unlike multiprocessing's, these processes do not run the caller's script again, and they serve the next study too.
     from joblib.externals.loky import get_reusable_executor
 
-    pool = get_reusable_executor(max_workers=workers - 1, timeout=300)
+    pool = get_reusable_executor(max_workers=workers - 1, timeout=300, initializer=_give_way)
     try:
         others = [pool.submit(work, parent=os.getpid()) for _ in range(workers - 1)]
         work(bar=bar)
@@ -95,6 +96,12 @@ def _share(work: Callable[..., None], workers: int, bar: tqdm) -> None:
     except BaseException:
         pool.shutdown(wait=False, kill_workers=True)
         raise
+
+
+def _give_way() -> None:
+    """Let whoever else is at work on this machine go first, such as the run of another study."""
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(_NICENESS)
 
 
 def _work(

@@ -87,3 +87,11 @@ def judge(browser: Browser, url: str, *, width: int = 1280, dark: bool = False) 
     """Return everything that is wrong with the page at `url`, nothing if all is well."""
     with open_page(browser, url, width=width, dark=dark) as (page, problems):
         return [*page.evaluate(JUDGE), *problems]
+
+
+def judge_both(page: Page, problems: list[str]) -> list[str]:
+    """Everything that is wrong with an open page, in light and then in dark."""
+    found = [*page.evaluate(JUDGE)]
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function("() => document.documentElement.dataset.theme === 'dark'")
+    return [*found, *page.evaluate(JUDGE), *problems]

@@ -3,14 +3,16 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
 from playwright.sync_api import Browser
 
-from browser import judge, open_browser, open_page
+from browser import judge, judge_both, open_browser, open_page
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTENTS = yaml.safe_load((ROOT / "_toc.yml").read_text())
@@ -54,29 +56,50 @@ def test_has_no_page_beyond_its_contents(html: Path) -> None:
     assert {page for page in pages if not page.startswith("_static")} == set(PAGES)
 
 
-@each_page
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-def test_page_has_no_problem(html: Path, chromium: Browser, name: str, width: int, dark: bool) -> None:
-    assert judge(chromium, (html / f"{name}.html").as_uri(), width=width, dark=dark) == []
+@dataclass(frozen=True)
+class Look:
+    """What was found on a page; its formulas take seconds to set, so it is opened once."""
+
+    problems: list[str]
+    formulas: int
+    text: str
+    captions: list[str]
+
+
+@pytest.fixture(scope="module")
+def look(html: Path, chromium: Browser) -> Callable[[str], Look]:
+    @cache
+    def at(name: str) -> Look:
+        with open_page(chromium, (html / f"{name}.html").as_uri()) as (page, problems):
+            formulas, text = page.locator("article mjx-container").count(), page.locator("article").inner_text()
+            captions = page.locator("article figcaption").all_inner_texts()
+            return Look(judge_both(page, problems), formulas, text, captions)
+
+    return at
 
 
 @each_page
-def test_formulas_reach_the_page(html: Path, chromium: Browser, name: str) -> None:
+def test_page_has_no_problem(look: Callable[[str], Look], name: str) -> None:
+    assert look(name).problems == []
+
+
+@each_page
+def test_page_has_no_problem_on_a_phone(html: Path, chromium: Browser, name: str) -> None:
+    with open_page(chromium, (html / f"{name}.html").as_uri(), width=390) as (page, problems):
+        assert judge_both(page, problems) == []
+
+
+@each_page
+def test_formulas_reach_the_page(look: Callable[[str], Look], name: str) -> None:
     """Every formula of the source is set, and none is left as raw TeX in the text."""
     source = next(path for suffix in (".md", ".ipynb") if (path := ROOT / f"{name}{suffix}").exists())
-    with open_page(chromium, (html / f"{name}.html").as_uri()) as (page, _):
-        formulas = page.locator("article mjx-container").count()
-        text = page.locator("article").inner_text()
-    assert (formulas > 0) == bool(re.search(r"\$\S", source.read_text()))
-    assert re.findall(r"\\[(\[]|\$\$|\{(?:eq|numref|cite)\}", text) == []
+    assert (look(name).formulas > 0) == bool(re.search(r"\$\S", source.read_text()))
+    assert re.findall(r"\\[(\[]|\$\$|\{(?:eq|numref|cite)\}", look(name).text) == []
 
 
 @each_page
-def test_figures_are_numbered(html: Path, chromium: Browser, name: str) -> None:
-    with open_page(chromium, (html / f"{name}.html").as_uri()) as (page, _):
-        captions = page.locator("article figcaption").all_inner_texts()
-    assert [caption for caption in captions if not re.match(r"Fig\. \d+\s", caption)] == []
+def test_figures_are_numbered(look: Callable[[str], Look], name: str) -> None:
+    assert [caption for caption in look(name).captions if not re.match(r"Fig\. \d+\s", caption)] == []
 
 
 def test_index_leads_to_the_first_page(html: Path, chromium: Browser) -> None:

@@ -132,7 +132,7 @@ from rmtllmf_lib.store import Store
 root, log, workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 def build(place):
     with log.open("a") as file:
-        file.write(f"{place} {os.getpid()}\\n")
+        file.write(f"{place} {os.getpid()} {os.nice(0)}\\n")
     time.sleep(0.15)
     return pd.DataFrame({"place": [place, place], "square": [place**2, -(place**2)]})
 print("ready", flush=True)
@@ -146,7 +146,7 @@ assert pd.concat(tables)["place"].tolist() == sorted([*range(12), *range(12)])
 def work(log: Path) -> tuple[list[int], set[int]]:
     """Places in the order in which they were begun, and who did them."""
     lines = [line.split() for line in log.read_text().splitlines()]
-    return [int(place) for place, _ in lines], {int(process) for _, process in lines}
+    return [int(place) for place, _, _ in lines], {int(process) for _, process, _ in lines}
 
 
 def test_two_runs_share_the_work(tmp_path: Path) -> None:
@@ -168,6 +168,9 @@ def test_processes_of_one_run(tmp_path: Path) -> None:
     assert code == 0, out
     places, processes = work(tmp_path / "log")
     assert sorted(places) == [*range(12)] and 1 <= len(processes) <= 2
+    own, other = os.nice(0), min(os.nice(0) + 10, 19)  # which gives way to all that is not niced
+    at_work = {tuple(line.split()[1:]) for line in (tmp_path / "log").read_text().splitlines()}
+    assert sorted(int(nice) for _, nice in at_work) in ([own], [other], [own, other])
 
 
 def test_an_error_elsewhere_is_told(tmp_path: Path) -> None:
