@@ -1,4 +1,4 @@
-"""The one error that a user can mend."""
+"""The one error that a user can mend, and a check that many share."""
 
 
 class InputError(ValueError):
@@ -6,3 +6,9 @@ class InputError(ValueError):
 
     The command line shows the message alone; every other exception is a defect and keeps its traceback.
     """
+
+
+def require_positive(value: int, what: str) -> None:
+    """Raise an InputError unless `value` is a whole number of 1 or more."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"{what} is {value!r}; expected a whole number of 1 or more")

@@ -23,9 +23,9 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from rmtllmf_lib.backbone import Backbone, Head
-from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.errors import InputError, require_positive
 from rmtllmf_lib.fusion import fuse
-from rmtllmf_lib.loading import batches, require_positive, resolve_device
+from rmtllmf_lib.loading import batches, resolve_device
 from rmtllmf_lib.task_vector import TaskVector, Weights
 from rmtllmf_lib.tasks.base import Split, Task, pinned_sample
 from rmtllmf_lib.tasks.images import LazyImages

@@ -21,10 +21,10 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from rmtllmf_lib.backbone import OPENAI_VIT, Backbone, Head, load_backbone, vision_tower
-from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.errors import InputError, require_positive
 from rmtllmf_lib.evaluate import accuracy
 from rmtllmf_lib.layout import GROUPS, PREFIX, group_of
-from rmtllmf_lib.loading import AUGMENTATIONS, Schedule, require_positive, resolve_device, training_batches
+from rmtllmf_lib.loading import AUGMENTATIONS, Schedule, resolve_device, training_batches
 from rmtllmf_lib.task_vector import TaskVector, Weights
 from rmtllmf_lib.tasks.base import Task
 from rmtllmf_lib.training_state import TrainingState

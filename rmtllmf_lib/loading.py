@@ -23,7 +23,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
-from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.errors import InputError, require_positive
 from rmtllmf_lib.tasks.base import Split
 from rmtllmf_lib.tasks.images import resize_batch, resize_image
 
@@ -234,12 +234,6 @@ def crop_box(uniforms: NDArray[np.float64], height: int, width: int) -> tuple[in
     aspect = min(max(width / height, CROP_RATIO[0]), CROP_RATIO[1])
     w, h = min(width, round(height * aspect)), min(height, round(width / aspect))
     return (height - h) // 2, (width - w) // 2, h, w
-
-
-def require_positive(value: int, what: str) -> None:
-    """Raise an InputError unless `value` is a whole number of 1 or more."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{what} is {value!r}; expected a whole number of 1 or more")
 
 
 def _stack(images: Iterable[NDArray[np.uint8]]) -> Tensor:

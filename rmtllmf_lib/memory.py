@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.loading import pixels, require_positive
+from rmtllmf_lib.errors import InputError, require_positive
+from rmtllmf_lib.loading import pixels
 from rmtllmf_lib.tasks.base import Split, Task
 
 

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from rmtllmf_lib.canonical import config_key
-from rmtllmf_lib.loading import require_positive
+from rmtllmf_lib.errors import require_positive
 from rmtllmf_lib.store import Store
 
 _NICENESS = 10  # about a tenth of the time of a process that does not give way

@@ -25,11 +25,10 @@ import torch
 from rmtllmf_lib import __version__
 from rmtllmf_lib.atomic import atomic_write
 from rmtllmf_lib.canonical import config_key
-from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.errors import InputError, require_positive
 from rmtllmf_lib.evaluate import normalized_accuracy, task_combinations
 from rmtllmf_lib.finetune import Recipe, require_autocast
 from rmtllmf_lib.fusion import lambda_n
-from rmtllmf_lib.loading import require_positive
 from rmtllmf_lib.parts import build_parts
 from rmtllmf_lib.realign import REALIGNMENT
 from rmtllmf_lib.resilience import protection_named

@@ -22,10 +22,9 @@ from rmtllmf_lib.arrays import Real
 from rmtllmf_lib.backbone import Backbone, Head
 from rmtllmf_lib.disentanglement.differentiable import Layers, Left, steps
 from rmtllmf_lib.disentanglement.first_order import FirstOrder
-from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.errors import InputError, require_positive
 from rmtllmf_lib.evaluate import BATCH, prepare
 from rmtllmf_lib.layout import Layout, require_finite
-from rmtllmf_lib.loading import require_positive
 from rmtllmf_lib.task_vector import Weights
 from rmtllmf_lib.tasks.base import Split
 from rmtllmf_lib.tower import Tower, embed, encode

@@ -17,9 +17,8 @@ from torch import Tensor
 from rmtllmf_lib.arrays import Real, real_array
 from rmtllmf_lib.disentanglement.first_order import noise_level
 from rmtllmf_lib.disentanglement.linearise import Network, along, finite, flat_values, logits
-from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.errors import InputError, require_positive
 from rmtllmf_lib.evaluate import single_threads
-from rmtllmf_lib.loading import require_positive
 from rmtllmf_lib.task_vector import Weights
 
 VALID = 0.1  # relative linearisation error up to which first-order predictions are called valid

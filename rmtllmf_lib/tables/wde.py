@@ -22,10 +22,9 @@ from rmtllmf_lib.disentanglement.first_order import FirstOrder
 from rmtllmf_lib.disentanglement.linearise import Network, finite, flat_values
 from rmtllmf_lib.disentanglement.margins import flip_probability
 from rmtllmf_lib.disentanglement.noisy_logits import noise_draw
-from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.errors import InputError, require_positive
 from rmtllmf_lib.evaluate import single_threads
 from rmtllmf_lib.fusion import fuse
-from rmtllmf_lib.loading import require_positive
 from rmtllmf_lib.task_vector import TaskVector, Weights
 from rmtllmf_lib.transport.surrogate import surrogate
 
