@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from canvases import canvas, still
-from rmtllmf_lib.tasks.draw import SIZE, TASK_FONTS, Array, Canvas, glyph_atlas, hsv
+from rmtllmf_lib.tasks.draw import SIZE, TASK_FONTS, Array, Canvas, glyph_atlas, hsv, length
 
 seeds = st.integers(0, 2**32 - 1)
 small_numbers = st.floats(-0.9, 0.9)
@@ -252,3 +252,20 @@ def test_atlas_holds_every_character_of_every_font() -> None:
     alone = glyph_atlas("3", TASK_FONTS)
     assert np.array_equal(alone, atlas[3::10])
     assert np.array_equal(glyph_atlas(characters_, TASK_FONTS[1:2]), atlas[10:20])  # font by font
+
+
+def test_what_does_not_fit_the_canvas_is_refused() -> None:
+    """Compiled loops read on beyond the end of an array."""
+    c = canvas(n=3)
+    with pytest.raises(ValueError, match="broadcast"):
+        c.paint(np.ones((2, SIZE, SIZE), np.float32), (1.0, 0.0, 0.0))
+    with pytest.raises(ValueError, match="broadcast"):
+        c.shape(c.u, np.ones((2, 3), np.float32))
+    with pytest.raises(ValueError, match="broadcast"):
+        c.polygon((0.0, 0.0), (np.ones(2, np.float32), 0.0), (0.0, 1.0))
+    with pytest.raises(ValueError, match="broadcast"):
+        length(c.u, c.v[:2])
+    with pytest.raises(IndexError):
+        c.glyph(np.ones((4, 5, 5), np.float32), np.array([0, 1, 4]), 0.0, 0.0, 0.5)
+    expected = np.hypot(c.u, c.v[:1, :1])
+    assert np.array_equal(length(c.u, c.v[:1, :1]), expected) and expected.shape == c.u.shape

@@ -35,10 +35,16 @@ def hsv(hue: Array, saturation: Array, value: Array) -> Array:
     return (value[:, None] * (1.0 - saturation[:, None] * drop)).astype(np.float32)
 
 
+def _full(values: Array, shape: tuple[int, ...]) -> Array:
+    """The values in this shape, for compiled loops, which do not ask whether they read beyond the end."""
+    full = np.broadcast_to(values, shape)
+    return np.ascontiguousarray(values if values.shape == full.shape else full)
+
+
 def length(x: Array, y: Array) -> Array:
-    """Of vectors: sqrt(x² + y²) in float32; x and y are of one shape."""
-    out = np.empty(x.shape, np.float32)
-    brush.distance(x.reshape(-1), y.reshape(-1), out.reshape(-1))
+    """Of vectors: sqrt(x² + y²) in float32."""
+    out = np.empty(np.broadcast_shapes(x.shape, y.shape), np.float32)
+    brush.distance(_full(x, out.shape).reshape(-1), _full(y, out.shape).reshape(-1), out.reshape(-1))
     return out
 
 
@@ -188,12 +194,10 @@ class Canvas:
         brush.paint_shape(self.rgb, self._everywhere(distance), self.pixel[:, 0, 0], self._colours(colour))
 
     def _everywhere(self, values: Array) -> Array:
-        same = values.shape == self.u.shape
-        return np.ascontiguousarray(values if same else np.broadcast_to(values, self.u.shape))
+        return _full(values, self.u.shape)
 
     def _colours(self, colour: Array | Sequence[float]) -> Array:
-        values = np.asarray(colour, np.float32)
-        return np.ascontiguousarray(values if values.ndim == 2 else np.broadcast_to(values, (self.n, 3)))
+        return _full(np.asarray(colour, np.float32), (self.n, 3))
 
     def fill(self, colour: Array | Sequence[float], mottle: float = 0.0, cells: int = 6) -> None:
         """Fill the frame, optionally with smooth variation of brightness of relative size `mottle`."""
@@ -211,7 +215,8 @@ class Canvas:
     def glyph(self, masks: Array, which: NDArray[np.intp], cu: Number, cv: Number, size: Number) -> Array:
         """Coverage of glyph `which` (n,) of an atlas `masks` (g, A, A), centred at (cu, cv) with half side `size`."""
         coverage = np.empty(self.u.shape, np.float32)
-        brush.stamp(masks, which, self.u, self.v, self._each(cu), self._each(cv), self._each(size), coverage)
+        tiles = np.arange(len(masks))[np.broadcast_to(which, self.n)]  # an IndexError where there is no such glyph
+        brush.stamp(masks, tiles, self.u, self.v, self._each(cu), self._each(cv), self._each(size), coverage)
         return coverage
 
     def _each(self, value: Number) -> Array:
