@@ -126,6 +126,13 @@ def load_checkpoint(path: str | Path, base: Weights) -> Checkpoint:
     if known and known != base.origin:
         raise InputError(f"{path} was made from another base: {known[:12]}…, expected {base.origin[:12]}…")
     kind, prefix = _find_tower(tensors, path)
+    try:
+        return _tower(tensors, kind, prefix, base)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _tower(tensors: Mapping[str, Tensor], kind: str, prefix: str, base: Weights) -> Checkpoint:
     if kind == "open_clip":
         tower = {PREFIX + name[len(prefix) :]: x for name, x in tensors.items() if name.startswith(prefix)}
     else:
@@ -138,7 +145,7 @@ def load_checkpoint(path: str | Path, base: Weights) -> Checkpoint:
         tower[PROJECTION] = base.state_dict()[PROJECTION]
         notes.append("the file has no projection, the base's is used (its task vector is 0)")
     layout = Layout.from_state_dict(tower)
-    layout.require_equal(base.layout, str(path))
+    layout.require_equal(base.layout, "the model")
     return Checkpoint(Weights(layout, layout.flatten(tower)), kind, tuple(notes))
 
 

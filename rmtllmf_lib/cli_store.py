@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.store import Store, default_root
 
 store_app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
@@ -21,7 +22,7 @@ _StoreRoot = Annotated[
 
 @store_app.callback()
 def _store() -> None:
-    """Look after stored results: trained task vectors.
+    """Look after stored results: task vectors, tables and their parts.
 
     \b
     Examples:
@@ -80,6 +81,8 @@ def store_clear(
       rmtllmf store clear task-vector
     """
     store = _open_store(root)
+    if kind is not None and store.kinds() and not store.kinds(kind):
+        raise InputError(f"there is no kind {kind!r} in {store.root}: expected one of {', '.join(store.kinds())}")
     print(f"{store.clear(kind)} entries removed from {store.root}")
 
 

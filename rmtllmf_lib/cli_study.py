@@ -34,8 +34,11 @@ def study(
       rmtllmf study fig2.json --out runs/fig2.parquet --device cuda
     """
     from rmtllmf_lib import study_file
+    from rmtllmf_lib.errors import InputError
 
     if template:
+        if file.exists():
+            raise InputError(f"{file} is there already: give the example another name, or delete the file")
         study_file.save_study(file, study_file.example())
         print(file)
         return

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from rmtllmf_lib.backbone import Backbone, Head, build_head
 from rmtllmf_lib.canonical import config_key
-from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.errors import InputError, require_seed
 from rmtllmf_lib.evaluate import Prepared, accuracy, prepare
 from rmtllmf_lib.finetune import Recipe, finetune, recipe_for
 from rmtllmf_lib.fusion import choose_lambda, fuse, lambda_n
@@ -65,7 +65,7 @@ def finetune_task(
     """Fine-tune on one task and write ``<out>/<task>.safetensors``.
 
     To what `finetune.finetune` tells, its `info` adds the source, the number of images, and the accuracy on test images
-    before and after. A run that was stopped goes on from ``<out>/<task>.checkpoint.safetensors``; a vector that is
+    before and after. A run that was stopped goes on from ``<out>/.<task>.checkpoint.safetensors``; a vector that is
     there already and was made in the same way is kept.
 
     Raises
@@ -74,6 +74,7 @@ def finetune_task(
         if a vector is there that was made in another way, and `overwrite` is False; and what `load_task`,
         `build_head` and `finetune` raise.
     """
+    require_seed(seed)
     out.mkdir(parents=True, exist_ok=True)  # if that cannot be, it shows now and not after the training
     task = load_spec(spec, backbone.image_size, seed=seed, n_train=n_train)
     settings = {
@@ -93,6 +94,7 @@ def finetune_task(
                 "output, or say --overwrite"
             )
         return kept
+    checkpoint = out / f".{spec.name}.checkpoint.safetensors"  # hidden from *.safetensors
     made = build_head(backbone, task, head)
     base = accuracy(backbone, backbone.weights, task.test, made, device=device)
     tau = finetune(
@@ -103,7 +105,7 @@ def finetune_task(
         generator=torch.Generator().manual_seed(seed),
         device=device,
         autocast=autocast,
-        checkpoint=out / f"{spec.name}.checkpoint.safetensors",
+        checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
     )
     own = accuracy(backbone, backbone.weights + tau, task.test, made, device=device)
@@ -122,6 +124,7 @@ def finetune_task(
     }
     tau = replace(tau, info={**tau.info, **about})
     tau.save(path)
+    checkpoint.unlink(missing_ok=True)
     return tau
 
 

@@ -148,8 +148,9 @@ def finetune(
     autocast : "bfloat16", optional
         Precision of the products in the tower; default float32.
     checkpoint : path, optional
-        A safetensors file, written every `checkpoint_every` steps and removed at the end. Where it is there already,
-        the run goes on from it and ends with the same bits as one without a break.
+        A safetensors file, written every `checkpoint_every` steps and after the last one. Where it is there already,
+        the run goes on from it and ends with the same bits as one without a break. It stays: remove it when the task
+        vector is stored. Until then a full disk or a kill costs no step.
     progress : bool
         A bar with the loss, on a terminal only.
 
@@ -190,15 +191,13 @@ def finetune(
             loss = training_step(optimizer, functional.cross_entropy(logits, labels), recipe, step)
             bar.update()
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-            if state and (step + 1) % checkpoint_every == 0 and step + 1 < recipe.steps:
+            if state and ((step + 1) % checkpoint_every == 0 or step + 1 == recipe.steps):
                 state.save(step + 1)
     trained = Weights.from_module(tower)
     info = {key: str(run[key]) for key in ("task", "data", "seed")}
     info |= {"backbone": backbone.name, "head": head.kind, "recipe": json.dumps(run["recipe"])}
     if len(task.validation):
         info["validation_accuracy"] = f"{accuracy(backbone, trained, task.validation, head, device=device):.4f}"
-    if state:
-        state.remove()
     return replace(trained - start, info=info)
 
 

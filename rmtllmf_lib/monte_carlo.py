@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmtllmf_lib.arrays import Complex, Real, whole_number
+from rmtllmf_lib.arrays import Complex, Real, fitted, whole_number
 from rmtllmf_lib.channel import Uplink
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.receiver import (
@@ -96,7 +96,8 @@ def measure_mse(
     n = whole_number(n, "n", minimum=2)
     one_of(symbols, Symbols, "symbols")
     C = require_noise_cov(noise_cov, uplink)
-    root = covariance_root(np.broadcast_to(C, (*uplink.batch_shape, *C.shape[-2:])))
+    shape = (*uplink.batch_shape, *C.shape[-2:])
+    root = covariance_root(fitted(C, shape, "noise_cov", "the uplink's batch and (rx, rx)"))
     design = C if design_cov is None else require_noise_cov(design_cov, uplink, "design_cov")
     shape = uplink.power.shape
     sums: dict[str, Any] = dict.fromkeys(("power", "square", "outer", "wrong"), 0.0)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import platform
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -27,7 +29,7 @@ from tqdm import tqdm
 
 from rmtllmf_lib.backbone import WordTokenizer, build_head, load_backbone, new_model
 from rmtllmf_lib.canonical import config_key
-from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.errors import InputError, require_positive
 from rmtllmf_lib.store import atomic_write
 from rmtllmf_lib.tasks import TASK_NAMES
 from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD
@@ -36,6 +38,8 @@ from rmtllmf_lib.tasks.concepts import aerial, cars, characters, landuse, scenes
 from rmtllmf_lib.tasks.procedural import BLOCK, DRAWN, Concept, Pose, draw_blocks, procedural_task
 
 CONTEXT_LENGTH = 12
+UNFINISHED = ".unfinished"  # folder inside that of the base, for files that are not all there yet
+FILES = ("config.json", "model.safetensors", "provenance.json")
 TINY: dict[str, Any] = {
     "embed_dim": 64,
     "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 64, "layers": 4, "head_width": 32},
@@ -214,7 +218,7 @@ def pretrain(
     Parameters
     ----------
     out : path
-        Folder; gets model.safetensors, config.json, provenance.json.
+        Folder; gets model.safetensors, config.json, provenance.json, all at the end: an older base stays until then.
     threads : int, optional
         Torch threads; the bits of the result depend on it.
     report : callable
@@ -224,8 +228,14 @@ def pretrain(
     ------
     InputError
         A recipe with no step in it, or with a number outside its range.
+    OSError
+        where the folder cannot be written, before anything is drawn; and for a disk that is full in the end.
     """
     _require_usable(recipe)
+    if threads is not None:
+        require_positive(threads, "threads")
+    out = Path(out)
+    _write_json(out / UNFINISHED / "recipe.json", asdict(recipe))  # if that cannot be, it shows now and not at the end
     if threads:
         torch.set_num_threads(threads)
     images, which, concepts = draw_pairs(recipe.pairs, recipe.seed)
@@ -237,7 +247,7 @@ def pretrain(
     torch.manual_seed(recipe.seed)  # open_clip initialises from the global generator
     model = new_model(config)
     _optimise(model, tokenizer, images, which, concepts, recipe, report)
-    return _write(Path(out), model, config, recipe, data_hash)
+    return _write(out, model, config, recipe, data_hash)
 
 
 def _require_usable(recipe: PretrainRecipe) -> None:
@@ -253,7 +263,7 @@ def _require_usable(recipe: PretrainRecipe) -> None:
         "max_logit_scale": (recipe.max_logit_scale, 1 <= recipe.max_logit_scale < math.inf, "1 or more"),
         "wrong": (recipe.wrong, 0 <= recipe.wrong <= 1, "a share of the captions, 0 to 1"),
         "generic": (recipe.generic, 0 <= recipe.generic <= 1 - recipe.wrong, "a share, with `wrong` at most 1"),
-        "seed": (recipe.seed, recipe.seed >= 0, "0 or more"),
+        "seed": (recipe.seed, 0 <= recipe.seed < 2**63, "a whole number from 0 to 2^63 - 1"),
     }
     for name, (value, valid, expected) in bounds.items():
         if not valid:
@@ -304,8 +314,8 @@ def _optimise(
 
 
 def _write(out: Path, model: open_clip.CLIP, config: dict[str, Any], recipe: PretrainRecipe, data_hash: str) -> Path:
-    out.mkdir(parents=True, exist_ok=True)
-    file = out / "model.safetensors"
+    new = out / UNFINISHED
+    file = new / "model.safetensors"
     with atomic_write(file) as temporary:
         save_file({k: v.detach().contiguous() for k, v in model.state_dict().items()}, temporary)
     provenance: dict[str, Any] = {
@@ -324,10 +334,13 @@ def _write(out: Path, model: open_clip.CLIP, config: dict[str, Any], recipe: Pre
         },
         "parameters": sum(p.numel() for p in model.parameters()),
     }
-    _write_json(out / "config.json", config)
-    _write_json(out / "provenance.json", provenance)
-    provenance["zero_shot_test_accuracy"] = zero_shot_table(out)
-    _write_json(out / "provenance.json", provenance)
+    _write_json(new / "config.json", config)
+    _write_json(new / "provenance.json", provenance)
+    provenance["zero_shot_test_accuracy"] = zero_shot_table(new)
+    _write_json(new / "provenance.json", provenance)
+    for name in FILES:
+        os.replace(new / name, out / name)
+    shutil.rmtree(new)
     return out
 
 

@@ -153,6 +153,8 @@ def _each_block(
         parts.append(
             array.reshape(1, *shape) if shared else np.broadcast_to(array, (*batch, *shape)).reshape(-1, *shape)
         )
+    if not count:
+        raise InputError(f"the batch of drops has shape {batch}, which holds none: expected at least one")
     results = []
     for start in range(0, count, _BLOCK):
         given = [part if len(part) == 1 else part[start : start + _BLOCK] for part in parts]

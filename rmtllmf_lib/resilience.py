@@ -114,7 +114,7 @@ class Protected:
     steps : int
         Of the realignment.
     seconds : float
-        Wall time of the protection, without fusing.
+        Wall time of the protection, with the fusions that it takes.
     """
 
     weights: Weights

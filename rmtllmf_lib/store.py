@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 _KIND = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _KEY = re.compile(r"[0-9a-f]{64}")
 _TEMPORARY = re.compile(r"\.tmp-([0-9a-f]{64})-[0-9a-f]{32}")
+_CHECKPOINT = re.compile(r"\.?\.checkpoint-([0-9a-f]{64})\..+")  # with what is written beside it, or set aside
 _SET_ASIDE = ".set-aside"
 
 
@@ -117,6 +118,14 @@ class Store:
         """A value of JSON's types, without NaN; tuples come back as lists."""
         return self._get(kind, config, build, "json")
 
+    def checkpoint(self, kind: str, config: Mapping[str, Any]) -> Path:
+        """Where a long build of an entry may keep how far it is, to go on from there after a kill.
+
+        A safetensors file's name; the folder is there while the entry is built. The file goes when the entry is stored.
+        """
+        _check_kind(kind)
+        return Path(self.root) / kind / f".checkpoint-{config_key(config)}.safetensors"
+
     def list(self) -> Entries:
         """All entries, by kind and key; one that cannot be read is left to `verify`."""
         entries = []
@@ -141,9 +150,9 @@ class Store:
                 problems.append(Problem(kind, folder.name, folder, str(error)))
             except FileNotFoundError:  # removed by another process in the meantime
                 continue
-        for kind, key, folder in self._leftovers():
+        for kind, key, path in (*self._leftovers(_TEMPORARY), *self._leftovers(_CHECKPOINT)):
             if self._is_free(kind, key):
-                problems.append(Problem(kind, key, folder, "unfinished: the process that built it was stopped"))
+                problems.append(Problem(kind, key, path, "unfinished: the process that built it was stopped"))
         return problems
 
     def clear(self, kind: str | None = None) -> int:
@@ -166,10 +175,10 @@ class Store:
                 log.warning("%s is in use by another process and stays", folder)
             except FileNotFoundError:
                 continue
-        for name, key, folder in self._leftovers(kind):
+        for name, key, path in (*self._leftovers(_TEMPORARY, kind), *self._leftovers(_CHECKPOINT, kind)):
             if self._is_free(name, key):
-                _remove(folder)
-        for name in self._kinds(kind):
+                _remove(path)
+        for name in self.kinds(kind):
             _remove(self.root / name / _SET_ASIDE)
         return removed
 
@@ -190,10 +199,9 @@ class Store:
             except FileNotFoundError:
                 pass
             # With the lock in hand, what else carries this key belongs to a process that is gone.
-            for _, other, leftover in self._leftovers(kind):
-                if other == key:
-                    _remove(leftover)
+            self._remove_leftovers(_TEMPORARY, kind, key)
             self._write(folder, config, build(), format)
+            self._remove_leftovers(_CHECKPOINT, kind, key)
             try:
                 return _load(kind, folder, format)
             except _BrokenError as error:
@@ -242,23 +250,29 @@ class Store:
         except Timeout:
             return False
 
-    def _kinds(self, kind: str | None = None) -> tuple[str, ...]:
+    def kinds(self, kind: str | None = None) -> tuple[str, ...]:
+        """What kinds of entries there are, or were; of one kind, that alone."""
         if not Path(self.root).is_dir():
             return ()
         names = sorted(path.name for path in Path(self.root).iterdir() if path.is_dir() and _KIND.fullmatch(path.name))
         return tuple(name for name in names if kind in (None, name))
 
     def _folders(self, kind: str | None = None) -> Iterator[tuple[str, Path]]:
-        for name in self._kinds(kind):
+        for name in self.kinds(kind):
             for path in sorted((Path(self.root) / name).iterdir()):
                 if _KEY.fullmatch(path.name):
                     yield name, path
 
-    def _leftovers(self, kind: str | None = None) -> Iterator[tuple[str, str, Path]]:
-        for name in self._kinds(kind):
+    def _leftovers(self, pattern: re.Pattern[str], kind: str | None = None) -> Iterator[tuple[str, str, Path]]:
+        for name in self.kinds(kind):
             for path in sorted((Path(self.root) / name).iterdir()):
-                if match := _TEMPORARY.fullmatch(path.name):
+                if match := pattern.fullmatch(path.name):
                     yield name, match[1], path
+
+    def _remove_leftovers(self, pattern: re.Pattern[str], kind: str, key: str) -> None:
+        for _, other, path in self._leftovers(pattern, kind):
+            if other == key:
+                _remove(path)
 
 
 def _load(kind: str, folder: Path, format: str) -> Any:

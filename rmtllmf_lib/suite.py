@@ -21,11 +21,12 @@ from tqdm import tqdm
 
 from rmtllmf_lib import __version__
 from rmtllmf_lib.backbone import Backbone, Head, build_head
-from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.errors import InputError, require_seed
 from rmtllmf_lib.evaluate import accuracy, evaluate_combinations
 from rmtllmf_lib.finetune import Recipe, finetune, recipe_for
 from rmtllmf_lib.fusion import fuse, lambda_n
-from rmtllmf_lib.store import Store, config_key
+from rmtllmf_lib.loading import resolve_device
+from rmtllmf_lib.store import Store
 from rmtllmf_lib.task_vector import TaskVector, Weights
 from rmtllmf_lib.tasks import TASK_NAMES
 from rmtllmf_lib.tasks.base import Task
@@ -130,6 +131,8 @@ def load_suite(
     """
     if not names:
         raise InputError("there is no task: expected at least one")
+    require_seed(seed)
+    device = str(resolve_device(device))  # what is stored tells where it was computed, not "auto"
     specs = parse_tasks(names, source, None if root is None else Path(root))
     if root is not None and all(spec.root is None for spec in specs):
         raise InputError(f"root is {root} but procedural tasks are drawn, not read; leave it out or name a source")
@@ -253,13 +256,11 @@ def _task_vector(
         "versions": {"rmtllmf": __version__, "torch": torch.__version__},
         **how,
     }
-    checkpoint = store.root / "checkpoints" / f"{config_key(config)}.safetensors"
 
     def train() -> dict[str, torch.Tensor]:
         generator = torch.Generator().manual_seed(seed)
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
         tau = finetune(
-            backbone, task, head, recipe, generator=generator, checkpoint=checkpoint,
+            backbone, task, head, recipe, generator=generator, checkpoint=store.checkpoint("task-vector", config),
             device=how["device"] or "cpu", autocast=how["autocast"],
         )  # fmt: skip
         return {"values": tau.values}

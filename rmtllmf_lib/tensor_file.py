@@ -18,9 +18,16 @@ _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x
 
 
 def is_pickle(path: Path) -> bool:
-    """Whether a file starts like one written by `torch.save` or `pickle.dump`."""
+    """Whether a file starts like one written by `torch.save` or `pickle.dump`.
+
+    A safetensors file starts with the length of its header, which may look alike; but then the header follows.
+    """
     with open(path, "rb") as file:
-        return file.read(4).startswith(_PICKLE_STARTS)
+        start = file.read(9)
+    header = int.from_bytes(start[:8], "little")
+    if start[8:] == b"{" and header <= path.stat().st_size - 8:
+        return False
+    return start.startswith(_PICKLE_STARTS)
 
 
 def require_file(path: str | Path) -> Path:

@@ -104,10 +104,6 @@ class TrainingState:
         self._load(buffers, step)
         return step
 
-    def remove(self) -> None:
-        """Remove the file of a run that is done."""
-        self.path.unlink(missing_ok=True)
-
     def _parameters(self) -> dict[str, Tensor]:
         return {PREFIX + name: parameter.detach() for name, parameter in self.tower.named_parameters()}
 

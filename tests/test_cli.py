@@ -93,6 +93,18 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
 
 
+def test_pretrain_is_given_what_was_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from rmtllmf_lib import pretrain
+
+    given: list[Any] = []
+    monkeypatch.setattr(pretrain, "pretrain", lambda *some, **more: given.append((*some, more)))
+    words = f"pretrain --out {tmp_path} --seed 7 --samples 5000 --pairs 900 --threads 2"
+    assert cli.main(words.split()) == 0
+    assert cli.main(["pretrain", "--out", str(tmp_path)]) == 0
+    recipe = pretrain.PretrainRecipe(samples=5000, pairs=900, seed=7)
+    assert given == [(tmp_path, recipe, {"threads": 2}), (tmp_path, pretrain.PretrainRecipe(), {"threads": None})]
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"rmtllmf {rmtllmf_lib.__version__}\n"
@@ -241,6 +253,9 @@ def test_store_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert cli.main(["store", "clear", "note", *root]) == 0
     assert capsys.readouterr().out == f"1 entries removed from {where.root}\n"
     assert cli.main(["store", "clear", "../x", *root]) == 2
+    capsys.readouterr()
+    assert cli.main(["store", "clear", "notes", *root]) == 2
+    assert "no kind 'notes'" in (told := capsys.readouterr().err) and "expected one of note, other" in told
     assert [entry.kind for entry in where.list()] == ["other"]
     assert cli.main(["store", "clear", *root]) == 0 and where.list() == []
 

@@ -115,7 +115,7 @@ def test_killed_while_training_and_resumed_is_as_if_nothing_had_been(
     words = f"finetune warm --source folder --root {images} --head prototype --steps 150 --batch-size 8".split()
     words += "--checkpoint-every 10 --out".split()
     process = subprocess.Popen([sys.executable, "-c", KILLED, *words, str(tmp_path / "killed")], cwd=ROOT)
-    checkpoint = tmp_path / "killed" / "warm.checkpoint.safetensors"
+    checkpoint = tmp_path / "killed" / ".warm.checkpoint.safetensors"
     deadline = time.monotonic() + 120
     while not checkpoint.exists():
         assert process.poll() is None and time.monotonic() < deadline

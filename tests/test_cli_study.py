@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 import rmtllmf_lib.study_file as study_file
 from rmtllmf_lib.cli_study import study
+from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.study_file import example, load_study
 
 app = typer.Typer(rich_markup_mode=None)
@@ -24,6 +25,10 @@ def invoke(*arguments: object) -> str:
 def test_a_template_that_can_be_read(tmp_path: Path) -> None:
     assert invoke(tmp_path / "study.json", "--template") == f"{tmp_path / 'study.json'}\n"
     assert load_study(tmp_path / "study.json")[0] == example()
+    (tmp_path / "own.json").write_text("by hand")
+    with pytest.raises(InputError, match=r"own\.json is there already"):
+        invoke(tmp_path / "own.json", "--template")
+    assert (tmp_path / "own.json").read_text() == "by hand"
 
 
 def test_arguments_are_handed_on_and_the_table_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

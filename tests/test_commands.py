@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from artifacts import write_two_tasks
-from rmtllmf_lib import commands
+from rmtllmf_lib import commands, finetune
 from rmtllmf_lib.backbone import Backbone, WordTokenizer, build_head
 from rmtllmf_lib.commands import Models
 from rmtllmf_lib.errors import InputError
@@ -102,6 +103,30 @@ def test_a_vector_made_in_the_same_way_is_kept(images: Path, tmp_path: Path, mon
             with pytest.raises(InputError, match=r"warm\.safetensors is there already, made with other settings"):
                 finetuned(spec, tmp_path, **other)
     assert finetuned(spec, tmp_path, seed=4, overwrite=True).hash != made.hash
+
+
+def test_a_vector_that_cannot_be_written_is_not_trained_again(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk at the very end: the second attempt takes no step, and its vector is that of a run without it."""
+    steps: list[int] = []
+    train = finetune.training_step
+    monkeypatch.setattr(finetune, "training_step", lambda *given: steps.append(given[-1]) or train(*given))
+    (spec,) = parse_tasks(["warm"], "folder", images)
+    whole = finetuned(spec, tmp_path / "whole")
+    taken = len(steps)
+
+    def full(self: TaskVector, path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(TaskVector, "save", full)
+        finetuned(spec, tmp_path / "full")
+    steps.clear()
+    tau = finetuned(spec, tmp_path / "full")
+    assert taken > 0 and steps == []
+    assert torch.equal(tau.values, whole.values) and tau.info == whole.info
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["warm.safetensors"]
 
 
 def test_a_folder_that_cannot_be_made_shows_before_the_training(

@@ -195,6 +195,8 @@ def test_bad_input() -> None:
         wde(suite(), images, [0.1, 0.2, 0.3])
     with pytest.raises(InputError, match="got the images of 3 tasks: expected two"):
         wde_grid(suite(), images_of(suite(), limit=5))
+    with pytest.raises(InputError, match="workers is 0"):
+        wde_grid(suite(), images, workers=0)
     with pytest.raises(InputError, match="the grid has 0 × 17 points"):
         wde_grid(suite(), images, [])
     with pytest.raises(InputError, match="no own classes for a"):

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pybtex.database
 import pytest
 import typer.main
 import yaml
@@ -84,5 +85,37 @@ def test_commands_and_their_options_exist(path: Path) -> None:
 
 
 def test_workflows_can_be_read() -> None:
-    assert all(yaml.safe_load(path.read_text())["jobs"] for path in WORKFLOWS)
-    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+    jobs = {path.stem: yaml.safe_load(path.read_text())["jobs"] for path in WORKFLOWS}
+    commands = {
+        name: [step["run"] for job in some.values() for step in job["steps"] if "run" in step]
+        for name, some in jobs.items()
+    }
+    assert commands == {"book": ["make book"], "links": ["make links"], "tests": [".ci/run"]}
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o111
+    last = script.read_text().strip().splitlines()[-1].split()
+    assert last[0] == "exec" and "make" in last and "test" in last
+
+
+def test_conda_installs_what_pip_does() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    (pip,) = [each["pip"] for each in environment["dependencies"] if isinstance(each, dict)]
+    assert pip == ["-c constraints.txt", "-e .[book,test]"]
+    assert "-c constraints.txt -e '.[book,test]'" in (ROOT / "Makefile").read_text()
+    assert {"python=3.11", "pip", "make"} <= {each for each in environment["dependencies"] if isinstance(each, str)}
+
+
+def test_hooks_before_a_commit_are_those_of_make_lint() -> None:
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    hooks = [hook["entry"].split()[:2] for hook in repository["hooks"]]
+    assert hooks == [[".venv/bin/ruff", "format"], [".venv/bin/ruff", "check"], [".venv/bin/mypy"]]
+
+
+def test_the_paper_is_cited_alike() -> None:
+    """What CITATION.cff asks to cite is the paper as the book cites it."""
+    asked = yaml.safe_load((ROOT / "CITATION.cff").read_text())["preferred-citation"]
+    entry = pybtex.database.parse_file(str(ROOT / "book" / "references.bib")).entries["djuhera2024rmtllmf"]
+    plain = {field: value.replace("{", "").replace("}", "") for field, value in entry.fields.items()}
+    assert (asked["title"], asked["journal"], str(asked["year"])) == (plain["title"], plain["journal"], plain["year"])
+    people = [(" ".join(p.first_names + p.middle_names), " ".join(p.last_names)) for p in entry.persons["author"]]
+    assert [(author["given-names"], author["family-names"]) for author in asked["authors"]] == people

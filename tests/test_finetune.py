@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import open_clip
 import pytest
 import torch
 from hypothesis import given
@@ -18,9 +19,9 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.evaluate import accuracy
 from rmtllmf_lib.finetune import RECIPES, Recipe, finetune, recipe_for
 from rmtllmf_lib.loading import Schedule, normalize
-from rmtllmf_lib.task_vector import GROUPS, TaskVector
+from rmtllmf_lib.task_vector import GROUPS, TaskVector, Weights
 from rmtllmf_lib.tasks.base import Task
-from small import CLASSES, SHORT, generator, small_backbone, small_head, small_split, small_tau
+from small import CLASSES, SHORT, generator, small_backbone, small_head, small_split, small_task, small_tau
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -129,8 +130,28 @@ def test_the_learning_rate_rises_then_falls(steps: int, warmup: int, lr: float) 
 def test_recipes() -> None:
     tiny, vit = RECIPES["tiny"], RECIPES[OPENAI_VIT]
     assert (tiny.steps, tiny.batch_size, tiny.lr, tiny.freeze) == (80, 64, 3e-4, ("embeddings",))
+    assert (tiny.warmup_steps, tiny.weight_decay, tiny.clip_norm, tiny.augment) == (8, 0.0, None, "none")
     assert (vit.steps, vit.batch_size, vit.lr, vit.weight_decay, vit.warmup_steps) == (2000, 128, 1e-5, 0.1, 200)
     assert vit.clip_norm == 1 and vit.augment == "crop" and vit.freeze == ()
+
+
+def test_a_step_at_the_size_of_vit_b_16() -> None:
+    """The recipe of the paper's backbone, for one step with few images: no weights are at hand, so on random ones."""
+    config = open_clip.get_model_config(OPENAI_VIT)
+    small_text = {"context_length": 8, "vocab_size": 20, "width": 64, "heads": 2, "layers": 1}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = open_clip.CLIP(config["embed_dim"], config["vision_cfg"], small_text, quick_gelu=True)
+    model = model.eval().requires_grad_(False)
+    base = Backbone(OPENAI_VIT, model, lambda texts: torch.zeros(0), 224, None, Weights.from_module(model))
+    task = replace(small_task(n=2), test=small_split(1), validation=small_split(0))
+    recipe = replace(recipe_for(base), steps=1, batch_size=2, warmup_steps=0)
+    head = small_head(dimension=config["embed_dim"])
+    tau = finetune(base, task, head, recipe, generator=generator(), autocast="bfloat16")
+    assert tau.layout.size == 86_192_640
+    moved = {group: tau.only(group).values.count_nonzero().item() for group in GROUPS}
+    assert min(moved.values()) > 0 and tau.values.isfinite().all()
+    assert tau.values.abs().max() == pytest.approx(recipe.lr, rel=0.2)  # AdamW's first step is as long as the rate
 
 
 def test_the_recipe_of_a_backbone(backbone: Backbone) -> None:

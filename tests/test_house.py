@@ -7,10 +7,13 @@ import sys
 import tomllib
 from functools import cache
 from graphlib import TopologicalSorter
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import rmtllmf_lib
 
@@ -135,11 +138,23 @@ def test_reads_neither_environment_nor_clock(module: str) -> None:
     assert names & forbidden == set()
 
 
+def required(name: str, extras: set[str], found: set[str]) -> set[str]:
+    """Add to `found` what an installed distribution needs here, and what that needs, and so on."""
+    for need in map(Requirement, metadata.requires(name) or ()):
+        wanted = need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in extras | {""})
+        other = canonicalize_name(need.name)
+        if wanted and other not in found:
+            found.add(other)
+            required(need.name, need.extras, found)
+    return found
+
+
 def test_constraints_are_exact_and_complete() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", line)] == []
-    pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines}
+    pinned = {canonicalize_name(line.split("==")[0]) for line in lines}
     assert declared("book", "test") - pinned == set()
+    assert required("rmtllmf", {"book", "test"}, set()) - pinned - {"pip", "rmtllmf"} == set()
 
 
 def test_data_of_the_package_exist() -> None:

@@ -40,6 +40,15 @@ def test_one_seed_has_no_interval() -> None:
     assert np.isnan(row["half_width"])
 
 
+def test_what_is_not_a_number() -> None:
+    """A seed without a value does not count, and a group may be that of no learning rate."""
+    table = _table(np.array([[0.5], [0.6], [np.nan]])).assign(lr=np.nan)
+    both = pd.concat([table, _table(np.array([[0.5], [0.6]])).assign(lr=1e-3)])
+    found = over_seeds(both, ["mse", "lr"])
+    assert found["n"].tolist() == [2, 2] and found["lr"].isna().tolist() == [True, False]
+    np.testing.assert_allclose(found["half_width"], 0.05 * stats.t.ppf(0.975, 1))
+
+
 def test_a_missing_column_is_named() -> None:
     with pytest.raises(InputError, match="protection"):
         over_seeds(_table(np.ones((2, 2))), ["mse", "protection"])

@@ -11,7 +11,7 @@ from rmtllmf_lib.channel import Uplink
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.receiver import lmmse_error_cov
 from rmtllmf_lib.task_vector import TaskVector
-from rmtllmf_lib.transport import Analog, Coded, Link, Pcm, Scheme, send
+from rmtllmf_lib.transport import Analog, Coded, Link, Pcm, RawFloat, Scheme, send
 from sending import deviations, generator, normalised, vectors
 from wireless import complex_normal, unit_uplink
 
@@ -244,6 +244,10 @@ def test_bad_vectors(rng: np.random.Generator) -> None:
         (taus, {"out": []}, "out has 0 tensors for 4 task vectors"),
         (taus, {"out": [torch.empty(3)] * 4}, r"out has a torch.float32 tensor of shape \(3,\)"),
         (taus, {"out": [torch.empty(100).double()] * 4}, "out has a torch.float64 tensor"),
+        (taus, {"out": [*torch.empty(100, 4).T]}, "out has a tensor with gaps or a gradient"),
+        (taus, {"out": [torch.empty(100, requires_grad=True)] * 4}, "out has a tensor with gaps or a gradient"),
+        (taus, {"out": [torch.empty(100)] * 4}, "out has the same tensor for two users"),
+        (taus, {"scheme": RawFloat("keep")}, "non_finite is 'keep', and a task vector cannot hold NaN"),
     ]
     for given, options, message in calls:
         with pytest.raises(InputError, match=message):

@@ -216,6 +216,8 @@ def test_bad_noise_and_a_genie_that_knows_nothing(rng: np.random.Generator) -> N
     uplink = unit_uplink(rng)
     with pytest.raises(InputError, match=r"noise_cov has shape \(3, 3\)"):
         measure_mse(uplink, np.eye(3), n=10, rng=rng)
+    with pytest.raises(InputError, match=r"noise_cov has shape \(3, 6, 6\): expected the uplink's batch and"):
+        measure_mse(uplink, np.stack([np.eye(6)] * 3), n=10, rng=rng)
     with pytest.raises(InputError, match="give the symbols that were sent"):
         receive(np.zeros((6, 3), complex), uplink, uplink.thermal_cov)
 

@@ -268,11 +268,14 @@ def test_training_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         ({"wrong": 1.5}, "wrong .* is 1.5; expected a share"),
         ({"wrong": 0.7, "generic": 0.4}, "generic .* is 0.4; expected a share, with `wrong` at most 1"),
         ({"seed": -1}, "seed .* is -1"),
+        ({"seed": 2**63}, "seed .* is 9223372036854775808; expected a whole number from 0"),
     ],
 )
 def test_a_recipe_that_cannot_run_is_refused(wrong: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         pretrain(tmp_path / "base", replace(SHORT, **wrong), report=silent)
+    with pytest.raises(InputError, match="threads is -1"):
+        pretrain(tmp_path / "base", SHORT, threads=-1, report=silent)
     assert not (tmp_path / "base").exists()
 
 
@@ -301,16 +304,32 @@ def test_a_killed_run_leaves_no_half_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_run_that_fails_between_the_files_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, content: dict[str, Any]) -> None:
-        raise OSError(28, "No space left on device")
+def test_a_run_that_fails_between_the_files_leaves_the_older_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = module._write_json
 
+    def full(path: Path, content: dict[str, Any]) -> None:
+        if path.name == "provenance.json":
+            raise OSError(28, "No space left on device")
+        write(path, content)
+
+    before = load_backbone(write_base(tmp_path / "old")).weights.hash
     monkeypatch.setattr(module, "_write_json", full)
-    with pytest.raises(OSError, match="No space left"):
-        pretrain(write_base(tmp_path / "old"), SHORT, report=silent)
-    with pytest.raises(InputError, match="damaged or was replaced"):
-        load_backbone(tmp_path / "old")
-    with pytest.raises(OSError, match="No space left"):
-        pretrain(tmp_path / "new", SHORT, report=silent)
+    for folder in ("old", "new"):
+        with pytest.raises(OSError, match="No space left"):
+            pretrain(tmp_path / folder, SHORT, report=silent)
+    assert load_backbone(tmp_path / "old").weights.hash == before
     with pytest.raises(InputError, match="unknown backbone"):
         load_backbone(tmp_path / "new")
+
+
+@pytest.mark.usefixtures("quick")
+def test_where_nothing_can_be_written_nothing_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(pairs: int, seed: int) -> None:
+        raise AssertionError("drawn before the folder was tried")
+
+    monkeypatch.setattr(module, "draw_pairs", never)
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(OSError, match="taken"):
+        pretrain(tmp_path / "taken", SHORT, report=silent)

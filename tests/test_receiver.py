@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rmtllmf_lib.channel import Uplink, draw_uplinks
+from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.receiver import (
     error_cov,
     lmmse_error_cov,
@@ -196,6 +197,11 @@ def test_one_covariance_meets_many_drops_and_one_drop_many_covariances(rng: np.r
     one = uplink[3]
     np.testing.assert_allclose(sic_rates(one, C[:, 0])[1], sic_rates(one, C[1, 0]), rtol=1e-13)
     assert error_cov(one, C[:, 0], one.thermal_cov).shape == (2, 4, 4)
+
+
+def test_no_drop_is_refused(rng: np.random.Generator) -> None:
+    with pytest.raises(InputError, match=r"batch of drops has shape \(0,\), which holds none"):
+        sic_mse(unit_uplink(rng), np.empty((0, 6, 6)))
 
 
 def test_covariances_of_any_memory_layout(rng: np.random.Generator) -> None:

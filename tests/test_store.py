@@ -223,9 +223,36 @@ def test_clear_removes_damaged_entries_and_debris(tmp_path: Path) -> None:
     where.json("note", CONFIG, lambda: 1)
     empty(where.list()[0].path / "manifest.json")
     (tmp_path / "note" / f".tmp-{'0' * 64}-{'1' * 32}").mkdir()
-    assert len(where.verify()) == 2
+    stopped = where.checkpoint("note", {"seed": 9})
+    for name in (stopped.name, f"{stopped.name}.damaged", f".{stopped.stem}.{'1' * 32}.tmp.safetensors"):
+        (tmp_path / "note" / name).write_text("half of a training")
+    assert len(where.verify()) == 5
     assert where.clear() == 1
     assert [path.name for path in (tmp_path / "note").iterdir() if not path.name.endswith(".lock")] == []
+
+
+def test_a_checkpoint_lasts_until_the_entry_is_stored(tmp_path: Path) -> None:
+    where, other = Store(tmp_path), {"seed": 2}
+    mine, others = where.checkpoint("note", CONFIG), where.checkpoint("note", other)
+
+    def build() -> str:
+        assert mine.exists() == stopped, "a build that was stopped goes on from its own"
+        mine.write_text("so far")
+        if not stopped:
+            raise KeyboardInterrupt
+        return "whole"
+
+    stopped = False
+    with pytest.raises(KeyboardInterrupt):
+        where.json("note", CONFIG, build)
+    others.write_text("of another build")
+    stopped = True
+    assert where.list() == [] and where.json("note", CONFIG, build) == "whole"
+    assert not mine.exists() and others.exists()
+    with where._lock("note", config_key(other)):  # while it is built, it is neither told nor removed
+        assert Store(tmp_path).verify() == [] and Store(tmp_path).clear("other") == 0
+        assert Store(tmp_path).clear() == 1 and others.exists()
+    assert len(where.verify()) == 1 and where.clear() == 0 and not others.exists()
 
 
 @settings(

@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 import torch
 
-import rmtllmf_lib.finetune as finetune_module
 import rmtllmf_lib.suite as module
 from artifacts import write_two_tasks
 from bases import write_base
@@ -245,39 +244,9 @@ def test_a_head_of_few_images_stays_one(backbone: Backbone, tmp_path: Path) -> N
     assert own == pytest.approx(float(suite.taus["warm"].info["accuracy"]), abs=1e-6)
 
 
-def test_a_stopped_run_goes_on_where_it_was(
-    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[str]
-) -> None:
-    """The second attempt starts at the checkpoint of the first, and its vector is that of an undisturbed run."""
-    store, recipe = Store(tmp_path), replace(QUICK, steps=12)
-    spy = module.finetune
-
-    def often(*arguments: Any, **options: Any) -> Any:
-        return spy(*arguments, **options, checkpoint_every=4)
-
-    monkeypatch.setattr(module, "finetune", often)
-    started: list[int] = []
-    plain_update, stop = finetune_module.training_step, True
-
-    def update(optimizer: Any, loss: Any, recipe: Recipe, step: int) -> float:
-        started.append(step)
-        if stop and step == 9:
-            raise KeyboardInterrupt
-        return plain_update(optimizer, loss, recipe, step)
-
-    monkeypatch.setattr(finetune_module, "training_step", update)
-    with pytest.raises(KeyboardInterrupt):
-        load_suite(backbone, ["signs"], recipe=recipe, store=store)
-    assert started == [*range(10)]
-    stop = False
-    started.clear()
-    resumed = load_suite(backbone, ["signs"], recipe=recipe, store=store)
-    assert started == [8, 9, 10, 11]
-    undisturbed = load_suite(backbone, ["signs"], recipe=recipe, store=Store(tmp_path / "other"))
-    assert hashes(resumed) == hashes(undisturbed)
-    assert [path for path in tmp_path.rglob("*checkpoint*") if path.is_file()] == []
-    assert list((tmp_path / "checkpoints").iterdir()) == []
-    assert store.verify() == []
+def test_auto_is_the_device_that_is_there(backbone: Backbone, suite: Suite, store: Store, trained: list[str]) -> None:
+    where = load_suite(backbone, NAMES, recipe=QUICK, store=store, device="auto").device
+    assert where in ("cpu", "cuda") and (where == "cuda" or trained == [])
 
 
 @pytest.mark.parametrize(
@@ -290,6 +259,8 @@ def test_a_stopped_run_goes_on_where_it_was(
         (("mnist",), {}, "unknown procedural task 'mnist'"),
         (("signs",), {"source": "internet"}, "unknown source 'internet'"),
         (("signs",), {"head": "linear"}, "unknown head 'linear'"),
+        (("signs",), {"seed": 2**64}, "seed is 18446744073709551616; expected a whole number from 0"),
+        (("signs",), {"device": "gpu"}, "device 'gpu' is not known"),
     ],
 )
 def test_what_makes_no_suite(

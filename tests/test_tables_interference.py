@@ -103,6 +103,7 @@ def test_limits_of_strong_noise() -> None:
         (np.eye(2) * 2, 1.0, 0.0, "outside"),
         (np.eye(2), 1.0, -1.5, "outside"),
         (np.eye(2), -1.0, 0.0, "noise_to_signal"),
+        (np.eye(2), [1.0, 1.0, 1.0], 0.0, r"noise_to_signal has shape \(3,\) for 2 users"),
     ],
 )
 def test_what_is_no_cosine_or_ratio_is_refused(cosines: object, k: float, r: float, told: str) -> None:

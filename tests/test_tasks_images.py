@@ -193,8 +193,9 @@ def test_shorter_side_then_centre() -> None:
 
 @pytest.mark.parametrize(
     ("size", "image_size", "levels"),
-    [((28, 28), 32, 1), ((32, 32), 32, 0), ((32, 32), 16, 1), ((30, 47), 20, 1), ((47, 30), 33, 2), ((28, 28), 224, 2)],
-)
+    [((28, 28), 32, 1), ((32, 32), 32, 0), ((32, 32), 16, 1), ((30, 47), 20, 1), ((47, 30), 33, 2), ((28, 28), 224, 2),
+     ((10, 90), 224, 2)],
+)  # fmt: skip
 @pytest.mark.parametrize("channels", [1, 3])
 def test_arrays_and_files_end_in_the_same_pixels(
     size: tuple[int, int], image_size: int, levels: int, channels: int

@@ -58,6 +58,20 @@ def test_pickle(tmp_path: Path, zipped: bool) -> None:
         read_tensors(path)
 
 
+@pytest.mark.parametrize("length", [0x0280, 0x0380, 0x0480, 0x0580, 0x010480])
+def test_a_header_as_long_as_a_pickle_s_first_bytes(tmp_path: Path, length: int) -> None:
+    """The first two bytes are those of a pickle, of protocols 2 to 5; the file is sound all the same."""
+    path, note = tmp_path / "a.safetensors", ""
+    for _ in range(2):
+        save_file(TENSORS, path, {"note": note})
+        note = "x" * (length - int.from_bytes(path.read_bytes()[:8], "little"))
+    assert path.read_bytes()[:2] == length.to_bytes(8, "little")[:2] and length & 0xFF == 0x80
+    assert torch.equal(read_tensors(path)[0]["visual.a"], TENSORS["visual.a"])
+    path.write_bytes(path.read_bytes()[: length // 2])
+    with pytest.raises(InputError):
+        read_tensors(path)
+
+
 def test_file_of_another_program(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     save_file(TENSORS, path)

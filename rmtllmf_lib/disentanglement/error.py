@@ -20,7 +20,7 @@ from torch import Tensor
 from rmtllmf_lib.arrays import Real, real_array
 from rmtllmf_lib.disentanglement.first_order import FirstOrder
 from rmtllmf_lib.disentanglement.margins import flip_probability
-from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.errors import InputError, require_positive
 from rmtllmf_lib.evaluate import Prepared, predictions, prepare, single_threads
 from rmtllmf_lib.fusion import fuse
 from rmtllmf_lib.suite import Suite
@@ -139,6 +139,7 @@ def wde_grid(
         raise InputError(f"got the images of {len(images)} tasks: expected two for a map over two coefficients")
     if not len(first) or not len(second):
         raise InputError(f"the grid has {len(first)} × {len(second)} points: expected at least one of each")
+    require_positive(workers, "workers")
     names = list(images)
     taus = [suite.taus[name] for name in names]
     pairs = list(product(first, second))

@@ -27,9 +27,8 @@ from rmtllmf_lib.study import NO_LINK, provenance
 from rmtllmf_lib.suite import Suite
 from rmtllmf_lib.task_vector import TaskVector, Weights, cosine_matrix
 from rmtllmf_lib.transport import Scenario
+from rmtllmf_lib.transport.surrogate import ERROR_CORRELATIONS
 from rmtllmf_lib.units import Bench, Unit, models
-
-ERROR_CORRELATIONS: Mapping[str, float] = {"independent": 0.0, "half": 0.5, "common": 1.0}
 
 # --- cosines under noise ----------------------------------------------------------------------------------------------
 
@@ -59,7 +58,9 @@ def noisy_cosines(cosines: ArrayLike, noise_to_signal: ArrayLike, error_correlat
         raise InputError(f"cosines have shape {rho.shape}: expected a square matrix (…, n, n)")
     shape = rho.shape[-1:]
     k = real_array(noise_to_signal, "noise_to_signal", minimum=0)
-    k = np.broadcast_to(k[..., None], (*k.shape, *shape)) if k.shape[-1:] != shape else k
+    if k.ndim and k.shape[-1:] != shape:
+        raise InputError(f"noise_to_signal has shape {k.shape} for {shape[0]} users: expected one number, or (…, n)")
+    k = np.broadcast_to(k, shape) if not k.ndim else k
     common = real_array(error_correlation, "error_correlation")
     if max(abs(rho).max(), abs(common).max()) > 1 + 1e-9:
         raise InputError("a cosine or correlation is outside [-1, 1]: give those of vectors and of their errors")

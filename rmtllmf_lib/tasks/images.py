@@ -178,8 +178,9 @@ def resize_batch(images: Tensor, image_size: int, batch: int = 4096) -> Tensor:
     n, channels, height, width = images.shape
     if channels == 3 and height == width == image_size:
         return images
-    scale = image_size / min(height, width)
-    size = [int(image_size * height / width), image_size] if width <= height else [image_size, int(scale * width)]
+    size = [int(image_size * height / width), image_size]
+    if height < width:
+        size = [image_size, int(image_size * width / height)]
     out = torch.empty((n, 3, image_size, image_size), dtype=torch.uint8)
     for start in range(0, n, batch):
         part = images[start : start + batch]

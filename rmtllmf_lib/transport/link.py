@@ -38,7 +38,7 @@ from rmtllmf_lib.receiver import (
 )
 from rmtllmf_lib.task_vector import TaskVector
 from rmtllmf_lib.transport.interface import Scheme
-from rmtllmf_lib.transport.schemes import Analog, scheme_named
+from rmtllmf_lib.transport.schemes import Analog, RawFloat, scheme_named
 from rmtllmf_lib.transport.statistics import ErrorStatistics, Moments, require_alike
 
 Result = TypeVar("Result")
@@ -214,6 +214,8 @@ def send(
     if generator.device.type != "cpu":
         raise InputError(f"generator is on {generator.device}: expected one on the CPU")
     scheme = scheme_named(scheme)
+    if isinstance(scheme, RawFloat) and scheme.non_finite == "keep":
+        raise InputError("non_finite is 'keep', and a task vector cannot hold NaN or infinity: expected 'zero'")
     joint, cancelled = _cancels(scheme, link)
     block = whole_number(block, "block")
     step = scheme.reals_per_block * _rounded_up(max(1, block // scheme.symbols_per_block))
@@ -371,6 +373,10 @@ def _targets(taus: Sequence[TaskVector], out: Sequence[Tensor] | None) -> list[T
                 f"out has a {target.dtype} tensor of shape {tuple(target.shape)} on {target.device}: "
                 f"expected float32, {tuple(taus[0].values.shape)}, cpu"
             )
+        if not target.is_contiguous() or target.requires_grad:
+            raise InputError("out has a tensor with gaps or a gradient: expected plain buffers, each in one piece")
+    if len({target.data_ptr() for target in out}) < len(out):
+        raise InputError("out has the same tensor for two users: expected one of its own for each")
     return list(out)
 
 

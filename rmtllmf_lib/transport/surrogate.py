@@ -6,7 +6,7 @@ everything downstream, so it has a name here: the scale.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,9 +17,8 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.task_vector import TaskVector, Weights, finite_number
 
 SCALES = ("task", "weight", "unit", "snr")
-CORRELATIONS = ("independent", "half", "common")
-
-_RHO = {"independent": 0.0, "half": 0.5, "common": 1.0}
+ERROR_CORRELATIONS: Mapping[str, float] = {"independent": 0.0, "half": 0.5, "common": 1.0}  # of two users' errors
+CORRELATIONS = tuple(ERROR_CORRELATIONS)
 
 
 def noise_power(tau: TaskVector, base: Weights, scale: str) -> float:
@@ -54,7 +53,7 @@ def error_covariance(
     (user, user) float64
     """
     variance = np.array(_variances(taus, base, mse, scale, correlation))
-    rho = np.full((len(taus), len(taus)), _RHO[correlation])
+    rho = np.full((len(taus), len(taus)), ERROR_CORRELATIONS[correlation])
     np.fill_diagonal(rho, 1)
     return rho * np.sqrt(np.outer(variance, variance))
 

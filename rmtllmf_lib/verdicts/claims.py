@@ -55,8 +55,12 @@ class Claim:
     measure: Callable[[Any], Finding]
 
 
+class NoIntervalError(Exception):
+    """A rule asked how sure a mean is, and there is a single seed."""
+
+
 def assess(claims: Sequence[Claim], evidence: Any) -> pd.DataFrame:
-    """Measure every claim.
+    """Measure every claim; one whose rule takes an interval that a single seed does not give is not testable.
 
     Returns
     -------
@@ -64,7 +68,10 @@ def assess(claims: Sequence[Claim], evidence: Any) -> pd.DataFrame:
     """
     rows = []
     for claim in claims:
-        found = claim.measure(evidence)
+        try:
+            found = claim.measure(evidence)
+        except NoIntervalError:
+            found = Finding("not testable here", "a single seed gives no interval: take two or more")
         rows.append(
             (claim.label, claim.section, claim.statement, claim.paper, found.ours, found.verdict, claim.where)
         )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
@@ -19,24 +20,30 @@ from rmtllmf_lib.tables.attacks import jammer_power
 from rmtllmf_lib.tables.fusion import closest_drop, link_scenarios, percent
 from rmtllmf_lib.tables.interference import wde_under
 from rmtllmf_lib.transport import CLEAN, inject_mse
+from rmtllmf_lib.verdicts.claims import NoIntervalError
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over seeds with the half width of its 95 % interval (NaN for one seed)."""
+    """A mean over seeds with the half width of its 95 % interval (NaN for one seed, which has no ends)."""
 
     mean: float
     half_width: float
 
     @property
     def low(self) -> float:
-        """Lower end."""
-        return self.mean - self.half_width
+        """Lower end; a NoIntervalError where there is none."""
+        return self.mean - self._known_half_width()
 
     @property
     def high(self) -> float:
-        """Upper end."""
-        return self.mean + self.half_width
+        """Upper end; a NoIntervalError where there is none."""
+        return self.mean + self._known_half_width()
+
+    def _known_half_width(self) -> float:
+        if math.isnan(self.half_width):
+            raise NoIntervalError
+        return self.half_width
 
     def __str__(self) -> str:
         return f"{percent(self.mean, self.half_width)} %"
@@ -138,7 +145,7 @@ def studies(cell: Uplink, jnr_db: float, n_tasks: int, *, seeds: int, test_image
         replace(plain, scenarios=links, sizes=(2, n_tasks), per_size=2, protections=("rmtllmf",)),
         replace(plain, scenarios=links, protections=("freeze", "noise-aware", "control")),
         replace(plain, scenarios=links[:1], protections=("realign", "rmtllmf"), per_class=(5, 10, 20)),
-        replace(plain, scenarios=links[:1], protections=("reload-train-all",)),
+        replace(plain, scenarios=(links[0], links[-1]), protections=("reload-train-all",)),
         replace(plain, scenarios=links[-1:], protections=("realign",)),
         replace(plain, scenarios=known, protections=("rmtllmf",)),
     )
