@@ -40,7 +40,8 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "Python 3.11 or newer is needed, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Name another one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@echo "Installing into $(VENV) (two minutes, about 6 GB, most of it torch) ..."
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install --quiet 'pip>=26'  # older ones, as Python brings along, take half as long again
+	@# Older ones, as Python brings along, do it too, but take half as long again.
+	@$(PY) -m pip install --quiet 'pip>=26' || true
 	@$(PY) -m pip install --quiet --no-compile -c constraints.txt -e '.[book,test]'
 	@$(PY) -c 'import open_clip, pandas, papermill, scipy.stats, seaborn, sklearn'
 	@touch $@

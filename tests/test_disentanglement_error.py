@@ -108,8 +108,12 @@ def test_noise_std_is_the_surrogates(scale: str, correlation: str) -> None:
     assert float(error.square().mean()) == pytest.approx(predicted**2, rel=spread + 1e-4)
 
 
+# Zero or a number whose square is one, too: below, all digits are lost.
+some_number = st.just(0.0) | st.floats(1e-30, 1)
+
+
 @unhurried
-@given(st.lists(st.floats(0, 1), min_size=3, max_size=3), st.floats(0, 1), st.sampled_from(SCALES))
+@given(st.lists(some_number, min_size=3, max_size=3), some_number, st.sampled_from(SCALES))
 def test_common_noise_is_the_stronger(mse: list[float], lam: float, scale: str) -> None:
     taus = [vector(seed) for seed in (1, 2, 3)]
     independent, half, common = (

@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from canvases import PLAIN, STILL
 from rmtllmf_lib.backbone import WordTokenizer, load_backbone
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.pretrain import CONTEXT_LENGTH, WORLD, vocabulary
+from rmtllmf_lib.pretrain import CONTEXT_LENGTH, WORLD, draw_pairs, vocabulary
 from rmtllmf_lib.tasks import TASK_NAMES, load_task, procedural
 from rmtllmf_lib.tasks.base import Split, Task
 from rmtllmf_lib.tasks.draw import Canvas
@@ -149,6 +149,32 @@ def test_labels_are_those_of_the_concepts(name: str, monkeypatch: pytest.MonkeyP
     for part in PARTS:
         split = getattr(task, part)
         assert torch.equal(split.images[:, 0, 0, 0].long(), 10 * split.labels)
+
+
+# Mean of red, green and blue, standard deviation, and mean step from row to row: of grey levels, to two places.
+LOOKS = {
+    "cars": (107.93, 105.72, 107.65, 66.99, 17.15),
+    "textures": (125.92, 125.78, 125.03, 41.10, 23.45),
+    "landuse": (64.95, 62.93, 89.86, 36.40, 14.07),
+    "signs": (83.96, 85.81, 89.07, 58.49, 17.58),
+    "digits": (78.24, 78.24, 78.24, 82.91, 8.59),
+    "aerial": (115.13, 110.10, 121.74, 29.22, 13.21),
+    "scenes": (105.36, 95.06, 96.57, 60.54, 18.55),
+    "housenumbers": (131.53, 133.76, 133.63, 58.41, 17.50),
+    "pre-training": (112.45, 115.27, 111.20, 66.32, 13.53),
+}
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_images_are_those_that_the_base_was_trained_for(name: str) -> None:
+    """Other drawings would ask for another base. Bits may differ between processors, these numbers hardly."""
+    images = (
+        draw_pairs(640, 0)[0] if name == "pre-training" else procedural_task(name, n_train=20, n_test=100).test.images
+    )
+    levels = images.float()
+    rows = (levels[:, :, 1:] - levels[:, :, :-1]).abs().mean()
+    found = [*levels.mean((0, 2, 3)).tolist(), levels.std().item(), rows.item()]
+    assert found == pytest.approx(LOOKS[name], abs=0.02)
 
 
 def test_the_digits_are_real() -> None:

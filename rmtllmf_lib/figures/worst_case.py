@@ -27,6 +27,12 @@ LOOKS: Mapping[str, tuple[str, str, str]] = {
     "sum-aligned": ("sum-aligned", ORANGE, "--"),
 }
 
+# beside colour and line, for who cannot tell the colours apart
+MARKERS: Mapping[str, str] = {
+    "none": ".", "white": "x", "sum-rate": "o", "sum-rate-published": "<", "strongest-user": "s", "minimax": "^",
+    "minimax-sic": "v", "rank-one": "D", "sum-aligned": "P",
+}  # fmt: skip
+
 
 def allocation(table: pd.DataFrame) -> Figure:
     """Signal, noise floor and jammer in each direction of the received signal, in dB over the white jammer's level.
@@ -88,7 +94,8 @@ def against_power(table: pd.DataFrame, panels: Mapping[str, str]) -> Figure:
     for ax, (column, label) in zip(shown, panels.items(), strict=True):
         for kind, rows in means.groupby("kind", sort=False):
             name, colour, line = LOOKS[str(kind)]
-            ax.plot(rows["jnr_db"], rows[column], color=colour, linestyle=line, label=name)
+            marker = MARKERS[str(kind)]
+            ax.plot(rows["jnr_db"], rows[column], marker=marker, color=colour, linestyle=line, label=name)
         ax.set(ylabel=label, yscale="log" if column == "mse" else "linear")
     for ax in (shown[1], shown[2]):
         ax.set_xlabel("jammer over noise, per antenna (dB)")
@@ -112,7 +119,8 @@ def user_rates(table: pd.DataFrame, panels: Mapping[str, str]) -> Figure:
         for kind, rows in table.groupby("kind", sort=False):
             name, colour, line = LOOKS[str(kind)]
             rows = rows.sort_values("rank")
-            ax.plot(rows["rank"], rows[column], marker="o", markersize=4, color=colour, linestyle=line, label=name)
+            marker = MARKERS[str(kind)]
+            ax.plot(rows["rank"], rows[column], marker=marker, markersize=6, color=colour, linestyle=line, label=name)
         ax.set(xlabel="user, weakest first", xticks=sorted(table["rank"].unique()))
         ax.set_title(title, fontsize=10)
     axes[0][0].set_ylabel("rate (nats)")
