@@ -12,6 +12,7 @@ PLAIN = Camera(gain=(1.0, 1.0), contrast=(1.0, 1.0), noise=(0.0, 0.0))
 
 def canvas(seed: int = 0, n: int = 3, **pose: object) -> Canvas:
     free = {"angle": (-180, 180), "scale": (0.5, 1.5), "shift": 0.4, "flip": True}
+    # the options have several types, and a mapping of them only one
     return Canvas(n, np.random.default_rng(seed), **(free | pose))  # type: ignore[arg-type]
 
 
