@@ -42,7 +42,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@# Older ones, as Python brings along, do it too, but take half as long again.
 	@$(PY) -m pip install --quiet 'pip>=26' || true
-	@$(PY) -m pip install --quiet --no-compile -c constraints.txt -e '.[book,test]'
+	@PYTHONWARNINGS=ignore $(PY) -m pip install --quiet --no-compile -c constraints.txt -e '.[book,test]'
 	@$(PY) -c 'import open_clip, pandas, papermill, scipy.stats, seaborn, sklearn'
 	@touch $@
 

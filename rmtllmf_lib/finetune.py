@@ -8,6 +8,7 @@ numbers, and half precision would lose most of it.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -28,6 +29,8 @@ from rmtllmf_lib.loading import AUGMENTATIONS, Schedule, resolve_device, trainin
 from rmtllmf_lib.task_vector import TaskVector, Weights
 from rmtllmf_lib.tasks.base import Task
 from rmtllmf_lib.training_state import TrainingState
+
+log = logging.getLogger(__name__)
 
 AUTOCAST = {"bfloat16": torch.bfloat16}
 
@@ -150,7 +153,7 @@ def finetune(
     checkpoint : path, optional
         A safetensors file, written every `checkpoint_every` steps and after the last one. Where it is there already,
         the run goes on from it and ends with the same bits as one without a break. It stays: remove it when the task
-        vector is stored. Until then a full disk or a kill costs no step.
+        vector is stored. Until then a kill, or a disk that is full for the vector, costs no step.
     progress : bool
         A bar with the loss, on a terminal only.
 
@@ -191,7 +194,9 @@ def finetune(
             loss = training_step(optimizer, functional.cross_entropy(logits, labels), recipe, step)
             bar.update()
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-            if state and ((step + 1) % checkpoint_every == 0 or step + 1 == recipe.steps):
+            if state and step + 1 == recipe.steps:
+                _save_if_there_is_room(state, recipe.steps)
+            elif state and (step + 1) % checkpoint_every == 0:
                 state.save(step + 1)
     trained = Weights.from_module(tower)
     info = {key: str(run[key]) for key in ("task", "data", "seed")}
@@ -199,6 +204,14 @@ def finetune(
     if len(task.validation):
         info["validation_accuracy"] = f"{accuracy(backbone, trained, task.validation, head, device=device):.4f}"
     return replace(trained - start, info=info)
+
+
+def _save_if_there_is_room(state: TrainingState, step: int) -> None:
+    """After the last step: the vector, a third as large, may find room where the checkpoint does not."""
+    try:
+        state.save(step)
+    except OSError as error:
+        log.warning("the last checkpoint is missing, and the task vector is given all the same: %s", error)
 
 
 def _run(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -87,6 +88,8 @@ def _share(work: Callable[..., None], workers: int, bar: tqdm) -> None:
     # Unlike multiprocessing's, these processes do not run the caller's script again, and they serve the next study too.
     from joblib.externals.loky import get_reusable_executor
 
+    # A process that has grown a lot ends between two jobs, and another takes its place: nobody has to know.
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor", UserWarning)
     pool = get_reusable_executor(max_workers=workers - 1, timeout=300, initializer=_give_way)
     try:
         others = [pool.submit(work, parent=os.getpid()) for _ in range(workers - 1)]

@@ -12,11 +12,11 @@ import json
 import math
 import os
 import platform
-import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,6 @@ from rmtllmf_lib.tasks.concepts import aerial, cars, characters, landuse, scenes
 from rmtllmf_lib.tasks.procedural import BLOCK, DRAWN, Concept, Pose, draw_blocks, procedural_task
 
 CONTEXT_LENGTH = 12
-UNFINISHED = ".unfinished"  # folder inside that of the base, for files that are not all there yet
 FILES = ("config.json", "model.safetensors", "provenance.json")
 TINY: dict[str, Any] = {
     "embed_dim": 64,
@@ -235,9 +234,19 @@ def pretrain(
     if threads is not None:
         require_positive(threads, "threads")
     out = Path(out)
-    _write_json(out / UNFINISHED / "recipe.json", asdict(recipe))  # if that cannot be, it shows now and not at the end
-    if threads:
-        torch.set_num_threads(threads)
+    out.mkdir(parents=True, exist_ok=True)
+    # inside, so that files only need another name in the end; what cannot be written shows now and not then
+    with TemporaryDirectory(prefix=".unfinished-", dir=out) as new:
+        _write_json(Path(new) / "recipe.json", asdict(recipe))
+        if threads:
+            torch.set_num_threads(threads)
+        _train(Path(new), recipe, report)
+        for name in FILES:
+            os.replace(Path(new) / name, out / name)
+    return out
+
+
+def _train(new: Path, recipe: PretrainRecipe, report: Callable[[str], None]) -> None:
     images, which, concepts = draw_pairs(recipe.pairs, recipe.seed)
     data_hash = hashlib.sha256(images.numpy().tobytes()).hexdigest()
     report(f"{recipe.pairs} pairs of {len(concepts)} concepts drawn, data sha256 {data_hash[:12]}")
@@ -247,7 +256,7 @@ def pretrain(
     torch.manual_seed(recipe.seed)  # open_clip initialises from the global generator
     model = new_model(config)
     _optimise(model, tokenizer, images, which, concepts, recipe, report)
-    return _write(out, model, config, recipe, data_hash)
+    _write(new, model, config, recipe, data_hash)
 
 
 def _require_usable(recipe: PretrainRecipe) -> None:
@@ -313,8 +322,7 @@ def _optimise(
             report(f"step {step + 1} of {steps}: loss {running:.3f}, logit scale {model.logit_scale.exp().item():.1f}")
 
 
-def _write(out: Path, model: open_clip.CLIP, config: dict[str, Any], recipe: PretrainRecipe, data_hash: str) -> Path:
-    new = out / UNFINISHED
+def _write(new: Path, model: open_clip.CLIP, config: dict[str, Any], recipe: PretrainRecipe, data_hash: str) -> None:
     file = new / "model.safetensors"
     with atomic_write(file) as temporary:
         save_file({k: v.detach().contiguous() for k, v in model.state_dict().items()}, temporary)
@@ -338,10 +346,6 @@ def _write(out: Path, model: open_clip.CLIP, config: dict[str, Any], recipe: Pre
     _write_json(new / "provenance.json", provenance)
     provenance["zero_shot_test_accuracy"] = zero_shot_table(new)
     _write_json(new / "provenance.json", provenance)
-    for name in FILES:
-        os.replace(new / name, out / name)
-    shutil.rmtree(new)
-    return out
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

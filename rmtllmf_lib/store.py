@@ -44,6 +44,7 @@ _KEY = re.compile(r"[0-9a-f]{64}")
 _TEMPORARY = re.compile(r"\.tmp-([0-9a-f]{64})-[0-9a-f]{32}")
 _CHECKPOINT = re.compile(r"\.?\.checkpoint-([0-9a-f]{64})\..+")  # with what is written beside it, or set aside
 _SET_ASIDE = ".set-aside"
+_OURS = re.compile(rf"{_KEY.pattern}|\..+")  # an entry; or a lock, or what a build leaves
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,10 @@ class Store:
                 continue
         for kind, key, path in (*self._leftovers(_TEMPORARY), *self._leftovers(_CHECKPOINT)):
             if self._is_free(kind, key):
-                problems.append(Problem(kind, key, path, "unfinished: the process that built it was stopped"))
+                stopped = "unfinished: the process that built it was stopped"
+                done = "no longer needed: the entry is there"
+                there = (Path(self.root) / kind / key).is_dir()
+                problems.append(Problem(kind, key, path, done if there else stopped))
         return problems
 
     def clear(self, kind: str | None = None) -> int:
@@ -201,11 +205,12 @@ class Store:
             # With the lock in hand, what else carries this key belongs to a process that is gone.
             self._remove_leftovers(_TEMPORARY, kind, key)
             self._write(folder, config, build(), format)
-            self._remove_leftovers(_CHECKPOINT, kind, key)
             try:
-                return _load(kind, folder, format)
+                value = _load(kind, folder, format)
             except _BrokenError as error:
                 raise OSError(errno.EIO, f"just written, but {error}; is the disk failing?", str(folder)) from error
+            self._remove_leftovers(_CHECKPOINT, kind, key)
+            return value
 
     def _write(self, folder: Path, config: Mapping[str, Any], value: Any, format: str) -> None:
         temporary = _temporary_folder(folder)
@@ -254,7 +259,8 @@ class Store:
         """What kinds of entries there are, or were; of one kind, that alone."""
         if not Path(self.root).is_dir():
             return ()
-        names = sorted(path.name for path in Path(self.root).iterdir() if path.is_dir() and _KIND.fullmatch(path.name))
+        folders = [path for path in Path(self.root).iterdir() if path.is_dir() and _KIND.fullmatch(path.name)]
+        names = sorted(path.name for path in folders if any(_OURS.fullmatch(file.name) for file in path.iterdir()))
         return tuple(name for name in names if kind in (None, name))
 
     def _folders(self, kind: str | None = None) -> Iterator[tuple[str, Path]]:

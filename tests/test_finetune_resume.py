@@ -159,6 +159,20 @@ def test_a_damaged_checkpoint_is_set_aside(
     assert torch.equal(tau.values, finetune(backbone, task, head, SHORT, generator=generator()).values)
 
 
+def test_a_vector_needs_no_last_checkpoint(
+    backbone: Backbone, task: Task, head: Head, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There may be room for the vector and not for the checkpoint, which is three times as large."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        tau = finetune(backbone, task, head, SHORT, generator=generator(), checkpoint=tmp_path / "run.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert torch.equal(tau.values, finetune(backbone, task, head, SHORT, generator=generator()).values)
+    assert "the last checkpoint is missing" in caplog.text and [*tmp_path.iterdir()] == []
+
+
 def test_a_checkpoint_of_another_run_is_refused(backbone: Backbone, task: Task, head: Head, stopped: Path) -> None:
     def refused(named: str, seed: int = 0, **changes: object) -> None:
         with pytest.raises(InputError, match=f"another run: {named} is .*expected"):

@@ -322,6 +322,7 @@ def test_a_run_that_fails_between_the_files_leaves_the_older_base(
     assert load_backbone(tmp_path / "old").weights.hash == before
     with pytest.raises(InputError, match="unknown backbone"):
         load_backbone(tmp_path / "new")
+    assert [path for path in (tmp_path / "old").iterdir() if path.name.startswith(".")] == []
 
 
 @pytest.mark.usefixtures("quick")

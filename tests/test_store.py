@@ -249,6 +249,12 @@ def test_a_checkpoint_lasts_until_the_entry_is_stored(tmp_path: Path) -> None:
     stopped = True
     assert where.list() == [] and where.json("note", CONFIG, build) == "whole"
     assert not mine.exists() and others.exists()
+    mine.write_text("of a process that was killed before it could remove it")
+    assert [problem.reason.split(":")[0] for problem in where.verify()] == ["no longer needed", "unfinished"]
+    mine.unlink()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "note.txt").write_text("not the store's")
+    assert where.kinds() == ("note",)
     with where._lock("note", config_key(other)):  # while it is built, it is neither told nor removed
         assert Store(tmp_path).verify() == [] and Store(tmp_path).clear("other") == 0
         assert Store(tmp_path).clear() == 1 and others.exists()

@@ -140,16 +140,27 @@ FOUND: Mapping[tuple[str, str, int], float] = {
 WITH_TWO = {("ideal", "rmtllmf", 10): 0.92} | {(link, "rmtllmf", 10): 0.8 for link in LINKS[1:]}
 
 
-def evidence(changed: Mapping[tuple[str, str, int], float] | None = None, two: float = 0.9, seeds: int = 3) -> Evidence:
-    """Results of an invented study: the numbers of `FOUND` to within .01 over the seeds, but for those `changed`."""
-    rows = []
+def evidence(
+    changed: Mapping[tuple[str, str, int], float] | None = None,
+    two: float = 0.9,
+    seeds: int = 3,
+    half_widths: Mapping[tuple[str, str, int], float] | None = None,
+) -> Evidence:
+    """Results of an invented study: the numbers of `FOUND`, but for those `changed`.
+
+    Over the seeds all vary alike, by .01, so that differences are exact; but for those that have `half_widths`, which
+    are those of their differences from others.
+    """
+    rows, own = [], half_widths or {}
+    quantile = 4.302653  # of Student's t with two degrees of freedom; (1, -2, 1) has the standard deviation sqrt 3
     few = {(name, "unprotected", 0): two for name in LINKS} | WITH_TWO
     for n, found in ((8, {**FOUND, **(changed or {})}), (2, few)):
         for (scenario, protection, per_class), mean in found.items():
             steps, samples = (60, 840) if per_class else (0, 0)
+            wave = own.get((scenario, protection, per_class), 0.0) / quantile * np.array([1.0, -2.0, 1.0])
             start, end = (scenario, protection, per_class), (mean, 1.0, steps, samples)
             rows += [
-                (*start, seed, n, task, mean + 0.01 * (seed - (seeds - 1) / 2), *end)
+                (*start, seed, n, task, mean + 0.01 * (seed - (seeds - 1) / 2) + wave[seed % 3], *end)
                 for seed in range(seeds)
                 for task in "ab"
             ]
@@ -190,10 +201,9 @@ def verdict(label: str, **changes: Any) -> str:
         ("Number of tasks", "holds", {("SR", "rmtllmf", 10): 0.9}, "does not hold"),
         ("Reloading", "holds with caveat", {("ideal", "freeze", 0): 0.6}, "does not hold"),
         ("Reloading", "holds with caveat", {("SU", "freeze", 0): 0.8, ("SR", "freeze", 0): 0.8}, "holds"),
-        ("Reloading alone", "holds with caveat", {("ideal", "freeze", 0): 0.6}, "holds"),
-        ("Reloading alone", "holds with caveat", {("ideal", "freeze", 0): 0.92}, "does not hold"),
-        ("Realignment alone", "holds with caveat", {("ideal", "realign", 10): 0.6}, "holds"),
-        ("Realignment alone", "holds with caveat", {("ideal", "realign", 10): 0.93}, "does not hold"),
+        ("Reloading alone", "does not hold", {("ideal", "freeze", 0): 0.6}, "holds"),
+        ("Realignment alone", "does not hold", {("ideal", "realign", 10): 0.6}, "holds"),
+        ("Realignment alone", "does not hold", {("ideal", "realign", 10): 0.3}, "holds with caveat"),
         ("Kept frozen", "holds", {("SR", "reload-train-all", 10): 0.6}, "holds with caveat"),
         ("Kept frozen", "holds", {(x, "reload-train-all", 10): 0.95 for x in ("ideal", "SR")}, "does not hold"),
         ("Kept frozen", "holds", {("ideal", "reload-train-all", 10): 0.92, ("SR", "reload-train-all", 10): 0.53},
@@ -210,6 +220,37 @@ def verdict(label: str, **changes: Any) -> str:
 def test_rules_follow_the_numbers(label: str, expected: str, changed: Any, other: str) -> None:
     assert verdict(label) == expected
     assert verdict(label, changed=changed) == other
+
+
+@pytest.mark.parametrize(
+    ("label", "condition", "mean", "half_width", "expected"),
+    [
+        # R-MTLLMF has .92 on the ideal link, and the paper's loss of 21 to 53 % is .19 to .49 of it
+        ("Reloading alone", ("ideal", "freeze", 0), 0.76, 0.07, "holds with caveat"),
+        ("Reloading alone", ("ideal", "freeze", 0), 0.76, 0.02, "does not hold"),
+        ("Reloading alone", ("ideal", "freeze", 0), 0.76, 0.20, "not testable here"),
+        ("Reloading alone", ("ideal", "freeze", 0), 0.62, 0.20, "holds"),
+        ("Reloading alone", ("ideal", "freeze", 0), 0.62, 0.40, "not testable here"),
+        ("SU and SR", ("SR", "rmtllmf", 10), 0.49, 0.02, "does not hold"),
+        ("SU and SR", ("SR", "rmtllmf", 10), 0.49, 0.08, "holds with caveat"),
+        ("SU and SR", ("SR", "rmtllmf", 10), 0.49, 0.20, "not testable here"),
+        ("SU and SR", ("SR", "rmtllmf", 10), 0.54, 0.02, "holds"),
+        ("Kept frozen", ("SR", "reload-train-all", 10), 0.44, 0.10, "holds with caveat"),
+        ("Kept frozen", ("SR", "reload-train-all", 10), 0.44, 0.08, "holds"),
+        ("Samples, both", ("ideal", "realign", 20), 0.93, 0.01, "holds"),
+        ("Samples, both", ("ideal", "realign", 20), 0.93, 0.03, "not testable here"),
+        ("Samples, both", ("ideal", "realign", 20), 0.90, 0.005, "does not hold"),
+        ("Samples, both", ("ideal", "realign", 20), 0.90, 0.02, "not testable here"),
+        ("Resilient aggregation", ("ideal", "rmtllmf", 10), 0.94, 0.03, "does not hold"),
+        ("Physical layer", ("link, SU known", "rmtllmf", 10), 0.89, 0.20, "holds"),
+        ("Physical layer", ("link, SU known", "rmtllmf", 10), 0.89, 0.30, "does not hold"),
+    ],
+)
+def test_rules_look_at_the_ends_of_an_interval(
+    label: str, condition: tuple[str, str, int], mean: float, half_width: float, expected: str
+) -> None:
+    seen = evidence(changed={condition: mean}, half_widths={condition: half_width})
+    assert BY_LABEL[label].measure(seen).verdict == expected
 
 
 def test_one_seed_proves_nothing() -> None:

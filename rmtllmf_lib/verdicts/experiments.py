@@ -83,13 +83,14 @@ def _rmtllmf_attacked(evidence: Evidence) -> Finding:
 
 
 def _equally(evidence: Evidence) -> Finding:
-    """In the paper SR is ahead, by less than a point and a half, which it takes for equal."""
+    """In the paper SR is ahead, by a point and a half, which it takes for equal."""
     apart, paper = evidence.gain(_is("SU"), _is("SR")), PAPER_LINKS["SU"].rmtllmf - PAPER_LINKS["SR"].rmtllmf
     told = f"SU ahead by {_points(apart)} points; in the paper SR is, by {-100 * paper:.1f}"
     if max(abs(apart.low), abs(apart.high)) < 0.05:
         return Finding("holds", told)
-    close = apart.low <= 0 <= apart.high or apart.low <= paper <= apart.high
-    return Finding("holds with caveat" if close else "does not hold", told)
+    if not apart.low <= 0 <= apart.high and not apart.low <= paper <= apart.high:
+        return Finding("does not hold", told)
+    return Finding("holds with caveat" if apart.half_width < NEAR else "not testable here", told)
 
 
 def _factor(evidence: Evidence) -> Finding:
@@ -209,12 +210,16 @@ def _safeguards(evidence: Evidence) -> Finding:
 def _alone(evidence: Evidence, how: str) -> Finding:
     """One part without the other, on the ideal link, for which the paper's figure is; told for SR, too."""
     gains = {link: evidence.gain(_is(link), _is(link, how)) for link in ("ideal", "SR")}
-    worse = {link: each.mean / evidence.point(**_is(link)).mean for link, each in gains.items()}
-    told = ", ".join(f"{100 * worse[link]:.0f} % ({link}, {_points(gains[link])} points)" for link in gains)
-    low, high = published.PAPER_ABLATION_LOSS
-    if gains["ideal"].low <= 0:
+    level = {link: evidence.point(**_is(link)).mean for link in gains}
+    told = ", ".join(
+        f"{100 * gain.mean / level[link]:.0f} % ({link}, {_points(gain)} points)" for link, gain in gains.items()
+    )
+    found, (low, high) = gains["ideal"], published.PAPER_ABLATION_LOSS
+    if found.high / level["ideal"] < low:
         return Finding("does not hold", told)
-    return Finding("holds" if low <= worse["ideal"] <= high else "holds with caveat", told)
+    if found.low <= 0:
+        return Finding("not testable here", told)
+    return Finding("holds" if low <= found.mean / level["ideal"] <= high else "holds with caveat", told)
 
 
 def _kept_frozen(evidence: Evidence) -> Finding:
