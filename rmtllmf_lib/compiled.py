@@ -8,12 +8,18 @@ from typing import Any
 import numba
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], *, reorder: bool = False) -> Callable[..., Any]:
     """The function compiled, once on a machine where the result can be kept on its disk, else once a process.
 
     It holds no lock while it runs, and rounds as NumPy does: nothing is contracted or reordered.
+
+    Parameters
+    ----------
+    reorder : bool
+        Let sums be added in another order, many terms at a time; the same order every time on the same machine.
     """
+    freely: Any = {"reassoc", "contract", "nsz"} if reorder else False
     try:
-        return numba.njit(nogil=True, cache=True)(function)
+        return numba.njit(nogil=True, fastmath=freely, cache=True)(function)
     except RuntimeError:  # neither the library's folder nor the user's cache can be written
-        return numba.njit(nogil=True)(function)
+        return numba.njit(nogil=True, fastmath=freely)(function)

@@ -20,13 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.gram import inner_products
 from rmtllmf_lib.layout import GROUPS, PREFIX, Layout, group_of, listing, require_finite
-from rmtllmf_lib.pieces import map_pieces
 from rmtllmf_lib.tensor_file import read_own, write_own
 
 __all__ = ["GROUPS", "Layout", "TaskVector", "Weights", "cosine_matrix", "group_of"]
-
-_BLOCK = 2**15  # entries of each vector in one product: eight in float64 fill 2 MiB, which stay in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +58,7 @@ class _Flat:
     @cached_property
     def norm(self) -> float:
         """Euclidean norm."""
-        return math.sqrt(_gram([self.values])[0, 0])
+        return math.sqrt(inner_products([self.values])[0, 0])
 
     @property
     def rms(self) -> float:
@@ -256,7 +254,7 @@ class TaskVector(_Flat):
 
     def dot(self, other: TaskVector) -> float:
         """Inner product, in float64."""
-        return float(_gram([self.values, self._checked(other)])[0, 1])
+        return float(inner_products([self.values, self._checked(other)])[0, 1])
 
     def only(self, *groups: str) -> TaskVector:
         """The vector with the entries of the named `GROUPS` alone, all others 0."""
@@ -315,7 +313,7 @@ def cosine_matrix(taus: Sequence[TaskVector]) -> np.ndarray:
     """
     if not taus:
         raise InputError("a cosine matrix needs at least one task vector, got none")
-    gram = _gram([taus[0]._checked(tau) for tau in taus])
+    gram = inner_products([taus[0]._checked(tau) for tau in taus])
     norms = np.sqrt(np.diag(gram))
     for index, (tau, norm) in enumerate(zip(taus, norms, strict=True)):
         if norm == 0:
@@ -323,24 +321,6 @@ def cosine_matrix(taus: Sequence[TaskVector]) -> np.ndarray:
     cosines = np.clip(gram / np.outer(norms, norms), -1, 1)
     np.fill_diagonal(cosines, 1)
     return cosines
-
-
-def _gram(rows: Sequence[Tensor]) -> np.ndarray:
-    """Inner products (n, n) of flat buffers in float64, block by block so that a block stays in the cache."""
-
-    def work(piece: Sequence[Tensor]) -> Tensor:
-        products = torch.zeros(len(piece), len(piece), dtype=torch.float64)
-        scratch = torch.empty(len(piece), min(_BLOCK, len(piece[0])), dtype=torch.float64)
-        for parts in zip(*(row.split(_BLOCK) for row in piece), strict=True):
-            block = scratch[:, : len(parts[0])]
-            for part, target in zip(parts, block, strict=True):
-                target.copy_(part)
-            products.addmm_(block, block.T)
-        return products
-
-    gram = torch.stack(map_pieces(work, rows)).sum(0)
-    array = gram.numpy()
-    return (array + array.T) / 2
 
 
 def finite_number(value: Any, what: str) -> float:

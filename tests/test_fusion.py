@@ -133,10 +133,10 @@ def test_fuses_where_the_compiled_code_cannot_be_kept(monkeypatch: pytest.Monkey
     expected = fuse(base, taus, 0.4)
     njit = numba.njit
 
-    def without_a_folder(*, nogil: bool, cache: bool = False) -> object:
+    def without_a_folder(*, nogil: bool, fastmath: object, cache: bool = False) -> object:
         if cache:
             raise RuntimeError("cannot cache function '_add_up': no locator available")
-        return njit(nogil=nogil)
+        return njit(nogil=nogil, fastmath=fastmath)
 
     monkeypatch.setattr(numba, "njit", without_a_folder)
     monkeypatch.setattr(fusion, "_add_up", compiled(fusion._add_up.py_func))
