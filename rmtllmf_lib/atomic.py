@@ -58,7 +58,7 @@ def device_errors(path: Path, temporary: Path) -> Iterator[None]:
     """Let an OSError of the block name `path`, not the `temporary` one in use, whoever reported it and how."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # raised again unless it is the device's; safetensors has a type of its own for those
         # safetensors tells of it in the text of its own error: "I/O error: No space left on device (os error 28)"
         told = re.search(r"\(os error (\d+)\)", str(error)) if type(error).__name__ == "SafetensorError" else None
         code = int(told[1]) if told else error.errno if isinstance(error, OSError) else None

@@ -120,5 +120,5 @@ def pytest_configure(config: Any) -> None:
         ref, test = settle(ref, test, self.cell.source, rtol)
         return exact(self, test, ref, skip_compare)
 
-    compare_outputs.with_tolerance = True  # type: ignore[attr-defined]
+    compare_outputs.with_tolerance = True  # type: ignore[attr-defined]  # a function has no such attribute
     IPyNbCell.compare_outputs = compare_outputs
