@@ -147,7 +147,7 @@ def test_a_step_at_the_size_of_vit_b_16() -> None:
     task = replace(small_task(n=2), test=small_split(1), validation=small_split(0))
     recipe = replace(recipe_for(base), steps=1, batch_size=2, warmup_steps=0)
     head = small_head(dimension=config["embed_dim"])
-    tau = finetune(base, task, head, recipe, generator=generator(), autocast="bfloat16")
+    tau = finetune(base, task, head, recipe, generator=generator())
     assert tau.layout.size == 86_192_640
     moved = {group: tau.only(group).values.count_nonzero().item() for group in GROUPS}
     assert min(moved.values()) > 0 and tau.values.isfinite().all()

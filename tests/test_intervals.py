@@ -24,14 +24,13 @@ def test_equals_the_t_interval_of_the_seeds_means() -> None:
 
 
 def test_covers_the_truth_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(1)
-    shared = rng.standard_normal((2000, 5, 1))  # what the tasks of one seed have in common
-    values = shared + 0.3 * rng.standard_normal((2000, 5, 4))
-    covered = 0
-    for trial in values:
-        row = over_seeds(_table(trial), ["mse"]).iloc[0]
-        covered += abs(row["mean"]) <= row["half_width"]
-    assert abs(covered / 2000 - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 2000)
+    rng, trials = np.random.default_rng(1), 2000
+    shared = rng.standard_normal((trials, 5, 1))  # what the tasks of one seed have in common
+    values = shared + 0.3 * rng.standard_normal((trials, 5, 4))
+    labels = pd.MultiIndex.from_product([range(count) for count in values.shape], names=["trial", "seed", "task"])
+    rows = over_seeds(labels.to_frame(index=False).assign(normalized=values.ravel()), ["trial"])
+    assert len(rows) == trials
+    assert abs((rows["mean"].abs() <= rows["half_width"]).mean() - 0.95) < 4 * np.sqrt(0.95 * 0.05 / trials)
 
 
 def test_one_seed_has_no_interval() -> None:
