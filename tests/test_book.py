@@ -102,6 +102,11 @@ def test_figures_are_numbered(look: Callable[[str], Look], name: str) -> None:
     assert [caption for caption in look(name).captions if not re.match(r"Fig\. \d+\s", caption)] == []
 
 
+@each_page
+def test_units_stay_with_their_numbers(look: Callable[[str], Look], name: str) -> None:
+    assert [caption for caption in look(name).captions if re.search(r"\d (?:%|dB)(?!\w)", caption)] == []
+
+
 def test_index_leads_to_the_first_page(html: Path, chromium: Browser) -> None:
     target = re.search(r"url=([^\"]+)\"", (html / "index.html").read_text())
     assert target is not None

@@ -28,7 +28,7 @@ LOOKS: Mapping[str, tuple[str, str, str]] = {
 }
 
 _CORRELATIONS = {"independent": (BLUE, "o"), "half": (ORANGE, "s"), "common": (RED, "^")}
-_SCALES = {"task": "full", "weight": "left", "unit": "right", "snr": "none"}
+_SCALES = {"task": "full", "weight": "left", "unit": "top", "snr": "none"}
 
 
 def phase_map(rows: pd.DataFrame) -> Figure:

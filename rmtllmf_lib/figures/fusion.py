@@ -132,7 +132,7 @@ def accuracy_under_noise(table: pd.DataFrame, few: pd.DataFrame, scenarios: Sequ
         ):
             rows = table[(table["protection"] == name) & (table["scenario"] == own)]
             _mean_and_range(ax, rows, {"color": colour, "linestyle": line, "label": label}, shaded=name != "base")
-        for shift, (name, (colour, marker)) in zip((-0.12, 0.0, 0.12), TRAINED.items(), strict=True):
+        for shift, (name, (colour, marker)) in zip((-0.22, 0.0, 0.22), TRAINED.items(), strict=True):
             own = scenario if PROTECTIONS[name].receives else NO_LINK
             rows = few[(few["protection"] == name) & (few["scenario"] == own)]
             points = over_seeds(rows, ["n_tasks"]).sort_values("n_tasks")
