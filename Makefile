@@ -70,7 +70,7 @@ notebooks: $(READY)  ## execute the notebooks in place, to commit their new outp
 .PHONY: test
 test: $(READY)  ## every test: units, house, notebooks (re-executed and compared), the book in a browser
 	@mkdir -p _build
-	@$(PY) -m pytest -n $(JOBS) --dist loadfile \
+	@$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \
 	  --nbval --nbval-current-env --nbval-cell-timeout=1200 --nbval-kernel-startup-timeout=120 $(ARGS)
 
 .PHONY: lint format style types
