@@ -29,6 +29,11 @@ JUDGE = """() => {
         problems.push(`formula in error: ${formula.textContent} ${formula.dataset.mjxError || ''}`);
     for (const formula of article.querySelectorAll('.math'))
         if (!formula.querySelector('mjx-container')) problems.push(`formula not set: ${formula.textContent}`);
+    for (const formula of article.querySelectorAll('span.math')) {
+        const set = formula.querySelector('mjx-math, mjx-container > svg');
+        const cut = set ? set.getBoundingClientRect().right - formula.getBoundingClientRect().right : 0;
+        if (cut > 1) problems.push(`formula cut off by ${Math.round(cut)} px: ${set.textContent}`);
+    }
     for (const image of article.querySelectorAll('img')) {
         if (!(image.alt || '').trim()) problems.push(`image without alt text: ${image.src}`);
         if (!(image.complete && image.naturalWidth)) problems.push(`image not shown: ${image.src}`);

@@ -32,8 +32,8 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
 
 
 def evidence(suite: Suite, own: float = 0.9, images: int = 20) -> Evidence:
-    rows = [("base", 3, name, 0.5, own, 0) for name in NAMES]
-    columns = ["protection", "n_tasks", "task", "accuracy", "reference", "seed"]
+    rows = [("base", 3, name, 250, 0.5, own, 0) for name in NAMES]
+    columns = ["protection", "n_tasks", "task", "images", "accuracy", "reference", "seed"]
     nothing: Any = None
     return Evidence(nothing, 9.0, suite, pd.DataFrame(rows, columns=columns), nothing, images)
 

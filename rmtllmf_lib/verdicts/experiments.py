@@ -95,7 +95,8 @@ def _equally(evidence: Evidence) -> Finding:
 
 def _factor(evidence: Evidence) -> Finding:
     ratios = sorted(evidence.point(**_is(x)).mean / evidence.point(**_is(x, "unprotected")).mean for x in ATTACKED)
-    told = f"{ratios[0]:.1f} and {ratios[1]:.1f} times; there is room for {1 / evidence.guessing:.0f} at most"
+    told = f"{ratios[0]:.1f} and {ratios[1]:.1f} times; "
+    told += f"the specialists themselves score {1 / evidence.guessing:.0f} times as much as guessing"
     low, high = published.PAPER_GAIN
     if low <= ratios[0] and ratios[1] <= high:
         return Finding("holds", told)
@@ -137,8 +138,8 @@ def _against_n(evidence: Evidence) -> Finding:
         for how in ("unprotected", "rmtllmf")
     }
     steady = change.pop(("ideal", "rmtllmf"))
-    told = f"2 to {most} tasks: R-MTLLMF on the ideal link {100 * steady:+.0f} points, all others at most "
-    told += f"{100 * max(change.values()):+.0f} points"
+    told = f"from 2 to {most} tasks R-MTLLMF on the ideal link changes by {100 * steady:+.0f} points, the next best of "
+    told += f"the paper's curves by {100 * max(change.values()):+.0f}"
     falls = max(change.values()) < 0.02
     return Finding("holds" if falls and abs(steady) < 0.05 else "does not hold", told)
 
