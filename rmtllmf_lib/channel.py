@@ -11,6 +11,7 @@ References
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -165,6 +166,12 @@ class Uplink:
     def thermal_cov(self) -> Complex:
         """Covariance of the thermal noise, `sigma_0^2 I`: (..., rx, rx) in W."""
         return (self.noise_floor[..., None, None] * np.eye(self.num_rx_antennas)).astype(np.complex128)
+
+    def __iter__(self) -> Iterator[Uplink]:
+        """The drops along the first batch dimension."""
+        if not self.batch_shape:
+            raise InputError("this uplink is a single drop: there is no batch of drops to go through")
+        return (self[drop] for drop in range(self.batch_shape[0]))
 
     def __getitem__(self, index: Any) -> Uplink:
         """The drops that `index` picks from the batch dimensions, as from an array of shape `batch_shape`."""

@@ -14,7 +14,7 @@ def check(claim: str, value: ArrayLike, expected: ArrayLike, *, rtol: float = 1e
     claim : str
         A sentence; printed after ✓.
     value, expected : array_like
-        Broadcast against each other.
+        Real or complex. Broadcast against each other.
     rtol, atol : float
         Passes where |value − expected| ≤ atol + rtol · |expected|.
 
@@ -24,7 +24,8 @@ def check(claim: str, value: ArrayLike, expected: ArrayLike, *, rtol: float = 1e
         With the claim and the largest difference, if any number is farther off or not finite on either side, or if
         there is no number at all.
     """
-    found, wanted = np.broadcast_arrays(np.asarray(value, float), np.asarray(expected, float))
+    kind = np.complex128 if any(np.iscomplexobj(np.asarray(side)) for side in (value, expected)) else np.float64
+    found, wanted = np.broadcast_arrays(np.asarray(value, kind), np.asarray(expected, kind))
     if found.size == 0:
         raise AssertionError(f"✗ {claim}: there is no number to compare")
     finite = np.isfinite(found) & np.isfinite(wanted)

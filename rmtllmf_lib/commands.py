@@ -18,6 +18,7 @@ from rmtllmf_lib.errors import InputError, require_seed
 from rmtllmf_lib.evaluate import Prepared, accuracy, prepare
 from rmtllmf_lib.finetune import Recipe, finetune, recipe_for
 from rmtllmf_lib.fusion import choose_lambda, fuse, lambda_n
+from rmtllmf_lib.suite import require_made_for
 from rmtllmf_lib.task_vector import TaskVector, Weights
 from rmtllmf_lib.tasks.base import Task
 from rmtllmf_lib.tasks.spec import TaskSpec, load_spec, parse_tasks
@@ -252,6 +253,12 @@ def evaluate_models(
         fine_tuned), and a column for each point; columns that no model fills are left out.
     lam : float or None
         The lambda_N used, if anything was fused.
+
+    Raises
+    ------
+    InputError
+        for a vector that was made for another number of classes than its task has here; where only the images are
+        others, a warning tells. And what `load_task`, `build_head` and `fuse` raise.
     """
     tasks, heads = {}, {}
     for spec in specs:
@@ -261,6 +268,8 @@ def evaluate_models(
         tasks[spec.name] = load_spec(
             spec, backbone.image_size, seed=int(info.get("data_seed", seed)), n_train=n_train, n_test=n_test
         )
+        if spec.name in models.taus:
+            require_made_for(models.taus[spec.name], tasks[spec.name], all_images=n_test is None)
         heads[spec.name] = build_head(backbone, tasks[spec.name], head or info.get("head", "text"))
     factor, fused = None, None
     if not models.taus and (lam is not None or rule is not None):

@@ -183,7 +183,7 @@ class Store:
             if self._is_free(name, key):
                 _remove(path)
         for name in self.kinds(kind):
-            _remove(self.root / name / _SET_ASIDE)
+            _remove(Path(self.root) / name / _SET_ASIDE)
         return removed
 
     def _get(self, kind: str, config: Mapping[str, Any], build: Callable[[], Any], format: str) -> Any:

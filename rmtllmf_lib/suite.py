@@ -150,7 +150,8 @@ def load_suite(
                 f"tasks {one!r} and {other!r} hold the same images: expected different ones, check the root"
             )
     for name, tau in taus.items():
-        _require_made_for(tau, tasks[name], head, seed)
+        made = {"head": head} | ({"data_seed": str(seed)} if tasks[name].source == "procedural" else {})
+        require_made_for(tau, tasks[name], made)
     heads = {name: build_head(backbone, task, head) for name, task in tasks.items()}
     left = [name for name in tasks if name not in taus]
     for name in tqdm(left, desc="task vectors", unit="task", disable=not (left and sys.stderr.isatty())):
@@ -226,18 +227,30 @@ def _read_vectors(folder: Path, specs: Sequence[TaskSpec], backbone: Backbone) -
     return taus
 
 
-def _require_made_for(tau: TaskVector, task: Task, head: str, seed: int) -> None:
-    """What a vector tells of itself must fit; one that was imported tells nothing."""
-    wanted = {"head": head, "classes": str(len(task.class_names))}
-    if task.source == "procedural":
-        wanted["data_seed"] = str(seed)
-    for what, value in wanted.items():
+def require_made_for(
+    tau: TaskVector, task: Task, settings: Mapping[str, str] | None = None, *, all_images: bool = True
+) -> None:
+    """What a vector tells of its making must fit the task; one that was imported tells nothing, and fits.
+
+    Parameters
+    ----------
+    settings : mapping, optional
+        What else of its `info` has to be as it is here.
+    all_images : bool
+        False for a task with some of its images only: then it cannot be seen whether they are the same.
+
+    Raises
+    ------
+    InputError
+        for another number of classes, or another of the settings. Other images are told in a warning.
+    """
+    for what, value in {"classes": str(len(task.class_names)), **(settings or {})}.items():
         if (found := tau.info.get(what, value)) != value:
             raise InputError(
-                f"the task vector of {task.name!r} was made with {what} = {found}, and this suite has {value}: "
-                "change one of them"
+                f"the task vector of {task.name!r} was made with {what} = {found}, and here there is {value}: "
+                "change one of them, or name the task that it was made for"
             )
-    if tau.info.get("data", task.fingerprint) != task.fingerprint:
+    if all_images and tau.info.get("data", task.fingerprint) != task.fingerprint:
         log.warning("the task vector of %r was trained on other images than the task has here", task.name)
 
 

@@ -46,6 +46,17 @@ def test_uplink_derives_what_follows_from_its_three_fields() -> None:
         uplink[5]
 
 
+def test_drops_can_be_gone_through() -> None:
+    uplink = Uplink(H[None].repeat(3, axis=0), np.arange(1.0, 7).reshape(3, 2, 1).repeat(4, axis=2), 1)
+    rows = list(uplink)
+    assert [row.batch_shape for row in rows] == [(2,)] * 3
+    drops = [drop for row in uplink for drop in row]
+    assert [drop.power[0] for drop in drops] == [1, 2, 3, 4, 5, 6]
+    np.testing.assert_array_equal(drops[3].H, uplink[1, 1].H)
+    with pytest.raises(InputError, match="a single drop"):
+        list(drops[0])
+
+
 @pytest.mark.parametrize(
     "changed, message",
     [

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,6 +43,15 @@ def test_only_numbers_are_compared(value: float, expected: float) -> None:
     for pair in ((value, expected), (expected, value), ([1.0, value], [1.0, expected])):
         with pytest.raises(AssertionError, match="✗ claim"):
             check("claim", *pair, rtol=10.0)
+
+
+def test_imaginary_parts_count(capsys: pytest.CaptureFixture[str]) -> None:
+    check("claim", [1 + 5j, 2], np.array([1 + 5j, 2.0]))
+    check("claim", 2.0, 2 + 0j)
+    assert capsys.readouterr().out.count("✓") == 2
+    for found, wanted in ((np.array([1 + 5j]), 1.0), (1.0, 1 + 5j), (torch.tensor([1 + 5j]), [1 - 5j])):
+        with pytest.raises(AssertionError, match=r"✗ claim: 1.*, expected 1.*j|✗ claim: 1.*j, expected 1"):
+            check("claim", found, wanted)
 
 
 def test_nothing_proves_nothing() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from artifacts import write_two_tasks
+from image_files import write_image
 from rmtllmf_lib import commands, finetune
 from rmtllmf_lib.backbone import Backbone, WordTokenizer, build_head
 from rmtllmf_lib.commands import Models
@@ -232,6 +234,25 @@ def test_the_table_holds_what_accuracy_says(images: Path, vectors: dict[str, Tas
             assert row[column] == accuracy(BACKBONE, weights, task.test, head), column
         assert row["normalized"] == pytest.approx(row["fused"] / row["fine_tuned"])
         assert (row["head"], row["classes"], row["test"]) == ("prototype", 3, 18)
+
+
+def test_a_vector_is_not_judged_by_another_task(
+    images: Path, vectors: dict[str, TaskVector], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    models = Models({"warm": vectors["warm"]}, {})
+    shutil.copytree(images / "warm", tmp_path / "else" / "warm")
+    (spec,) = parse_tasks(["warm"], "folder", tmp_path / "else")
+    commands.evaluate_models(BACKBONE, models, [spec])
+    assert caplog.text == ""
+    write_image(tmp_path / "else" / "warm" / "test" / "one" / "new.png", size=(32, 32))
+    commands.evaluate_models(BACKBONE, models, [spec], n_test=9)
+    assert caplog.text == ""  # of some of the images nobody can tell
+    commands.evaluate_models(BACKBONE, models, [spec])
+    assert "'warm' was trained on other images" in caplog.text
+    for part in ("train", "test"):
+        shutil.rmtree(tmp_path / "else" / "warm" / part / "three")
+    with pytest.raises(InputError, match="'warm' was made with classes = 3, and here there is 2"):
+        commands.evaluate_models(BACKBONE, models, [spec], n_test=9)
 
 
 def test_the_base_alone_and_a_task_without_a_vector(images: Path, vectors: dict[str, TaskVector]) -> None:

@@ -47,6 +47,17 @@ def test_no_noise_gives_the_vector_itself(rng: np.random.Generator) -> None:
             assert received.statistics.table.symbol_mse_predicted.max() < 1e-20
 
 
+def test_bits_of_numbers_larger_than_one_do_not_overflow(rng: np.random.Generator) -> None:
+    """A wrong exponent bit makes a number near the largest of float32, which no factor above one may multiply."""
+    uplink = unit_uplink(rng)
+    taus = vectors(4, 20_000, scale=2.0)
+    received = send(taus, Link(uplink, uplink.thermal_cov), RawFloat(), generator=generator())
+    small = send(vectors(4, 20_000, scale=0.01), Link(uplink, uplink.thermal_cov), RawFloat(), generator=generator())
+    assert all(bool(tau.values.isfinite().all()) for tau in received.taus)
+    assert (received.statistics.table.lost > small.statistics.table.lost).all()
+    assert np.isfinite(received.statistics.table.variance).all()
+
+
 def test_more_users_than_antennas_and_singular_noise(rng: np.random.Generator) -> None:
     many = unit_uplink(rng, rx=2, users=5)
     received = send(vectors(5, 100_000), Link(many, many.thermal_cov), generator=generator())

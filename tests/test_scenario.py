@@ -109,6 +109,7 @@ def test_a_clean_link_changes_nothing() -> None:
 
 def test_one_number_or_one_per_user() -> None:
     assert Scenario("a", np.float64(0.5)).mse == 0.5  # type: ignore[arg-type]
+    assert Scenario("a", np.array(0.5)).mse == 0.5  # type: ignore[arg-type]
     several = Scenario("a", np.array([0.5, 0.1]))  # type: ignore[arg-type]
     assert several.mse == (0.5, 0.1) and several == Scenario("a", [0.5, 0.1])  # type: ignore[arg-type]
     assert several.mean_mse == pytest.approx(0.3)

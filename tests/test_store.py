@@ -216,6 +216,13 @@ def test_clear_one_kind_or_all(tmp_path: Path) -> None:
         where.clear("../elsewhere")
 
 
+def test_a_root_may_be_text(tmp_path: Path) -> None:
+    where = Store(str(tmp_path))  # type: ignore[arg-type]
+    where.json("note", CONFIG, lambda: 1)
+    assert where.verify() == [] and len(where.list()) == 1
+    assert where.clear() == 1
+
+
 def test_clear_removes_damaged_entries_and_debris(tmp_path: Path) -> None:
     where = Store(tmp_path)
     where.json("note", CONFIG, lambda: 1)

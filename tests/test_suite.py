@@ -201,8 +201,8 @@ def test_vectors_come_from_files(backbone: Backbone, suite: Suite, tmp_path: Pat
     assert [tau.info["task"] for tau in found.taus.values()] == list(NAMES)
     assert found.accuracies(found.fuse(lam=0.3)) == suite.accuracies(suite.fuse(lam=0.3))
     for options, message in (
-        ({"head": "prototype"}, "of 'signs' was made with head = text, and this suite has prototype"),
-        ({"seed": 1}, "of 'signs' was made with data_seed = 0, and this suite has 1"),
+        ({"head": "prototype"}, "of 'signs' was made with head = text, and here there is prototype"),
+        ({"seed": 1}, "of 'signs' was made with data_seed = 0, and here there is 1"),
         ({"recipe": QUICK}, "a recipe is for training"),
         ({"names": ["signs", "cars"]}, "has no cars.safetensors: expected a task vector for each of signs, cars"),
     ):

@@ -109,7 +109,15 @@ def test_noise_grows_with_the_root_of_the_mse(first: float, second: float, scale
 
 def test_one_number_stands_for_every_user() -> None:
     taus = [vector(1), vector(2)]
-    kinds = (0.25, [0.25, 0.25], (0.25, 0.25), np.array([0.25, 0.25]), np.float32(0.25), np.float64(0.25))
+    kinds = (
+        0.25,
+        [0.25, 0.25],
+        (0.25, 0.25),
+        np.array(0.25),
+        np.array([0.25, 0.25]),
+        np.float32(0.25),
+        np.float64(0.25),
+    )
     hashes = {tuple(x.hash for x in surrogate(taus, BASE, mse, generator=generator())) for mse in kinds}
     assert len(hashes) == 1
 

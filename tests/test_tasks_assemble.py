@@ -113,6 +113,14 @@ def test_the_fingerprint_covers(changes: dict[str, object]) -> None:
     assert assembled(**changes).fingerprint != assembled().fingerprint
 
 
+@pytest.mark.parametrize("label", [3, -1])
+def test_labels_beyond_the_classes_are_refused(label: int) -> None:
+    with pytest.raises(InputError, match=f"training images have the label {label}, and there are 3 classes, 0 to 2"):
+        assembled(train=pool([0] * 60 + [1] * 36 + [label] * 4, "train"))
+    with pytest.raises(InputError, match=f"test images have the label {label}"):
+        assembled(test=pool([0, 1, label] * 10, "test", 100))
+
+
 def test_the_order_of_the_pool_does_not_matter() -> None:
     straight = assembled()
     train = pool([0] * 60 + [1] * 36 + [2] * 4, "train")

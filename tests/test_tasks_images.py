@@ -70,6 +70,14 @@ def test_16_bit_grey_is_scaled_and_not_clipped(tmp_path: Path, suffix: str) -> N
     assert (opened == np.round(grey / 257).astype(int)[..., None]).all()
 
 
+@pytest.mark.parametrize("largest", [65_535, 4095])
+def test_16_bit_pgm_is_scaled_by_its_own_largest_value(tmp_path: Path, largest: int) -> None:
+    grey = np.array([[0, largest // 2], [largest // 3, largest]])
+    (tmp_path / "a.pgm").write_bytes(b"P5\n2 2\n%d\n" % largest + grey.astype(">u2").tobytes())
+    opened = pixels(open_rgb(tmp_path / "a.pgm"))
+    assert np.abs(opened - 255 * grey[..., None] / largest).max() <= 1
+
+
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_32_bit_images_are_refused(tmp_path: Path, mode: str) -> None:
     Image.new(mode, (4, 4)).save(tmp_path / "a.tif")

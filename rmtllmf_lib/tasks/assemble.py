@@ -156,6 +156,11 @@ def _require_sound_parts(name: str, class_names: Sequence[str], train: Pool, tes
     for part, pool in (("training", train), ("test", test)):
         if not len(pool.labels):
             raise InputError(f"task {name!r}: no {part} images were found; at least one per class is needed")
+        if beyond := sorted(label for label in set(pool.labels) if not 0 <= label < len(class_names)):
+            raise InputError(
+                f"task {name!r}: {part} images have the label {beyond[0]}, and there are {len(class_names)} classes, "
+                f"0 to {len(class_names) - 1}; the file of labels is damaged, or another data set's"
+            )
     if both := set(train.keys) & set(test.keys):
         raise InputError(
             f"task {name!r}: {len(both)} images are both in train and in test, such as {min(both)!r}; "

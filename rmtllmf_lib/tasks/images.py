@@ -86,8 +86,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
         for 32-bit integer and floating-point images, whose range nothing tells.
     """
     ImageOps.exif_transpose(image, in_place=True)
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        # Pillow's own conversion to 8 bits clips at 255; older versions open 16-bit PNG files in mode "I".
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        # Pillow's own conversion to 8 bits clips at 255. It opens 16-bit PGM files, and older versions PNG ones, in
+        # mode "I", with values up to 65535.
         grey = np.asarray(image, dtype=np.int64)
         return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):

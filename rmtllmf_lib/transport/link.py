@@ -130,7 +130,7 @@ class Received:
         Its table has further columns. `predicted`: the variance for symbols that are uncorrelated across users and a
         cancellation without mistakes; exact for analog symbols, elsewhere `Scheme.distortion`, and NaN where there is
         none or the receiver is mismatched. `symbol_mse`, `symbol_mse_predicted`: of the receiver's estimates, before
-        detection. `lost`: numbers that arrived as NaN or infinity.
+        detection. `lost`: numbers that arrived as NaN or infinity, or too large to be multiplied by a_q.
     """
 
     taus: list[TaskVector]
@@ -180,9 +180,10 @@ def send(
     Numbers are divided by `a_q = rms(tau_q)`, made symbols by the scheme, and multiplied by a_q when they arrive; the
     receiver is taken to know a_q. A user of whom nothing arrives gives zeros.
 
-    The noise does not depend on the number of threads or on the block size, and nor do the results but for what the
-    scheme's own arithmetic does. Memory beyond vectors and results does not grow with their length: for each thread of
-    torch, about `block * (100 * users + 16 * rx)` bytes and what the scheme takes for one block of one user.
+    The noise does not depend on the number of threads or on the block size. Nor do the results, but for what a scheme's
+    own arithmetic does; only schemes that send bits scramble them anew in each block, so that another block size is
+    another realisation of their errors. Memory beyond vectors and results does not grow with their length: for each
+    thread of torch, about `block * (100 * users + 16 * rx)` bytes and what the scheme takes for one block of one user.
 
     Parameters
     ----------
@@ -229,6 +230,8 @@ def send(
         x = torch.stack([tau.values[where] / (a or 1.0) for tau, a in zip(taus, scales, strict=True)])
         symbols = torch.stack([scheme.modulate(row, user) for user, row in enumerate(x)])
         arrived, estimates, missing = _receive(symbols, x.shape[1], draws, drop, scheme, cancelled)
+        if isinstance(scheme, RawFloat):
+            missing = missing + _without_overflow(arrived, scales)
         for target, numbers, a in zip(targets, arrived, scales, strict=True):
             torch.mul(numbers, a, out=target[where])
         part = Moments(users)
@@ -307,6 +310,17 @@ def _receive(
             for later in drop.order[position + 1 :]:
                 estimates[later].add_(rest, alpha=complex(drop.gains[later, user]))
     return arrived, estimates, lost
+
+
+def _without_overflow(arrived: Tensor, scales: Sequence[float]) -> np.ndarray:
+    """Make zeros of numbers (user, n) that would overflow when multiplied by a_q, and count them for each user."""
+    lost = np.zeros(len(arrived), dtype=int)
+    for user, (numbers, a) in enumerate(zip(arrived, scales, strict=True)):
+        if a > 1:
+            beyond = ~(numbers * a).isfinite()
+            lost[user] = int(beyond.sum())
+            numbers[beyond] = 0
+    return lost
 
 
 def _cancels(scheme: Scheme, link: Link) -> tuple[bool, str | None]:

@@ -54,8 +54,9 @@ class Scenario:
                 f"scenario {self.name!r} has correlation {self.correlation!r}: expected one of "
                 f"{', '.join(CORRELATIONS)}"
             )
-        several = isinstance(self.mse, Sequence | np.ndarray) and not isinstance(self.mse, str)
-        given: Any = self.mse if several else (self.mse,)
+        mse: Any = self.mse.tolist() if isinstance(self.mse, np.ndarray) else self.mse
+        several = isinstance(mse, Sequence) and not isinstance(mse, str)
+        given = mse if several else (mse,)
         values = tuple(finite_number(mu, f"an MSE of scenario {self.name!r}") for mu in given)
         if not values or min(values) < 0:
             raise InputError(f"scenario {self.name!r} has mse {self.mse}: expected one number ≥ 0, or one per user")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,7 +65,8 @@ def _variances(
     """Error variance per parameter of each user, of a scenario that makes sense."""
     if correlation not in CORRELATIONS:
         raise InputError(f"unknown noise correlation {correlation!r}: expected one of {', '.join(CORRELATIONS)}")
-    per_user = list(mse) if isinstance(mse, Sequence | np.ndarray) else [mse] * len(taus)
+    given: Any = mse.tolist() if isinstance(mse, np.ndarray) else mse
+    per_user = list(given) if isinstance(given, Sequence) else [given] * len(taus)
     if len(per_user) != len(taus):
         raise InputError(f"mse has {len(per_user)} values for {len(taus)} users: expected one number, or one per user")
     if any(finite_number(mu, "an MSE") < 0 for mu in per_user):
