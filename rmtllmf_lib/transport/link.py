@@ -230,8 +230,7 @@ def send(
         x = torch.stack([tau.values[where] / (a or 1.0) for tau, a in zip(taus, scales, strict=True)])
         symbols = torch.stack([scheme.modulate(row, user) for user, row in enumerate(x)])
         arrived, estimates, missing = _receive(symbols, x.shape[1], draws, drop, scheme, cancelled)
-        if isinstance(scheme, RawFloat):
-            missing = missing + _without_overflow(arrived, scales)
+        missing = missing + _without_overflow(arrived, scales)
         for target, numbers, a in zip(targets, arrived, scales, strict=True):
             torch.mul(numbers, a, out=target[where])
         part = Moments(users)
@@ -317,7 +316,7 @@ def _without_overflow(arrived: Tensor, scales: Sequence[float]) -> np.ndarray:
     lost = np.zeros(len(arrived), dtype=int)
     for user, (numbers, a) in enumerate(zip(arrived, scales, strict=True)):
         if a > 1:
-            beyond = ~(numbers * a).isfinite()
+            beyond = numbers.isfinite() & ~(numbers * a).isfinite()
             lost[user] = int(beyond.sum())
             numbers[beyond] = 0
     return lost
