@@ -19,11 +19,11 @@ from scipy.optimize import brentq
 
 from benchmarks import Row, medians
 from benchmarks.bench_receiver import rates_and_mse
-from rmtllmf_lib import figures
-from rmtllmf_lib.adversary import attack
-from rmtllmf_lib.channel import Uplink
-from rmtllmf_lib.figures.cost import cost as cost_figure
-from rmtllmf_lib.receiver import sic_order, sic_rates
+from benchmarks.cost_figure import cost as cost_figure
+from rmtllmf_lib.chapters import style
+from rmtllmf_lib.wireless.adversary import attack
+from rmtllmf_lib.wireless.channel import Uplink
+from rmtllmf_lib.wireless.receiver import sic_order, sic_rates
 
 BUDGET, FLOOR = 2.0, 0.05
 DROPS = 10_000
@@ -123,7 +123,7 @@ def certificates(costs: pd.DataFrame) -> list[Row]:
 def write(costs: pd.DataFrame) -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     costs.to_csv(OUT / "cost.csv", index=False)
-    figures.use_style()
+    style.use_style()
     figure = cost_figure(costs)
     figure.savefig(OUT / "cost.png")
     plt.close(figure)

@@ -15,11 +15,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks import Row, available_memory, medians
-from rmtllmf_lib.backbone import build_head, load_backbone
 from rmtllmf_lib.disentanglement.linearise import Network, along, estimate_gram, gram, network, row
-from rmtllmf_lib.task_vector import Weights
-from rmtllmf_lib.tasks import load_task
-from rmtllmf_lib.tower import patchify, read_tower
+from rmtllmf_lib.model.backbone import load_backbone
+from rmtllmf_lib.model.task_vector import Weights
+from rmtllmf_lib.model.tower import patchify, read_tower
+from rmtllmf_lib.tasks.sources import load_task
+from rmtllmf_lib.training.heads import build_head
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = 24

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from benchmarks import Row, medians
-from rmtllmf_lib.backbone import Backbone, Head, build_head, load_backbone
-from rmtllmf_lib.evaluate import evaluate_combinations, predictions, prepare, task_combinations
-from rmtllmf_lib.fusion import fuse
-from rmtllmf_lib.loading import batches
-from rmtllmf_lib.task_vector import TaskVector
-from rmtllmf_lib.tasks import TASK_NAMES, load_task
-from rmtllmf_lib.tasks.base import Task
+from rmtllmf_lib.model.backbone import Backbone, load_backbone
+from rmtllmf_lib.model.fusion import fuse
+from rmtllmf_lib.model.task_vector import TaskVector
+from rmtllmf_lib.tasks.base import TASK_NAMES, Task
+from rmtllmf_lib.tasks.sources import load_task
+from rmtllmf_lib.training.evaluate import evaluate_combinations, predictions, prepare, task_combinations
+from rmtllmf_lib.training.heads import Head, build_head
+from rmtllmf_lib.training.loading import batches
 
 IMAGES, LAM = 250, 0.3
 SIZES = (2, 8)  # 28 + 1 of the 247 combinations: 64 of the 1,016 evaluations of a model on a task, a few seconds

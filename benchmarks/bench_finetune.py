@@ -7,10 +7,12 @@ import time
 import torch
 
 from benchmarks import Row
-from rmtllmf_lib.backbone import build_head, load_backbone
-from rmtllmf_lib.evaluate import accuracy
-from rmtllmf_lib.finetune import finetune
-from rmtllmf_lib.tasks import TASK_NAMES, load_task
+from rmtllmf_lib.model.backbone import load_backbone
+from rmtllmf_lib.tasks.base import TASK_NAMES
+from rmtllmf_lib.tasks.sources import load_task
+from rmtllmf_lib.training.evaluate import accuracy
+from rmtllmf_lib.training.finetune import finetune
+from rmtllmf_lib.training.heads import build_head
 
 LIMIT = 60  # seconds for all eight on two cores
 

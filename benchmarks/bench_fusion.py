@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from benchmarks import Row, available_memory, medians
-from rmtllmf_lib.fusion import fuse
-from rmtllmf_lib.layout import Layout
-from rmtllmf_lib.task_vector import TaskVector, Weights, cosine_matrix
+from rmtllmf_lib.model.fusion import fuse
+from rmtllmf_lib.model.layout import Layout
+from rmtllmf_lib.model.task_vector import TaskVector, Weights, cosine_matrix
 
 COUNT = 8
 LAM = 0.3

@@ -13,11 +13,11 @@ import torch
 
 from benchmarks import Row, available_memory, medians
 from benchmarks.bench_fusion import vit_b16
-from rmtllmf_lib.channel import Uplink, draw_uplinks
-from rmtllmf_lib.layout import Layout
-from rmtllmf_lib.monte_carlo import covariance_root, receive
-from rmtllmf_lib.task_vector import TaskVector
-from rmtllmf_lib.transport import Link, send
+from rmtllmf_lib.model.layout import Layout
+from rmtllmf_lib.model.task_vector import TaskVector
+from rmtllmf_lib.transport.link import Link, send
+from rmtllmf_lib.wireless.channel import Uplink, draw_uplinks
+from rmtllmf_lib.wireless.simulate import covariance_root, receive
 
 USERS = 8
 PARTS = {"pam8": 1_000_000, "pcm": 500_000, "ldpc": 20_000}  # numbers of each user, for schemes that take long

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks import Row, medians
-from rmtllmf_lib.channel import Uplink, draw_uplinks
-from rmtllmf_lib.receiver import sic_mse, sic_rates
+from rmtllmf_lib.wireless.channel import Uplink, draw_uplinks
+from rmtllmf_lib.wireless.receiver import sic_mse, sic_rates
 
 DROPS = 10_000
 LOOPED = 500  # drops of the reference, whose time is proportional to their number

@@ -14,20 +14,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks import Row
-from rmtllmf_lib.backbone import Backbone, Head, build_head, load_backbone
-from rmtllmf_lib.evaluate import predictions
-from rmtllmf_lib.loading import Schedule, batches
-from rmtllmf_lib.memory import Memory, draw_memory
-from rmtllmf_lib.realign import REALIGNMENT
-from rmtllmf_lib.resilience import LAMBDA_PARTS
-from rmtllmf_lib.store import Store
-from rmtllmf_lib.study import Study, run_study, study_units
-from rmtllmf_lib.suite import Suite
-from rmtllmf_lib.task_vector import TaskVector
-from rmtllmf_lib.tasks import TASK_NAMES, load_task
-from rmtllmf_lib.tasks.base import Split, pinned_sample
-from rmtllmf_lib.transport import Scenario, inject_mse
-from rmtllmf_lib.units import MEMORY, NOISE, ORDER, Bench, Unit, models
+from rmtllmf_lib.model.backbone import Backbone, load_backbone
+from rmtllmf_lib.model.task_vector import TaskVector
+from rmtllmf_lib.protection.memory import Memory, draw_memory
+from rmtllmf_lib.protection.realign import REALIGNMENT
+from rmtllmf_lib.protection.resilience import LAMBDA_PARTS
+from rmtllmf_lib.storage.store import Store
+from rmtllmf_lib.study.study import Study, run_study, study_units
+from rmtllmf_lib.study.units import MEMORY, NOISE, ORDER, Bench, Unit, models
+from rmtllmf_lib.tasks.base import TASK_NAMES, Split, pinned_sample
+from rmtllmf_lib.tasks.sources import load_task
+from rmtllmf_lib.training.evaluate import predictions
+from rmtllmf_lib.training.heads import Head, build_head
+from rmtllmf_lib.training.loading import Schedule, batches
+from rmtllmf_lib.training.suite import Suite
+from rmtllmf_lib.transport.scenario import Scenario, inject_mse
 
 EMBEDDINGS = ("conv1.weight", "class_embedding", "positional_embedding")
 Predicted = dict[tuple[str, str, int, int, tuple[str, ...], str], Tensor]  # scenario, protection, k, seed, tasks, task

@@ -7,8 +7,8 @@ import os
 import time
 
 from benchmarks import Row
-from rmtllmf_lib.tasks import load_task
-from rmtllmf_lib.tasks.procedural import DRAWN
+from rmtllmf_lib.tasks.embedded.procedural import DRAWN
+from rmtllmf_lib.tasks.sources import load_task
 
 WANTED = 10_000  # images per second
 

@@ -1,8 +1,12 @@
-"""Numbers from outside, checked on the way in: NumPy alone, for the wireless half of the library."""
+"""Values from outside, checked at the door: numbers, arrays and choices, with NumPy alone."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+import numbers
+from collections.abc import Hashable
+from difflib import get_close_matches
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -57,19 +61,41 @@ def complex_array(value: ArrayLike, name: str) -> Complex:
     return _numbers(value, name, "iufc", "real or complex numbers").astype(np.complex128, copy=False)
 
 
-def whole_number(value: Any, name: str, minimum: int = 1) -> int:
-    """An int of at least `minimum`; `InputError` otherwise."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer) or value < minimum:
-        raise InputError(f"{name} is {value!r}: expected a whole number of at least {minimum}")
+def whole_number(value: Any, name: str, minimum: int = 1, maximum: int | None = None) -> int:
+    """An int from `minimum` to `maximum` (both may occur); `InputError` otherwise, and for a bool."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool | np.bool_)
+    if not whole or value < minimum or (maximum is not None and value > maximum):
+        bounds = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
+        raise InputError(f"{name} is {value!r}: expected a whole number {bounds}")
     return int(value)
 
 
+def seed_number(value: Any, name: str = "seed") -> int:
+    """A seed that both NumPy's and torch's generators take; `InputError` otherwise."""
+    return whole_number(value, name, minimum=0, maximum=2**63 - 1)
+
+
 def real_number(value: Any, name: str, *, minimum: float | None = None, positive: bool = False) -> float:
-    """A finite float; `InputError` for anything else."""
-    array = real_array(value, name, minimum=minimum, positive=positive)
-    if array.ndim:
-        raise InputError(f"{name} has shape {array.shape}: expected one number")
-    return float(array)
+    """A finite float of at least `minimum`, or above zero; `InputError` otherwise, and for a bool."""
+    scalar: Any = value.item() if isinstance(value, np.ndarray) and not value.ndim else value
+    number = float(scalar) if isinstance(scalar, numbers.Real) and not isinstance(scalar, bool | np.bool_) else math.nan
+    if not math.isfinite(number):
+        raise InputError(f"{name} is {value!r}: expected a finite number")
+    if positive and not number > 0:
+        raise InputError(f"{name} is {value!r}: expected a number above 0")
+    if minimum is not None and not number >= minimum:
+        raise InputError(f"{name} is {value!r}: expected at least {minimum:g}")
+    return number
+
+
+def one_of(value: object, choices: Any, name: str) -> Any:
+    """The value, if it is one of `choices`, a Literal type or an iterable; `InputError` with the closest otherwise."""
+    known = get_args(choices) or tuple(choices)
+    if isinstance(value, Hashable) and value in known:
+        return value
+    near = get_close_matches(str(value), map(str, known), n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise InputError(f"{name} is {value!r}: expected {' or '.join(map(repr, known))}{hint}")
 
 
 def fitted(array: NDArray[Any], shape: tuple[int, ...], name: str, meaning: str) -> NDArray[Any]:

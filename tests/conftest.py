@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:  # torch is for the tests that need it
-    from rmtllmf_lib.backbone import Backbone, Head
-    from rmtllmf_lib.tasks.base import Task
+from places import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
+if TYPE_CHECKING:  # torch is for the tests that need it
+    from rmtllmf_lib.model.backbone import Backbone
+    from rmtllmf_lib.tasks.base import Task
+    from rmtllmf_lib.training.heads import Head
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +62,6 @@ def task() -> Task:
 @pytest.fixture(scope="session")
 def head(backbone: Backbone, task: Task) -> Head:
     """Of `task`, on the features of `backbone`."""
-    from rmtllmf_lib.backbone import build_head
+    from rmtllmf_lib.training.heads import build_head
 
     return build_head(backbone, task, "prototype")

@@ -8,16 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from places import ROOT
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.published import (
-    COSINES_VIT_B16,
-    PAPER_BASELINE,
-    PAPER_GAIN,
-    PAPER_LINKS,
-    normalized_accuracy_vit_b16,
-)
-
-ROOT = Path(__file__).resolve().parents[1]
+from rmtllmf_lib.published import COSINES_VIT_B16, PAPER_BASELINE, PAPER_GAIN, PAPER_LINKS, normalized_accuracy_vit_b16
 
 # method: start of the files' names, and how the individual models were fine-tuned
 METHODS = {

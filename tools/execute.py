@@ -14,8 +14,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from rmtllmf_lib.atomic import atomic_write
-from rmtllmf_lib.kernel import ThisInterpreter
+from rmtllmf_lib.command.kernel import ThisInterpreter
+from rmtllmf_lib.storage.atomic import atomic_write
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 LANGUAGE = {"file_extension": ".py", "mimetype": "text/x-python", "name": "python", "pygments_lexer": "ipython3"}

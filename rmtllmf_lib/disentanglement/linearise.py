@@ -18,16 +18,17 @@ from torch import Tensor
 from torch.func import jvp
 from torch.nn import functional
 
-from rmtllmf_lib.arrays import Real
-from rmtllmf_lib.backbone import Backbone, Head
-from rmtllmf_lib.disentanglement.differentiable import Layers, Left, steps
+from rmtllmf_lib.arrays import Real, whole_number
 from rmtllmf_lib.disentanglement.first_order import FirstOrder
-from rmtllmf_lib.errors import InputError, require_positive
-from rmtllmf_lib.evaluate import BATCH, prepare
-from rmtllmf_lib.layout import Layout, require_finite
-from rmtllmf_lib.task_vector import Weights
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.model.backbone import Backbone
+from rmtllmf_lib.model.differentiable_tower import Layers, Left, steps
+from rmtllmf_lib.model.layout import Layout, require_finite
+from rmtllmf_lib.model.task_vector import Weights
+from rmtllmf_lib.model.tower import Tower, embed, encode
 from rmtllmf_lib.tasks.base import Split
-from rmtllmf_lib.tower import Tower, embed, encode
+from rmtllmf_lib.training.evaluate import BATCH, prepare
+from rmtllmf_lib.training.heads import Head
 
 AT_HAND = 2**21  # numbers that `gram` works on at a time, of a small model: 8 MiB
 COPIES = 4  # of the widest activations' gradients that exist at once
@@ -193,7 +194,7 @@ def gram(net: Network, weights: Weights, *, chunk: int | None = None) -> Real:
         hidden = layers.weights["visual.transformer.resblocks.0.mlp.c_fc.bias"].numel()
         image = COPIES * net.classes * (net.patches.shape[1] + 1) * hidden
         chunk = max(1, max(AT_HAND, net.layout.size) // image)
-    require_positive(chunk, "chunk")
+    whole_number(chunk, "chunk")
     return finite(torch.cat([_gram(net, layers, patches) for patches in net.patches.split(chunk)]))
 
 

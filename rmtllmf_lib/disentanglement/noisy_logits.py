@@ -14,12 +14,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from rmtllmf_lib.arrays import Real, real_array
+from rmtllmf_lib.arrays import Real, real_array, whole_number
 from rmtllmf_lib.disentanglement.first_order import noise_level
 from rmtllmf_lib.disentanglement.linearise import Network, along, finite, flat_values, logits
-from rmtllmf_lib.errors import InputError, require_positive
-from rmtllmf_lib.evaluate import single_threads
-from rmtllmf_lib.task_vector import Weights
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.model.task_vector import Weights
+from rmtllmf_lib.threads import single_threads
 
 VALID = 0.1  # relative linearisation error up to which first-order predictions are called valid
 
@@ -86,8 +86,8 @@ def count_flips(
     mapping of task to FlipCount
         A model whose logits are not finite counts as a flip of every image.
     """
-    require_positive(workers, "workers")
-    require_positive(draws, "draws")
+    whole_number(workers, "workers")
+    whole_number(draws, "draws")
     if draws < 2:
         raise InputError("draws is 1; expected 2 or more: one has no standard error")
     scale = noise_level(std)
@@ -160,7 +160,7 @@ def perturb(
     InputError
         for a level that is not positive, or noise that makes logits NaN or infinite.
     """
-    require_positive(draws, "draws")
+    whole_number(draws, "draws")
     levels = np.atleast_1d(real_array(stds, "the noise levels", positive=True))
     seed = _seed(generator)
     values = _shared_values(networks, weights)
@@ -261,3 +261,68 @@ def _length(logits: Real) -> Real:
 
 def _seed(generator: torch.Generator) -> int:
     return int(torch.randint(2**62, (), generator=generator))
+
+
+def model_draws(
+    networks: Mapping[str, Network],
+    weights: Weights,
+    stds: ArrayLike,
+    draws: int,
+    *,
+    generator: torch.Generator,
+    workers: int = 1,
+) -> dict[str, Real]:
+    """Logits of whole noisy models, Gaussian noise in all parameters; the same directions serve all noise levels.
+
+    Images of all tasks go through a noisy tower together, each with its own head: `noisy_logits.perturb` without
+    derivatives, for many draws.
+
+    Parameters
+    ----------
+    networks : mapping of task to Network
+        Of one tower.
+    stds : one or more positive numbers
+        Standard deviations of the noise of each parameter.
+    draws : int
+        Noisy models for each level.
+    generator : torch.Generator
+        On the CPU; gives one number, from which each draw has a seed of its own.
+    workers : int
+        Threads that share the draws; the result does not depend on it.
+
+    Returns
+    -------
+    mapping of task to (levels, draws, images, classes) float64
+    """
+    whole_number(workers, "workers")
+    whole_number(draws, "draws")
+    levels = np.atleast_1d(real_array(stds, "the noise levels", positive=True)).tolist()
+    together, places = _together(networks)
+    values = flat_values(together, weights)
+    seed = int(torch.randint(2**62, (), generator=generator))
+
+    def one(draw: int) -> list[list[Tensor]]:
+        noise = noise_draw(weights.layout.size, seed, draw).to(values)
+        found = [together.logits(values + std * noise) for std in levels]
+        return [[logits[images, classes].cpu() for images, classes in places] for logits in found]
+
+    with single_threads(workers) as pool:
+        found = list(pool.map(one, range(draws)))
+    return {
+        name: finite(torch.stack([torch.stack([draw[level][place] for draw in found]) for level in range(len(levels))]))
+        for place, name in enumerate(networks)
+    }
+
+
+def _together(networks: Mapping[str, Network]) -> tuple[Network, list[tuple[slice, slice]]]:
+    """All images under all heads, and which images and classes are whose."""
+    if not networks:
+        raise InputError("there is no network: expected those of one task or more")
+    first, *_ = nets = list(networks.values())
+    places, image, label = [], 0, 0
+    for net in nets:
+        net.layout.require_equal(first.layout, "a network")
+        places.append((slice(image, image + len(net)), slice(label, label + net.classes)))
+        image, label = image + len(net), label + net.classes
+    parts = [torch.cat([getattr(net, name) for net in nets]) for name in ("patches", "labels", "rows")]
+    return Network(first.tower, first.layout, *parts), places

@@ -23,6 +23,9 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.tasks.images import Indices, decode_images, resize_batch
 from rmtllmf_lib.tasks.images import LazyImages as LazyImages
 
+# The eight embedded tasks; those of the source "torchvision" are `rmtllmf_lib.tasks.vision.VISION_NAMES`.
+TASK_NAMES = ("cars", "textures", "landuse", "signs", "digits", "aerial", "scenes", "housenumbers")
+
 # The pixel statistics every OpenAI CLIP was trained with (Radford et al., 2021), in units of [0, 1] intensities.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)

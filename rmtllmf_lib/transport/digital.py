@@ -13,7 +13,6 @@ from torch import Tensor
 
 from rmtllmf_lib.arrays import Real, real_number, whole_number
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.transport.interface import Detected, checked, error_of, padded
 from rmtllmf_lib.transport.modulation import (
     SMALLEST_VARIANCE,
     Code,
@@ -30,6 +29,7 @@ from rmtllmf_lib.transport.modulation import (
     symbols_of,
 )
 from rmtllmf_lib.transport.quantise import gaussian_cells, quantise
+from rmtllmf_lib.transport.scheme import Detected, checked, error_of, padded
 
 CONSTELLATIONS = (2, 4, 6, 8, 10)
 

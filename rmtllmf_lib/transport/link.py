@@ -21,11 +21,14 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from tqdm import tqdm
 
-from rmtllmf_lib.arrays import Complex, Real, fitted, whole_number
-from rmtllmf_lib.channel import Uplink
+from rmtllmf_lib.arrays import Complex, Real, fitted, one_of, whole_number
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.monte_carlo import Cancellation, covariance_root, one_of
-from rmtllmf_lib.receiver import (
+from rmtllmf_lib.model.task_vector import TaskVector
+from rmtllmf_lib.transport.scheme import Scheme
+from rmtllmf_lib.transport.schemes import Analog, RawFloat, scheme_named
+from rmtllmf_lib.transport.statistics import ErrorStatistics, Moments, require_alike
+from rmtllmf_lib.wireless.channel import Uplink
+from rmtllmf_lib.wireless.receiver import (
     Order,
     Receiver,
     error_cov,
@@ -36,10 +39,7 @@ from rmtllmf_lib.receiver import (
     sic_mse,
     sic_order,
 )
-from rmtllmf_lib.task_vector import TaskVector
-from rmtllmf_lib.transport.interface import Scheme
-from rmtllmf_lib.transport.schemes import Analog, RawFloat, scheme_named
-from rmtllmf_lib.transport.statistics import ErrorStatistics, Moments, require_alike
+from rmtllmf_lib.wireless.simulate import Cancellation, covariance_root
 
 Result = TypeVar("Result")
 

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from rmtllmf_lib.adversary import attack
-from rmtllmf_lib.arrays import Real
-from rmtllmf_lib.channel import Uplink
+from rmtllmf_lib.arrays import Real, real_number
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.published import PAPER_LINKS
-from rmtllmf_lib.receiver import Order, Receiver, error_cov
-from rmtllmf_lib.task_vector import TaskVector, Weights, finite_number
 from rmtllmf_lib.transport.surrogate import CORRELATIONS, SCALES, error_covariance, surrogate
+from rmtllmf_lib.wireless.adversary import attack
+from rmtllmf_lib.wireless.channel import Uplink
+from rmtllmf_lib.wireless.receiver import Order, Receiver, error_cov
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Scenario:
         mse: Any = self.mse.tolist() if isinstance(self.mse, np.ndarray) else self.mse
         several = isinstance(mse, Sequence) and not isinstance(mse, str)
         given = mse if several else (mse,)
-        values = tuple(finite_number(mu, f"an MSE of scenario {self.name!r}") for mu in given)
+        values = tuple(real_number(mu, f"an MSE of scenario {self.name!r}") for mu in given)
         if not values or min(values) < 0:
             raise InputError(f"scenario {self.name!r} has mse {self.mse}: expected one number ≥ 0, or one per user")
         object.__setattr__(self, "mse", values if several else values[0])

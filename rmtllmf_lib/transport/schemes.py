@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rmtllmf_lib.arrays import Real, real_number, whole_number
+from rmtllmf_lib.arrays import Real, one_of, real_number, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.transport.digital import Coded, Pcm, RawFloat
-from rmtllmf_lib.transport.interface import Detected, Scheme, checked, error_of, padded
 from rmtllmf_lib.transport.modulation import nearest, posterior_mean, symbols_of, transition
 from rmtllmf_lib.transport.quantise import Cells, best_clip, dequantise, gaussian_cells, quantise
+from rmtllmf_lib.transport.scheme import Detected, Scheme, checked, error_of, padded
 
 __all__ = ["SCHEMES", "Analog", "Coded", "Detected", "Pam", "Pcm", "RawFloat", "Scheme", "scheme_named"]
 
@@ -143,6 +143,4 @@ def scheme_named(scheme: Scheme | str) -> Scheme:
     """`scheme` itself, or the one of `SCHEMES` that has this name; `InputError` for another name."""
     if not isinstance(scheme, str):
         return scheme
-    if scheme not in SCHEMES:
-        raise InputError(f"unknown scheme {scheme!r}: expected one of {', '.join(SCHEMES)}, or a Scheme")
-    return SCHEMES[scheme]
+    return SCHEMES[one_of(scheme, SCHEMES, "scheme")]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rmtllmf_lib.arrays import Real
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.task_vector import TaskVector
+from rmtllmf_lib.model.task_vector import TaskVector
 
 _BLOCK = 2**16  # numbers of each user at once: with eight users in float64, 4 MiB
 

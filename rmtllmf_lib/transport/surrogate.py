@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from rmtllmf_lib.arrays import Real
+from rmtllmf_lib.arrays import Real, one_of, real_number
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.task_vector import TaskVector, Weights, finite_number
+from rmtllmf_lib.model.task_vector import TaskVector, Weights
 
 SCALES = ("task", "weight", "unit", "snr")
 ERROR_CORRELATIONS: Mapping[str, float] = {"independent": 0.0, "half": 0.5, "common": 1.0}  # of two users' errors
@@ -32,8 +32,7 @@ def noise_power(tau: TaskVector, base: Weights, scale: str) -> float:
         theta_base; "unit": 1; "snr": mean square of tau, as for "task", but what takes the place of the MSE is a ratio
         of noise to signal, 10^(-SNR/10), and may be far above 1.
     """
-    if scale not in SCALES:
-        raise InputError(f"unknown noise scale {scale!r}: expected one of {', '.join(SCALES)}")
+    one_of(scale, SCALES, "noise scale")
     return {"task": tau.rms**2, "snr": tau.rms**2, "weight": base.rms**2, "unit": 1.0}[scale]
 
 
@@ -63,13 +62,12 @@ def _variances(
     taus: Sequence[TaskVector], base: Weights, mse: float | Sequence[float], scale: str, correlation: str
 ) -> list[float]:
     """Error variance per parameter of each user, of a scenario that makes sense."""
-    if correlation not in CORRELATIONS:
-        raise InputError(f"unknown noise correlation {correlation!r}: expected one of {', '.join(CORRELATIONS)}")
+    one_of(correlation, CORRELATIONS, "noise correlation")
     given: Any = mse.tolist() if isinstance(mse, np.ndarray) else mse
     per_user = list(given) if isinstance(given, Sequence) else [given] * len(taus)
     if len(per_user) != len(taus):
         raise InputError(f"mse has {len(per_user)} values for {len(taus)} users: expected one number, or one per user")
-    if any(finite_number(mu, "an MSE") < 0 for mu in per_user):
+    if any(real_number(mu, "an MSE") < 0 for mu in per_user):
         raise InputError(f"mse is {per_user}: expected numbers ≥ 0")
     for tau in taus:
         tau.require_base(base)

@@ -1,0 +1,148 @@
+"""Figures of the chapter on interference between task vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rmtllmf_lib.chapters.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
+from rmtllmf_lib.protection.resilience import PROTECTIONS
+from rmtllmf_lib.study.intervals import over_seeds
+
+_COLOURS = (GREEN, BLUE, ORANGE, RED, PURPLE, GREY)
+_CORRELATIONS = {"independent": (BLUE, "o"), "half": (ORANGE, "s"), "common": (RED, "^")}
+
+
+def matrices(found: Mapping[str, np.ndarray], names: Sequence[str]) -> Figure:
+    """Cosine matrices side by side, two in a row, in hundredths, the diagonal left out; one colour scale.
+
+    Parameters
+    ----------
+    found : dict of title to (n, n) array
+    names : n labels
+    """
+    rows = -(-len(found) // 2)
+    figure, axes = plt.subplots(rows, 2, figsize=(8.2, 3.5 * rows + 0.7), sharex=True, sharey=True, squeeze=False)
+    for ax, (title, cosines) in zip(axes.flat, found.items(), strict=False):
+        shown = np.where(np.eye(len(names), dtype=bool), np.nan, 100 * cosines)
+        text = np.where(np.isnan(shown), "", np.char.mod("%d", np.rint(np.nan_to_num(shown)).astype(int)))
+        image = sns.heatmap(
+            shown, annot=text, fmt="", cmap="viridis", vmin=0, vmax=60, square=True, cbar=False, ax=ax,
+            xticklabels=list(names), yticklabels=list(names), annot_kws={"fontsize": 9},
+        ).collections[0]  # fmt: skip
+        ax.set_title(title, fontsize=10)
+        ax.tick_params(axis="y", rotation=0)
+        plt.setp(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
+        ax.grid(visible=False)
+    for ax in axes.flat[len(found) :]:
+        ax.set_axis_off()
+    figure.colorbar(image, ax=axes, label="cosine similarity × 100", shrink=0.6)
+    return figure
+
+
+def against_noise(
+    bands: pd.DataFrame, points: pd.DataFrame, panels: Sequence[str], target: tuple[float, float]
+) -> Figure:  # fmt: skip
+    """Cosines against the noise-to-signal ratio: formula as bands, measurements as points, the paper's band in grey.
+
+    Parameters
+    ----------
+    bands : DataFrame
+        panel, correlation, noise_to_signal, low, high.
+    points : DataFrame
+        panel, correlation, noise_to_signal, low, mean, high.
+    panels : titles, from left to right
+    target : lowest and highest cosine of the paper's Figure 4
+    """
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.0 * len(panels), 4.3), sharey=True, squeeze=False)
+    for ax, panel in zip(axes[0], panels, strict=True):
+        ax.axhspan(*target, color=GREY, alpha=0.35, label="the paper's Figure 4", linewidth=0)
+        for correlation, (colour, marker) in _CORRELATIONS.items():
+            band = bands[(bands["panel"] == panel) & (bands["correlation"] == correlation)]
+            x = 10 * np.log10(band["noise_to_signal"])
+            ax.fill_between(x, band["low"], band["high"], color=colour, alpha=0.4, linewidth=1, label=correlation)
+            dots = points[(points["panel"] == panel) & (points["correlation"] == correlation)]
+            ax.errorbar(
+                10 * np.log10(dots["noise_to_signal"]), dots["mean"],
+                [dots["mean"] - dots["low"], dots["high"] - dots["mean"]],
+                fmt=marker, color=colour, markersize=4, capsize=2, linewidth=1,
+            )  # fmt: skip
+        ax.set(xlabel="noise over task vector, power (dB)", ylim=(-0.05, 1.02))
+        ax.set_title(panel, fontsize=10)
+    axes[0][0].set_ylabel("cosine between task vectors")
+    figure.legend(
+        *axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9, frameon=False
+    )
+    return figure
+
+
+def by_definition(
+    table: pd.DataFrame, definitions: Sequence[str], limit: float, target: tuple[float, float]
+) -> Axes:  # fmt: skip
+    """Range and mean of the cosines of all pairs, for each definition of the task vectors and each scenario.
+
+    Parameters
+    ----------
+    table : DataFrame
+        scenario, definition, cosine.
+    definitions : names, from top to bottom
+    limit : largest cosine in the paper's Figure 3
+    target : range of the paper's Figure 4
+    """
+    _, ax = plt.subplots(figsize=(7.2, 0.5 * len(definitions) + 1.4))
+    ax.axvline(limit, color="black", linestyle=":", label="Figure 3: at most")
+    ax.axvspan(*target, color=GREY, alpha=0.35, linewidth=0, label="Figure 4")
+    scenarios = list(dict.fromkeys(table["scenario"]))
+    for shift, (scenario, colour) in enumerate(zip(scenarios, _COLOURS, strict=False)):
+        rows = table[table["scenario"] == scenario].groupby("definition")["cosine"].agg(["min", "mean", "max"])
+        rows = rows.reindex(definitions).dropna()
+        places = [definitions.index(name) + 0.22 * (shift - (len(scenarios) - 1) / 2) for name in rows.index]
+        ax.errorbar(
+            rows["mean"], places, xerr=[rows["mean"] - rows["min"], rows["max"] - rows["mean"]], fmt="o", color=colour,
+            capsize=4, label=scenario,
+        )  # fmt: skip
+    ax.set_yticks(range(len(definitions)), definitions)
+    ax.invert_yaxis()
+    ax.set(xlabel="cosine between task vectors, smallest to largest pair", xlim=(min(0.0, ax.get_xlim()[0]), None))
+    ax.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+    return ax
+
+
+def cosine_and_wde(cosines: pd.DataFrame, errors: pd.DataFrame, clean: str) -> Axes:
+    """WDE against the mean cosine, one point per scenario and protection; if one measured the other, they would rise.
+
+    Parameters
+    ----------
+    cosines : DataFrame
+        scenario, cosine: of the vectors that arrive.
+    errors : DataFrame
+        scenario, protection, seed, wde; scenarios that the other table does not have are left out.
+    clean : name of the scenario without noise, whose point has a line through it
+    """
+    _, ax = plt.subplots(figsize=(7.2, 4.4))
+    mean = cosines.groupby("scenario")["cosine"].mean()
+    points = over_seeds(errors[errors["scenario"].isin(mean.index)], ["scenario", "protection"], "wde")
+    scenarios = list(dict.fromkeys(points["scenario"]))
+    markers = dict(zip(dict.fromkeys(points["protection"]), "osDP^v", strict=False))
+    for row in points.itertuples():
+        ax.errorbar(
+            mean[row.scenario], row.mean, np.nan_to_num(row.half_width), fmt=markers[row.protection], capsize=3,
+            color=_COLOURS[scenarios.index(row.scenario) % len(_COLOURS)], markersize=7,
+            fillstyle="full" if row.protection == "unprotected" else "none",
+        )  # fmt: skip
+    level = points[(points["scenario"] == clean) & (points["protection"] == "unprotected")]["mean"]
+    ax.axhline(float(level.iloc[0]), color="black", linestyle=":", linewidth=1)
+    for place, scenario in enumerate(scenarios):
+        ax.plot([], [], "s", color=_COLOURS[place % len(_COLOURS)], label=scenario)
+    for name, marker in markers.items():
+        style = "full" if name == "unprotected" else "none"
+        ax.plot([], [], marker, color="black", fillstyle=style, label=PROTECTIONS[name].title)
+    ax.set(xlabel="mean cosine between received task vectors", ylabel="WDE, mean over the tasks", ylim=(0, 1))
+    ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    return ax

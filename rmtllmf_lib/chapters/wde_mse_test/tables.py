@@ -1,0 +1,271 @@
+"""From noise in the parameters to flips and weight disentanglement error, predicted next to counted, as tables.
+
+In the tables, `seed` numbers the noise draws: images share a draw's noise, so only draws are independent repetitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from rmtllmf_lib.arrays import Real, real_array, whole_number
+from rmtllmf_lib.disentanglement import chi_square_test
+from rmtllmf_lib.disentanglement.first_order import FirstOrder
+from rmtllmf_lib.disentanglement.margins import flip_probability
+from rmtllmf_lib.disentanglement.wde import noise_std
+from rmtllmf_lib.model.fusion import fuse
+from rmtllmf_lib.model.task_vector import TaskVector, Weights
+from rmtllmf_lib.transport.surrogate import surrogate
+
+
+def received_noise(
+    taus: Sequence[TaskVector],
+    base: Weights,
+    lam: float,
+    mse: float | Sequence[float],
+    *,
+    scale: str = "task",
+    correlations: Sequence[str] = ("independent", "half", "common"),
+    seeds: int = 3,
+) -> pd.DataFrame:
+    """Δθ of Eq. (9) from noisy task vectors that are really fused, and its predicted standard deviation.
+
+    Returns
+    -------
+    DataFrame with columns correlation, seed, predicted, measured, difference
+        Root mean square of Δθ, by `disentanglement.error.noise_std` and as drawn; `difference` is the largest distance
+        between the fusion of the noisy vectors, less that of the clean ones, and λ times the sum of the errors.
+    """
+    whole_number(seeds, "seeds")
+    clean = fuse(base, taus, lam).values
+    rows = []
+    for correlation, seed in product(correlations, range(seeds)):
+        generator = torch.Generator().manual_seed(seed)
+        received = surrogate(taus, base, mse, scale=scale, correlation=correlation, generator=generator)
+        change = fuse(base, received, lam).values - clean
+        errors = lam * sum((noisy - tau).values for noisy, tau in zip(received, taus, strict=True))
+        predicted = noise_std(mse, taus, base, lam, scale=scale, correlation=correlation)
+        measured = float(change.double().square().mean().sqrt())
+        rows.append((correlation, seed, predicted, measured, float((change - errors).abs().max())))
+    return pd.DataFrame(rows, columns=["correlation", "seed", "predicted", "measured", "difference"])
+
+
+def noise_levels(
+    taus: Sequence[TaskVector],
+    base: Weights,
+    lam: float,
+    mse: Sequence[float],
+    *,
+    scales: Sequence[str] = ("task", "weight"),
+    correlations: Sequence[str] = ("independent", "common"),
+) -> pd.DataFrame:
+    """Standard deviation of each parameter's noise for given MSEs under every scale and correlation.
+
+    Returns
+    -------
+    DataFrame with columns scale, correlation, mse, std
+    """
+    rows = [
+        (scale, correlation, mu, noise_std(mu, taus, base, lam, scale=scale, correlation=correlation))
+        for scale, correlation, mu in product(scales, correlations, mse)
+    ]
+    return pd.DataFrame(rows, columns=["scale", "correlation", "mse", "std"])
+
+
+def flips(
+    models: Mapping[str, FirstOrder], noisy: Mapping[str, Real], std: float, *, rng: np.random.Generator
+) -> pd.DataFrame:
+    """Flip probability of every image, predicted from its margins and counted on noisy models.
+
+    Parameters
+    ----------
+    noisy : mapping of task to (draws, images, classes)
+        Logits at this noise level, one level of `model_draws`.
+
+    Returns
+    -------
+    DataFrame with columns task, image, lower, predicted, upper, counted, draws
+    """
+    parts = []
+    for name, model in models.items():
+        found = flip_probability(model, std, rng=rng)
+        columns = {
+            "image": np.arange(len(model)),
+            "lower": found.lower,
+            "predicted": found.probability,
+            "upper": found.upper,
+            "counted": (noisy[name].argmax(-1) != model.predicted).mean(0),
+            "draws": len(noisy[name]),
+        }
+        parts.append(pd.DataFrame(columns).assign(task=name))
+    return pd.concat(parts, ignore_index=True)
+
+
+def flip_rates(models: Mapping[str, FirstOrder], noisy: Mapping[str, Real], table: pd.DataFrame) -> pd.DataFrame:
+    """Flip rate of each task and of all, counted and predicted, and their distance in standard errors.
+
+    Parameters
+    ----------
+    noisy : as in `flips`
+    table : DataFrame
+        From `flips`, of the same models and samples.
+
+    Returns
+    -------
+    DataFrame with columns task, lower, predicted, upper, counted, error, z
+        The last row is the mean over all images, "all". z is NaN where no draw flipped anything.
+    """
+    flipped = {name: noisy[name].argmax(-1) != model.predicted for name, model in models.items()}
+    flipped["all"] = np.concatenate(list(flipped.values()), axis=1)
+    means = table.groupby("task")[["lower", "predicted", "upper"]].mean()
+    means.loc["all"] = table[["lower", "predicted", "upper"]].mean()
+    rows = means.loc[list(flipped)].reset_index(names="task")
+    per_draw = [shares.mean(1) for shares in flipped.values()]
+    rows["counted"] = [shares.mean() for shares in per_draw]
+    rows["error"] = [shares.std(ddof=1) / np.sqrt(len(shares)) for shares in per_draw]
+    rows["z"] = (rows["counted"] - rows["predicted"]) / rows["error"].where(rows["error"] > 0)
+    return rows
+
+
+def flips_against_noise(
+    models: Mapping[str, FirstOrder], samples: Mapping[str, Real], stds: ArrayLike, *, rng: np.random.Generator
+) -> pd.DataFrame:
+    """Mean flip rate of all images at several noise levels, counted, predicted, and its bounds.
+
+    Parameters
+    ----------
+    samples : mapping of task to (levels, draws, images, classes)
+    stds : (levels,)
+
+    Returns
+    -------
+    DataFrame with columns std, seed, counted, lower, predicted, upper
+    """
+    parts = []
+    for place, std in enumerate(np.atleast_1d(real_array(stds, "the noise levels", positive=True)).tolist()):
+        noisy = {name: samples[name][place] for name in models}
+        means = flips(models, noisy, std, rng=rng)[["lower", "predicted", "upper"]].mean()
+        changed = [noisy[name].argmax(-1) != model.predicted for name, model in models.items()]
+        counted = np.concatenate(changed, axis=1).mean(1)
+        parts.append(pd.DataFrame({"std": std, "seed": np.arange(len(counted)), "counted": counted, **means}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def rejections(
+    models: Mapping[str, FirstOrder],
+    samples: Mapping[str, Real],
+    stds: ArrayLike,
+    *,
+    reference_std: float,
+    level: float = 0.05,
+) -> pd.DataFrame:
+    """Rejections of the chi-square test on noisy models, for each task, noise level and draw.
+
+    Parameters
+    ----------
+    samples : mapping of task to (levels, draws, images, classes)
+    stds : (levels,)
+    reference_std : float
+        s₀, the noise that counts as harmless.
+
+    Returns
+    -------
+    DataFrame with columns task, classes, std, seed, rejected, theory
+        Shares of the task's images; `theory` is the first-order power.
+    """
+    rows = []
+    for name, model in models.items():
+        dof = chi_square_test.degrees_of_freedom(model)
+        critical = chi_square_test.critical_value(dof, level)
+        for place, std in enumerate(np.atleast_1d(real_array(stds, "the noise levels", positive=True)).tolist()):
+            change = samples[name][place] - model.logits
+            rejected = (chi_square_test.statistic(model, change, reference_std) > critical).mean(1)
+            theory = float(chi_square_test.power(dof, level, reference_std, std).mean())
+            rows += [(name, model.classes, std, draw, share, theory) for draw, share in enumerate(rejected)]
+    return pd.DataFrame(rows, columns=["task", "classes", "std", "seed", "rejected", "theory"])
+
+
+def power_curve(models: Mapping[str, FirstOrder], multiples: ArrayLike, level: float = 0.05) -> pd.DataFrame:
+    """First-order power of the chi-square test against the noise, as a multiple s / s₀ of the harmless one.
+
+    Returns
+    -------
+    DataFrame with columns task, classes, multiple, power
+    """
+    rows = [
+        (name, model.classes, k, float(chi_square_test.power(dof, level, 1.0, k).mean()))
+        for name, model, dof in ((n, m, chi_square_test.degrees_of_freedom(m)) for n, m in models.items())
+        for k in np.atleast_1d(real_array(multiples, "the multiples", positive=True)).tolist()
+    ]
+    return pd.DataFrame(rows, columns=["task", "classes", "multiple", "power"])
+
+
+def mean_flip_probabilities(models: Mapping[str, FirstOrder], stds: ArrayLike, *, rng: np.random.Generator) -> Real:
+    """Predicted flip probability of each task, the mean over its images, for noise levels of any shape.
+
+    Returns
+    -------
+    (*stds.shape, tasks) float64
+    """
+    levels = real_array(stds, "the noise levels", minimum=0)
+    few = {"points": 32, "replicates": 2}  # the errors of single images average out
+    means = [
+        [flip_probability(model, std, rng=rng, **few).probability.mean() for model in models.values()]
+        for std in levels.ravel().tolist()
+    ]
+    return np.reshape(means, (*levels.shape, len(models)))
+
+
+def wde_against_noise(
+    models: Mapping[str, FirstOrder],
+    samples: Mapping[str, Real],
+    stds: ArrayLike,
+    own: Mapping[str, ArrayLike],
+    *,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    """WDE ξ of the noisy fused model, Eq. (7), counted and predicted to first order.
+
+    Parameters
+    ----------
+    samples : mapping of task to (levels, draws, images, classes)
+    stds : (levels,)
+    own : mapping of task to (images,) classes
+        What each task's own model sees, `disentanglement.error.own_classes`.
+
+    Returns
+    -------
+    DataFrame with columns std, seed, wde, predicted, bound
+        Sums over the tasks; `bound` is the clean WDE plus the mean flip probabilities.
+    """
+    rows = []
+    reference = {name: model.classes_or_predicted(np.asarray(own[name])) for name, model in models.items()}
+    clean = sum(float((model.predicted != reference[name]).mean()) for name, model in models.items())
+    for place, std in enumerate(np.atleast_1d(real_array(stds, "the noise levels", positive=True)).tolist()):
+        differs = [(samples[name][place].argmax(-1) != reference[name]).mean(1) for name in models]
+        predicted = sum(
+            float(flip_probability(model, std, reference[name], rng=rng).probability.mean())
+            for name, model in models.items()
+        )
+        moved = sum(float(flip_probability(model, std, rng=rng).probability.mean()) for model in models.values())
+        rows += [(std, draw, wde, predicted, clean + moved) for draw, wde in enumerate(np.sum(differs, axis=0))]
+    return pd.DataFrame(rows, columns=["std", "seed", "wde", "predicted", "bound"])
+
+
+def agrees(table: pd.DataFrame, expected: ArrayLike, errors: float = 3.0) -> bool:
+    """Whether every mean lies within so many standard errors of what is expected.
+
+    Parameters
+    ----------
+    table : DataFrame
+        mean, half_width, n, from `intervals.over_seeds` at its default level.
+    expected : one number, or one for each row
+    """
+    error = table["half_width"] / stats.t.ppf(0.975, table["n"] - 1)
+    return bool(((table["mean"] - np.asarray(expected)).abs() <= errors * error).all())

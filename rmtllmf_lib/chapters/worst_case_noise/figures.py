@@ -1,0 +1,230 @@
+"""Figures of the chapter on worst-case noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from rmtllmf_lib.chapters.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
+from rmtllmf_lib.wireless.receiver import error_correlations
+
+# one look for each attack, in every figure of the chapter
+LOOKS: Mapping[str, tuple[str, str, str]] = {
+    "none": ("no jammer", "black", ":"),
+    "white": ("white", GREY, "--"),
+    "sum-rate": ("sum rate (P1)", BLUE, "-"),
+    "sum-rate-published": ("Eq. (14) as printed", ORANGE, "-."),
+    "strongest-user": ("strongest user, Eq. (15)", RED, "-"),
+    "minimax": ("minimax, silent users", GREEN, "-"),
+    "minimax-sic": ("minimax, full power", PURPLE, "-"),
+    "rank-one": ("rank one", "black", "--"),
+    "sum-aligned": ("sum-aligned", ORANGE, "--"),
+}
+
+# beside colour and line, for who cannot tell the colours apart
+MARKERS: Mapping[str, str] = {
+    "none": ".", "white": "x", "sum-rate": "o", "sum-rate-published": "<", "strongest-user": "s", "minimax": "^",
+    "minimax-sic": "v", "rank-one": "D", "sum-aligned": "P",
+}  # fmt: skip
+
+
+def allocation(table: pd.DataFrame) -> Figure:
+    """Signal, noise floor and jammer in each direction of the received signal, in dB over the white jammer's level.
+
+    Parameters
+    ----------
+    table : DataFrame
+        panel, direction (1 is the strongest), signal_db, level_db (noise with the jammer), floor_db (-inf without).
+    """
+    panels = list(dict.fromkeys(table["panel"]))
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.7 * len(panels), 3.6), sharey=True, squeeze=False)
+    bottom = min(table["level_db"].min(), table["signal_db"].min()) - 5
+    for ax, panel in zip(axes[0], panels, strict=True):
+        rows = table[table["panel"] == panel].sort_values("direction")
+        place, floor = rows["direction"], np.maximum(rows["floor_db"], bottom)
+        ax.bar(place, floor - bottom, 0.8, bottom=bottom, color="0.8", label="thermal noise")
+        ax.bar(place, rows["level_db"] - floor, 0.8, bottom=floor, color=RED, alpha=0.55, label="with the jammer")
+        ax.plot(place, rows["signal_db"], "o", color=BLUE, label=r"signal $\upsilon_i$")
+        ax.axhline(0, color="black", linestyle="--", linewidth=1, label="white jammer")
+        ax.set(xlabel="direction, strongest first", xticks=place, ylim=(bottom, None))
+        ax.set_title(panel, fontsize=10)
+        ax.grid(visible=False, axis="x")
+    axes[0][0].set_ylabel("power (dB, white jammer = 0)")
+    axes[0][-1].legend(fontsize=10, loc="upper right")
+    return figure
+
+
+def unit_of_power(table: pd.DataFrame, right: float, white: float) -> Axes:
+    """Sum rate under Eq. (14) as printed against the unit in which powers are written.
+
+    Parameters
+    ----------
+    table : DataFrame
+        unit_w (W), sum_rate (nats).
+    right, white : float, nats
+        Sum rate under the right allocation and under white noise, which do not depend on the unit.
+    """
+    _, ax = plt.subplots(figsize=(6.6, 3.6))
+    ax.axhline(white, color=GREY, linestyle="--", label="white jammer")
+    ax.plot(table["unit_w"], table["sum_rate"], "o-", color=ORANGE, label="Eq. (14) as printed")
+    ax.axhline(right, color=BLUE, label="power counted once")
+    ax.set(xscale="log", xlabel="unit in which all powers are written (W)", ylabel="sum rate (nats)")
+    ax.legend(fontsize=10, loc="center left")
+    return ax
+
+
+def against_power(table: pd.DataFrame, panels: Mapping[str, str]) -> Figure:
+    """Means over the drops against the jammer's power, one panel for each of three columns.
+
+    Parameters
+    ----------
+    table : DataFrame
+        jnr_db, kind and the columns shown.
+    panels : column -> label of its axis; that of "mse" is logarithmic
+    """
+    figure, axes = plt.subplots(2, 2, figsize=(7.4, 6.0), sharex=True)
+    means = table.groupby(["kind", "jnr_db"], sort=False)[list(panels)].mean().reset_index()
+    *shown, corner = axes.flat
+    for ax, (column, label) in zip(shown, panels.items(), strict=True):
+        for kind, rows in means.groupby("kind", sort=False):
+            name, colour, line = LOOKS[str(kind)]
+            marker = MARKERS[str(kind)]
+            ax.plot(rows["jnr_db"], rows[column], marker=marker, color=colour, linestyle=line, label=name)
+        ax.set(ylabel=label, yscale="log" if column == "mse" else "linear")
+    for ax in (shown[1], shown[2]):
+        ax.set_xlabel("jammer over noise, per antenna (dB)")
+        ax.tick_params(labelbottom=True)
+    corner.set_axis_off()
+    corner.legend(*shown[0].get_legend_handles_labels(), loc="center", frameon=False)
+    return figure
+
+
+def user_rates(table: pd.DataFrame, panels: Mapping[str, str]) -> Figure:
+    """Rate of every user under each attack, one drop, one panel for each of two ways of transmitting.
+
+    Parameters
+    ----------
+    table : DataFrame
+        kind, rank (1 is the weakest user) and the columns of `panels`, nats.
+    panels : column -> title
+    """
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.7 * len(panels), 3.8), sharey=True, squeeze=False)
+    for ax, (column, title) in zip(axes[0], panels.items(), strict=True):
+        for kind, rows in table.groupby("kind", sort=False):
+            name, colour, line = LOOKS[str(kind)]
+            rows = rows.sort_values("rank")
+            marker = MARKERS[str(kind)]
+            ax.plot(rows["rank"], rows[column], marker=marker, markersize=6, color=colour, linestyle=line, label=name)
+        ax.set(xlabel="user, weakest first", xticks=sorted(table["rank"].unique()))
+        ax.set_title(title, fontsize=10)
+    axes[0][0].set_ylabel("rate (nats)")
+    handles, names = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=3, fontsize=10, frameon=False)
+    return figure
+
+
+def bounds(table: pd.DataFrame) -> Axes:
+    """Relative distance of upper and lower bound against Newton steps (kind, steps, gap)."""
+    _, ax = plt.subplots(figsize=(6.2, 3.4))
+    for (kind, rows), marker in zip(table.groupby("kind", sort=False), "os^v", strict=False):
+        name, colour, _ = LOOKS[str(kind)]
+        ax.plot(rows["steps"], rows["gap"], marker=marker, color=colour, label=name)
+    ax.set(yscale="log", xlabel="Newton steps", ylabel="relative gap of the bounds", xticks=table["steps"].unique())
+    ax.legend(fontsize=10)
+    return ax
+
+
+def error_covariances(covs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
+    """Absolute correlation of every two users' errors, with the mean MSE below each panel.
+
+    Parameters
+    ----------
+    covs : receiver -> attack -> (user, user) complex
+        Error covariances; shown are `|E_qr| / sqrt(E_qq E_rr)` off the diagonal.
+    """
+    columns = list(next(iter(covs.values())))
+    size = (1.75 * len(columns) + 0.8, 1.95 * len(covs) + 0.3)
+    figure, axes = plt.subplots(len(covs), len(columns), figsize=size, squeeze=False)
+    for row, (receiver, attacks) in zip(axes, covs.items(), strict=True):
+        for ax, kind in zip(row, columns, strict=True):
+            E = attacks[kind]
+            mse = np.diagonal(E).real
+            shown = error_correlations(E)
+            np.fill_diagonal(shown, np.nan)
+            image = ax.imshow(shown, vmin=0, vmax=1, cmap="viridis")
+            ax.set(xticks=[], yticks=[])
+            ax.set_xlabel(f"mean MSE {mse.mean():.2f}", fontsize=10)
+            ax.grid(visible=False)
+        row[0].set_ylabel(receiver, fontsize=10)
+    for ax, kind in zip(axes[0], columns, strict=True):
+        ax.set_title(LOOKS[kind][0].replace(", ", ",\n"), fontsize=10)
+    figure.colorbar(image, ax=axes, label="correlation of two users' errors", shrink=0.7)
+    return figure
+
+
+def paper_plane(curves: pd.DataFrame, paper: tuple[float, float], reachable: float) -> Axes:
+    """Mean MSE under the two attacks of the paper, along the jammer's power, for every setting.
+
+    Parameters
+    ----------
+    curves : DataFrame
+        setting, detection, knowledge, "strongest-user", "sum-rate", a row for each power.
+    paper : (float, float)
+        The paper's point, strongest user and sum rate.
+    reachable : float
+        The most that the attack on the strongest user can do to a matched receiver.
+    """
+    _, ax = plt.subplots(figsize=(7.0, 4.6))
+    colours = dict(zip(curves["detection"].unique(), (BLUE, ORANGE, GREEN, PURPLE), strict=False))
+    lines = dict(zip(curves["knowledge"].unique(), ("-", "--"), strict=False))
+    for _, rows in curves.groupby("setting", sort=False):
+        first = rows.iloc[0]
+        look = {"color": colours[first["detection"]], "linestyle": lines[first["knowledge"]]}
+        ax.plot(rows["strongest-user"], rows["sum-rate"], linewidth=1.3, **look)
+    ax.plot(*paper, marker="*", markersize=16, color=RED, linestyle="none")
+    ax.axvline(reachable, color=GREY, linestyle=":", linewidth=1.5)
+    ax.set(xscale="log", yscale="log", xlim=(0.01, 1), ylim=(0.01, 1.5))
+    ax.set(xlabel="mean MSE, strongest user jammed", ylabel="mean MSE, sum rate jammed")
+    handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
+    handles += [Line2D([], [], color="black", linestyle=line, label=name) for name, line in lines.items()]
+    handles += [
+        Line2D([], [], color=GREY, linestyle=":", label="most for a matched receiver"),
+        Line2D([], [], color=RED, marker="*", linestyle="none", markersize=12, label="the paper"),
+    ]
+    ax.legend(handles=handles, fontsize=10, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
+    return ax
+
+
+def csi_loss(table: pd.DataFrame) -> Axes:
+    """Share of the gain over white noise that an attack keeps, against the error in its channel knowledge.
+
+    Parameters
+    ----------
+    table : DataFrame
+        kind, estimate, quality, drop, objective, best, white. Shares are ratios of means over the drops. Perfect
+        quality, where the share is 1, has no place on the logarithmic axis.
+    """
+    _, ax = plt.subplots(figsize=(6.8, 4.2))
+    looks = {"noisy": ("o", "-", "estimate taken for the truth"), "posterior": ("s", "--", "hedged")}
+    for (kind, estimate), rows in table[table["quality"] < 1].groupby(["kind", "estimate"], sort=False):
+        means = rows.groupby("quality")[["objective", "best", "white"]].mean()
+        share = (means["white"] - means["objective"]) / (means["white"] - means["best"])
+        name, colour, _ = LOOKS[str(kind)]
+        marker, line, told = looks.get(str(estimate), ("^", ":", str(estimate)))
+        ax.plot(1 - share.index, share, marker=marker, linestyle=line, color=colour, label=f"{name}: {told}")
+    ax.axhline(0, color="black", linestyle=":", label="white noise")
+    ax.set(xscale="log", xlabel=r"share of error in the estimate's power, $1-\rho$", ylim=(None, 1.05))
+    ax.set_ylabel("share kept of the\ngain over white noise")
+    ax.legend(fontsize=10, loc="lower left")
+    return ax
+
+
+def names(kinds: Sequence[str]) -> list[str]:
+    """What the figures and tables of the chapter call these attacks."""
+    return [LOOKS[kind][0] for kind in kinds]

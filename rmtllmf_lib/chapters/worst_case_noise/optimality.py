@@ -1,0 +1,149 @@
+"""Checks of the attacks of section II-C: optimality conditions, saddle points, bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from rmtllmf_lib.arrays import Complex, Real, real_array, whole_number
+from rmtllmf_lib.wireless.adversary import attack, jammer_power
+from rmtllmf_lib.wireless.channel import Uplink, draw_uplinks
+
+
+@dataclass(frozen=True)
+class SaddleMargins:
+    """How far random moves stay on their side of a saddle point; negative numbers are violations.
+
+    Attributes
+    ----------
+    users : float
+        Smallest relative loss of the users over all powers tried, `1 - R(p, C*) / R(p*, C*)`.
+    jammer : float
+        Smallest relative loss of the adversary over all covariances tried, `R(p*, C) / R(p*, C*) - 1`.
+    trials : int
+        Moves tried on each side.
+    """
+
+    users: float
+    jammer: float
+    trials: int
+
+
+def saddle_margins(
+    rate: Callable[[Uplink, Complex], Real],
+    uplink: Uplink,
+    power: ArrayLike,
+    noise_cov: Complex,
+    rng: np.random.Generator,
+    trials: int = 20,
+) -> SaddleMargins:
+    """Try random powers and random covariances against `R(p, C*) <= R(p*, C*) <= R(p*, C)`, with p* full power.
+
+    Half of the moves stay near the saddle point, where a wrong one would be seen first; covariances have every rank.
+
+    Parameters
+    ----------
+    rate : callable
+        R; takes an uplink and a covariance (..., rx, rx) in W, returns (...) nats.
+    uplink : Uplink
+        A batch of drops at full power.
+    power : (...) float, W
+        The adversary's budget.
+    noise_cov : (..., rx, rx) complex, W
+        C*.
+    trials : int
+        Moves tried on each side in every drop.
+    """
+    count = whole_number(trials, "trials")
+    budget = np.broadcast_to(real_array(power, "power", minimum=0), uplink.batch_shape)
+    value = rate(uplink, noise_cov)
+    users, jammer = np.inf, np.inf
+    for trial in range(count):
+        step = 0.05 if trial % 2 else 1.0
+        drawn = uplink.power * (1 - step * rng.random(uplink.power.shape))
+        users = min(users, float((1 - rate(Uplink(uplink.H, drawn, uplink.noise_floor), noise_cov) / value).min()))
+        rival = (1 - step) * noise_cov + step * (uplink.thermal_cov + _random_jammer(uplink, budget, rng))
+        jammer = min(jammer, float((rate(uplink, rival) / value - 1).min()))
+    return SaddleMargins(users, jammer, count * int(np.prod(uplink.batch_shape)))
+
+
+def _random_jammer(uplink: Uplink, budget: Real, rng: np.random.Generator) -> Complex:
+    rank = int(rng.integers(1, uplink.num_rx_antennas + 1))
+    parts = rng.standard_normal((2, *uplink.batch_shape, uplink.num_rx_antennas, rank))
+    factor = parts[0] + 1j * parts[1]
+    scale = budget / np.square(np.abs(factor)).sum(axis=(-2, -1))
+    jammer: Complex = scale[..., None, None] * (factor @ factor.conj().swapaxes(-1, -2))
+    return jammer
+
+
+@dataclass(frozen=True)
+class KktResiduals:
+    """What is left of the optimality conditions of Eq. (14), the largest over a batch; all are 0 at the optimum.
+
+    Attributes
+    ----------
+    stationarity : float
+        `|nu c_i (c_i + upsilon_i) / upsilon_i - 1|` over the directions that the jammer fills.
+    unfilled : float
+        How far the gain `upsilon_i / (c_i (c_i + upsilon_i))` of a direction left alone exceeds nu, relative to nu.
+    budget : float
+        `|sum (c_i - sigma_0^2) / P_J - 1|`.
+    filled : int
+        The fewest directions that are filled in a drop.
+    """
+
+    stationarity: float
+    unfilled: float
+    budget: float
+    filled: int
+
+
+def kkt_residuals(
+    eigenvalues: ArrayLike, extra: ArrayLike, nu: ArrayLike, power: ArrayLike, noise_floor: ArrayLike = 0.0
+) -> KktResiduals:
+    """Residuals of the KKT conditions of the worst allocation, for what `allocate` returns.
+
+    Parameters
+    ----------
+    eigenvalues : (..., r) float, W
+        upsilon_i, with signal in one direction at least.
+    extra : (..., r) float, W
+        `c_i - sigma_0^2`.
+    nu : (...) float, 1/W
+    power, noise_floor : (...) float, W
+    """
+    values, added = real_array(eigenvalues, "eigenvalues", minimum=0), real_array(extra, "extra", minimum=0)
+    price = real_array(nu, "nu", positive=True)[..., None]
+    level = real_array(noise_floor, "noise_floor", minimum=0)[..., None] + added
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gain = np.where(values > 0, values / (level * (level + values)), 0) / price
+    filled = added > 0
+    return KktResiduals(
+        stationarity=float(np.abs(gain - 1).max(where=filled, initial=0)),
+        unfilled=float((gain - 1).max(where=~filled, initial=0)),
+        budget=float(np.abs(added.sum(axis=-1) / real_array(power, "power", positive=True) - 1).max()),
+        filled=int(filled.sum(axis=-1).min()),
+    )
+
+
+def certificates(
+    sizes: Iterable[tuple[int, int]], rng: np.random.Generator, kinds: Sequence[str], jnr_db: float, n: int = 2
+) -> pd.DataFrame:
+    """How tightly the bounds enclose the optimum, by number of antennas and users.
+
+    Returns
+    -------
+    DataFrame with columns num_rx_antennas, num_users, kind, gap (the largest of n drops, relative), iterations
+    """
+    rows = []
+    for antennas, users in sizes:
+        drops = draw_uplinks(n, rng, num_users=users, num_rx_antennas=antennas)
+        for kind in kinds:
+            found = attack(drops, jammer_power(drops, jnr_db), kind)
+            gap = float(((found.objective - found.lower_bound) / found.objective).max())
+            rows.append((antennas, users, kind, gap, found.iterations))
+    return pd.DataFrame(rows, columns=["num_rx_antennas", "num_users", "kind", "gap", "iterations"])

@@ -1,0 +1,250 @@
+"""The link numbers of Section IV: what they can mean, what rules them out, and which settings come closest.
+
+The paper gives an SNR and a mean MSE for three scenarios. It does not give the path loss, the noise power, the jammer's
+power, what the receiver knows of the jammer, or what SNR is meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import brentq, minimize_scalar
+
+from rmtllmf_lib.arrays import Complex, Real, real_number
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.published import PAPER_LINKS
+from rmtllmf_lib.wireless.adversary import attacked_cov, jammer_power
+from rmtllmf_lib.wireless.channel import LinkBudget, Uplink, draw_uplinks, with_floor
+from rmtllmf_lib.wireless.path_loss import PathLoss
+from rmtllmf_lib.wireless.receiver import Order, Receiver, error_cov, lmmse_mse, sic_mse
+
+_KINDS = {"ideal": "none", "SU": "strongest-user", "SR": "sum-rate"}
+
+# The paper's "SNR of around" in dB, and mean MSE over the eight users, by the kind of attack.
+PAPER = pd.DataFrame(
+    [(kind, PAPER_LINKS[name].snr_db, PAPER_LINKS[name].mse) for name, kind in _KINDS.items()],
+    columns=["scenario", "snr_db", "mse"],
+).set_index("scenario")
+
+Knowledge = Literal["matched", "unaware"]
+
+
+def _decibel(ratio: Real) -> Real:
+    return np.asarray(10 * np.log10(ratio))
+
+
+# received powers (..., user) and the trace of the noise covariance (...), both in W, to an SNR in dB, (...)
+SNR_READINGS: Mapping[str, Callable[[Real, Real], Real]] = {
+    "all users' power over all noise": lambda power, noise: _decibel(power.sum(axis=-1) / noise),
+    "one user's power over all noise": lambda power, noise: _decibel(power.mean(axis=-1) / noise),
+    "the same, averaged in dB": lambda power, noise: _decibel(power / noise[..., None]).mean(axis=-1),
+    "the weakest user's": lambda power, noise: _decibel(power.min(axis=-1) / noise),
+}
+
+
+def mean_snr_db(uplink: Uplink, noise_cov: Complex, reading: str) -> float:
+    """Mean over the drops of the SNR in dB, in one of the `SNR_READINGS`.
+
+    "One user's power over all noise", `p ||h||^2 / tr C`, is also that user's mean SNR at one antenna.
+    """
+    if reading not in SNR_READINGS:
+        raise InputError(f"reading is {reading!r}: expected one of {', '.join(SNR_READINGS)}")
+    noise = np.einsum("...ii->...", noise_cov).real
+    return float(np.mean(SNR_READINGS[reading](uplink.received_power, noise)))
+
+
+def white_noise_bound(snr_db: float, num_rx_antennas: int) -> float:
+    """The least mean MSE that white noise leaves at an SNR of "one user's power over all noise", Eq. (5).
+
+    With the others cancelled, a user's MSE is `1 / (1 + p ||h||^2 / sigma^2)`, and `p ||h||^2 / sigma^2` is N_R times
+    this SNR; the mean over users is least where all are equal (Jensen).
+    """
+    return 1 / (1 + num_rx_antennas * 10 ** (real_number(snr_db, "snr_db") / 10))
+
+
+def snr_readings(uplink: Uplink, order: Order = "weakest-first") -> pd.DataFrame:
+    """For every reading of SNR: ours in the ideal scenario, and the mean MSE if it is to be the paper's.
+
+    Returns
+    -------
+    DataFrame, one row per reading, with columns snr_db (of `uplink` without a jammer) and mse_at_paper_snr (mean over
+    users and drops, after moving the noise floor until the SNR is that of the paper).
+    """
+    rows = {}
+    for reading in SNR_READINGS:
+        ours = mean_snr_db(uplink, uplink.thermal_cov, reading)
+        moved = with_floor(uplink, ours - PAPER.loc["none", "snr_db"])
+        rows[reading] = {"snr_db": ours, "mse_at_paper_snr": float(sic_mse(moved, moved.thermal_cov, order).mean())}
+    return pd.DataFrame(rows).T
+
+
+def jnr_of_snr_drop(drop_db: float) -> float:
+    """Jammer over noise per antenna, dB, that lowers an SNR over all noise, `tr C`, by `drop_db` above 0.
+
+    `tr C = N_R sigma_0^2 + P_J`, so the drop is `1 + P_J / (N_R sigma_0^2)` whatever the shape of the attack.
+    """
+    return float(10 * np.log10(np.expm1(real_number(drop_db, "drop_db", positive=True) * np.log(10) / 10)))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the paper leaves open, as one choice.
+
+    Attributes
+    ----------
+    exponent : float
+        Of a log-distance path loss; 2 is free space.
+    receiver : {"sic", "lmmse"}
+    order : {"weakest-first", "strongest-first"}
+        Of "sic".
+    knowledge : {"matched", "unaware"}
+        Whether the receiver knows the jammer's covariance, or believes that there is thermal noise alone.
+    """
+
+    exponent: float = 2.0
+    receiver: Receiver = "sic"
+    order: Order = "weakest-first"
+    knowledge: Knowledge = "matched"
+
+    @property
+    def detection(self) -> str:
+        """Receiver and order in words."""
+        return "joint LMMSE" if self.receiver == "lmmse" else f"SIC {self.order}"
+
+    def __str__(self) -> str:
+        return f"exponent {self.exponent:g}, {self.detection}, {self.knowledge}"
+
+
+def mean_mse(uplink: Uplink, noise_cov: Complex, setting: Setting) -> float:
+    """Mean MSE over users and drops with the receiver of `setting`."""
+    design = uplink.thermal_cov if setting.knowledge == "unaware" else None
+    found = error_cov(uplink, noise_cov, design, setting.order, receiver=setting.receiver)
+    return float(np.einsum("...ii->...i", found).real.mean())
+
+
+def ideal_link(n: int, rng: np.random.Generator, setting: Setting, *, num_rx_antennas: int = 16) -> Uplink:
+    """Drops of the paper's cell over a noise floor that makes the mean MSE without a jammer the paper's .013."""
+    budget = LinkBudget(path_loss=PathLoss("log-distance", exponent=setting.exponent))
+    drops = draw_uplinks(n, rng, num_rx_antennas=num_rx_antennas, budget=budget)
+    target = PAPER.loc["none", "mse"]
+
+    def excess(gain_db: float) -> float:
+        moved = with_floor(drops, gain_db)
+        return float(np.log(mean_mse(moved, moved.thermal_cov, setting) / target))
+
+    return with_floor(drops, brentq(excess, -150, 150, xtol=1e-6))
+
+
+def attacked_mse(uplink: Uplink, jnr_db: float, setting: Setting) -> dict[str, float]:
+    """Mean MSE under the paper's two attacks, at one power of the jammer over the noise per antenna."""
+    power = jammer_power(uplink, jnr_db)
+    scenarios = PAPER.index.drop("none")
+    return {kind: mean_mse(uplink, attacked_cov(uplink, power, kind), setting) for kind in scenarios}
+
+
+def _distance(found: Mapping[str, float]) -> float:
+    """Root mean square of the natural logarithms of ours over the paper's."""
+    return float(np.sqrt(np.mean([np.log(mse / PAPER.loc[kind, "mse"]) ** 2 for kind, mse in found.items()])))
+
+
+def closest_power(uplink: Uplink, setting: Setting) -> float:
+    """The jammer-to-noise ratio in dB at which the two attacked MSEs are closest to the paper's."""
+    found = minimize_scalar(
+        lambda jnr_db: _distance(attacked_mse(uplink, jnr_db, setting)),
+        bounds=(-5.0, 30.0),
+        method="bounded",
+        options={"xatol": 1e-3},
+    )
+    return float(found.x)
+
+
+def closest_settings(settings: Sequence[Setting], n: int, seed: int) -> pd.DataFrame:
+    """Every setting with the jammer power that brings it closest to the paper's three MSEs, the closest first.
+
+    Parameters
+    ----------
+    settings : sequence of Setting
+    n : int
+        Drops; places and fading are the same for all settings.
+    seed : int
+
+    Returns
+    -------
+    DataFrame with columns
+
+    - setting, its name
+    - jnr_db: jammer over noise per antenna
+    - none, strongest-user, sum-rate: mean MSE; "none" is the paper's by the choice of the noise floor
+    - distance: root mean square logarithm of ours over the paper's, of the two attacked ones
+    - lmmse: mean MSE of a joint LMMSE receiver without a jammer
+    """
+    rows = []
+    for setting in settings:
+        drops = ideal_link(n, np.random.default_rng(seed), setting)
+        jnr_db = closest_power(drops, setting)
+        mses = attacked_mse(drops, jnr_db, setting)
+        rows.append(
+            {
+                "setting": str(setting),
+                "jnr_db": jnr_db,
+                "none": mean_mse(drops, drops.thermal_cov, setting),
+                **mses,
+                "distance": _distance(mses),
+                "lmmse": float(lmmse_mse(drops, drops.thermal_cov).mean()),
+            }
+        )
+    return pd.DataFrame(rows).sort_values("distance", kind="stable", ignore_index=True)
+
+
+def mse_curves(settings: Sequence[Setting], jnr_db: Sequence[float], n: int, seed: int) -> pd.DataFrame:
+    """The attacked MSEs of every setting along the jammer's power.
+
+    Returns
+    -------
+    DataFrame with columns setting, detection, knowledge, jnr_db, strongest-user, sum-rate
+    """
+    rows = []
+    for setting in settings:
+        drops = ideal_link(n, np.random.default_rng(seed), setting)
+        told = {"setting": str(setting), "detection": setting.detection, "knowledge": setting.knowledge}
+        rows += [{**told, "jnr_db": x, **attacked_mse(drops, x, setting)} for x in jnr_db]
+    return pd.DataFrame(rows)
+
+
+def beside_paper(
+    cases: Mapping[str, tuple[Setting, Mapping[str, float]]],
+    n: int,
+    seed: int,
+    reading: str = "one user's power over all noise",
+) -> pd.DataFrame:
+    """The paper's table of SNR and MSE, and the same numbers of some settings.
+
+    Parameters
+    ----------
+    cases : label -> (setting, attack -> jammer over noise in dB, where "none" needs no entry)
+    n : int
+        Drops.
+    seed : int
+    reading : str
+        One of `SNR_READINGS`.
+
+    Returns
+    -------
+    DataFrame, the paper first, with columns ("SNR (dB)", scenario) and ("MSE", scenario)
+    """
+    rows = {"the paper": {("SNR (dB)", kind): snr for kind, snr in PAPER["snr_db"].items()}}
+    rows["the paper"] |= {("MSE", kind): mse for kind, mse in PAPER["mse"].items()}
+    for label, (setting, jnr_db) in cases.items():
+        drops = ideal_link(n, np.random.default_rng(seed), setting)
+        row = {}
+        for kind in PAPER.index:
+            power = 0.0 if kind == "none" else jammer_power(drops, jnr_db[kind])
+            cov = attacked_cov(drops, power, kind)
+            row["SNR (dB)", kind], row["MSE", kind] = mean_snr_db(drops, cov, reading), mean_mse(drops, cov, setting)
+        rows[label] = row
+    order = [(group, kind) for group in ("SNR (dB)", "MSE") for kind in PAPER.index]
+    return pd.DataFrame(rows).T[order]

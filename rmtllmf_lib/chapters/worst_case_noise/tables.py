@@ -1,0 +1,233 @@
+"""Comparisons of the attacks of section II-C: what each does to users, rates and errors.
+
+Tables are tidy: one row for each drop, attack and setting, so that differences between attacks can be taken drop by
+drop. Rates are in nats, and infinite where a user is free of noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from rmtllmf_lib.arrays import Real
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.wireless.adversary import attack, attacked_cov, interference_free_rates, jammer_power, largest_rate
+from rmtllmf_lib.wireless.allocation import allocate
+from rmtllmf_lib.wireless.channel import Uplink, draw_uplinks
+from rmtllmf_lib.wireless.csi import Estimate, imperfect_csi
+from rmtllmf_lib.wireless.receiver import Order, by_rank, sic_mse, sic_order, sic_rates, sum_rate
+
+SPREADS: Mapping[str, tuple[float, float]] = {"100…1000 m": (100.0, 1000.0), "all at 550 m": (550.0, 550.0)}
+
+
+def compare_attacks(
+    uplink: Uplink, power: ArrayLike, kinds: Iterable[str], order: Order = "weakest-first"
+) -> pd.DataFrame:
+    """What each attack of this budget does to every drop.
+
+    Parameters
+    ----------
+    uplink : Uplink
+        Drops with batch shape (n,).
+    power : float or (n,) float, W
+    kinds : names of attacks
+        As in `adversary.KINDS`; "none" is the thermal noise alone.
+    order : {"weakest-first", "strongest-first"}
+
+    Returns
+    -------
+    DataFrame with columns
+
+    - kind, drop
+    - max_rate: the largest rate of successive cancellation at full power
+    - max_rate_silent: the largest rate if users may fall silent
+    - sum_rate
+    - mse: mean over the users, matched receiver with successive cancellation
+    - strongest_is_best: whether the user with the largest received power has the rate `max_rate`
+    """
+    rows = []
+    strongest = sic_order(uplink)[..., -1:]
+    for kind in kinds:
+        cov = attacked_cov(uplink, power, kind, order)
+        rates = sic_rates(uplink, cov, order)
+        best = rates.max(axis=-1)
+        columns = {
+            "drop": np.arange(len(best)),
+            "max_rate": best,
+            "max_rate_silent": largest_rate(uplink, cov),
+            "sum_rate": sum_rate(uplink, cov),
+            "mse": sic_mse(uplink, cov, order).mean(axis=-1),
+            "strongest_is_best": np.take_along_axis(rates, strongest, axis=-1)[..., 0] == best,
+        }
+        rows.append(pd.DataFrame(columns).assign(kind=kind))
+    return pd.concat(rows, ignore_index=True)
+
+
+def attack_settings(
+    n: int,
+    rng: np.random.Generator,
+    kinds: Sequence[str],
+    jnr_db: Sequence[float],
+    *,
+    num_users: int = 8,
+    num_rx_antennas: int = 16,
+) -> pd.DataFrame:
+    """`compare_attacks` for every spread of the users and every noise floor, at one power of the jammer.
+
+    The users keep their thermal noise and the jammer its power while the floor below the jammer moves: `inf` stands
+    for no floor at all. Fading and places are the same for all floors.
+
+    Parameters
+    ----------
+    n : int
+        Drops.
+    kinds : names of attacks
+    jnr_db : sequence of float, dB
+        Jammer over noise floor per antenna, the largest finite one with the floor of the default link budget.
+
+    Returns
+    -------
+    DataFrame as of `compare_attacks` with columns spread and jnr_db in front.
+    """
+    finite = [value for value in jnr_db if np.isfinite(value)]
+    if not finite or any(np.isnan(value) or value == -np.inf for value in jnr_db):
+        raise InputError(f"jnr_db is {list(jnr_db)}: expected ratios in dB, one of them finite; inf is no floor")
+    tables = []
+    for spread, (nearest, farthest) in SPREADS.items():
+        drops = draw_uplinks(
+            n, rng, num_users=num_users, num_rx_antennas=num_rx_antennas, nearest_m=nearest, farthest_m=farthest
+        )
+        power = jammer_power(drops, max(finite))
+        for ratio in jnr_db:
+            floor = power / num_rx_antennas * 10 ** (-ratio / 10)
+            table = compare_attacks(Uplink(drops.H, drops.power, floor), power, kinds)
+            table.insert(0, "jnr_db", ratio)
+            table.insert(0, "spread", spread)
+            tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def power_sweep(uplink: Uplink, jnr_db: Iterable[float], kinds: Sequence[str]) -> pd.DataFrame:
+    """`compare_attacks` for a grid of jammer powers, with a column jnr_db in front."""
+    tables = []
+    for ratio in jnr_db:
+        table = compare_attacks(uplink, jammer_power(uplink, ratio), kinds)
+        table.insert(0, "jnr_db", ratio)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def csi_sweep(
+    uplink: Uplink,
+    power: ArrayLike,
+    kinds: Mapping[str, Estimate],
+    quality: Iterable[float],
+    seed: int,
+) -> pd.DataFrame:
+    """What an adversary's attack is worth when it knows the channels imperfectly.
+
+    Parameters
+    ----------
+    uplink : Uplink
+        Drops with batch shape (n,), with a noise floor.
+    power : float or (n,) float, W
+    kinds : attack -> estimate
+        "sum-rate" or "minimax", with what the adversary takes for the channel, see `csi.imperfect_csi`.
+    quality : iterable of float
+        rho in [0, 1].
+    seed : int
+        Of the errors of the estimate, the same for every quality.
+
+    Returns
+    -------
+    DataFrame with columns kind, estimate, quality, drop, objective, best, white
+        The attack's objective in nats with the estimate, with perfect knowledge, and under white noise of that power.
+    """
+    white = attack(uplink, power, "white").noise_cov
+    objectives = {"sum-rate": sum_rate, "minimax": largest_rate}
+    rows = []
+    for kind, estimate in kinds.items():
+        if kind not in objectives:
+            raise InputError(f"kind is {kind!r}: expected {' or '.join(objectives)}")
+        best, reference = attack(uplink, power, kind).objective, objectives[kind](uplink, white)
+        for rho in quality:
+            believed = imperfect_csi(uplink, rho, np.random.default_rng(seed), estimate=estimate)
+            found = attack(uplink, power, kind, csi=believed).objective
+            columns = {"drop": np.arange(len(found)), "objective": found, "best": best, "white": reference}
+            rows.append(pd.DataFrame(columns).assign(kind=kind, estimate=estimate, quality=rho))
+    return pd.concat(rows, ignore_index=True)
+
+
+def user_rates(uplink: Uplink, power: float, kinds: Iterable[str], order: Order = "weakest-first") -> pd.DataFrame:
+    """Every user's rates in one drop.
+
+    Parameters
+    ----------
+    uplink : Uplink
+        One drop.
+    power : float, W
+    kinds : names of attacks
+        "none" is the thermal noise alone.
+
+    Returns
+    -------
+    DataFrame with columns kind, rank (1 is the weakest user), alone (the others silent), sic (full power), in nats
+    """
+    tables = []
+    for kind in kinds:
+        cov = attacked_cov(uplink, power, kind, order)
+        columns = {
+            "rank": np.arange(1, uplink.num_users + 1),
+            "alone": by_rank(interference_free_rates(uplink, cov), uplink),
+            "sic": by_rank(sic_rates(uplink, cov, order), uplink),
+        }
+        tables.append(pd.DataFrame(columns).assign(kind=kind))
+    return pd.concat(tables, ignore_index=True)
+
+
+def allocation_table(uplink: Uplink, power: float, jnr_db: Mapping[str, float]) -> pd.DataFrame:
+    """The worst allocation of Eq. (14) in one drop, over several noise floors.
+
+    Parameters
+    ----------
+    uplink : Uplink
+        One drop.
+    power : float, W
+        The jammer's, the same for all floors.
+    jnr_db : panel -> dB
+        How far the floor lies below the jammer's power per antenna; inf is no floor.
+
+    Returns
+    -------
+    DataFrame with columns panel, direction (1 has the most signal), signal_db, level_db, floor_db, filled
+        Powers in dB over the jammer's power per antenna; level is the noise with the jammer in it.
+    """
+    white = power / uplink.num_rx_antennas
+    values = np.square(np.linalg.svd(uplink.G, compute_uv=False))
+    tables = []
+    for panel, ratio in jnr_db.items():
+        floor = white * 10 ** (-ratio / 10)
+        extra, _ = allocate(values, power, floor)
+        with np.errstate(divide="ignore"):
+            columns = {
+                "direction": np.arange(1, len(values) + 1),
+                "signal_db": 10 * np.log10(values / white),
+                "level_db": 10 * np.log10((floor + extra) / white),
+                "floor_db": np.full(len(values), -float(ratio)),
+                "filled": extra > 0,
+            }
+        tables.append(pd.DataFrame(columns).assign(panel=panel))
+    return pd.concat(tables, ignore_index=True)
+
+
+def mse_by_rank(uplink: Uplink, jnr_db: Sequence[float], kinds: Sequence[str]) -> Real:
+    """Mean MSE over the drops of the weakest, second weakest, … user: (power, kind, user), matched receiver."""
+    found = np.empty((len(jnr_db), len(kinds), uplink.num_users))
+    for i, ratio in enumerate(jnr_db):
+        for j, kind in enumerate(kinds):
+            mse = sic_mse(uplink, attacked_cov(uplink, jammer_power(uplink, ratio), kind))
+            found[i, j] = by_rank(mse, uplink).mean(axis=0)
+    return found

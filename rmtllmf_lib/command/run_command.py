@@ -1,0 +1,70 @@
+"""The command `rmtllmf run`: a notebook with other parameters."""
+
+# ruff: noqa: D301 -- in help texts, \b keeps the lines of a paragraph as they are
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from rmtllmf_lib.errors import InputError
+
+
+class PairsCommand(TyperCommand):
+    """Lets ``-p NAME VALUE`` take two words, which typer cannot repeat: they become one, ``NAME=VALUE``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Join the two words after each ``-p``."""
+        joined, rest = [], list(args)
+        while rest:
+            word = rest.pop(0)
+            joined.append(word)
+            if word == "--":
+                break
+            if word in ("-p", "--parameter") and len(rest) >= 1 and "=" not in rest[0]:
+                if len(rest) < 2:
+                    ctx.fail(f"Option '{word}' needs a name and a value: {word} {rest[0]} VALUE.")
+                joined.append(f"{rest.pop(0)}={rest.pop(0)}")
+        return super().parse_args(ctx, joined + rest)
+
+
+def run(
+    notebook: Annotated[Path, typer.Argument(metavar="NOTEBOOK", help="The notebook to execute.")],
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--parameter", metavar="NAME VALUE", help="A parameter's value; may be repeated."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="The result.  [default: runs/NOTEBOOK]")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Show the notebook's parameters and stop.")] = False,
+) -> None:
+    """Execute a notebook with other parameters.
+
+    Names and types are checked before anything runs. The result appears under its
+    name when the last cell has run; a failed notebook is kept beside it, as
+    *.failed.ipynb.
+
+    \b
+    Examples:
+      rmtllmf run notebooks/04_fusion.ipynb --list
+      rmtllmf run notebooks/04_fusion.ipynb -p seed 1 -p test_images 250
+      rmtllmf run notebooks/04_fusion.ipynb -p seed 2 -o runs/seed2.ipynb
+    """
+    from rmtllmf_lib.command import runner
+
+    if list_:
+        print("\n".join(map(str, runner.parameters(notebook))) or f"{notebook} takes no parameters")
+        return
+    values: dict[str, str] = {}
+    for text in parameter or []:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"parameter {text!r} has no value: give a name and a value, as in -p seed 1")
+        if name in values:
+            raise InputError(f"parameter {name!r} is given twice, as {values[name]!r} and {value!r}: give it once")
+        values[name] = value
+    print(runner.run_notebook(notebook, out or Path("runs") / notebook.name, values))

@@ -1,0 +1,90 @@
+"""The commands `rmtllmf store …`: what is kept, whether it is whole, and how to be rid of it."""
+
+# ruff: noqa: D301 -- in help texts, \b keeps the lines of a paragraph as they are
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.storage.store import Store, default_root
+
+store_app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+
+_StoreRoot = Annotated[
+    Path | None, typer.Option("--root", metavar="DIR", help="The store.  [default: $RMTLLMF_HOME or the user's cache]")
+]
+
+
+@store_app.callback()
+def _store() -> None:
+    """Look after stored results: task vectors, tables and their parts.
+
+    \b
+    Examples:
+      rmtllmf store list
+      rmtllmf store verify
+      rmtllmf store clear
+    """
+
+
+@store_app.command("list")
+def store_list(root: _StoreRoot = None) -> None:
+    """Show what is stored: kind, key, format, size, time, configuration.
+
+    \b
+    Example:
+      rmtllmf store list
+    """
+    store = _open_store(root)
+    entries = store.list()
+    for entry in entries:
+        config = json.dumps(entry.config, ensure_ascii=False)
+        about = config if len(config) <= 60 else f"{config[:59]}…"
+        print(f"{entry.kind}  {entry.key[:12]}  {entry.format:11}  {entry.bytes:>11,}  {entry.created}  {about}")
+    print(f"{len(entries)} entries, {sum(entry.bytes for entry in entries):,} bytes in {store.root}")
+
+
+@store_app.command("verify")
+def store_verify(root: _StoreRoot = None) -> None:
+    """Compare checksums; exit status 1 if something is damaged.
+
+    Everything is read, nothing is changed. A damaged entry is built again when it is next needed.
+
+    \b
+    Example:
+      rmtllmf store verify
+    """
+    store = _open_store(root)
+    problems = store.verify()
+    for problem in problems:
+        print(f"{problem.path}: {problem.reason}")
+    print(f"{len(problems)} problems in {store.root}" if problems else f"everything in {store.root} is whole")
+    if problems:
+        raise typer.Exit(1)
+
+
+@store_app.command("clear")
+def store_clear(
+    kind: Annotated[str | None, typer.Argument(metavar="[KIND]", help="Only this kind, as in 'store list'.")] = None,
+    root: _StoreRoot = None,
+) -> None:
+    """Remove stored results; they are computed anew when needed.
+
+    \b
+    Examples:
+      rmtllmf store clear
+      rmtllmf store clear task-vector
+    """
+    store = _open_store(root)
+    if kind is not None and store.kinds() and not store.kinds(kind):
+        raise InputError(f"there is no kind {kind!r} in {store.root}: expected one of {', '.join(store.kinds())}")
+    print(f"{store.clear(kind)} entries removed from {store.root}")
+
+
+def _open_store(root: Path | None) -> Store:
+    return Store(root or default_root())

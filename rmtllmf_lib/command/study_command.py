@@ -1,0 +1,48 @@
+"""The command `rmtllmf study`: many conditions, from a small file to one table."""
+
+# ruff: noqa: D301 -- in help texts, \b keeps the lines of a paragraph as they are
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def study(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What to compute, as JSON.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="FILE", help="The table.  [default: FILE with the ending .parquet]"),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes, with one thread each; one on a GPU.")] = 1,
+    device: Annotated[str, typer.Option(metavar="cpu|cuda|auto", help="auto is a GPU where there is one.")] = "cpu",
+    template: Annotated[bool, typer.Option("--template", help="Write an example to FILE and stop.")] = False,
+) -> None:
+    """Compute many conditions into one table: noise, protections, tasks, seeds.
+
+    Every part is stored when it is done: a study that was stopped goes on where it
+    was, and several processes or machines with one store share the work. The table
+    has one row for each model and task; what it was made from goes into a JSON
+    file beside it.
+
+    \b
+    Examples:
+      rmtllmf study fig2.json --template
+      rmtllmf study fig2.json --workers 2
+      rmtllmf study fig2.json --out runs/fig2.parquet --device cuda
+    """
+    from rmtllmf_lib.errors import InputError
+    from rmtllmf_lib.study import file as study_file
+
+    if template:
+        if file.exists():
+            raise InputError(f"{file} is there already: give the example another name, or delete the file")
+        study_file.save_study(file, study_file.example())
+        print(file)
+        return
+    target = out or file.with_suffix(".parquet")
+    table = study_file.run_study_file(file, target, workers=workers, device=device)
+    print(study_file.summary(table).to_string(index=False))
+    print(f"\n{len(table)} rows in {target}")

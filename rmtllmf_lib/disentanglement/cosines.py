@@ -1,0 +1,119 @@
+"""Cosines of task vectors under noise (Section IV-2): what a link does to them, and which noise gives the paper's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from rmtllmf_lib.arrays import Real, real_array
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.model.task_vector import TaskVector, Weights, cosine_matrix
+from rmtllmf_lib.transport.scenario import Scenario
+from rmtllmf_lib.transport.surrogate import ERROR_CORRELATIONS
+
+
+def noisy_cosines(cosines: ArrayLike, noise_to_signal: ArrayLike, error_correlation: ArrayLike) -> Real:
+    """Cosines of task vectors that arrive with independent or correlated noise.
+
+    `cos_ij = (rho_ij + sqrt(k_i k_j) r_ij) / sqrt((1 + k_i)(1 + k_j))`: noise adds its power to the lengths, and what
+    two users' errors have in common to the inner product. Exact in the limit of many parameters, where the noise is
+    orthogonal to every task vector; the deviation is of the order of one over the root of their number.
+
+    Parameters
+    ----------
+    cosines : (..., n, n) in [-1, 1]
+        rho, of the vectors that were sent.
+    noise_to_signal : (..., n), ≥ 0
+        k, the errors' power over the vectors', per user; one number for all users too.
+    error_correlation : (..., n, n) or one number, in [-1, 1]
+        r, of different users' errors.
+
+    Returns
+    -------
+    (..., n, n) float64, with ones on the diagonal
+    """
+    rho = real_array(cosines, "cosines")
+    if rho.ndim < 2 or rho.shape[-1] != rho.shape[-2]:
+        raise InputError(f"cosines have shape {rho.shape}: expected a square matrix (…, n, n)")
+    shape = rho.shape[-1:]
+    k = real_array(noise_to_signal, "noise_to_signal", minimum=0)
+    if k.ndim and k.shape[-1:] != shape:
+        raise InputError(f"noise_to_signal has shape {k.shape} for {shape[0]} users: expected one number, or (…, n)")
+    k = np.broadcast_to(k, shape) if not k.ndim else k
+    common = real_array(error_correlation, "error_correlation")
+    if max(abs(rho).max(), abs(common).max()) > 1 + 1e-9:
+        raise InputError("a cosine or correlation is outside [-1, 1]: give those of vectors and of their errors")
+    lengths = np.sqrt((1 + k)[..., :, None] * (1 + k)[..., None, :])
+    found = (rho + np.sqrt(k[..., :, None] * k[..., None, :]) * common) / lengths
+    diagonal = np.arange(shape[0])
+    found[..., diagonal, diagonal] = 1
+    return found
+
+
+def scenario_cosines(scenario: Scenario, taus: Sequence[TaskVector], base: Weights) -> Real:
+    """What `noisy_cosines` says of a scenario: (n, n)."""
+    errors = scenario.error_cov(taus, base)
+    power = np.diagonal(errors)
+    scale = np.sqrt(np.outer(power, power))
+    common = np.divide(errors, scale, out=np.zeros_like(errors), where=scale > 0)
+    return noisy_cosines(cosine_matrix(taus), power / np.array([tau.rms**2 for tau in taus]), common)
+
+
+def needed_noise(
+    cosines: tuple[float, float, float], target: tuple[float, float]
+) -> tuple[float, float, float]:  # fmt: skip
+    """The weakest noise, equal for all users, that moves cosines of a known spread into a narrow band.
+
+    By `noisy_cosines` the spread shrinks by 1 + k, so k is at least the ratio of the spreads less one; and the middle
+    of the band then asks for a correlation r of the errors, which falls to that middle as k grows.
+
+    Parameters
+    ----------
+    cosines : smallest, mean and largest cosine of the vectors that were sent
+    target : lower and upper end of the band
+
+    Returns
+    -------
+    k : float
+        Power of the noise over that of the vectors, at least; 0 where the band is wider than the spread.
+    r, limit : float
+        Correlation between users' errors that puts the mean into the middle at that k (infinite at k = 0, unless it
+        is there without noise), and for very strong noise.
+    """
+    low, mean, high = cosines
+    middle = sum(target) / 2
+    if not (low <= mean <= high and target[0] < target[1]):
+        raise InputError(f"cosines {cosines} and band {target}: expected smallest ≤ mean ≤ largest, and lower < upper")
+    k = max((high - low) / (target[1] - target[0]) - 1, 0.0)
+    if k == 0:
+        return 0.0, 0.0 if mean == middle else float("inf"), middle
+    return k, (middle * (1 + k) - mean) / k, middle
+
+
+def cosine_bands(
+    cosines: tuple[float, float, float],
+    noise_to_signal: Sequence[float] | Real | None = None,
+    correlations: Mapping[str, float] = ERROR_CORRELATIONS,
+) -> pd.DataFrame:
+    """`noisy_cosines` of equal users against the strength of the noise, for cosines of a known spread.
+
+    Parameters
+    ----------
+    cosines : smallest, mean and largest cosine of the vectors that were sent
+    noise_to_signal : numbers > 0, optional
+        Default: from -20 to 50 dB.
+    correlations : dict of name to correlation of the errors
+
+    Returns
+    -------
+    DataFrame with columns correlation, noise_to_signal, low, mean, high
+    """
+    k = np.logspace(-2, 5, 141) if noise_to_signal is None else np.asarray(noise_to_signal, float)
+    rows = []
+    for name, r in correlations.items():
+        low, mean, high = (noisy_cosines([[1, rho], [rho, 1]], k[:, None] * [1, 1], r)[:, 0, 1] for rho in cosines)
+        rows.append(pd.DataFrame({"correlation": name, "noise_to_signal": k, "low": low, "mean": mean, "high": high}))
+    return pd.concat(rows, ignore_index=True)

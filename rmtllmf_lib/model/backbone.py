@@ -1,0 +1,239 @@
+"""The pre-trained CLIP that all users share, its image tower as a flat point `theta_base`, and its frozen heads.
+
+`load_backbone("tiny")` is the miniature that ships with the library; `load_backbone("ViT-B-16-quickgelu")` is OpenAI's,
+through open_clip. Both are `open_clip.CLIP` modules: everything downstream is the same code.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.model.task_vector import Weights
+from rmtllmf_lib.storage.canonical import config_key
+from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD
+
+ASSETS = Path(__file__).parents[1] / "assets"
+OPENAI_VIT = "ViT-B-16-quickgelu"
+
+PAD, START = 0, 1  # the end token has the highest number: open_clip finds it by argmax
+
+
+@dataclass(frozen=True)
+class WordTokenizer:
+    """One token a word, lower case, punctuation dropped.
+
+    Attributes
+    ----------
+    words : tuple of str
+        The vocabulary; token numbers start at 2.
+    context_length : int
+        Tokens per text, start and end included.
+    """
+
+    words: tuple[str, ...]
+    context_length: int
+
+    @property
+    def vocab_size(self) -> int:
+        """Words and the three marks: padding, start, end."""
+        return len(self.words) + 3
+
+    @staticmethod
+    def split(text: str) -> list[str]:
+        """The words of a text, in any script."""
+        return re.findall(r"[^\W_]+", text.lower())
+
+    def unknown(self, text: str) -> list[str]:
+        """Words of a text that are not in the vocabulary."""
+        return [word for word in self.split(text) if word not in self.words]
+
+    def __call__(self, texts: str | Sequence[str]) -> Tensor:
+        """Tokens (n, context_length) int64; unknown words and texts that are too long are an InputError."""
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        number = {word: k + 2 for k, word in enumerate(self.words)}
+        tokens = torch.full((len(texts), self.context_length), PAD)
+        for row, text in enumerate(texts):
+            words = self.split(text)
+            if unknown := self.unknown(text):
+                raise InputError(
+                    f"the text tower does not know {', '.join(map(repr, unknown))} in {text!r}: expected words of its "
+                    f"{len(self.words)}-word vocabulary; choose the prototype head, or other class names and templates"
+                )
+            if len(words) + 2 > self.context_length:
+                raise InputError(
+                    f"{text!r} has {len(words)} words: expected at most {self.context_length - 2}; shorten it"
+                )
+            tokens[row, : len(words) + 2] = torch.tensor([START, *(number[w] for w in words), self.vocab_size - 1])
+        return tokens
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """A pre-trained CLIP.
+
+    Attributes
+    ----------
+    name : str
+        What it was loaded by.
+    model : open_clip.CLIP
+        Evaluation mode, float32, CPU; shared, never changed in place.
+    tokenizer : callable
+        list of str → (n, context) int64 tokens.
+    image_size : int
+        Side of the input in pixels.
+    vocabulary : frozenset of str or None
+        The words its text tower knows; None: any text.
+    weights : Weights
+        `theta_base`: the image tower as one flat buffer.
+    mean, std : 3 floats
+        Pixel statistics of its training.
+    """
+
+    name: str
+    model: open_clip.CLIP
+    tokenizer: Callable[[list[str]], Tensor]
+    image_size: int
+    vocabulary: frozenset[str] | None
+    weights: Weights
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
+
+    @property
+    def scale(self) -> float:
+        """The logit scale exp(t) it was trained with."""
+        return float(self.model.logit_scale.exp())
+
+
+def new_model(config: dict[str, Any]) -> open_clip.CLIP:
+    """A randomly initialised open_clip.CLIP from a configuration with keys embed_dim, vision_cfg, text_cfg."""
+    return open_clip.CLIP(
+        embed_dim=config["embed_dim"],
+        vision_cfg=open_clip.CLIPVisionCfg(**config["vision_cfg"]),
+        text_cfg=open_clip.CLIPTextCfg(**config["text_cfg"]),
+    )
+
+
+def load_backbone(name: str | Path = "tiny", *, checkpoint: str | Path | None = None) -> Backbone:
+    """Load a pre-trained CLIP.
+
+    Parameters
+    ----------
+    name : str or path
+        "tiny" (ships with the library), "ViT-B-16-quickgelu" (OpenAI's weights through open_clip), or a folder that
+        `rmtllmf pretrain` has written.
+    checkpoint : path, optional
+        For ViT-B-16-quickgelu: a local file of OpenAI's weights in open_clip's format, where nothing can be downloaded.
+
+    Raises
+    ------
+    InputError
+        Unknown name; files missing, truncated or changed; weights that can neither be found nor downloaded.
+    """
+    if str(name) == OPENAI_VIT:
+        return _openai(checkpoint)
+    if checkpoint is not None:
+        raise InputError(
+            f"checkpoint {str(checkpoint)!r} is for {OPENAI_VIT!r} only, not for {str(name)!r}: leave it out"
+        )
+    if str(name) == "ViT-B-16":
+        raise InputError(f"'ViT-B-16' would run OpenAI's weights with the wrong activation: expected {OPENAI_VIT!r}")
+    folder = ASSETS / "tiny" if str(name) == "tiny" else Path(name)
+    if not (folder / "config.json").is_file():
+        raise InputError(
+            f"unknown backbone {str(name)!r}: expected 'tiny', {OPENAI_VIT!r} or a folder with config.json and "
+            "model.safetensors as written by `rmtllmf pretrain`"
+        )
+    return _local(str(name), folder.resolve())
+
+
+def _local(name: str, folder: Path) -> Backbone:
+    files = [folder / file for file in ("config.json", "provenance.json", "model.safetensors")]
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise InputError(
+            f"{folder} lacks {' and '.join(missing)}: restore what is missing or run `rmtllmf pretrain` again"
+        )
+    return _assemble(name, folder, *(file.read_bytes() for file in files))
+
+
+@lru_cache(maxsize=4)
+def _assemble(name: str, folder: Path, config_json: bytes, provenance_json: bytes, tensors: bytes) -> Backbone:
+    """A backbone from the contents of its files; being the key of the cache, they cannot change unnoticed."""
+    file = folder / "model.safetensors"
+    try:
+        config, provenance = json.loads(config_json), json.loads(provenance_json)
+        digests = {
+            file: (hashlib.sha256(tensors).hexdigest(), provenance["sha256"]),
+            folder / "config.json": (config_key(config), provenance["config_sha256"]),
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"config.json or provenance.json of {folder} cannot be read ({type(error).__name__}: {error}): "
+            "restore them or run `rmtllmf pretrain` again"
+        ) from error
+    for changed, (found, expected) in digests.items():
+        if found != expected:
+            raise InputError(
+                f"{changed} has sha256 {found[:12]}…: expected {str(expected)[:12]}…; the file is damaged or was "
+                "replaced: restore it or run `rmtllmf pretrain` again"
+            )
+    try:
+        words = tuple(config["vocabulary"])
+        tokenizer = WordTokenizer(words, config["text_cfg"]["context_length"])
+        model = new_model(config)
+        model.load_state_dict(safetensors.torch.load(tensors))
+    except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
+        detail = " ".join(str(error).split("\n\t")[:2])  # the first of the tensors that do not fit is enough
+        raise InputError(f"{file} does not hold the model of config.json beside it: {detail}") from error
+    return _finish(name, model, tokenizer, frozenset(words))
+
+
+@lru_cache(maxsize=1)
+def _openai(checkpoint: str | Path | None) -> Backbone:
+    source = "openai" if checkpoint is None else str(checkpoint)
+    if checkpoint is not None and not Path(checkpoint).is_file():
+        raise InputError(f"checkpoint {source!r} does not exist: expected a file of OpenAI's ViT-B/16 weights")
+    try:
+        model = open_clip.create_model(OPENAI_VIT, pretrained=source)
+    except Exception as error:  # the download layers raise errors of their own, one family per version
+        detail = f"{type(error).__name__}: {(str(error).splitlines() or ['no detail'])[0]}"
+        raise InputError(
+            f"the weights of {OPENAI_VIT!r} could not be loaded from {source!r} ({detail}). "
+            "With a network, open_clip downloads them once (about 600 MB). Without one, fetch the model "
+            "`timm/vit_base_patch16_clip_224.openai` elsewhere, copy its open_clip_model.safetensors here and pass "
+            "checkpoint=<that file>; or use the backbone 'tiny'"
+        ) from error
+    if not any(isinstance(part, open_clip.transformer.QuickGELU) for part in model.visual.modules()):
+        raise InputError(
+            f"{OPENAI_VIT!r} was built without QuickGELU, which OpenAI's weights need: update open_clip_torch"
+        )
+    return _finish(OPENAI_VIT, model, open_clip.get_tokenizer(OPENAI_VIT), None)
+
+
+def _finish(name: str, model: open_clip.CLIP, tokenizer: Any, vocabulary: frozenset[str] | None) -> Backbone:
+    model = model.float().eval().requires_grad_(False)
+    size = model.visual.image_size
+    side = size[0] if isinstance(size, tuple) else size
+    return Backbone(name, model, tokenizer, side, vocabulary, Weights.from_state_dict(model.state_dict()))
+
+
+def vision_tower(backbone: Backbone, weights: Weights | None = None) -> nn.Module:
+    """A fresh copy of the image tower, holding `weights` if given: (n, 3, H, W) → (n, embed_dim)."""
+    tower = copy.deepcopy(backbone.model.visual)
+    if weights is not None:
+        weights.load_into(tower)
+    return tower

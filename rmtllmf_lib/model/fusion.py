@@ -1,0 +1,219 @@
+"""Task arithmetic, Eq. (6): `theta_MTLLM = theta_base + lambda_N sum_q tau_q`, and the choice of lambda_N.
+
+References
+----------
+.. [1] G. Ilharco et al., "Editing models with task arithmetic", ICLR 2023, arXiv:2212.04089.
+.. [2] A. Tang et al., "Parameter-efficient multi-task model fusion with partial linearization", ICLR 2024,
+   arXiv:2310.04742, with the results published in the repository tanganke/peta, `results/ViT-B-16`.
+.. [3] M. Wortsman et al., "Model soups", ICML 2022, arXiv:2203.05482.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rmtllmf_lib.arrays import real_number
+from rmtllmf_lib.compiled import compiled
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.model.task_vector import TaskVector, Weights
+from rmtllmf_lib.threads import map_pieces
+
+LAMBDA_GRID = tuple(round(0.05 * step, 2) for step in range(21))
+
+LAMBDA_RULES = ("published", "inverse", "constant")
+
+_PUBLISHED = {1: 1.0, 2: 0.70, 3: 0.55, 4: 0.50, 5: 0.40, 6: 0.35, 7: 0.30}
+
+_WAYS = 8  # vectors that are added up in one pass over memory
+_BLOCK = 2**18  # entries; where one pass is not enough, 1 MiB stays in the cache until the next
+
+
+def fuse(
+    base: Weights, taus: Sequence[TaskVector], lam: float | Sequence[float], *, out: Tensor | None = None
+) -> Weights:
+    """Merge task vectors into one model, Eq. (6): base + lam * (tau_1 + … + tau_N).
+
+    Every number of every vector is read once. The vectors are added up before they meet the base, so that
+    small updates are not rounded to the base's precision one by one.
+
+    Parameters
+    ----------
+    base : Weights
+        theta_base, or a point that was made from it.
+    taus : sequence of TaskVector
+        At least one; all of this base.
+    lam : float or sequence of float
+        lambda_N, or one coefficient for each task vector.
+    out : (layout.size,) float32 tensor on the CPU, optional
+        Where to put the numbers of the result, from `layout.empty()`; default new memory. A search that looks at many
+        points, one at a time, fuses all of them into one buffer: new memory costs time on its first use. Each fusion
+        into it overwrites the point before, which must not be used any more.
+
+    Returns
+    -------
+    Weights
+        A new point; its bits do not depend on the number of threads.
+
+    Raises
+    ------
+    InputError
+        if there is no vector, one has another layout or base, a coefficient is missing or not finite, or `out` is of
+        another shape or type, or holds the base or a vector.
+    """
+    if not taus:
+        raise InputError("there is nothing to fuse: got no task vector; give at least one, or use the base itself")
+    for tau in taus:
+        tau.require_base(base)
+    factors = _factors(lam, len(taus))
+    values = base.layout.empty() if out is None else _writable(out, [base, *taus])
+    finite = _fuse_into(values, base.values, [tau.values for tau in taus], factors)
+    return Weights(base.layout, values, base.origin, checked=finite)
+
+
+def _writable(out: Tensor, inputs: Sequence[Weights | TaskVector]) -> Tensor:
+    base = inputs[0]
+    if any(out.untyped_storage().data_ptr() == flat.values.untyped_storage().data_ptr() for flat in inputs):
+        raise InputError("out is the memory of the base or of a task vector, which would be lost; use layout.empty()")
+    return Weights(base.layout, out, checked=True).values
+
+
+def _factors(lam: Any, count: int) -> list[float]:
+    if not isinstance(lam, Sequence | np.ndarray | torch.Tensor) or isinstance(lam, str | bytes):
+        return [real_number(lam, "lambda")] * count
+    given = lam.tolist() if isinstance(lam, np.ndarray | torch.Tensor) else list(lam)
+    if not isinstance(given, list):  # an array without dimensions
+        return [real_number(given, "lambda")] * count
+    if len(given) != count:
+        raise InputError(f"got {len(given)} coefficients for {count} task vectors; give one number, or one for each")
+    return [real_number(value, f"lambda of task vector {index}") for index, value in enumerate(given)]
+
+
+def _fuse_into(out: Tensor, base: Tensor, taus: Sequence[Tensor], factors: Sequence[float]) -> bool:
+    """Write base + sum of factors * taus to `out`; all are flat float32 buffers of one length.
+
+    Returns
+    -------
+    bool
+        True if every number of the result is finite; False if one may not be.
+    """
+    common = len(set(factors)) == 1
+    one, nothing = np.float32(1), np.float32(0)
+    with np.errstate(over="ignore"):  # a factor beyond float32 makes a result that is not finite
+        lam = np.float32(factors[0]) if common else one
+        weights = [one] * len(taus) if common else [np.float32(factor) for factor in factors]
+
+    def work(result: NDArray[np.float32], start: NDArray[np.float32], *vectors: NDArray[np.float32]) -> bool:
+        left = weights
+        while len(vectors) > _WAYS:
+            first, partial = 1 + _WAYS, np.empty_like(result)
+            _add_up(partial, left[0], vectors[0], one, tuple(left[1:first]), vectors[1:first])
+            left, vectors = [one, *left[first:]], (partial, *vectors[first:])
+        spare = _WAYS - len(vectors)  # places for a vector that is in the cache already, times 0
+        return _add_up(result, one, start, lam, (*left, *[nothing] * spare), (*vectors, *vectors[:1] * spare))
+
+    block = _BLOCK if len(taus) > _WAYS else out.numel()  # long streams are read fastest
+
+    def in_blocks(piece: Sequence[Tensor]) -> bool:
+        blocks = zip(*(tensor.split(block) for tensor in piece), strict=True)
+        return all([work(*(tensor.numpy() for tensor in parts)) for parts in blocks])
+
+    return all(map_pieces(in_blocks, [out, base, *taus]))
+
+
+@compiled
+def _add_up(
+    out: NDArray[np.float32],
+    scale: np.float32,
+    start: NDArray[np.float32],
+    lam: np.float32,
+    w: tuple[np.float32, ...],
+    t: tuple[NDArray[np.float32], ...],
+) -> bool:
+    """Write scale * start + lam * (sum of eight w * t) to `out`, and say whether all of it is finite.
+
+    torch and numpy add two vectors at a time, and the sum so far goes out to the cache and back for each. Compiled,
+    all ten numbers meet in registers: memory sets the pace then.
+    """
+    wrong = np.int32(0)
+    for k in range(len(out)):
+        total = w[0] * t[0][k] + w[1] * t[1][k] + w[2] * t[2][k] + w[3] * t[3][k]
+        total = total + w[4] * t[4][k] + w[5] * t[5][k] + w[6] * t[6][k] + w[7] * t[7][k]
+        value = scale * start[k] + lam * total
+        out[k] = value
+        wrong |= np.int32(value - value != 0)  # true of NaN and the infinities alone
+    return bool(wrong == 0)
+
+
+def lambda_n(n: int, rule: str = "published", value: float | None = None) -> float:
+    """Merging coefficient lambda_N for `n` tasks, Eq. (6).
+
+    Parameters
+    ----------
+    n : int
+        Number of tasks, at least 1.
+    rule : {"published", "inverse", "constant"}
+        - "published": the best fixed lambda for ViT-B/16 in the results of [2]: .70 .55 .50 .40 .35 .30 for
+          N = 2…7; from N = 8 on the power law fitted to them, 1.149 N^-0.663 (.29 at N = 8, where the field
+          uses .3); 1 for a single task, which is the fine-tuned model itself. They were chosen on test images of
+          these data sets. Reference [1] gives no formula.
+        - "inverse": 1/N, the average of the fine-tuned models [3].
+        - "constant": `value` for every N, such as .3, which [1] recommends where no validation data are at hand.
+
+        The fourth way, a search on validation images, is `choose_lambda`.
+    value : float, optional
+        The constant, for rule "constant" only.
+
+    Raises
+    ------
+    InputError
+        if `n` is no positive integer, the rule is unknown, or `value` is missing, not finite, or of no use.
+    """
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise InputError(f"the number of tasks is {n!r}, expected an integer of at least 1")
+    if rule not in LAMBDA_RULES:
+        raise InputError(f"unknown rule {rule!r} for lambda; known rules are {', '.join(LAMBDA_RULES)}")
+    if (value is not None) != (rule == "constant"):
+        raise InputError(f"rule {rule!r} with value {value!r}: a value goes with the rule 'constant', and only with it")
+    if rule == "constant":
+        return real_number(value, "the constant lambda")
+    if rule == "inverse":
+        return 1 / int(n)
+    return _PUBLISHED.get(int(n)) or 1.149 * int(n) ** -0.663
+
+
+def choose_lambda(score: Callable[[float], float], grid: Iterable[float] = LAMBDA_GRID) -> tuple[float, pd.DataFrame]:
+    """Choose lambda by a search over a grid, as [1] and [2] do.
+
+    Parameters
+    ----------
+    score : function of lambda
+        Quality of the merged model on VALIDATION images, larger is better. It must never see test images:
+        a lambda chosen on them makes the accuracy on them too good.
+    grid : iterable of float
+        Values to try; 0, 0.05, …, 1 unless told otherwise.
+
+    Returns
+    -------
+    lam : float
+        The value with the highest score; the smallest of them where several tie.
+    table : DataFrame
+        Columns `lam` and `score`, in rising order of `lam`.
+
+    Raises
+    ------
+    InputError
+        if the grid is empty or holds something that is not a finite number, or a score is not finite.
+    """
+    values = sorted({real_number(lam, "a value of the grid for lambda") for lam in grid})
+    if not values:
+        raise InputError("the grid for lambda is empty; give at least one value")
+    scores = [real_number(score(lam), f"the score at lambda = {lam:g}") for lam in values]
+    table = pd.DataFrame({"lam": values, "score": scores})
+    return values[int(np.argmax(scores))], table

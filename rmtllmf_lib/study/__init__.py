@@ -1,0 +1,1 @@
+"""Many conditions into one table: in parts, in several processes, resumable."""

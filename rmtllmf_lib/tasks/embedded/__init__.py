@@ -1,0 +1,1 @@
+"""Seven drawn tasks and one of scanned digits, made where they are needed."""

@@ -1,0 +1,110 @@
+"""Classification heads: rows of a frozen linear classifier, from class names or from mean features."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from rmtllmf_lib.arrays import one_of
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.model.backbone import Backbone, WordTokenizer
+from rmtllmf_lib.tasks.base import Task
+
+HEAD_KINDS = ("text", "prototype")
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A frozen classifier on image features: logits = scale · normalise(f(x)) · weightᵀ.
+
+    Attributes
+    ----------
+    weight : (C, embed_dim) float32, rows of norm 1
+    scale : float
+    kind : "text" or "prototype"
+    class_names : tuple of C str
+    """
+
+    weight: Tensor
+    scale: float
+    kind: str
+    class_names: tuple[str, ...]
+
+    @cached_property
+    def hash(self) -> str:
+        """sha256 of what decides the logits: the rows and the scale. Never change the rows in place."""
+        return hashlib.sha256(self.weight.numpy().tobytes() + str(self.scale).encode()).hexdigest()
+
+
+def build_head(backbone: Backbone, task: Task, kind: str = "text") -> Head:
+    """The zero-shot head of a task.
+
+    Parameters
+    ----------
+    kind : "text" or "prototype"
+        "text": per class, every template through the text tower, normalised, averaged, normalised (Radford et al.,
+        2021). "prototype": per class, the mean of the normalised base features over the task's training images,
+        normalised; for class names that the text tower does not know.
+
+    Raises
+    ------
+    InputError
+        Unknown kind; class names or templates with words outside the vocabulary (kind "text"); a class without
+        training images (kind "prototype"); pixel statistics of the task that are not the backbone's.
+    """
+    one_of(kind, HEAD_KINDS, "head")
+    _require_its_statistics(backbone, task)
+    weight = _text_rows(backbone, task) if kind == "text" else _prototype_rows(backbone, task)
+    return Head(torch.nn.functional.normalize(weight, dim=-1), backbone.scale, kind, task.class_names)
+
+
+def _require_its_statistics(backbone: Backbone, task: Task) -> None:
+    """Images are normalised with the backbone's statistics: a task that asks for others must not be ignored."""
+    for which in ("mean", "std"):
+        asked, used = (tuple(getattr(thing, which)) for thing in (task, backbone))
+        if asked != used:
+            raise InputError(
+                f"task {task.name!r} has pixel {which} {asked}: expected {used}, with which backbone {backbone.name!r} "
+                f"was trained and normalises all images; leave the task's {which} at the backbone's"
+            )
+
+
+@torch.no_grad()
+def _text_rows(backbone: Backbone, task: Task) -> Tensor:
+    if isinstance(backbone.tokenizer, WordTokenizer):
+        split, lacks = backbone.tokenizer.split, backbone.tokenizer.unknown
+        unknown = [name for name in task.class_names if lacks(name) or not split(name)]
+        if unknown:
+            some = ", ".join(map(repr, unknown[:5])) + (", …" if len(unknown) > 5 else "")
+            raise InputError(
+                f"backbone {backbone.name!r} has no words for {len(unknown)} of {len(task.class_names)} class names of "
+                f"task {task.name!r} ({some}): expected words of its vocabulary; "
+                "choose the prototype head (kind='prototype', --head prototype)"
+            )
+    rows = []
+    for name in task.class_names:
+        tokens = backbone.tokenizer([template.format(name) for template in task.templates])
+        rows.append(backbone.model.encode_text(tokens, normalize=True).mean(0))
+    return torch.stack(rows)
+
+
+@torch.no_grad()
+def _prototype_rows(backbone: Backbone, task: Task) -> Tensor:
+    from rmtllmf_lib.training.loading import batches
+
+    counts = torch.bincount(task.train.labels, minlength=len(task.class_names))
+    if not counts.all():
+        empty = [name for name, count in zip(task.class_names, counts.tolist(), strict=True) if count == 0]
+        raise InputError(
+            f"task {task.name!r} has no training image of {', '.join(map(repr, empty[:5]))}: a prototype head needs "
+            "at least one of every class; take more training images"
+        )
+    total = torch.zeros(len(task.class_names), backbone.model.visual.output_dim)
+    for images, labels in batches(backbone, task.train):
+        features = torch.nn.functional.normalize(backbone.model.encode_image(images), dim=-1)
+        total.index_add_(0, labels, features)
+    return total

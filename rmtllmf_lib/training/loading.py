@@ -1,0 +1,245 @@
+"""From a `Split` to normalised float batches: for evaluation in the split's order, for training in a shuffled one.
+
+Images in memory are indexed; lazy ones are decoded ahead by a few threads (decoders release Python's lock, so threads
+need neither copies of the data nor shared memory between processes). What comes out does not depend on how many there
+are: every random number belongs to a training step, whoever computes it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as transforms
+
+from rmtllmf_lib.arrays import one_of, whole_number
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.tasks.base import Split
+from rmtllmf_lib.tasks.images import resize_batch, resize_image
+from rmtllmf_lib.threads import _ahead
+
+if TYPE_CHECKING:
+    from rmtllmf_lib.model.backbone import Backbone
+
+AUGMENTATIONS = ("none", "crop")
+CROP_SCALE = (0.9, 1.0)  # share of the area that is kept, Ilharco et al. (2023)
+CROP_RATIO = (3 / 4, 4 / 3)
+CROP_TRIES = 10
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """The device of that name; "auto" is a GPU where there is one.
+
+    Raises
+    ------
+    InputError
+        for another name than "auto", "cpu", "cuda" or "cuda:<number>", and for a GPU that is not there.
+    """
+    name = str(device)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cpu":
+        return torch.device("cpu")
+    kind, _, number = name.partition(":")
+    if kind != "cuda" or (number and not number.isdigit()):
+        raise InputError(f"device {name!r} is not known; expected 'auto', 'cpu', 'cuda' or 'cuda:<number>'")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(number or 0) >= count:
+        raise InputError(
+            f"device {name!r} was asked for, but torch sees {count} GPU(s) here; "
+            "use 'cpu' or 'auto', or install a driver and a torch build that match the GPU"
+        )
+    return torch.device(name)
+
+
+def normalize(images: Tensor, backbone: Backbone, device: str | torch.device = "cpu") -> Tensor:
+    """Grey levels to what the backbone was trained on: (x / 255 - mean) / std per channel.
+
+    Parameters
+    ----------
+    images : (n, 3, H, W) uint8
+
+    Returns
+    -------
+    (n, 3, H, W) float32 on `device`
+    """
+    std = torch.tensor(backbone.std, dtype=torch.float64)
+    gain = (1 / (255 * std)).to(device, torch.float32).view(3, 1, 1)
+    shift = (torch.tensor(backbone.mean, dtype=torch.float64) / std).to(device, torch.float32).view(3, 1, 1)
+    return images.to(device).to(torch.float32).mul_(gain).sub_(shift)
+
+
+def batches(
+    backbone: Backbone,
+    split: Split,
+    *,
+    batch_size: int = 125,
+    device: str | torch.device = "cpu",
+    workers: int | None = None,
+) -> Generator[tuple[Tensor, Tensor], None, None]:
+    """The images of a split in its own order, resized (bicubic, centre square) and normalised for the backbone.
+
+    Parameters
+    ----------
+    backbone
+        Gives the size and the pixel statistics, which are those of its training whatever the task.
+    batch_size : int
+        Images a batch; the last one may be smaller.
+    workers : int, optional
+        Threads that decode lazy images ahead; 0: none. Default: none for images in memory, else up to 8.
+
+    Yields
+    ------
+    images (b, 3, S, S) float32 on `device`, labels (b,) int64 on `device`
+    """
+    whole_number(batch_size, "batch_size")
+    starts = range(0, len(split), batch_size)
+
+    def make(start: int) -> tuple[Tensor, Tensor]:
+        chosen = torch.arange(start, min(start + batch_size, len(split)))
+        return pixels(split, chosen, backbone.image_size), split.labels[chosen]
+
+    for images, labels in _ahead(make, starts, _threads(split, workers)):
+        yield normalize(images, backbone, device), labels.to(device)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Which images a training run sees, in which order, and what is drawn for each step: all from one seed.
+
+    A step's numbers depend on the seed and the step alone, so a run can go on from any step.
+
+    Attributes
+    ----------
+    images, steps, batch_size : int
+        Images there are, batches to make, images a batch.
+    seed : int
+        Drawn once from the caller's generator.
+    """
+
+    images: int
+    steps: int
+    batch_size: int
+    seed: int
+
+    @classmethod
+    def draw(cls, images: int, steps: int, batch_size: int, generator: torch.Generator) -> Schedule:
+        """A schedule whose seed is the next number of a CPU generator."""
+        if generator.device.type != "cpu":
+            raise InputError(f"the generator is on {generator.device}; expected one on the CPU: torch.Generator()")
+        return cls(images, steps, batch_size, int(torch.randint(2**62, (), generator=generator)))
+
+    def indices(self, step: int) -> Tensor:
+        """Positions (batch_size,) int64 of a step's images: one random order after the other, no image left out."""
+        first, last = step * self.batch_size, (step + 1) * self.batch_size
+        epochs = range(first // self.images, (last - 1) // self.images + 1)
+        orders = [torch.randperm(self.images, generator=self._generator(0, epoch)) for epoch in epochs]
+        start = first - epochs[0] * self.images
+        return torch.cat(orders)[start : start + self.batch_size]
+
+    def uniforms(self, step: int, count: int) -> NDArray[np.float64]:
+        """Random numbers (batch_size, count) in [0, 1) for a step's augmentation."""
+        return torch.rand(self.batch_size, count, dtype=torch.float64, generator=self._generator(1, step)).numpy()
+
+    def _generator(self, purpose: int, number: int) -> torch.Generator:
+        state = np.random.SeedSequence([self.seed, purpose, number]).generate_state(1, np.uint64)[0]
+        return torch.Generator().manual_seed(int(state) >> 1)
+
+
+def training_batches(
+    backbone: Backbone,
+    split: Split,
+    schedule: Schedule,
+    *,
+    augment: str = "none",
+    first_step: int = 0,
+    device: str | torch.device = "cpu",
+    workers: int | None = None,
+) -> Generator[tuple[Tensor, Tensor], None, None]:
+    """The batches of a schedule from `first_step` on; `augment` is "none" or "crop".
+
+    "crop" keeps a random .9 to 1 of the area, of aspect ratio 3/4 to 4/3, resized bicubically.
+
+    Yields
+    ------
+    images (b, 3, S, S) float32 on `device`, labels (b,) int64 on `device`
+    """
+    one_of(augment, AUGMENTATIONS, "augment")
+
+    def make(step: int) -> tuple[Tensor, Tensor]:
+        chosen = schedule.indices(step)
+        if augment == "none":
+            return pixels(split, chosen, backbone.image_size), split.labels[chosen]
+        uniforms = schedule.uniforms(step, 2 * CROP_TRIES + 2)
+        return cropped_pixels(split, chosen, backbone.image_size, uniforms), split.labels[chosen]
+
+    threads = _threads(split, workers, busy=augment != "none")
+    for images, labels in _ahead(make, range(first_step, schedule.steps), threads):
+        yield normalize(images, backbone, device), labels.to(device)
+
+
+def pixels(split: Split, indices: Tensor, image_size: int) -> Tensor:
+    """The images at `indices`, shorter side resized, centre square: (n, 3, image_size, image_size) uint8."""
+    if isinstance(split.images, Tensor):
+        return resize_batch(split.images[indices], image_size)
+    return _stack(resize_image(split.images[int(i)], image_size) for i in indices)
+
+
+def cropped_pixels(split: Split, indices: Tensor, image_size: int, uniforms: NDArray[np.float64]) -> Tensor:
+    """Random parts of the images at `indices`, see `crop_box`: (n, 3, image_size, image_size) uint8."""
+
+    def crop(index: int, numbers: NDArray[np.float64]) -> NDArray[np.uint8]:
+        image = split.images[index]
+        if isinstance(image, Tensor):
+            image = Image.fromarray(image.permute(1, 2, 0).numpy())
+        box = crop_box(numbers, image.height, image.width)
+        part = transforms.resized_crop(image, *box, [image_size, image_size], InterpolationMode.BICUBIC)
+        return np.asarray(part, dtype=np.uint8)
+
+    return _stack(crop(int(index), numbers) for index, numbers in zip(indices, uniforms, strict=True))
+
+
+def crop_box(uniforms: NDArray[np.float64], height: int, width: int) -> tuple[int, int, int, int]:
+    """A random part of an image, as torchvision's RandomResizedCrop chooses it, from given random numbers.
+
+    Parameters
+    ----------
+    uniforms : (2 * CROP_TRIES + 2,) in [0, 1)
+        Area and aspect ratio of each try, then the position.
+
+    Returns
+    -------
+    top, left, height, width in pixels; the largest allowed centre part where no try fits the image.
+    """
+    low, high = (math.log(ratio) for ratio in CROP_RATIO)
+    for area, ratio in uniforms[:-2].reshape(CROP_TRIES, 2):
+        target = height * width * (CROP_SCALE[0] + (CROP_SCALE[1] - CROP_SCALE[0]) * area)
+        aspect = math.exp(low + (high - low) * ratio)
+        w, h = round(math.sqrt(target * aspect)), round(math.sqrt(target / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return int(uniforms[-2] * (height - h + 1)), int(uniforms[-1] * (width - w + 1)), h, w
+    aspect = min(max(width / height, CROP_RATIO[0]), CROP_RATIO[1])
+    w, h = min(width, round(height * aspect)), min(height, round(width / aspect))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def _stack(images: Iterable[NDArray[np.uint8]]) -> Tensor:
+    return torch.from_numpy(np.stack([*images])).permute(0, 3, 1, 2).contiguous()
+
+
+def _threads(split: Split, workers: int | None, busy: bool = False) -> int:
+    if workers is None:
+        lazy = busy or not isinstance(split.images, Tensor)
+        return min(8, os.cpu_count() or 1) if lazy else 0
+    if workers < 0:
+        raise InputError(f"workers is {workers!r}; expected 0 or more threads")
+    return workers

@@ -1,0 +1,368 @@
+"""Pre-training of the embedded CLIP: the CLIP loss on drawn image–caption pairs (Radford et al., 2021).
+
+What it draws is the world of the eight tasks and a good deal more (shapes, letters, everyday things), seen through
+other cameras, in other fonts and wider poses than theirs. A part of the captions is wrong and a part says only the
+kind of thing, as on the web; that keeps the zero-shot accuracy honest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+from rmtllmf_lib.arrays import whole_number
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.model.backbone import WordTokenizer, load_backbone, new_model
+from rmtllmf_lib.storage.canonical import config_key
+from rmtllmf_lib.storage.store import atomic_write
+from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD, TASK_NAMES
+from rmtllmf_lib.tasks.embedded.camera import Camera
+from rmtllmf_lib.tasks.embedded.concepts import aerial, cars, characters, landuse, scenes, shapes, signs, textures
+from rmtllmf_lib.tasks.embedded.procedural import BLOCK, DRAWN, Concept, Pose, draw_blocks, procedural_task
+from rmtllmf_lib.training.heads import build_head
+
+CONTEXT_LENGTH = 12
+FILES = ("config.json", "model.safetensors", "provenance.json")
+TINY: dict[str, Any] = {
+    "embed_dim": 64,
+    "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 64, "layers": 4, "head_width": 32},
+    "text_cfg": {"context_length": CONTEXT_LENGTH, "width": 64, "heads": 2, "layers": 2},
+}
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One kind of thing the world holds: what is drawn, how it stands, how it is spoken of."""
+
+    concepts: Mapping[str, Concept]
+    pose: Pose
+    captions: tuple[str, ...]  # with a {} for the concept
+    generic: str  # what a careless caption says
+
+
+_UPRIGHT, _ANY = Pose((-20, 20), (0.6, 1.1), 0.22, True), Pose((-180, 180), (0.6, 1.2), 0.22, True)
+_READABLE = Pose((-16, 16), (0.6, 1.1), 0.2)
+
+WORLD: tuple[Domain, ...] = (
+    Domain(cars.CONCEPTS, _UPRIGHT, ("a photo of a {}.", "a {} on the street.", "my {}."), "a photo of a car."),
+    Domain(
+        textures.CONCEPTS,
+        Pose((-60, 60), (0.65, 1.2), 0.25, True),
+        ("a photo of a {} texture.", "a {} pattern.", "a {} surface."),
+        "a photo of a texture.",
+    ),
+    Domain(
+        landuse.CONCEPTS, _ANY, ("a satellite photo of {}.", "{} from above.", "land use {}."), "a satellite photo."
+    ),
+    Domain(signs.CONCEPTS, _READABLE, ("a photo of a {}.", "a {} by the road.", "the {}."), "a traffic sign."),
+    Domain(
+        aerial.CONCEPTS,
+        _ANY,
+        ("an aerial photo of a {}.", "a satellite photo of the {}.", "a {} from above."),
+        "an aerial photo.",
+    ),
+    Domain(
+        scenes.CONCEPTS,
+        Pose((-12, 12), (0.75, 1.3), 0.2, True),
+        ("a photo of a {}.", "the {}.", "a {} scene."),
+        "a scene.",
+    ),
+    Domain(
+        characters.PEN_DIGITS,
+        _READABLE,
+        ("a photo of the number {}.", "a handwritten {}.", "the digit {}."),
+        "a handwritten number.",
+    ),
+    Domain(
+        characters.HOUSE_NUMBERS,
+        _READABLE,
+        ("a photo of the house number {}.", "the number {} on a wall.", "the house number {}."),
+        "a house number on a wall.",
+    ),
+    Domain(characters.PRINTED_LETTERS, _READABLE, ("a photo of the letter {}.", "the letter {}."), "a letter."),
+    Domain(shapes.CONCEPTS, _UPRIGHT, ("a photo of a {}.", "a drawing of a {}."), "a drawing."),
+)
+
+
+@dataclass(frozen=True)
+class PretrainRecipe:
+    """How the base is trained; every number that decides the result.
+
+    `pairs` images are drawn, `samples` of them seen. `wrong` and `generic` are the shares of captions that belong to
+    another image or name only the kind of thing.
+    """
+
+    samples: int = 2_560_000
+    pairs: int = 300_000
+    batch_size: int = 256
+    lr: float = 2e-3
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 0.1
+    warmup_steps: int = 100
+    clip_norm: float = 1.0
+    max_logit_scale: float = 50.0
+    wrong: float = 0.1
+    generic: float = 0.1
+    seed: int = 0
+
+
+def _random_camera(rng: np.random.Generator) -> Camera:
+    """One of many ordinary cameras; each block of images has its own."""
+    return Camera(
+        hue=float(rng.uniform(-20, 20)),
+        saturation=float(rng.uniform(0.6, 1.2)),
+        gamma=float(rng.uniform(0.75, 1.35)),
+        blur=float(rng.uniform(0.0, 1.0)),
+        gain=(0.7, 1.2),
+        contrast=(0.6, 1.15),
+        noise=(0.0, 0.06),
+        jitter=0.06,
+        clutter=0.15,
+    )
+
+
+def draw_pairs(pairs: int, seed: int) -> tuple[Tensor, Tensor, list[tuple[Domain, str]]]:
+    """Draw the pre-training images.
+
+    Returns
+    -------
+    images : (pairs, 3, 32, 32) uint8
+    which : (pairs,) int64
+        Row of the concept in the third value.
+    concepts : list of (Domain, name)
+    """
+    concepts = [(domain, name) for domain in WORLD for name in domain.concepts]
+    jobs, which = [], []
+    for k, (domain, name) in enumerate(concepts):
+        count = pairs // len(concepts) + (k < pairs % len(concepts))
+        for start in range(0, count, BLOCK):
+            size = min(BLOCK, count - start)
+            camera = _random_camera(np.random.default_rng((seed, 1, k, start)))
+            jobs.append((domain.concepts[name], size, domain.pose, camera, (seed, 2, k, start)))
+            which += [k] * size
+    return torch.from_numpy(draw_blocks(jobs)), torch.tensor(which), concepts
+
+
+def vocabulary() -> tuple[str, ...]:
+    """Every word of the captions and of the eight tasks' templates and class names, sorted."""
+    texts = [t for d in WORLD for t in (*d.captions, *d.concepts, d.generic)]
+    texts += [t for task in TASK_NAMES if task in DRAWN for t in (*DRAWN[task].templates, *DRAWN[task].concepts)]
+    return tuple(sorted({word for text in texts for word in WordTokenizer.split(text)}))
+
+
+def caption_batch(
+    which: Tensor, concepts: list[tuple[Domain, str]], recipe: PretrainRecipe, rng: np.random.Generator
+) -> tuple[list[str], Tensor]:
+    """The distinct captions of a batch and, for each image, the row of its caption.
+
+    A batch words all images of one concept alike: equal captions are one positive, encoded once.
+    """
+    wording = {id(domain): domain.captions[rng.integers(len(domain.captions))] for domain in WORLD}
+    fate = rng.random(len(which))
+    swapped = rng.integers(len(concepts), size=len(which))
+    rows: dict[str, int] = {}
+    targets = []
+    for k, chance, other in zip(which.tolist(), fate, swapped, strict=True):
+        domain, name = concepts[other if chance < recipe.wrong else k]
+        careless = recipe.wrong <= chance < recipe.wrong + recipe.generic
+        caption = domain.generic if careless else wording[id(domain)].format(name)
+        targets.append(rows.setdefault(caption, len(rows)))
+    return list(rows), torch.tensor(targets)
+
+
+def clip_loss(image: Tensor, text: Tensor, targets: Tensor, scale: Tensor) -> Tensor:
+    """Symmetric CLIP loss with merged captions: image → its caption, caption → all its images.
+
+    Parameters
+    ----------
+    image : (n, d), text : (m, d)
+        Normalised features.
+    targets : (n,) int64
+        Row of each image's caption.
+    """
+    logits = scale * image @ text.T
+    forward = functional.cross_entropy(logits, targets)
+    among_images = logits.log_softmax(0)[torch.arange(len(targets)), targets]
+    per_caption = torch.zeros(len(text)).index_add(0, targets, among_images) / torch.bincount(
+        targets, minlength=len(text)
+    )
+    return (forward - per_caption.mean()) / 2
+
+
+def pretrain(
+    out: str | Path,
+    recipe: PretrainRecipe = PretrainRecipe(),
+    *,
+    threads: int | None = None,
+    report: Callable[[str], None] = print,
+) -> Path:
+    """Train a base from scratch and write it to a folder that `load_backbone` reads.
+
+    Parameters
+    ----------
+    out : path
+        Folder; gets model.safetensors, config.json, provenance.json, all at the end: an older base stays until then.
+    threads : int, optional
+        Torch threads; the bits of the result depend on it.
+    report : callable
+        Gets a line now and then.
+
+    Raises
+    ------
+    InputError
+        A recipe with no step in it, or with a number outside its range.
+    OSError
+        where the folder cannot be written, before anything is drawn; and for a disk that is full in the end.
+    """
+    _require_usable(recipe)
+    if threads is not None:
+        whole_number(threads, "threads")
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    # inside, so that files only need another name in the end; what cannot be written shows now and not then
+    with TemporaryDirectory(prefix=".unfinished-", dir=out) as new:
+        _write_json(Path(new) / "recipe.json", asdict(recipe))
+        if threads:
+            torch.set_num_threads(threads)
+        _train(Path(new), recipe, report)
+        for name in FILES:
+            os.replace(Path(new) / name, out / name)
+    return out
+
+
+def _train(new: Path, recipe: PretrainRecipe, report: Callable[[str], None]) -> None:
+    images, which, concepts = draw_pairs(recipe.pairs, recipe.seed)
+    data_hash = hashlib.sha256(images.numpy().tobytes()).hexdigest()
+    report(f"{recipe.pairs} pairs of {len(concepts)} concepts drawn, data sha256 {data_hash[:12]}")
+    tokenizer = WordTokenizer(vocabulary(), CONTEXT_LENGTH)
+    text_cfg = {**TINY["text_cfg"], "vocab_size": tokenizer.vocab_size}
+    config: dict[str, Any] = {**TINY, "text_cfg": text_cfg, "vocabulary": list(tokenizer.words)}
+    torch.manual_seed(recipe.seed)  # open_clip initialises from the global generator
+    model = new_model(config)
+    _optimise(model, tokenizer, images, which, concepts, recipe, report)
+    _write(new, model, config, recipe, data_hash)
+
+
+def _require_usable(recipe: PretrainRecipe) -> None:
+    size = max(recipe.batch_size, 1)
+    bounds = {
+        "batch_size": (recipe.batch_size, recipe.batch_size >= 1, "1 or more"),
+        "samples": (recipe.samples, recipe.samples >= size, f"at least one batch of {size}"),
+        "pairs": (recipe.pairs, recipe.pairs >= size, f"at least one batch of {size}"),
+        "lr": (recipe.lr, 0 < recipe.lr < math.inf, "a positive number"),
+        "weight_decay": (recipe.weight_decay, 0 <= recipe.weight_decay < math.inf, "0 or more"),
+        "warmup_steps": (recipe.warmup_steps, recipe.warmup_steps >= 1, "1 or more"),
+        "clip_norm": (recipe.clip_norm, recipe.clip_norm > 0, "a positive number"),
+        "max_logit_scale": (recipe.max_logit_scale, 1 <= recipe.max_logit_scale < math.inf, "1 or more"),
+        "wrong": (recipe.wrong, 0 <= recipe.wrong <= 1, "a share of the captions, 0 to 1"),
+        "generic": (recipe.generic, 0 <= recipe.generic <= 1 - recipe.wrong, "a share, with `wrong` at most 1"),
+        "seed": (recipe.seed, 0 <= recipe.seed < 2**63, "a whole number from 0 to 2^63 - 1"),
+    }
+    for name, (value, valid, expected) in bounds.items():
+        if not valid:
+            raise InputError(f"{name} of the pre-training is {value!r}; expected {expected}")
+
+
+def _optimise(
+    model: open_clip.CLIP,
+    tokenizer: WordTokenizer,
+    images: Tensor,
+    which: Tensor,
+    concepts: list[tuple[Domain, str]],
+    recipe: PretrainRecipe,
+    report: Callable[[str], None],
+) -> None:
+    """The training loop; changes `model`."""
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas)
+    steps = recipe.samples // recipe.batch_size
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
+    rng = np.random.default_rng((recipe.seed, 3))
+    order = torch.empty(0, dtype=torch.int64)
+    running = 0.0
+    model.train()
+    for step in tqdm(range(steps), desc="pre-training", unit="step", disable=not sys.stderr.isatty()):
+        if len(order) < recipe.batch_size:
+            order = torch.from_numpy(rng.permutation(len(images)))
+        batch, order = order[: recipe.batch_size], order[recipe.batch_size :]
+        ramp = min(1.0, (step + 1) / recipe.warmup_steps)
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.lr * ramp * 0.5 * (1 + math.cos(math.pi * step / steps))
+        captions, targets = caption_batch(which[batch], concepts, recipe, rng)
+        image = model.encode_image((images[batch].float() / 255 - mean) / std, normalize=True)
+        loss = clip_loss(
+            image, model.encode_text(tokenizer(captions), normalize=True), targets, model.logit_scale.exp()
+        )
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+        optimizer.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(0.0, math.log(recipe.max_logit_scale))
+        running = loss.item() if step == 0 else 0.98 * running + 0.02 * loss.item()
+        if (step + 1) % max(1, steps // 20) == 0:
+            report(f"step {step + 1} of {steps}: loss {running:.3f}, logit scale {model.logit_scale.exp().item():.1f}")
+
+
+def _write(new: Path, model: open_clip.CLIP, config: dict[str, Any], recipe: PretrainRecipe, data_hash: str) -> None:
+    file = new / "model.safetensors"
+    with atomic_write(file) as temporary:
+        save_file({k: v.detach().contiguous() for k, v in model.state_dict().items()}, temporary)
+    provenance: dict[str, Any] = {
+        "command": f"rmtllmf pretrain --out DIR --seed {recipe.seed} --samples {recipe.samples} --pairs {recipe.pairs} "
+        f"--threads {torch.get_num_threads()}",
+        "recipe": asdict(recipe),
+        "data_sha256": data_hash,
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "config_sha256": config_key(config),  # of its content: an editor or a checkout may end lines differently
+        "threads": torch.get_num_threads(),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "open_clip_torch": open_clip.__version__,
+            "numpy": np.__version__,
+        },
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+    _write_json(new / "config.json", config)
+    _write_json(new / "provenance.json", provenance)
+    provenance["zero_shot_test_accuracy"] = zero_shot_table(new)
+    _write_json(new / "provenance.json", provenance)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+@torch.no_grad()
+def zero_shot_table(folder: str | Path) -> dict[str, float]:
+    """Zero-shot test accuracy of a base on the eight embedded tasks, and its mean."""
+    from rmtllmf_lib.training.evaluate import accuracy
+
+    backbone = load_backbone(folder)
+    table = {}
+    for name in TASK_NAMES:
+        task = procedural_task(name, n_train=100)  # the test images are the same with any number of these
+        table[name] = round(accuracy(backbone, backbone.weights, task.test, build_head(backbone, task)), 4)
+    table["mean"] = round(sum(table.values()) / len(table), 4)
+    return table

@@ -1,0 +1,232 @@
+"""MSEs of the uplink by simulation: symbols sent through Eq. (2) word for word, received by filters and subtraction.
+
+An independent check of Eqs. (3) to (5), whose results it does not use. `transport.link` sends whole task vectors and
+takes a shorter way to the same estimates. Powers are in W; symbols have mean power 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rmtllmf_lib.arrays import Complex, Real, fitted, one_of, whole_number
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.wireless.channel import Uplink
+from rmtllmf_lib.wireless.receiver import (
+    Order,
+    Receiver,
+    lmmse_filter,
+    lmmse_mse,
+    require_noise_cov,
+    sic_filters,
+    sic_mse,
+    sic_order,
+)
+
+Symbols = Literal["gaussian", "qam64"]
+Cancellation = Literal["genie", "hard", "soft"]
+
+_PAM8 = np.arange(-7, 8, 2) / np.sqrt(42)  # one real dimension of 64-QAM of power 1
+_BLOCK = 2**17  # symbols held at once, over all users and drops
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredMse:
+    """MSEs per user, and how sure they are.
+
+    Attributes
+    ----------
+    mse : (..., user) float
+        Mean of `|s - s^|^2`, where s^ is the output of the filter, before any decision.
+    standard_error : (..., user) float
+        Of that mean.
+    error_cov : (..., user, user) complex
+        Mean of `e e^H`, with `e = s - s^`.
+    symbol_errors : (..., user) float
+        Part of the symbols that the receiver takes for another one; NaN for Gaussian symbols, which have no decisions.
+    n : int
+        Symbols of each user in each drop.
+    """
+
+    mse: Real
+    standard_error: Real
+    error_cov: Complex
+    symbol_errors: Real
+    n: int
+
+
+def measure_mse(
+    uplink: Uplink,
+    noise_cov: ArrayLike,
+    *,
+    n: int,
+    rng: np.random.Generator,
+    symbols: Symbols = "gaussian",
+    order: Order = "weakest-first",
+    receiver: Receiver = "sic",
+    cancellation: Cancellation = "genie",
+    design_cov: ArrayLike | None = None,
+) -> MeasuredMse:
+    """Send `n` symbols of every user through `y = H P^(1/2) s + z`, z ~ CN(0, C), and measure the errors.
+
+    Parameters
+    ----------
+    uplink : Uplink
+        One drop, or a batch of drops; each drop has symbols and noise of its own.
+    noise_cov : (..., rx, rx) complex, W
+        Covariance C of the noise that is there; may be singular or zero. Broadcast over the batch.
+    n : int
+        Symbols of each user in each drop, at least 2.
+    rng : numpy.random.Generator
+    symbols : {"gaussian", "qam64"}
+        Circular Gaussian, or uniform on 64-QAM; of power 1.
+    order, receiver, cancellation
+        See `receive`.
+    design_cov : (..., rx, rx) complex, W, optional
+        The covariance that the receiver believes in; None is the matched receiver.
+
+    Raises
+    ------
+    InputError
+        for what is not a covariance, an unknown choice, or hard decisions on Gaussian symbols.
+    """
+    n = whole_number(n, "n", minimum=2)
+    one_of(symbols, Symbols, "symbols")
+    C = require_noise_cov(noise_cov, uplink)
+    shape = (*uplink.batch_shape, *C.shape[-2:])
+    root = covariance_root(fitted(C, shape, "noise_cov", "the uplink's batch and (rx, rx)"))
+    design = C if design_cov is None else require_noise_cov(design_cov, uplink, "design_cov")
+    shape = uplink.power.shape
+    sums: dict[str, Any] = dict.fromkeys(("power", "square", "outer", "wrong"), 0.0)
+    block = max(1, _BLOCK // uplink.power.size)
+    for start in range(0, n, block):
+        count = min(block, n - start)
+        s = draw_symbols((*shape, count), rng, symbols)
+        y = uplink.G @ s + root @ draw_symbols((*root.shape[:-1], count), rng)
+        estimates, decisions = receive(
+            y, uplink, design, order=order, receiver=receiver, cancellation=cancellation, symbols=symbols, sent=s
+        )
+        errors = s - estimates
+        power = np.square(errors.real) + np.square(errors.imag)
+        sums["power"] += power.sum(axis=-1)
+        sums["square"] += np.square(power).sum(axis=-1)
+        sums["outer"] += errors @ errors.conj().swapaxes(-1, -2)
+        if decisions is not None:
+            sums["wrong"] += (np.abs(decisions - s) > 1e-9).sum(axis=-1)
+    mse = sums["power"] / n
+    standard_error = np.sqrt(np.maximum(sums["square"] / n - mse**2, 0) / (n - 1))
+    wrong = sums["wrong"] / n if symbols == "qam64" else np.full(shape, np.nan)
+    return MeasuredMse(mse, standard_error, sums["outer"] / n, wrong, n)
+
+
+def receive(
+    y: Complex,
+    uplink: Uplink,
+    design_cov: ArrayLike,
+    *,
+    order: Order = "weakest-first",
+    receiver: Receiver = "sic",
+    cancellation: Cancellation = "genie",
+    symbols: Symbols = "gaussian",
+    sent: Complex | None = None,
+) -> tuple[Complex, Complex | None]:
+    """Estimates of the symbols from what the antennas receive.
+
+    Parameters
+    ----------
+    y : (..., rx, n) complex, W^(1/2)
+    uplink : Uplink
+    design_cov : (..., rx, rx) complex, W
+        The covariance that the receiver believes in.
+    order : {"weakest-first", "strongest-first"}
+        Of successive cancellation, see `receiver.sic_order`.
+    receiver : {"sic", "lmmse"}
+        "sic": each user is filtered out of y, then taken from y; "lmmse": one filter for all, nothing is taken away.
+    cancellation : {"genie", "hard", "soft"}
+        What "sic" takes away: the symbols that were sent; the nearest points of 64-QAM; or the means of the symbols
+        given the user's estimate, which for Gaussian symbols are the estimates themselves. The filters are those of
+        perfect cancellation in each case.
+    symbols : {"gaussian", "qam64"}
+    sent : (..., user, n) complex, optional
+        What the genie knows.
+
+    Returns
+    -------
+    estimates : (..., user, n) complex
+        Outputs of the filters, MMSE estimates: their mean for given s is (1 - mse) s.
+    decisions : (..., user, n) complex, or None for Gaussian symbols
+    """
+    one_of(receiver, Receiver, "receiver")
+    one_of(cancellation, Cancellation, "cancellation")
+    one_of(symbols, Symbols, "symbols")
+    sic = receiver == "sic"
+    if sic and cancellation == "hard" and symbols == "gaussian":
+        raise InputError("cancellation is 'hard' with Gaussian symbols, which have no decisions: expected 'soft'")
+    if sic and cancellation == "genie" and sent is None:
+        raise InputError("cancellation is 'genie' and sent is None: give the symbols that were sent")
+    mse = sic_mse(uplink, design_cov, order) if sic else lmmse_mse(uplink, design_cov)
+    if not sic:
+        estimates = lmmse_filter(uplink, design_cov) @ y
+        return estimates, decide(estimates, mse) if symbols == "qam64" else None
+    filters, G = sic_filters(uplink, design_cov, order), uplink.G
+    rest = y.copy()
+    estimates = np.empty((*uplink.power.shape, y.shape[-1]), dtype=np.complex128)
+    for users in np.moveaxis(sic_order(uplink, order), -1, 0):
+        row, column = users[..., None, None], users[..., None]
+        estimate = np.take_along_axis(filters, row, axis=-2) @ rest
+        np.put_along_axis(estimates, row, estimate, axis=-2)
+        own_mse = np.take_along_axis(mse, column, axis=-1)
+        if cancellation == "genie":
+            assert sent is not None
+            taken = np.take_along_axis(sent, row, axis=-2)
+        elif cancellation == "hard":
+            taken = decide(estimate, own_mse)
+        else:
+            taken = posterior_mean(estimate, own_mse) if symbols == "qam64" else estimate
+        rest -= np.take_along_axis(G, row, axis=-1) @ taken
+    return estimates, decide(estimates, mse) if symbols == "qam64" else None
+
+
+def decide(estimates: Complex, mse: Real) -> Complex:
+    """Nearest points of 64-QAM to MMSE estimates (..., user, n) of mean (1 - mse) s, with mse (..., user)."""
+    gain = (1 - mse)[..., None]
+    unbiased = np.divide(estimates, gain, out=np.zeros_like(estimates), where=gain > 0)
+
+    def nearest(x: Real) -> Real:
+        return _PAM8[np.clip(np.rint(x * np.sqrt(42) / 2 + 3.5), 0, 7).astype(int)]
+
+    return nearest(unbiased.real) + 1j * nearest(unbiased.imag)
+
+
+def posterior_mean(estimates: Complex, mse: Real) -> Complex:
+    """E[s | s^] of 64-QAM symbols for MMSE estimates (..., user, n), `s^ = (1 - mse) s + CN(0, mse (1 - mse))`."""
+    own = np.maximum(mse, 1e-30)[..., None, None]  # at 0 the mean is the nearest point, and so it is at 1e-30
+
+    def mean(x: Real) -> Real:
+        exponent = (2 * x[..., None] * _PAM8 - (1 - own) * _PAM8**2) / own
+        weight = np.exp(exponent - exponent.max(axis=-1, keepdims=True))
+        return weight @ _PAM8 / weight.sum(axis=-1)
+
+    return mean(estimates.real) + 1j * mean(estimates.imag)
+
+
+def draw_symbols(shape: tuple[int, ...], rng: np.random.Generator, symbols: Symbols = "gaussian") -> Complex:
+    """Independent symbols of mean power 1: circular Gaussian, or uniform on 64-QAM."""
+    if symbols == "qam64":
+        return rng.choice(_PAM8, shape) + 1j * rng.choice(_PAM8, shape)
+    return (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)) * np.sqrt(0.5)
+
+
+def covariance_root(C: Complex) -> Complex:
+    """L with `L L^H = C`, for (..., n, n) Hermitian positive semidefinite, singular or zero."""
+    values, vectors = np.linalg.eigh(C)
+    return vectors * np.sqrt(values.clip(0))[..., None, :]
+
+
+def sample_cov(signals: Complex) -> Complex:
+    """Mean of `x x^H` over signals (..., n, samples) of mean zero: (..., n, n)."""
+    mean: Complex = signals @ signals.conj().swapaxes(-1, -2) / signals.shape[-1]
+    return mean

@@ -1,0 +1,147 @@
+"""Figures of the chapter on ablations: drawn from small tables, with labels and the numbers of the table."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from drawn import finished, style_of_the_book  # noqa: F401 - a fixture for every test here
+from rmtllmf_lib.chapters.ablations import figures as ablations
+from rmtllmf_lib.chapters.ablations.figures import LOOKS
+from rmtllmf_lib.protection.resilience import PROTECTIONS
+
+
+def bars(ax: Axes) -> dict[str, np.ndarray]:
+    """Heights of the error bars' points by label."""
+    return {
+        str(container.get_label()): np.asarray(container.lines[0].get_ydata(), float)
+        for container in ax.containers
+        if hasattr(container, "lines")
+    }
+
+
+def study(rows: list[tuple], *columns: str) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(columns))
+
+
+def test_every_look_is_one_of_its_own() -> None:
+    assert set(LOOKS) <= set(PROTECTIONS)
+    assert len(set(LOOKS.values())) == len(LOOKS)
+
+
+def cells() -> pd.DataFrame:
+    rows = [
+        (scale, correlation, link, 10.0**k, protection, 0.1 * k + 0.05 * j, 0.01, 0.5 - 0.1 * (link == "SR"))
+        for j, scale in enumerate(("task", "weight"))
+        for k, correlation in enumerate(("independent", "half", "common"))
+        for link in ("ideal", "SR")
+        for protection in ("unprotected", "rmtllmf")
+        if (scale, protection) != ("task", "rmtllmf")
+    ]
+    columns = "scale correlation link noise_to_signal protection mean half_width paper"
+    return study(rows, *columns.split())
+
+
+def test_phase_map_has_a_line_for_every_cell_and_blanks_for_the_others() -> None:
+    figure = finished(ablations.phase_map(cells()))
+    plain, protected = figure.axes
+    assert [ax.get_title() for ax in figure.axes] == ["unprotected", "R-MTLLMF"]
+    assert [tick.get_text() for tick in plain.get_yticklabels()] == [
+        "task, ideal", "task, SR", "weight, ideal", "weight, SR"
+    ]  # fmt: skip
+    assert [tick.get_text() for tick in plain.get_xticklabels()] == ["independent", "half", "common", "paper"]
+    assert [text.get_text() for text in plain.texts[:8]] == ["0", "10", "20", "50", "0", "10", "20", "40"]
+    values = np.ma.filled(protected.collections[0].get_array(), np.nan).reshape(4, 4)
+    np.testing.assert_allclose(values[2:], [[5, 15, 25, 50], [5, 15, 25, 40]])
+    assert np.isnan(values[:2]).all()
+
+
+def test_phase_curves() -> None:
+    rows = cells()
+    ax = ablations.phase_curves(rows[rows["protection"] == "unprotected"], {"ideal": 0.4})
+    finished(ax)
+    told = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert told == [
+        "reported by the paper", "independent across users", "half across users", "common across users",
+        "scale “task”", "scale “weight”",
+    ]  # fmt: skip
+    assert "dB" in ax.get_xlabel()
+    places = {round(float(x)) for line in ax.get_lines() for x in np.atleast_1d(line.get_xdata())}
+    assert {0, 10, 20} <= places
+    np.testing.assert_allclose(ax.get_lines()[0].get_ydata(), 40)
+
+
+def memory_table() -> pd.DataFrame:
+    rows = [
+        (scenario, "rmtllmf", k, seed, 0.1 * i + 0.02 * seed + shift)
+        for scenario, shift in (("ideal", 0.5), ("SR", 0.1))
+        for i, k in enumerate((1, 10))
+        for seed in (0, 1)
+    ]
+    rows += [("no link", "control", k, seed, 0.7) for k in (1, 10) for seed in (0, 1)]
+    rows += [("ideal", "freeze", 0, seed, 0.3 + 0.2 * seed) for seed in (0, 1)]
+    return study(rows, "scenario", "protection", "per_class", "seed", "normalized")
+
+
+def test_against_memory() -> None:
+    figure = finished(ablations.against_memory(memory_table(), {"ideal": "Ideal", "SR": "Attacked"}))
+    left, right = figure.axes
+    np.testing.assert_allclose(bars(left)["R-MTLLMF"], [51, 61])
+    np.testing.assert_allclose(bars(right)["R-MTLLMF"], [11, 21])
+    for ax in (left, right):  # what receives nothing is the same in every panel
+        np.testing.assert_allclose(bars(ax)["base, realigned"], 70)
+        assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "10"]
+    (line,) = [line for line in left.get_lines() if line.get_label() == "embeddings reloaded"]
+    np.testing.assert_allclose(line.get_ydata(), 40)
+    assert [ax.get_title() for ax in (left, right)] == ["Ideal", "Attacked"]
+    told = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert told == ["embeddings reloaded", "R-MTLLMF", "base, realigned"]
+
+
+def test_which_embeddings() -> None:
+    names = ["unprotected", "freeze-patch", "freeze", "realign", "rmtllmf-patch", "rmtllmf"]
+    rows = [(name, seed, 0.1 * (place + 1)) for place, name in enumerate(names) for seed in (0, 1)]
+    panels = {"reloaded": names[:3], "realigned": names[3:]}
+    figure = finished(ablations.which_embeddings(study(rows, "protection", "seed", "normalized"), panels))
+    left, right = figure.axes
+    assert [tick.get_text() for tick in left.get_yticklabels()] == ["none", "patch", "all three"]
+    np.testing.assert_allclose([bar.get_width() for bar in left.patches], [10, 20, 30])
+    np.testing.assert_allclose([bar.get_width() for bar in right.patches], [40, 50, 60])
+    assert left.get_ylim()[0] > left.get_ylim()[1]  # none on top
+
+
+def test_against_setting() -> None:
+    rows = [
+        (count, lr, name, seed, lr * 100 + 0.1 * count + (name == "control") / 10)
+        for count in (1, 2)
+        for lr in (1e-3, 1e-4)
+        for name in ("rmtllmf", "control")
+        for seed in (0, 1)
+    ]
+    table = study(rows, "per_class", "lr", "protection", "seed", "normalized")
+    figure = finished(ablations.against_setting(table, "lr", "learning rate", {"1": "one", "2": "two"}, "per_class"))
+    one, two = figure.axes
+    np.testing.assert_allclose(bars(one)["R-MTLLMF"], [11, 20])
+    np.testing.assert_allclose(bars(two)["base, realigned"], [31, 40])
+    assert one.get_xscale() == "log" and one.get_xlabel() == "learning rate"
+    assert [tick.get_text() for tick in one.get_xticklabels()] == ["0.0001", "0.001"]
+
+
+def test_lambda_under_noise() -> None:
+    rows = [
+        (name, lam, seed, lam + shift)
+        for name, shift in (("a", 0.1), ("b", 0.2))
+        for lam in (0.0, 0.3)
+        for seed in (0, 1)
+    ]
+    curves = study(rows, "scenario", "lam", "seed", "normalized")
+    chosen = study(
+        [("a", 0.1, 0, 0.2), ("a", 0.2, 1, 0.25), ("b", 0.3, 0, 0.5)], "scenario", "lam", "seed", "normalized"
+    )
+    ax = ablations.lambda_under_noise(curves, chosen, 0.25)
+    finished(ax)
+    by_label = {line.get_label(): line for line in ax.get_lines()}
+    np.testing.assert_allclose(by_label["a"].get_data(), [[0, 0.3], [10, 40]])
+    np.testing.assert_allclose(by_label["b"].get_data(), [[0, 0.3], [20, 50]])
+    np.testing.assert_allclose(by_label[r"$\lambda_N$ without noise"].get_xdata(), 0.25)
+    diamonds = [line.get_data() for line in ax.get_lines() if line.get_marker() == "D" and len(line.get_xdata())]
+    np.testing.assert_allclose(diamonds[0], [[0.1, 0.2], [20, 25]])

@@ -1,0 +1,147 @@
+"""Ablations: the cells of the noise model, what is compared with the paper, and paired differences."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from scipy import stats
+
+from rmtllmf_lib.chapters.ablations.tables import cell_table, cells, costs, distance_to_paper, in_words, noise_to_signal
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.study.compare import gap, surely_above
+from rmtllmf_lib.transport.scenario import CLEAN, Scenario
+from rmtllmf_lib.transport.surrogate import CORRELATIONS, SCALES
+from vectors import BASE, unhurried, vector
+
+TAUS = [vector(seed) * 0.1 for seed in (1, 2, 3)]
+
+
+def table(rows: list[tuple], *columns: str) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(columns))
+
+
+# --- cells ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_reading_of_every_link_is_a_cell() -> None:
+    found = cells()
+    assert len({cell.name for cell in found}) == len(found) == 3 * len(SCALES) * len(CORRELATIONS)
+    assert {(cell.scale, cell.correlation) for cell in found} == {(s, c) for s in SCALES for c in CORRELATIONS}
+    by_name = {cell.name: cell for cell in found}
+    assert by_name["weight, half, SR"].mse == 0.21
+    assert by_name["snr, common, ideal"].mse == pytest.approx(10**1.62)  # -16.2 dB
+    assert [cell.name for cell in cells(["unit"], ["half"])] == [
+        f"unit, half, {link}" for link in ("ideal", "SU", "SR")
+    ]
+
+
+def test_noise_to_signal() -> None:
+    assert noise_to_signal(Scenario("a", 0.3, "task"), TAUS, BASE) == pytest.approx(0.3)
+    assert noise_to_signal(Scenario("a", (0.1, 0.2, 0.4), "task", "common"), TAUS, BASE) == pytest.approx(0.2)
+    expected = np.prod([BASE.rms**2 / tau.rms**2 for tau in TAUS]) ** (1 / 3)
+    assert noise_to_signal(Scenario("a", 0.5, "weight", "half"), TAUS, BASE) == pytest.approx(0.5 * expected)
+    assert noise_to_signal(CLEAN, TAUS, BASE) == 0
+
+
+def test_cells_beside_the_paper() -> None:
+    scenarios = cells(["task", "snr"], ["half"])
+    rows = [
+        (each.name, protection, seed, 0.5 + 0.1 * seed)
+        for each in scenarios
+        for protection in ("unprotected", "rmtllmf")
+        for seed in (0, 1)
+    ]
+    found = cell_table(table(rows, "scenario", "protection", "seed", "normalized"), scenarios, TAUS, BASE)
+    assert len(found) == 12
+    assert_allclose(found["mean"], 0.55)
+    assert set(found["n"]) == {2}
+    plain = found[(found["scale"] == "task") & (found["protection"] == "unprotected")].set_index("link")
+    assert_allclose(plain.loc[["ideal", "SU", "SR"], "paper"], [0.363, 0.05, 0.05])
+    assert_allclose(plain.loc[["ideal", "SU", "SR"], "noise_to_signal"], [0.013, 0.16, 0.21])
+    protected = found[(found["scale"] == "snr") & (found["protection"] == "rmtllmf")].set_index("link")
+    assert_allclose(protected.loc[["ideal", "SU", "SR"], "paper"], [0.891, 0.533, 0.548])
+
+
+def test_the_nearest_reading_comes_first() -> None:
+    rows = table(
+        [("task", "half", 0.9, 0.1), ("task", "half", 0.1, 0.5), ("snr", "half", 0.2, 0.1), ("snr", "half", 0.5, 0.5)],
+        "scale", "correlation", "mean", "paper",
+    )  # fmt: skip
+    found = distance_to_paper(rows)
+    assert list(found["scale"]) == ["snr", "task"]
+    assert_allclose(found["distance"], [np.sqrt(0.01 / 2), np.sqrt((0.64 + 0.16) / 2)])
+
+
+# --- paired differences -----------------------------------------------------------------------------------------------
+
+SEEDS = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=6)
+
+
+@unhurried
+@given(SEEDS)
+def test_gap_is_a_paired_t_interval(pairs: list[tuple[float, float]]) -> None:
+    rows = [(name, seed, value) for seed, pair in enumerate(pairs) for name, value in zip("ab", pair, strict=True)]
+    data = table(rows, "protection", "seed", "normalized").sample(frac=1, random_state=0)
+    found = gap(data, {"protection": "a"}, {"protection": "b"})
+    assert list(found) == ["mean", "half_width", "n"]
+    difference = np.array([a - b for a, b in pairs])
+    half = stats.t.ppf(0.975, len(pairs) - 1) * difference.std(ddof=1) / np.sqrt(len(pairs))
+    assert_allclose(found.iloc[0].to_numpy(float), [difference.mean(), half, len(pairs)], atol=1e-12)
+    assert surely_above(found) == (difference.mean() - found["half_width"].item() > 0)
+    swapped = gap(data, {"protection": "b"}, {"protection": "a"})
+    assert_allclose(swapped["mean"], -found["mean"])
+
+
+def test_gap_of_each_size_of_the_memory_uses_what_both_have() -> None:
+    rows = [("a", k, seed, task, k + seed + task) for k in (1, 2) for seed in (0, 1) for task in (0, 2)]
+    rows += [("b", k, seed, 1, seed) for k in (2, 3) for seed in (0, 1, 2)]
+    data = table(rows, "protection", "per_class", "seed", "task", "score")
+    found = gap(data, {"protection": "a"}, {"protection": "b"}, ["per_class"], value="score")
+    assert found.to_dict("list") == {"per_class": [2], "mean": [3.0], "half_width": [0.0], "n": [2]}
+
+
+def test_a_comparison_with_nothing_is_refused() -> None:
+    data = table([("a", 0, 0.5), ("b", 1, 0.5)], "protection", "seed", "normalized")
+    with pytest.raises(InputError, match="nothing to compare"):
+        gap(data, {"protection": "a"}, {"protection": "b"})
+    with pytest.raises(InputError, match="no rows with {'protection': 'c'}"):
+        gap(data, {"protection": "a"}, {"protection": "c"})
+    with pytest.raises(InputError, match="no column 'scenario'"):
+        gap(data, {"scenario": "a"}, {"protection": "b"})
+
+
+def test_one_seed_makes_nothing_sure() -> None:
+    data = table([("a", 0, 0.9), ("b", 0, 0.1)], "protection", "seed", "normalized")
+    assert not surely_above(gap(data, {"protection": "a"}, {"protection": "b"}))
+
+
+def test_surely_above_asks_for_every_row() -> None:
+    rows = pd.DataFrame({"mean": [0.5, 0.2], "half_width": [0.1, 0.1]})
+    assert surely_above(rows)
+    assert not surely_above(rows, 0.1)
+    assert not surely_above(-rows)
+
+
+def test_in_words() -> None:
+    rows = pd.DataFrame({"mean": [0.514, -0.2], "half_width": [0.016, 0.1]})
+    assert in_words(rows) == "0.51 ± 0.02, -0.20 ± 0.10"
+
+
+# --- costs ------------------------------------------------------------------------------------------------------------
+
+
+def test_costs_count_a_model_once() -> None:
+    rows = [
+        ("s", name, 5, seed, "a+b", 1e-3, steps, task, 10, 100, seconds)
+        for name, steps in (("freeze", 0), ("rmtllmf", 60))
+        for seed, seconds in ((0, 1.0), (1, 2.0), (2, 9.0))
+        for task in ("a", "b")
+    ]
+    columns = "scenario protection per_class seed combination lr steps task samples bytes seconds"
+    found = costs(table(rows, *columns.split())).set_index("protection")
+    assert found.loc["rmtllmf"].to_dict() == {
+        "per_class": 5, "samples": 10, "steps": 60, "bytes": 100, "seconds": 1.0
+    }  # fmt: skip
+    assert found.loc["freeze", "steps"] == 0

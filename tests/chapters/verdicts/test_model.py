@@ -1,0 +1,94 @@
+"""Claims about the fused model, measured on a small suite: what must hold for any model does, and rules can turn."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import rmtllmf_lib.chapters.verdicts.model as module
+from bases import write_base
+from rmtllmf_lib.chapters.verdicts.evidence import Evidence
+from rmtllmf_lib.chapters.verdicts.registry import CLAIMS
+from rmtllmf_lib.model.backbone import load_backbone
+from rmtllmf_lib.storage.store import Store
+from rmtllmf_lib.training.finetune import Recipe
+from rmtllmf_lib.training.suite import Suite, load_suite
+from small import small_suites
+
+BY_LABEL = {claim.label: claim for claim in CLAIMS}
+NAMES = ("signs", "digits", "scenes")
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
+    folder = tmp_path_factory.mktemp("small")
+    with small_suites():
+        backbone = load_backbone(write_base(Path(folder), seed=5))
+        return load_suite(
+            backbone, NAMES, recipe=Recipe(steps=6, batch_size=32, lr=3e-3), store=Store(folder / "store")
+        )
+
+
+def evidence(suite: Suite, own: float = 0.9, images: int = 20) -> Evidence:
+    rows = [("base", 3, name, 250, 0.5, own, 0) for name in NAMES]
+    columns = ["protection", "n_tasks", "task", "images", "accuracy", "reference", "seed"]
+    nothing: Any = None
+    return Evidence(nothing, 9.0, suite, pd.DataFrame(rows, columns=columns), nothing, images)
+
+
+def verdict(label: str, seen: Evidence) -> str:
+    return BY_LABEL[label].measure(seen).verdict
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [("Eq. (9)", "holds"), ("Eq. (11)", "does not hold"), ("Eq. (12)", "does not hold")],
+)
+def test_what_is_so_for_every_model(suite: Suite, label: str, expected: str) -> None:
+    assert verdict(label, evidence(suite)) == expected
+
+
+def test_the_corrected_variance_is_that_of_theory(suite: Suite) -> None:
+    told = BY_LABEL["Eq. (11)"].measure(evidence(suite)).ours
+    share = float(told.split("the share is ")[1].split(",")[0])
+    assert share == pytest.approx(1 - 2 / np.pi, abs=0.02)
+
+
+def test_task_vectors_are_judged_by_their_specialists(suite: Suite) -> None:
+    assert verdict("Eq. (1)", evidence(suite)) == "holds"
+    assert verdict("Eq. (1)", evidence(suite, own=0.4)) == "holds with caveat"
+
+
+def test_embeddings_that_never_moved_cannot_be_tested(suite: Suite) -> None:
+    moved = verdict("Frozen embeddings", evidence(suite))
+    assert moved in ("holds", "does not hold")  # this recipe trains them
+    still = {name: tau.without("embeddings") for name, tau in suite.taus.items()}
+    assert verdict("Frozen embeddings", evidence(replace(suite, taus=still))) == "not testable here"
+
+
+def test_direction_is_judged_on_both_scales(suite: Suite) -> None:
+    assert verdict("Direction", evidence(suite)) == "holds with caveat"
+    longer = {name: 1000 * tau for name, tau in suite.taus.items()}  # as long as the weights and longer
+    assert verdict("Direction", evidence(replace(suite, taus=longer))) == "holds"
+
+
+def test_first_order_is_judged_where_the_noise_is(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert verdict("Eq. (10)", evidence(suite)) in ("holds", "holds with caveat")
+    own = module._std
+    monkeypatch.setattr(module, "_std", lambda *arguments: 1e-4 * own(*arguments))
+    assert verdict("Eq. (10)", evidence(suite)) == "holds"  # all noise is small
+
+
+@pytest.mark.parametrize("label", ["Eq. (6)", "Eq. (7)", "Eq. (8)", "MSE and interference"])
+def test_every_claim_about_answers_is_measured(suite: Suite, label: str) -> None:
+    found = BY_LABEL[label].measure(evidence(suite))
+    assert found.ours and found == BY_LABEL[label].measure(evidence(suite))  # the same again
+
+
+def test_small_noise_does_not_interfere(suite: Suite) -> None:
+    """With task vectors of no length, noise on their scale is none."""
+    tiny = {name: 1e-6 * tau for name, tau in suite.taus.items()}
+    assert verdict("MSE and interference", evidence(replace(suite, taus=tiny))) != "holds"

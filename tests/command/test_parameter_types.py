@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rmtllmf_lib.command import parameter_types
+from rmtllmf_lib.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "expected"),
+    [
+        ("2000", "int", 2000),
+        ("-3", "int", -3),
+        ("1e-3", "float", 1e-3),
+        ("1", "float", 1.0),
+        ("inf", "float", math.inf),
+        ("true", "bool", True),
+        ("False", "bool", False),
+        ("abc", "str", "abc"),
+        ("3", "str", "3"),
+        ("'quoted'", "str", "'quoted'"),
+        ("", "str", ""),
+        ("None", "int | None", None),
+        ("null", "Optional[int]", None),
+        ("5", "Optional[int]", 5),
+        ("3", "int | str", 3),
+        ("[1, 2]", "list", [1, 2]),
+        ("[1, 2]", "tuple", (1, 2)),
+        ("(1, 2)", "list[int]", [1, 2]),
+        ("[1, 2]", "tuple[float, ...]", (1.0, 2.0)),
+        ("2,3", "list[int]", [2, 3]),
+        ("mnist, gtsrb", "list[str]", ["mnist", "gtsrb"]),
+        ("[true, false]", "list[bool]", [True, False]),
+        ('{"a": 1}', "dict[str, float]", {"a": 1.0}),
+        ("cpu", "Literal['cpu', 'cuda']", "cpu"),
+        ("(1, 2)", "any", (1, 2)),
+        ("text", "any", "text"),
+        ("folder", "Path", "folder"),
+        (1, "float", 1.0),
+        ((1, 2), "list[int]", [1, 2]),
+        ([1], "tuple[int, ...]", (1,)),
+        (np.float64(0.5), "float", 0.5),
+        (np.int64(3), "int", 3),
+        (None, "float | None", None),
+    ],
+)
+def test_values_become_the_type_of_the_parameter(value: Any, annotation: str, expected: Any) -> None:
+    result = parameter_types.convert(value, annotation)
+    assert result == expected and type(result) is type(expected)
+    if isinstance(expected, (list, tuple)):
+        assert list(map(type, result)) == list(map(type, expected))
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation"),
+    [
+        ("2.5", "int"),
+        ("2.0", "int"),
+        ("1e3", "int"),
+        ("many", "int"),
+        ("", "int"),
+        ("None", "int"),
+        ("true", "int"),
+        ("half", "float"),
+        ("yes", "bool"),
+        ("1", "bool"),
+        ("[1, 2.5]", "list[int]"),
+        ("[1, [2]", "list[int]"),
+        ("[a, [b]", "list[str]"),
+        ("(1, 2, 3)", "tuple[int, int]"),
+        ("3", "list"),
+        ("[1]", "dict"),
+        ("tpu", "Literal['cpu', 'cuda']"),
+        (True, "int"),
+        (True, "float"),
+        (1.0, "int"),
+        (1, "str"),
+        (1, "bool"),
+        (None, "int"),
+        ({1, 2}, "any"),
+        (b"bytes", "any"),
+        (1j, "any"),
+    ],
+)
+def test_values_of_another_type_are_refused(value: Any, annotation: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parameter_types.convert(value, annotation)
+    assert f"expected {annotation}" in str(caught.value) and repr(value) in str(caught.value)
+
+
+literals = st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False)
+literals = st.recursive(
+    literals,
+    lambda inner: st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
+@given(literals)
+def test_what_is_written_into_the_notebook_is_the_value(value: Any) -> None:
+    assert repr(eval(parameter_types.source(value))) == repr(value)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
+@given(st.floats(allow_nan=False) | st.integers(-(2**40), 2**40) | st.booleans() | st.lists(st.integers()))
+def test_the_text_of_a_value_reads_as_the_value(value: Any) -> None:
+    assert parameter_types.convert(str(value), type(value).__name__) == value

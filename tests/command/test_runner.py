@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from rmtllmf_lib.command import runner
+from rmtllmf_lib.command.runner import NotebookError, Parameter, parameters, run_notebook
+from rmtllmf_lib.errors import InputError
+
+PARAMETERS = """\
+%matplotlib inline
+seed: int = 0  # for every draw; with the same seed = the same result
+lam = 0.3
+tasks: list[str] = ["mnist", "gtsrb"]  # in the order of fusion
+sizes: tuple[int, ...] = (
+    2,  # the smallest
+    8,
+)  # combinations of so many tasks
+limit: int | None = None  # test images, None = all
+device: 'Literal["cpu", "cuda"]' = "cpu"
+verbose = False
+anything = None
+low = high = 1.5
+fast: bool
+import math
+"""
+
+
+def write(path: Path, *cells: str, parameters: str | None = PARAMETERS, **metadata: Any) -> Path:
+    notebook = nbformat.v4.new_notebook(metadata=metadata)
+    if parameters is not None:
+        notebook.cells.append(nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}))
+    notebook.cells += [nbformat.v4.new_code_cell(cell) for cell in cells]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, path)
+    return path
+
+
+def printed(path: Path) -> str:
+    cells = nbformat.read(path, as_version=4).cells
+    return "".join(output.get("text", "") for cell in cells for output in cell.get("outputs", ()))
+
+
+# ---------------------------------------------------------------- what a notebook takes
+
+
+def test_parameters_have_types_defaults_and_help(tmp_path: Path) -> None:
+    assert parameters(write(tmp_path / "n.ipynb")) == [
+        Parameter("seed", "int", "0", "for every draw; with the same seed = the same result"),
+        Parameter("lam", "float", "0.3", ""),
+        Parameter("tasks", "list[str]", "['mnist', 'gtsrb']", "in the order of fusion"),
+        Parameter("sizes", "tuple[int, ...]", "(2, 8)", "combinations of so many tasks"),
+        Parameter("limit", "int | None", "None", "test images, None = all"),
+        Parameter("device", 'Literal["cpu", "cuda"]', "'cpu'", ""),
+        Parameter("verbose", "bool", "False", ""),
+        Parameter("anything", "any", "None", ""),
+        Parameter("low", "float", "1.5", ""),
+        Parameter("high", "float", "1.5", ""),
+    ]
+
+
+def test_a_notebook_without_a_parameters_cell_takes_none(tmp_path: Path) -> None:
+    path = write(tmp_path / "n.ipynb", "print(1)", parameters=None)
+    assert parameters(path) == []
+    with pytest.raises(InputError, match="takes no parameters .*but got seed"):
+        run_notebook(path, tmp_path / "out.ipynb", {"seed": 1})
+
+
+def test_a_parameters_cell_that_is_not_python(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'parameters' of .* is not valid Python"):
+        parameters(write(tmp_path / "n.ipynb", parameters="seed = "))
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", "not json", "{}", '{"cells": 3, "nbformat": 4, "nbformat_minor": 5}', "[]"]
+)
+def test_what_is_not_a_notebook(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "n.ipynb").write_text(content)
+    with pytest.raises(InputError, match=r"n\.ipynb"):
+        run_notebook(tmp_path / "n.ipynb", tmp_path / "out.ipynb")
+
+
+def test_a_notebook_in_another_language(tmp_path: Path) -> None:
+    path = write(tmp_path / "n.ipynb", kernelspec={"name": "ir", "language": "R", "display_name": "R"})
+    with pytest.raises(InputError, match="written in R"):
+        parameters(path)
+
+
+@pytest.mark.parametrize("output", ["out", "out.html", "folder.ipynb"])
+def test_an_output_that_is_not_a_notebook_file(tmp_path: Path, output: str) -> None:
+    (tmp_path / "folder.ipynb").mkdir()
+    with pytest.raises(InputError, match="output must be a notebook file"):
+        run_notebook(write(tmp_path / "n.ipynb"), tmp_path / output)
+
+
+LISTING = """It has
+  seed: int = 0  # for every draw; with the same seed = the same result
+  lam: float = 0.3
+  tasks: list[str] = ['mnist', 'gtsrb']  # in the order of fusion
+"""
+
+
+def test_an_unknown_name_lists_the_known_ones_and_the_nearest(tmp_path: Path) -> None:
+    path = write(tmp_path / "n.ipynb")
+    with pytest.raises(InputError) as caught:
+        run_notebook(path, tmp_path / "out.ipynb", {"sed": "1"})
+    assert f"{str(path)!r} has no parameter 'sed'; did you mean 'seed'? {LISTING}" in str(caught.value)
+    with pytest.raises(InputError) as caught:
+        run_notebook(path, tmp_path / "out.ipynb", {"xyzzy": "1"})
+    assert f"has no parameter 'xyzzy'. {LISTING}" in str(caught.value)
+    assert [found.name for found in tmp_path.iterdir()] == ["n.ipynb"]
+
+
+def test_a_wrong_type_lists_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        run_notebook(write(tmp_path / "n.ipynb"), tmp_path / "out.ipynb", {"lam": "0.5", "seed": "half"})
+    assert f"expected int (such as 2000), and got 'half'. {LISTING}" in str(caught.value)
+    assert [found.name for found in tmp_path.iterdir()] == ["n.ipynb"]
+
+
+# ---------------------------------------------------------------- runs
+
+
+def test_a_run_uses_the_values_this_interpreter_and_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A kernel of the same name that cannot start: whatever is installed for the user must not be used.
+    spec = tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text('{"argv": ["/bin/false"], "display_name": "trap", "language": "python"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    monkeypatch.chdir(tmp_path)
+    write(
+        Path("folder {0} {x}/n.ipynb"),
+        "import os, sys\nprint(sys.executable, os.path.basename(os.getcwd()))",
+        "print(repr((seed, lam, tasks, sizes, limit, device, anything)))",
+        kernelspec={"name": "conda-env-somebody-else", "language": "python", "display_name": "gone"},
+    )
+    values = {"seed": "7", "lam": "inf", "tasks": '["a\\"b", "c"]', "sizes": "[2, 4]", "limit": "5", "anything": "(1,)"}
+    output = run_notebook("folder {0} {x}/n.ipynb", "out {y}/result.ipynb", values)
+    assert output == Path("out {y}/result.ipynb")
+    assert [path.name for path in output.parent.iterdir()] == ["result.ipynb"]
+    text = printed(output)
+    assert text.startswith(f"{sys.executable} {tmp_path.name}\n")
+    assert text.endswith("(7, inf, ['a\"b', 'c'], (2, 4), 5, 'cpu', (1,))\n")
+    notebook = nbformat.read(output, as_version=4)
+    nbformat.validate(notebook)
+    assert [cell.metadata.get("tags") for cell in notebook.cells[:2]] == [["parameters"], ["injected-parameters"]]
+    assert notebook.metadata.papermill.input_path == "folder {0} {x}/n.ipynb"
+    assert notebook.metadata.papermill.output_path == "out {y}/result.ipynb"
+    assert str(tmp_path) not in output.read_text().replace(sys.executable, "")
+
+    # Run again in place, without values: the injected cell stays, and nothing is lost.
+    run_notebook(output, output)
+    assert printed(output).endswith("(7, inf, ['a\"b', 'c'], (2, 4), 5, 'cpu', (1,))\n")
+    # Other values take the place of the first.
+    run_notebook(output, output, {"seed": 8})
+    assert printed(output).endswith("(8, 0.3, ['mnist', 'gtsrb'], (2, 8), None, 'cpu', None)\n")
+
+
+def test_a_failed_run_is_kept_aside_and_the_old_output_stays(tmp_path: Path) -> None:
+    path, output = (
+        write(tmp_path / "n.ipynb", "print('before')", "1 / (seed - 1)", "print('after')"),
+        tmp_path / "o.ipynb",
+    )
+    output.write_text("old")
+    with pytest.raises(NotebookError) as caught:
+        run_notebook(path, output, {"seed": 1})
+    failed = tmp_path / "o.failed.ipynb"
+    assert "ZeroDivisionError" in str(caught.value) and str(failed) in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+    assert output.read_text() == "old"
+    assert printed(failed) == "before\n" and "ZeroDivisionError" in failed.read_text()
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["n.ipynb", "o.failed.ipynb", "o.ipynb"]
+
+    run_notebook(path, output, {"seed": 2})
+    assert printed(output) == "before\nafter\n"
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["n.ipynb", "o.ipynb"]
+
+
+def test_a_kernel_that_dies_is_a_failed_run(tmp_path: Path) -> None:
+    path = write(tmp_path / "n.ipynb", "import os, signal", "os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(NotebookError, match=r"died[\s\S]*o\.failed\.ipynb"):
+        run_notebook(path, tmp_path / "o.ipynb")
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["n.ipynb", "o.failed.ipynb"]
+
+
+def test_an_interrupted_run_keeps_what_was_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "_execute", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_notebook(write(tmp_path / "n.ipynb"), tmp_path / "o.ipynb")
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["n.ipynb", "o.failed.ipynb"]
+
+
+def test_a_full_disk_leaves_nothing_under_the_final_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(runner, "_execute", full)
+    with pytest.raises(OSError, match="No space left"):
+        run_notebook(write(tmp_path / "n.ipynb"), tmp_path / "o.ipynb")
+    assert [found.name for found in tmp_path.iterdir()] == ["n.ipynb"]
+
+
+def test_a_missing_kernel_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pip install ipykernel"):
+        run_notebook(write(tmp_path / "n.ipynb"), tmp_path / "o.ipynb")

@@ -1,0 +1,165 @@
+"""The built book, opened from its folder in a real browser: it must need no network and show no error."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+from playwright.sync_api import Browser
+
+from browser import judge, judge_both, open_browser, open_page
+from places import ROOT
+
+CONTENTS = yaml.safe_load((ROOT / "_toc.yml").read_text())
+PAGES = [CONTENTS["root"], *(chapter["file"] for part in CONTENTS["parts"] for chapter in part["chapters"])]
+BUILD = "import sys; from jupyter_book.cli.main import main; sys.exit(main(prog_name='jupyter-book'))"
+
+each_page = pytest.mark.parametrize("name", PAGES)
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Build the book from the committed outputs; return its folder and what the builder said."""
+    folder = tmp_path_factory.mktemp("book")
+    command = [sys.executable, "-c", BUILD, "build", str(ROOT), "--path-output", str(folder)]
+    run = subprocess.run(
+        [*command, "-W", "-n", "--keep-going"], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
+    said = run.stdout + run.stderr
+    assert run.returncode == 0, said[-4000:]
+    return folder / "_build" / "html", said
+
+
+@pytest.fixture(scope="module")
+def html(build: tuple[Path, str]) -> Path:
+    return build[0]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with open_browser() as browser:
+        yield browser
+
+
+def test_builds_without_a_warning(build: tuple[Path, str]) -> None:
+    assert re.findall(r".*(?:WARNING|ERROR|CRITICAL).*", build[1]) == []
+
+
+def test_has_no_page_beyond_its_contents(html: Path) -> None:
+    generated = {"index", "search", "genindex", "prf-prf"}
+    pages = {str(page.relative_to(html).with_suffix("")) for page in html.rglob("*.html")} - generated
+    assert {page for page in pages if not page.startswith("_static")} == set(PAGES)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was found on a page; its formulas take seconds to set, so it is opened once."""
+
+    problems: list[str]
+    formulas: int
+    text: str
+    captions: list[str]
+
+
+@pytest.fixture(scope="module")
+def look(html: Path, chromium: Browser) -> Callable[[str], Look]:
+    @cache
+    def at(name: str) -> Look:
+        with open_page(chromium, (html / f"{name}.html").as_uri()) as (page, problems):
+            formulas, text = page.locator("article mjx-container").count(), page.locator("article").inner_text()
+            captions = page.locator("article figcaption").all_inner_texts()
+            return Look(judge_both(page, problems), formulas, text, captions)
+
+    return at
+
+
+@each_page
+def test_page_has_no_problem(look: Callable[[str], Look], name: str) -> None:
+    assert look(name).problems == []
+
+
+@each_page
+def test_page_has_no_problem_on_a_phone(html: Path, chromium: Browser, name: str) -> None:
+    with open_page(chromium, (html / f"{name}.html").as_uri(), width=390) as (page, problems):
+        assert judge_both(page, problems) == []
+
+
+@each_page
+def test_formulas_reach_the_page(look: Callable[[str], Look], name: str) -> None:
+    """Every formula of the source is set, and none is left as raw TeX in the text."""
+    source = next(path for suffix in (".md", ".ipynb") if (path := ROOT / f"{name}{suffix}").exists())
+    assert (look(name).formulas > 0) == bool(re.search(r"\$\S", source.read_text()))
+    assert re.findall(r"\\[(\[]|\$\$|\{(?:eq|numref|cite)\}", look(name).text) == []
+
+
+@each_page
+def test_figures_are_numbered(look: Callable[[str], Look], name: str) -> None:
+    assert [caption for caption in look(name).captions if not re.match(r"Fig\. \d+\s", caption)] == []
+
+
+@each_page
+def test_units_stay_with_their_numbers(look: Callable[[str], Look], name: str) -> None:
+    assert [caption for caption in look(name).captions if re.search(r"\d (?:%|dB)(?!\w)", caption)] == []
+
+
+def test_index_leads_to_the_first_page(html: Path, chromium: Browser) -> None:
+    target = re.search(r"url=([^\"]+)\"", (html / "index.html").read_text())
+    assert target is not None
+    with open_page(chromium, (html / "search.html").as_uri()) as (page, problems):
+        page.goto((html / "index.html").as_uri(), wait_until="commit")
+        page.wait_for_url((html / target[1]).as_uri())
+        assert page.locator("article h1").count() == 1
+        assert problems == []
+    assert target[1] == f"{CONTENTS['root']}.html"
+
+
+def test_search_finds_a_word_of_the_text_and_not_another(html: Path, chromium: Browser) -> None:
+    with open_page(chromium, (html / f"{CONTENTS['root']}.html").as_uri(), width=1280) as (page, problems):
+        page.keyboard.press("Control+k")
+        page.locator("#search-input:visible").fill("fusion")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/search.html?q=fusion")
+        # results come in one by one
+        page.locator("#search-results ul.search li > a[href*='04_fusion']").first.click()
+        page.wait_for_load_state("load")
+        assert page.locator("article h1").count() == 1
+        assert problems == []
+    with open_page(chromium, (html / "search.html").as_uri() + "?q=zyzzyva") as (page, problems):
+        page.wait_for_function("() => /did not match|no results/i.test(document.body.innerText)")
+        assert page.locator("#search-results ul.search li").count() == 0
+        assert problems == []
+
+
+def test_reader_can_switch_to_dark(html: Path, chromium: Browser) -> None:
+    """The switch changes the page, and the choice outlives a reload."""
+    background = "() => getComputedStyle(document.body).backgroundColor"
+    with open_page(chromium, (html / f"{CONTENTS['root']}.html").as_uri()) as (page, problems):
+        light = page.evaluate(background)
+        for _ in range(3):  # auto, light, dark, in the theme's order
+            page.locator("button.theme-switch-button:visible").first.click()
+            if page.locator("html").get_attribute("data-theme") == "dark":
+                break
+        dark = page.evaluate(background)
+        page.reload()
+        assert page.locator("html").get_attribute("data-theme") == "dark"
+        assert page.evaluate(background) == dark != light
+        assert problems == []
+
+
+BAD = """<!doctype html><title>Bad</title><body><article>
+<img src="https://example.org/a.png" alt="far away"><img src="data:image/gif;base64,R0lGODlhAQABAAAAACw=">
+<div style="width: 5000px">wide</div><span class="math">\\(x\\)</span><mjx-merror>\\nix</mjx-merror>
+<script>console.error("ouch"); undefinedName.call()</script></article></body>"""
+
+
+def test_the_judge_sees_each_kind_of_problem(tmp_path: Path, chromium: Browser) -> None:
+    """A page that has them all: the tests above can fail."""
+    (tmp_path / "bad.html").write_text(BAD)
+    problems = "\n".join(judge(chromium, (tmp_path / "bad.html").as_uri()))
+    for expected in ("external https", "without alt", "wider", "not set", "in error", "console: ouch", "script error"):
+        assert expected in problems

@@ -1,0 +1,105 @@
+"""The evaluation forward pass equals open_clip's."""
+
+import itertools
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.model.tower import embed, encode, patchify, read_tower
+
+TINY = {"image_size": 32, "patch_size": 8, "width": 64, "layers": 4, "head_width": 32}
+
+
+def new_visual(quick_gelu: bool = False, embed_dim: int = 64, **changes: Any) -> Any:
+    """A random tower whose numbers are all large enough to matter."""
+    torch.manual_seed(0)
+    text = {"context_length": 4, "vocab_size": 8, "width": 32, "heads": 1, "layers": 1}
+    clip = open_clip.CLIP(embed_dim, {**TINY, **changes}, text, quick_gelu=quick_gelu)
+    visual = clip.visual.eval().requires_grad_(False)
+    for parameter in visual.parameters():
+        parameter.add_(0.05 * torch.randn(parameter.shape))
+    return visual
+
+
+def fast(visual: Any, images: Tensor) -> Tensor:
+    tower = read_tower(visual)
+    weights = {"visual." + name: tensor for name, tensor in visual.state_dict().items()}
+    return encode(tower, weights, embed(weights, patchify(images, tower.patch)))
+
+
+@pytest.mark.parametrize(
+    ("quick_gelu", "changes"),
+    [
+        (False, {}),
+        (True, {}),
+        (False, {"layers": 1}),
+        (False, {"head_width": 64}),
+        (True, {"image_size": 36}),  # the convolution leaves out the last 4 rows and columns
+        (True, {"image_size": 64, "patch_size": 16, "width": 192, "layers": 3, "head_width": 64}),
+        (True, {"final_ln_after_pool": True}),
+        (True, {"patch_dropout": 0.5}),  # in training only
+    ],
+)
+def test_equals_open_clip(quick_gelu: bool, changes: dict[str, Any]) -> None:
+    visual = new_visual(quick_gelu, **changes)
+    images = torch.randn(9, 3, *visual.image_size)
+    expected = visual(images)
+    assert expected.abs().mean() > 0.1
+    torch.testing.assert_close(fast(visual, images), expected, rtol=0, atol=1e-5)
+
+
+def test_equals_open_clip_at_the_size_of_vit_b_16() -> None:
+    config = open_clip.get_model_config("ViT-B-16-quickgelu")
+    visual = new_visual(True, config["embed_dim"], head_width=64, **config["vision_cfg"])
+    assert sum(parameter.numel() for parameter in visual.parameters()) == 86_192_640
+    images = torch.randn(2, 3, 224, 224)
+    torch.testing.assert_close(fast(visual, images), visual(images), rtol=1e-4, atol=1e-4)
+
+
+def test_tokens_are_not_changed() -> None:
+    visual = new_visual()
+    weights = {"visual." + name: tensor for name, tensor in visual.state_dict().items()}
+    tokens = embed(weights, patchify(torch.randn(3, 3, 32, 32), 8))
+    before = tokens.clone()
+    encode(read_tower(visual), weights, tokens)
+    assert torch.equal(tokens, before)
+
+
+def test_patches_are_in_the_order_of_the_convolution() -> None:
+    images = torch.arange(2 * 3 * 4 * 6).float().view(2, 3, 4, 6)
+    patches = patchify(images, 2)
+    assert patches.shape == (2, 6, 12)
+    for image, row, column in itertools.product(range(2), range(2), range(3)):
+        square = images[image, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+        assert torch.equal(patches[image, 3 * row + column], square.flatten())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pool_type": "avg"}, "'avg'"),
+        ({"attentional_pool": True}, "attentional pooling"),
+        ({"ls_init_value": 0.1}, "layer scale"),
+        ({"no_ln_pre": True}, "without ln_pre"),
+        ({"qk_norm": True}, "CustomResidualAttentionBlock"),
+        ({"output_tokens": True}, "returns tokens"),
+        ({"act_kwargs": {"approximate": "tanh"}}, "tanh"),
+    ],
+)
+def test_other_towers_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        read_tower(new_visual(**changes))
+    assert "choose such a backbone" in str(caught.value)
+
+
+def test_blocks_that_differ_are_refused() -> None:
+    visual = new_visual()
+    visual.transformer.resblocks[2].mlp.gelu = open_clip.transformer.QuickGELU()
+    with pytest.raises(InputError, match="differ from one another"):
+        read_tower(visual)
+    with pytest.raises(InputError, match="type Linear"):
+        read_tower(nn.Linear(2, 2))

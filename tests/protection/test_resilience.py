@@ -1,0 +1,234 @@
+"""Protections: clean embeddings, what each is made of and looks at, and weights that are best."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.model.fusion import fuse
+from rmtllmf_lib.model.layout import group_of
+from rmtllmf_lib.model.task_vector import Weights
+from rmtllmf_lib.protection.memory import draw_memory
+from rmtllmf_lib.protection.realign import memory_loss, realign
+from rmtllmf_lib.protection.resilience import (
+    EMBEDDING_KINDS,
+    PROTECTIONS,
+    Station,
+    protect,
+    reload_embeddings,
+    search_lambda,
+    wiener_weights,
+)
+from rmtllmf_lib.training.finetune import Recipe
+from rmtllmf_lib.transport.scenario import Scenario
+from small import small_backbone, small_head, small_task, small_tau
+from vectors import BASE, vector
+
+
+def test_embeddings_are_the_bases_and_the_rest_is_untouched() -> None:
+    base = small_backbone(layers=2).weights
+    fused = fuse(base, [small_tau(base, seed) for seed in (1, 2)], 0.5)
+    before = fused.values.clone()
+    protected = reload_embeddings(fused, base)
+    kinds = set()
+    for name, tensor in protected.state_dict().items():
+        clean = group_of(name) == "embeddings"
+        kinds.add(clean)
+        assert torch.equal(tensor, (base if clean else fused).state_dict()[name])
+        assert not torch.equal(tensor, (fused if clean else base).state_dict()[name])
+    assert kinds == {True, False}
+    assert torch.equal(fused.values, before)  # the argument is not changed
+    assert protected.origin == fused.origin == base.hash
+    assert reload_embeddings(protected, base).hash == protected.hash
+
+
+def test_nothing_changes_where_embeddings_were_frozen() -> None:
+    fused = BASE + vector(1).without("embeddings")
+    assert reload_embeddings(fused, BASE).hash == fused.hash
+    assert reload_embeddings(BASE, BASE).hash == BASE.hash
+
+
+def test_another_base_is_refused() -> None:
+    fused = BASE + vector(1)
+    other = Weights(BASE.layout, BASE.values + 1)
+    with pytest.raises(InputError, match=f"stand on base {BASE.hash[:12]}…, expected {other.hash[:12]}…"):
+        reload_embeddings(fused, other)
+    with pytest.raises(InputError, match="the fused weights"):
+        reload_embeddings(fused, small_backbone(layers=1).weights)
+
+
+# --- single embeddings ------------------------------------------------------------------------------------------------
+
+TENSORS = {
+    "position": "visual.positional_embedding",
+    "patch": "visual.conv1.weight",
+    "class": "visual.class_embedding",
+}
+
+
+@pytest.mark.parametrize("kinds", [("position",), ("patch",), ("class",), ("class", "patch"), ()])
+def test_embeddings_one_by_one(kinds: tuple[str, ...]) -> None:
+    base = small_backbone(layers=1).weights
+    fused = fuse(base, [small_tau(base, 1)], 0.5)
+    protected = reload_embeddings(fused, base, kinds).state_dict()
+    clean = {TENSORS[kind] for kind in kinds}
+    for name, tensor in protected.items():
+        assert torch.equal(tensor, (base if name in clean else fused).state_dict()[name])
+
+
+def test_unknown_embeddings_are_refused() -> None:
+    with pytest.raises(InputError, match="unknown embeddings 'word': expected some of position, patch, class"):
+        reload_embeddings(BASE, BASE, ("patch", "word"))
+
+
+# --- protections ------------------------------------------------------------------------------------------------------
+
+QUICK = Recipe(steps=3, batch_size=10, lr=1e-3)
+LAM = 0.4
+
+
+@pytest.fixture(scope="module")
+def station() -> Station:
+    backbone = small_backbone(layers=2)
+    tasks = {name: small_task(name, seed) for seed, name in enumerate(("a", "b", "c"))}
+    taus = [small_tau(backbone.weights, seed, task=name) for seed, name in enumerate(tasks)]
+    scenario = Scenario("noisy", (0.01, 0.1, 0.05), "weight", "half")
+    received = scenario.receive(taus, backbone.weights, generator=torch.Generator().manual_seed(1000))
+    memory = draw_memory(tasks, 2, image_size=32, generator=torch.Generator().manual_seed(4))
+    heads = {name: small_head(seed) for seed, name in enumerate(tasks)}
+    arrived = dict(zip(tasks, received, strict=True))
+    return Station(
+        backbone, arrived, LAM, heads, memory, scenario.error_cov(taus, backbone.weights), QUICK, seed=5
+    )  # fmt: skip
+
+
+def trained(station: Station, start: Weights, freeze: tuple[str, ...]) -> str:
+    generator = torch.Generator().manual_seed(station.seed)
+    assert station.memory is not None
+    recipe = replace(QUICK, freeze=freeze)
+    return realign(station.backbone, start, station.memory, station.heads, recipe, generator=generator).hash
+
+
+def test_protections_are_made_of_their_parts(station: Station) -> None:
+    base, taus = station.backbone.weights, list(station.received.values())
+    fused = fuse(base, taus, LAM)
+    reloaded = reload_embeddings(fused, base)
+    frozen = ("embeddings",)
+    lam = search_lambda(station)
+    searched = reload_embeddings(fuse(base, taus, lam), base)
+    weights = LAM * wiener_weights(taus, station.error_cov)
+    shrunk = reload_embeddings(fuse(base, taus, weights), base)
+    expected = {
+        "unprotected": fused.hash,
+        "freeze": reloaded.hash,
+        "realign": trained(station, fused, ()),
+        "reload-train-all": trained(station, reloaded, ()),
+        "rmtllmf": trained(station, reloaded, frozen),
+        "noise-aware-lambda": searched.hash,
+        "noise-aware": trained(station, searched, frozen),
+        "wiener-lambda": shrunk.hash,
+        "wiener": trained(station, shrunk, frozen),
+        "base": base.hash,
+        "control": trained(station, base, frozen),
+    }
+    for kind in EMBEDDING_KINDS:
+        part = reload_embeddings(fused, base, (kind,))
+        expected |= {f"freeze-{kind}": part.hash, f"rmtllmf-{kind}": trained(station, part, frozen)}
+    found = {name: protect(name, station) for name in PROTECTIONS}
+    assert {name: each.weights.hash for name, each in found.items()} == expected
+    assert len(set(expected.values())) == len(expected)
+    assert found["noise-aware"].lam == lam and found["rmtllmf"].lam == LAM and found["control"].lam == 0
+    assert found["wiener"].lam == pytest.approx(weights.mean())
+
+
+@pytest.mark.parametrize("name", PROTECTIONS)
+def test_the_registry_says_what_each_one_looks_at(station: Station, name: str) -> None:
+    """Changes that it should not see change nothing; the budget counts what was used."""
+    protection = PROTECTIONS[name]
+    usual = protect(name, station)
+    taus = {task: 2 * tau for task, tau in station.received.items()}
+    other_link = protect(name, replace(station, received=taus)).weights.hash
+    assert (other_link != usual.weights.hash) == protection.receives
+    if protection.remembers:
+        with pytest.raises(InputError, match="needs a memory of training images"):
+            protect(name, replace(station, memory=None))
+    else:
+        assert protect(name, replace(station, memory=None)).weights.hash == usual.weights.hash
+    longer = protect(name, replace(station, recipe=replace(QUICK, steps=4)))
+    assert (longer.weights.hash != usual.weights.hash) == protection.trains
+    assert station.memory is not None
+    assert usual.samples == (station.memory.samples if protection.remembers else 0)
+    assert usual.bytes == (station.memory.bytes if protection.remembers else 0)
+    assert (usual.steps, longer.steps) == ((3, 4) if protection.trains else (0, 0))
+    assert usual.seconds > 0
+
+
+def test_only_the_memory_of_the_fused_tasks_is_used(station: Station) -> None:
+    pair = replace(station, received={name: station.received[name] for name in ("a", "c")}, error_cov=None)
+    assert station.memory is not None
+    forgetful = replace(pair, memory=station.memory.of(["c", "a"]))
+    for name in ("control", "rmtllmf", "noise-aware"):
+        one, two = protect(name, pair), protect(name, forgetful)
+        assert one.weights.hash == two.weights.hash and one.samples == 20
+
+
+def test_unknown_protections_are_refused(station: Station) -> None:
+    with pytest.raises(InputError, match="protection is 'prayer'"):
+        protect("prayer", station)
+
+
+# --- our own ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_search_takes_the_lambda_with_the_smallest_loss(station: Station) -> None:
+    base, parts = station.backbone.weights, (0.0, 0.3, 0.6, 1.0)
+    assert station.memory is not None
+    losses = {}
+    for part in parts:
+        model = reload_embeddings(fuse(base, list(station.received.values()), part * LAM), base)
+        losses[part * LAM] = memory_loss(station.backbone, model, station.memory, station.heads)
+    assert search_lambda(station, parts) == min(losses, key=losses.__getitem__)
+    assert len({round(loss, 6) for loss in losses.values()}) == len(parts)
+
+
+def test_the_search_flees_from_ruined_models(station: Station) -> None:
+    ruined = {name: 1e25 * tau for name, tau in station.received.items()}
+    assert search_lambda(replace(station, received=ruined)) == 0
+
+
+@pytest.mark.parametrize("correlation", ["independent", "half", "common"])
+def test_wiener_weights_are_the_best_linear_ones(correlation: str) -> None:
+    """Against the least squares fit of what was sent, which knows it."""
+    base = small_backbone().weights
+    sizes = (0.01, 0.02, 0.04)
+    taus = [small_tau(base, seed, size).without("embeddings") for seed, size in enumerate(sizes)]
+    scenario = Scenario("a", (0.05, 0.3, 0.002), "weight", correlation)
+    received = scenario.receive(taus, base, generator=torch.Generator().manual_seed(77))
+    found = wiener_weights(received, scenario.error_cov(taus, base))
+    target = sum(tau.values.double() for tau in taus)
+    rows = torch.stack([tau.without("embeddings").values.double() for tau in received], 1)
+    oracle = torch.linalg.lstsq(rows, target[:, None]).solution[:, 0].numpy()
+    np.testing.assert_allclose(found, oracle, atol=0.04)
+
+    def error(weights: np.ndarray) -> float:
+        return float((rows @ torch.as_tensor(weights) - target).square().mean())
+
+    assert error(found) < 1.01 * error(oracle) < error(np.ones(3))
+
+
+def test_wiener_weights_of_equal_users() -> None:
+    base = small_backbone().weights
+    taus = [small_tau(base, seed, 0.02).without("embeddings") for seed in range(3)]
+    scenario = Scenario("a", 0.5, "task")
+    received = scenario.receive(taus, base, generator=torch.Generator().manual_seed(77))
+    np.testing.assert_allclose(wiener_weights(received, scenario.error_cov(taus, base)), 1 / 1.5, atol=0.02)
+    assert wiener_weights(taus, np.zeros((3, 3))).tolist() == [1, 1, 1]
+
+
+def test_wiener_weights_without_a_known_covariance(station: Station) -> None:
+    with pytest.raises(InputError, match="need the covariance of the errors"):
+        protect("wiener", replace(station, error_cov=None))
+    with pytest.raises(InputError, match=r"error_cov has shape \(2, 2\): expected \(user, user\) = \(3, 3\)"):
+        wiener_weights(list(station.received.values()), np.eye(2))

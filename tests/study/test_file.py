@@ -1,0 +1,108 @@
+"""Study files: written, read and run; what is wrong in one is told with its place."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import rmtllmf_lib.study.file as module
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.storage.store import Store
+from rmtllmf_lib.study.file import SuiteSpec, example, load_study, run_study_file, save_study, summary
+from rmtllmf_lib.study.study import Study, run_study
+from rmtllmf_lib.training.finetune import Recipe
+from rmtllmf_lib.training.suite import Suite
+from rmtllmf_lib.transport.scenario import Scenario
+from studies import STUDY, make_suite, require_same
+
+FULL = Study(
+    (Scenario("one", 0.5), Scenario("two", (0.1, 0.2), "snr", "common")), ("rmtllmf", "base"), 7, (1, 5), (2, 3), 4,
+    None, {2: 0.5, 3: 0.25}, Recipe(5, 6, 1e-3, 0.1, 2, 1.0, (0.8, 0.99), ("mlp",)), {"rmtllmf": 1e-4}, (1e-3, 1e-4),
+    50, "bfloat16",
+)  # fmt: skip
+MINIMAL = {"study": {"scenarios": [{"name": "ideal", "mse": 0.013}], "protections": ["rmtllmf"]}}
+
+
+@pytest.mark.parametrize("study", [FULL, STUDY, example()])
+def test_what_is_written_is_read(tmp_path: Path, study: Study) -> None:
+    suite = SuiteSpec("base", tasks=("x", "y"), source="folder", root="images", head="prototype", seed=3)
+    save_study(tmp_path / "sub" / "study.json", study, suite)
+    assert load_study(tmp_path / "sub" / "study.json") == (study, suite)
+    save_study(tmp_path / "study.json", study)
+    assert load_study(tmp_path / "study.json") == (study, SuiteSpec())
+
+
+def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_text(json.dumps(MINIMAL))
+    study, suite = load_study(tmp_path / "study.json")
+    assert study == Study((Scenario("ideal", 0.013),), ("rmtllmf",)) and suite == SuiteSpec()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "Invalid JSON"),
+        ("", "Invalid JSON"),
+        (b"\xff\xfe", "Invalid JSON"),
+        ("[]", "the file: Input should be an object"),
+        ({}, "study: Field required"),
+        ({"study": {"protections": ["base"]}}, "study.scenarios: Field required"),
+        ({**MINIMAL, "sweet": {}}, "sweet: Unexpected keyword argument"),
+        ({"study": {**MINIMAL["study"], "sedes": 3}}, "study.sedes: Unexpected keyword argument"),
+        ({"study": {**MINIMAL["study"], "seeds": "3"}}, "study.seeds: Input should be a valid integer"),
+        ({"study": {**MINIMAL["study"], "seeds": 0}}, "study: Value error, seeds is 0; expected a whole number"),
+        ({"study": {**MINIMAL["study"], "realignment": {"steps": 3}}}, "study.realignment.lr: Field required"),
+        ({"study": {**MINIMAL["study"], "lam": {"two": 0.5}}}, "study.lam.two"),
+        (
+            {"study": {**MINIMAL["study"], "scenarios": [{"name": "a", "mse": -1}]}},
+            "study.scenarios.0: Value error, scenario 'a' has mse",
+        ),
+    ],
+)
+def test_files_that_are_none(tmp_path: Path, content: Any, message: str) -> None:
+    file = tmp_path / "study.json"
+    data = content if isinstance(content, bytes) else (content if isinstance(content, str) else json.dumps(content))
+    file.write_bytes(data if isinstance(data, bytes) else data.encode())
+    with pytest.raises(InputError, match="is no study file: .*") as error:
+        load_study(file)
+    assert message in str(error.value) and str(file) in str(error.value)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        load_study(tmp_path / "none.json")
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Suite:
+    """Take the small suite for whatever is asked."""
+    suite = make_suite()
+    monkeypatch.setattr(module, "load_backbone", lambda *_, **__: suite.backbone)
+    monkeypatch.setattr(module, "load_suite", lambda *_, device, **__: replace(suite, device=device))
+    return suite
+
+
+def test_a_file_is_run(tmp_path: Path, small: Suite) -> None:
+    study = replace(STUDY, seeds=2, per_class=(1,), sizes=(3,))
+    save_study(tmp_path / "study.json", study)
+    table = run_study_file(tmp_path / "study.json", tmp_path / "out.parquet", store=Store(tmp_path / "store"))
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out.parquet"), table)
+    assert json.loads((tmp_path / "out.provenance.json").read_text())["study"]["seeds"] == 2
+    require_same(run_study(study, small, store=Store(tmp_path / "other")), table)
+    rows = summary(table).set_index(["scenario", "protection"])
+    noisy = table[(table["scenario"] == "noisy") & (table["protection"] == "rmtllmf")]
+    assert rows.loc[("noisy", "rmtllmf"), "mean"] == pytest.approx(noisy["normalized"].mean(), abs=5e-4)
+    assert set(rows["seeds"]) == {2} and len(rows) == 8
+
+
+def test_the_spec_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(module, "load_backbone", lambda name, checkpoint: asked.append((name, checkpoint)))
+    monkeypatch.setattr(module, "load_suite", lambda *given, **named: asked.append((given, named)))
+    spec = SuiteSpec("folder", "file", ("x",), "folder", "images", "prototype", "tau", 5, "bfloat16")
+    spec.load(device="cuda")
+    options = {"source": "folder", "root": "images", "head": "prototype", "vectors": "tau", "seed": 5, "device": "cuda"}
+    assert asked == [("folder", "file"), ((None, ("x",)), {**options, "autocast": "bfloat16", "store": None})]

@@ -1,0 +1,367 @@
+"""Studies: the models of a plain loop, test images for the score alone, and the same table however it came about."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import rmtllmf_lib.study.study as module
+from artifacts import python
+from benchmarks.bench_study import fast_study, plain_study
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.model.fusion import fuse, lambda_n
+from rmtllmf_lib.protection.resilience import PROTECTIONS
+from rmtllmf_lib.storage.store import Store
+from rmtllmf_lib.study.study import NO_LINK, run_study, sample_combinations, study_key, study_units, write_table
+from rmtllmf_lib.study.units import Bench, models
+from rmtllmf_lib.tasks.base import Split
+from rmtllmf_lib.training.evaluate import accuracy
+from rmtllmf_lib.training.suite import Suite
+from rmtllmf_lib.transport.scenario import CLEAN
+from studies import NOISY, QUICK, SHORT, STUDY, make_suite, require_same
+
+
+@pytest.fixture(scope="module")
+def suite() -> Suite:
+    return make_suite()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def table(suite: Suite, store: Store) -> pd.DataFrame:
+    return run_study(STUDY, suite, store=store)
+
+
+# --- what is computed -------------------------------------------------------------------------------------------------
+
+
+def test_predictions_are_those_of_a_plain_loop(suite: Suite) -> None:
+    """One model at a time with open_clip, noise and memory drawn anew for each, every task through its own head."""
+    found, expected = fast_study(SHORT, suite), plain_study(SHORT, suite)
+    assert found.keys() == expected.keys() and len(found) == len({*found}) > 100
+    for key, predicted in expected.items():
+        assert torch.equal(found[key], predicted), key
+    assert len({tuple(part.tolist()) for part in found.values()}) > 10  # the models differ
+
+
+def test_the_table_scores_these_models(suite: Suite, table: pd.DataFrame) -> None:
+    rows = table.set_index(["scenario", "protection", "per_class", "seed", "combination", "task"])
+    assert rows.index.is_unique
+    found, bench = 0, Bench(suite)
+    own = {
+        name: accuracy(suite.backbone, suite.backbone.weights + tau, bench.prepared(name, "test", 40), head)
+        for (name, tau), head in zip(suite.taus.items(), suite.heads.values(), strict=True)
+    }
+    for shown, seed, unit in study_units(STUDY, suite):
+        for members, protected in models(bench, unit):
+            for name in members:
+                row = rows.loc[(shown, unit.protection, unit.per_class, seed, "+".join(members), name)]
+                images = bench.prepared(name, "test", 40)
+                assert row["accuracy"] == accuracy(suite.backbone, protected.weights, images, suite.heads[name])
+                assert row["reference"] == own[name] and row["normalized"] == row["accuracy"] / own[name]
+                assert row["model"] == protected.weights.hash[:16] and row["images"] == 40
+                assert row["n_tasks"] == len(members) and row["lam"] == protected.lam
+                found += 1
+    assert found == len(table)
+
+
+def test_rows_of_every_condition_and_no_other(table: pd.DataFrame) -> None:
+    combos = ["a+b", "a+c", "b+c", "a+b+c"]
+    assert set(table["combination"]) == {*combos} and set(table["seed"]) == {0, 1}
+    conditions = table.groupby(["scenario", "protection", "per_class"]).size()
+    each = [("unprotected", 0), *((name, count) for name in ("rmtllmf", "noise-aware") for count in (1, 2))]
+    expected = {(scenario, *condition) for scenario in ("clean", "noisy") for condition in each}
+    expected |= {(NO_LINK, "control", 1), (NO_LINK, "control", 2), (NO_LINK, "base", 0)}
+    assert set(conditions.index) == expected
+    assert set(conditions) == {2 * (3 * 2 + 3)}  # seeds × (pairs × 2 + the three)
+    noisy = table[table["scenario"] == "noisy"]
+    assert set(noisy["scale"]) == {"weight"} and set(noisy["correlation"]) == {"half"}
+    assert noisy["mse"].unique() == pytest.approx([0.17 / 3])
+    assert table.loc[table["scenario"] == NO_LINK, "mse"].isna().all()
+    realigned = table["protection"].isin(["rmtllmf", "noise-aware", "control"])
+    assert (table["lr"].notna() == realigned).all() and set(table.loc[realigned, "steps"]) == {2}
+    assert (table["samples"] == table["per_class"] * 5 * table["n_tasks"]).all()
+
+
+def test_what_depends_on_nothing_drawn_is_the_same_for_all_seeds(table: pd.DataFrame) -> None:
+    for protection, scenario, differ in [
+        ("base", NO_LINK, 1),
+        ("unprotected", "clean", 1),
+        ("unprotected", "noisy", 2),
+    ]:
+        rows = table[(table["protection"] == protection) & (table["scenario"] == scenario)]
+        assert set(rows.groupby("combination")["model"].nunique()) == {differ}
+
+
+def test_one_noise_for_all_protections_one_memory_for_all_scenarios(suite: Suite) -> None:
+    """Differences between conditions of one seed are paired."""
+    bench = Bench(suite)
+    units = [unit for _, seed, unit in study_units(STUDY, suite) if seed == 1 and unit.per_class == 2]
+    noisy = [unit for unit in units if unit.scenario == NOISY]
+    assert len({tuple(tau.hash for tau in bench.received(unit).values()) for unit in noisy}) == 1
+    images = {bench.memory(unit).splits["b"].images.numpy().tobytes() for unit in units}  # type: ignore[union-attr]
+    assert len(images) == 1 and {unit.protection for unit in units} == {"rmtllmf", "noise-aware", "control"}
+
+
+def poisoned(suite: Suite, part: str, *, images: bool) -> Suite:
+    """The labels of one split turned by one class, or its images made noise."""
+
+    def poison(split: Split) -> Split:
+        assert isinstance(split.images, torch.Tensor)
+        noise = torch.randint(256, split.images.shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+        return Split(noise, split.labels) if images else Split(split.images, (split.labels + 1) % 5)
+
+    tasks = {name: replace(task, **{part: poison(getattr(task, part))}) for name, task in suite.tasks.items()}
+    return replace(suite, tasks=tasks)
+
+
+CHOOSING = replace(
+    STUDY, test_images=None, seeds=1, per_class=(2,), sizes=(3,), lr_grid=(1e-4, 1e-2), validation_images=None,
+    scenarios=(NOISY,),
+    protections=("freeze", "realign", "rmtllmf", "noise-aware-lambda", "noise-aware", "wiener", "control"),
+)  # fmt: skip
+SCORES = ["accuracy", "reference", "normalized"]
+
+
+@pytest.mark.parametrize("images", [False, True])
+def test_test_images_change_nothing_but_the_score(suite: Suite, tmp_path: Path, images: bool) -> None:
+    """Every protection and every choice: models, coefficients and learning rates are bit for bit the same."""
+    clean = run_study(CHOOSING, suite, store=Store(tmp_path / "clean"))
+    other = run_study(CHOOSING, poisoned(suite, "test", images=images), store=Store(tmp_path / "poisoned"))
+    require_same(clean.drop(columns=SCORES), other.drop(columns=SCORES))
+    assert not np.allclose(clean["accuracy"], other["accuracy"])
+    # and the test can fail: what may be seen does change the models
+    trained = run_study(CHOOSING, poisoned(suite, "train", images=False), store=Store(tmp_path / "trained"))
+    seen = clean["protection"].map(lambda name: PROTECTIONS[name].trains)
+    assert (clean["model"] != trained["model"])[seen].all() and (clean["model"] == trained["model"])[~seen].sum() > 0
+
+
+def test_learning_rates_are_chosen_on_validation_images(suite: Suite, tmp_path: Path) -> None:
+    study = replace(CHOOSING, protections=("rmtllmf", "control", "realign"), lr={"realign": 0.5e-3})
+    found = run_study(study, suite, store=Store(tmp_path))
+    assert set(found.loc[found["protection"] == "realign", "lr"]) == {0.5e-3}
+    chosen = found[found["protection"] != "realign"].groupby(["scenario", "protection"])["lr"].first()
+    bench = Bench(suite)
+    for shown, _, unit in study_units(study, suite):
+        if unit.protection == "realign":
+            continue
+        scores = {}
+        for lr in study.lr_grid:
+            tried = replace(unit, recipe=replace(QUICK, lr=lr), split="validation", seed=0)
+            ((members, protected),) = models(bench, tried)
+            scores[lr] = sum(
+                accuracy(suite.backbone, protected.weights, suite.tasks[name].validation, suite.heads[name])
+                for name in members
+            )
+        assert chosen[shown, unit.protection] == max(scores, key=scores.__getitem__)
+    # with random numbers that no scored model has
+    test, validation = (bench.received(replace(unit, scenario=NOISY, split=split)) for split in ("test", "validation"))
+    assert test["a"].hash != validation["a"].hash
+
+
+def test_lambda_is_the_studys(suite: Suite, tmp_path: Path) -> None:
+    study = replace(STUDY, protections=("unprotected",), scenarios=(CLEAN,), seeds=1, lam={2: 0.6, 3: 0.35})
+    found = run_study(study, suite, store=Store(tmp_path)).drop_duplicates("combination").set_index("combination")
+    assert found["lam"].to_dict() == {"a+b+c": 0.35, "a+b": 0.6, "a+c": 0.6, "b+c": 0.6}
+    expected = fuse(suite.backbone.weights, [suite.taus["a"], suite.taus["c"]], 0.6)
+    assert found.loc["a+c", "model"] == expected.hash[:16]
+    published = run_study(replace(study, lam=None), suite, store=Store(tmp_path))
+    assert set(published["lam"]) == {lambda_n(2), lambda_n(3)}
+
+
+@pytest.mark.parametrize("per_size", [1, 2, 3, 5, 8, 30])
+def test_sampled_combinations_are_balanced(per_size: int) -> None:
+    names = [f"task{k}" for k in range(8)]
+    chosen = sample_combinations(names, None, per_size)
+    assert chosen == sample_combinations(names, None, per_size) and len(set(chosen)) == len(chosen)
+    for size in range(2, 9):
+        same = [c for c in chosen if len(c) == size]
+        everything = list(combinations(names, size))
+        assert len(same) == min(per_size, len(everything)) and set(same) <= set(everything)
+        counts = [sum(name in c for c in same) for name in names]
+        assert max(counts) - min(counts) <= 2
+    assert len(sample_combinations(names)) == 247
+
+
+# --- how it is computed -----------------------------------------------------------------------------------------------
+
+
+def test_a_second_time_nothing_is_computed(
+    suite: Suite, store: Store, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "run_unit", None)
+    pd.testing.assert_frame_equal(run_study(STUDY, suite, store=store), table)
+    # not even for a study that is part of it, under other names
+    smaller = replace(STUDY, scenarios=(replace(NOISY, name="other"),), seeds=1, per_class=(2,))
+    found = run_study(smaller, suite, store=store)
+    wanted = table[
+        table["scenario"].isin(["noisy", NO_LINK]) & (table["seed"] == 0) & table["per_class"].isin([0, 2])
+    ].replace({"scenario": {"noisy": "other"}})
+    pd.testing.assert_frame_equal(found, wanted.reset_index(drop=True))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scenarios": (replace(NOISY, scale="task"),)},
+        {"realignment": replace(QUICK, steps=4)},
+        {"test_images": 39},
+        {"lam": {2: 0.5, 3: 0.5}},
+        {"lr": {"rmtllmf": 1e-2, "noise-aware": 1e-2, "control": 1e-2}},
+    ],
+)
+def test_what_decides_the_table_is_in_its_key(suite: Suite, change: dict[str, Any]) -> None:
+    assert study_key(replace(STUDY, **change), suite) != study_key(STUDY, suite)
+
+
+def test_another_suite_has_another_key(suite: Suite) -> None:
+    keys = {study_key(STUDY, suite), study_key(STUDY, replace(suite, device="cuda"))}
+    for change in (
+        {"taus": {**suite.taus, "a": suite.taus["b"]}},
+        {"heads": {**suite.heads, "a": suite.heads["b"]}},
+        {"tasks": {**suite.tasks, "a": replace(suite.tasks["a"], fingerprint="other")}},
+        {"tasks": dict(reversed(suite.tasks.items()))},
+    ):
+        keys.add(study_key(STUDY, replace(suite, **change)))  # type: ignore[arg-type]
+    assert len(keys) == 6
+
+
+RUN = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, "tests/helpers")
+from studies import SHORT, make_suite
+import rmtllmf_lib.study.study as module
+from rmtllmf_lib.storage.store import Store
+root, workers, pause = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+run_unit = module.run_unit
+def slowly(bench, unit):
+    time.sleep(pause)
+    return run_unit(bench, unit)
+if pause:
+    module.run_unit = slowly
+print("ready", flush=True)
+table = module.run_study(SHORT, make_suite(), store=Store(root), workers=workers)
+table.to_parquet(root / f"out-{workers}-{pause}.parquet")
+"""
+
+
+def parts(root: Path) -> int:
+    return sum(len(path.name) == 64 for path in root.glob("study-part/*"))
+
+
+def short(table: pd.DataFrame) -> pd.DataFrame:
+    """The part of the table that `SHORT` makes."""
+    return table[table["seed"] == 0].reset_index(drop=True)
+
+
+@pytest.fixture
+def running() -> Iterator[list[subprocess.Popen[str]]]:
+    processes: list[subprocess.Popen[str]] = []
+    yield processes
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_killed_and_run_again(
+    suite: Suite, table: pd.DataFrame, tmp_path: Path, running: list[subprocess.Popen[str]]
+) -> None:
+    """A real SIGKILL in the middle; then the same table, to the bit, and what was done is not done again."""
+    running.append(python(RUN, tmp_path, 1, 0.2))
+    while parts(tmp_path) < 4:
+        assert running[0].poll() is None
+        time.sleep(0.02)
+    running[0].kill()
+    running[0].communicate()
+    done = parts(tmp_path)
+    assert 4 <= done < len({*map(str, study_units(SHORT, suite))}) // 2
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("study-part/*/data.parquet")}
+    require_same(run_study(SHORT, suite, store=Store(tmp_path)), short(table))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert Store(tmp_path).verify() == []
+
+
+def test_two_processes_each_of_two_at_once(
+    table: pd.DataFrame, tmp_path: Path, running: list[subprocess.Popen[str]]
+) -> None:
+    """Two runs of one study; and the table does not depend on the number of processes."""
+    running += [python(RUN, tmp_path, 2, 0), python(RUN, tmp_path, 1, 0)]
+    for process in running:
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, out + err
+    for workers in (1, 2):
+        require_same(pd.read_parquet(tmp_path / f"out-{workers}-0.0.parquet"), short(table))
+    assert Store(tmp_path).verify() == []
+
+
+def test_the_table_on_disk_with_its_origin(suite: Suite, table: pd.DataFrame, tmp_path: Path) -> None:
+    write_table(table, tmp_path / "sub" / "fig.parquet", STUDY, suite)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "sub" / "fig.parquet"), table)
+    origin = json.loads((tmp_path / "sub" / "fig.provenance.json").read_text())
+    assert origin["study"]["seeds"] == 2 and origin["base"] == suite.backbone.weights.hash
+    assert origin["tasks"]["b"]["tau"] == suite.taus["b"].hash and origin["versions"]["torch"] == torch.__version__
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"protections": ("prayer",)}, "protection is 'prayer'"),
+        ({"protections": ()}, r"protections are \[\]: expected at least one, each named once"),
+        ({"protections": ("base", "base")}, "each named once"),
+        ({"scenarios": ()}, r"scenarios are \[\]"),
+        ({"scenarios": (CLEAN, replace(NOISY, name="clean"))}, "scenarios are .*each named once"),
+        ({"scenarios": (replace(NOISY, name=NO_LINK),)}, "choose another name"),
+        ({"seeds": 0}, "seeds is 0"),
+        ({"per_class": (5, 0)}, "a number of per_class is 0"),
+        ({"per_class": (5, 5)}, "per_class are .*each named once"),
+        ({"sizes": ()}, r"sizes are \[\]: expected at least one"),
+        ({"sizes": (2, 2)}, "sizes are .*each named once"),
+        ({"test_images": -1}, "test_images is -1"),
+        ({"per_size": 0}, "per_size is 0"),
+        ({"lr_grid": (1e-3, -1e-3)}, "lr is -0.001; expected a positive number"),
+        ({"lr": {"rmtllmf": 0.0}}, "lr is 0.0"),
+        ({"lr": {"prayer": 1e-3}}, "protection is 'prayer'"),
+        ({"lam": {3: float("nan")}}, "lam of 3 tasks is nan"),
+        ({"autocast": "float8"}, "autocast is 'float8'"),
+    ],
+)
+def test_studies_that_make_no_sense(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        replace(STUDY, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sizes": (4,)}, r"sizes \(4,\) for 3 tasks"),
+        ({"lam": {2: 0.5}}, r"lam has no value for 3 tasks: it has them for \[2\]; add it"),
+        ({"scenarios": (replace(NOISY, mse=(0.1, 0.2)),)}, "mse has 2 values for 3 users"),
+    ],
+)
+def test_studies_that_do_not_fit_the_suite(suite: Suite, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        run_study(replace(STUDY, **change), suite, store=Store(tmp_path))
+    assert os.listdir(tmp_path) == []  # before anything is computed
+
+
+def test_controls_need_no_scenario(suite: Suite, tmp_path: Path) -> None:
+    found = run_study(replace(STUDY, scenarios=(), protections=("base",)), suite, store=Store(tmp_path))
+    assert set(found["scenario"]) == {NO_LINK}

@@ -1,0 +1,48 @@
+"""Pieces of long buffers, worked on by several threads."""
+
+import threading
+
+import pytest
+import torch
+
+from rmtllmf_lib import threads as pieces
+from rmtllmf_lib.threads import map_pieces
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pieces, "PIECE", 10)
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("length", [1, 10, 11, 95])
+def test_pieces_come_in_order_and_cover_the_buffers(threads: int, length: int) -> None:
+    buffers = [torch.arange(length), torch.arange(length) + 1000]
+    results = map_pieces(lambda piece: (piece[0].tolist(), piece[1].tolist()), buffers)
+    assert [x for first, _ in results for x in first] == buffers[0].tolist()
+    assert [x for _, second in results for x in second] == buffers[1].tolist()
+    assert all(len(first) <= 10 for first, _ in results)
+
+
+def test_torch_is_held_to_one_thread_and_freed_again(threads: int) -> None:
+    seen = map_pieces(lambda piece: (torch.get_num_threads(), threading.get_ident()), [torch.zeros(100)])
+    assert {number for number, _ in seen} == {1}
+    assert (threading.get_ident() in {thread for _, thread in seen}) == (threads == 1)
+    assert torch.get_num_threads() == threads
+
+
+def test_error_of_a_worker_arrives(threads: int) -> None:
+    def fail(piece: object) -> None:
+        raise RuntimeError("one piece failed")
+
+    with pytest.raises(RuntimeError, match="one piece failed"):
+        map_pieces(fail, [torch.zeros(100)])
+    assert torch.get_num_threads() == threads
+
+
+def test_buffers_of_two_lengths_are_a_defect(threads: int) -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        map_pieces(len, [torch.zeros(100), torch.zeros(20)])

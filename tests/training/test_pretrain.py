@@ -1,0 +1,336 @@
+"""Pre-training: the loss, the captions, the images, and what is left on the disk."""
+
+import hashlib
+import json
+import math
+import platform
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional
+
+import rmtllmf_lib.training.pretrain as module
+from artifacts import run_python
+from bases import write_base
+from canvases import PLAIN, STILL
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.model.backbone import load_backbone
+from rmtllmf_lib.storage.canonical import config_key
+from rmtllmf_lib.tasks.base import TASK_NAMES
+from rmtllmf_lib.tasks.embedded.draw import Canvas
+from rmtllmf_lib.tasks.embedded.procedural import procedural_task
+from rmtllmf_lib.training.loading import normalize
+from rmtllmf_lib.training.pretrain import WORLD, Domain, PretrainRecipe, caption_batch, clip_loss, draw_pairs, pretrain
+
+SHORT = PretrainRecipe(samples=4 * 32, pairs=300, batch_size=32, warmup_steps=2)
+CONCEPTS = [(domain, name) for domain in WORLD for name in domain.concepts]
+
+
+# --- the loss ---------------------------------------------------------------------------------------------------------
+
+
+def features(rows: int, seed: int, dimension: int = 8) -> Tensor:
+    return functional.normalize(torch.randn(rows, dimension, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def slow_loss(image: Tensor, text: Tensor, targets: list[int], scale: float) -> float:
+    """Every image must find its caption, every caption each of its images; both means, averaged."""
+    logits = scale * image.double() @ text.double().T
+    forward = [-math.log(float(logits[i].softmax(0)[t])) for i, t in enumerate(targets)]
+    backward = []
+    for caption in range(len(text)):
+        own = [i for i, t in enumerate(targets) if t == caption]
+        backward.append(np.mean([-math.log(float(logits[:, caption].softmax(0)[i])) for i in own]))
+    return float(np.mean(forward) + np.mean(backward)) / 2
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=12), st.floats(1, 50), st.integers(0, 1000))
+def test_loss_is_its_definition(captions: list[int], scale: float, seed: int) -> None:
+    rows = {caption: k for k, caption in enumerate(dict.fromkeys(captions))}
+    targets = [rows[caption] for caption in captions]
+    image, text = features(len(targets), seed), features(len(rows), seed + 1)
+    loss = clip_loss(image, text, torch.tensor(targets), torch.tensor(scale))
+    assert float(loss) == pytest.approx(slow_loss(image, text, targets, scale), rel=1e-4, abs=1e-5)
+
+
+def test_loss_without_equal_captions_is_open_clips() -> None:
+    image, text, scale = features(9, 0).requires_grad_(), features(9, 1).requires_grad_(), torch.tensor(14.0)
+    order = torch.randperm(9, generator=torch.Generator().manual_seed(2))
+    ours = clip_loss(image, text, order, scale)
+    theirs = open_clip.ClipLoss()(image, text[order], scale)
+    torch.testing.assert_close(ours, theirs)
+    mine = torch.autograd.grad(ours, (image, text))
+    for gradient, expected in zip(mine, torch.autograd.grad(theirs, (image, text)), strict=True):
+        torch.testing.assert_close(gradient, expected)
+
+
+# --- captions ---------------------------------------------------------------------------------------------------------
+
+
+def captioned(recipe: PretrainRecipe, which: Tensor, seed: int = 0) -> list[str]:
+    captions, targets = caption_batch(which, CONCEPTS, recipe, np.random.default_rng(seed))
+    assert len(set(captions)) == len(captions), "equal captions are one row"
+    assert targets.shape == which.shape and targets.dtype == torch.int64
+    assert sorted(set(targets.tolist())) == list(range(len(captions))), "each row is somebody's"
+    return [captions[row] for row in targets]
+
+
+def test_captions_name_what_is_seen_in_one_wording() -> None:
+    which = torch.arange(2000) % len(CONCEPTS)
+    for seed in range(3):
+        said = captioned(replace(SHORT, wrong=0.0, generic=0.0), which, seed)
+        assert len(set(said)) == len(CONCEPTS)  # one wording for all images of a concept
+        for k, caption in zip(which.tolist(), said, strict=True):
+            domain, name = CONCEPTS[k]
+            assert caption in {wording.format(name) for wording in domain.captions}
+    spoken = {captioned(replace(SHORT, wrong=0.0, generic=0.0), torch.tensor([0]), seed)[0] for seed in range(40)}
+    assert spoken == {wording.format(CONCEPTS[0][1]) for wording in CONCEPTS[0][0].captions}
+
+
+@pytest.mark.parametrize(("wrong", "generic"), [(0.1, 0.1), (0.3, 0.0), (0.0, 0.25), (0.5, 0.5), (1.0, 0.0)])
+def test_shares_of_wrong_and_generic_captions(wrong: float, generic: float) -> None:
+    """Within five standard deviations of a binomial distribution."""
+    n = 6000
+    which = torch.arange(n) % len(CONCEPTS)
+    said = captioned(replace(SHORT, wrong=wrong, generic=generic), which, seed=1)
+    right = careless = 0
+    for k, caption in zip(which.tolist(), said, strict=True):
+        domain, name = CONCEPTS[k]
+        right += caption in {wording.format(name) for wording in domain.captions}
+        careless += caption == domain.generic
+    lucky = wrong / len(CONCEPTS)  # a caption drawn at random may be the right one
+    for found, share in ((right, 1 - wrong - generic + lucky), (careless, generic)):
+        assert abs(found - n * share) <= 5 * math.sqrt(n * max(share * (1 - share), 0)) + 1e-6
+
+
+def test_captions_follow_the_generator() -> None:
+    which = torch.arange(500) % len(CONCEPTS)
+    assert captioned(SHORT, which, 3) == captioned(SHORT, which, 3) != captioned(SHORT, which, 4)
+
+
+# --- images -----------------------------------------------------------------------------------------------------------
+
+
+def test_pairs_depend_on_the_seed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def drawn(seed: int, cores: int) -> Tensor:
+        monkeypatch.setattr("os.cpu_count", lambda: cores)
+        images, which, concepts = draw_pairs(400, seed)
+        assert images.shape == (400, 3, 32, 32) and images.dtype == torch.uint8
+        assert [(id(d), name) for d, name in concepts] == [(id(d), name) for d, name in CONCEPTS]
+        counts = torch.bincount(which, minlength=len(CONCEPTS))
+        assert counts.max() - counts.min() <= 1 and len(counts) == len(CONCEPTS)
+        return images
+
+    first = drawn(0, cores=1)
+    assert torch.equal(first, drawn(0, cores=4))
+    assert not (first == drawn(1, cores=1)).flatten(1).all(1).any()
+
+
+def test_each_pair_shows_its_concept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def grey(canvas: Canvas, level: int) -> None:
+        canvas.fill((level / 255,) * 3)
+
+    levels = {"dark": 10, "dim": 60, "pale": 150, "white": 240}
+    named = {name: partial(grey, level=level) for name, level in levels.items()}
+    halves = [dict(list(named.items())[:2]), dict(list(named.items())[2:])]
+    world = tuple(Domain(half, STILL, ("a {}.",), "grey.") for half in halves)
+    monkeypatch.setattr(module, "WORLD", world)
+    monkeypatch.setattr(module, "_random_camera", lambda rng: PLAIN)
+    images, which, concepts = draw_pairs(301, 0)  # several blocks of each
+    told = torch.tensor([levels[name] for _, name in concepts])[which]
+    assert torch.equal(images[:, 0, 5, 5].long(), told)
+
+
+def test_cameras_differ_from_block_to_block() -> None:
+    cameras = [module._random_camera(np.random.default_rng(k)) for k in range(20)]
+    assert len(set(cameras)) == 20
+    assert cameras[3] == module._random_camera(np.random.default_rng(3))
+
+
+# --- a run ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def quick() -> Iterator[None]:
+    """Small tests for the zero-shot table, and the global generator as it was."""
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
+        patch.setattr(module, "procedural_task", lambda name, **_: procedural_task(name, n_train=20, n_test=24))
+        yield
+
+
+def silent(text: str) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def trained(quick: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pretrain(tmp_path_factory.mktemp("pretrained") / "base", SHORT, report=silent)
+
+
+def digest(folder: Path) -> str:
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+def test_a_run_ends_as_a_base(trained: Path) -> None:
+    backbone = load_backbone(trained)
+    assert {path.name for path in trained.iterdir()} == {"model.safetensors", "config.json", "provenance.json"}
+    assert backbone.vocabulary == set(module.vocabulary())
+    assert sum(p.numel() for p in backbone.model.parameters()) == 332_481
+    shipped, own = (json.loads((folder / "config.json").read_text()) for folder in (module_assets(), trained))
+    assert own == shipped  # the shipped base is what this code makes
+
+
+def module_assets() -> Path:
+    from rmtllmf_lib.model.backbone import ASSETS
+
+    return ASSETS / "tiny"
+
+
+def test_provenance_is_complete(trained: Path) -> None:
+    told: dict[str, Any] = json.loads((trained / "provenance.json").read_text())
+    assert told["sha256"] == digest(trained)
+    assert told["config_sha256"] == config_key(json.loads((trained / "config.json").read_text()))
+    images, _, _ = draw_pairs(SHORT.pairs, SHORT.seed)
+    assert told["data_sha256"] == hashlib.sha256(images.numpy().tobytes()).hexdigest()
+    recipe = told["recipe"]
+    assert PretrainRecipe(**{**recipe, "betas": tuple(recipe["betas"])}) == SHORT
+    for option in ("rmtllmf pretrain", "--seed 0", "--samples 128", "--pairs 300"):
+        assert option in told["command"]
+    assert told["versions"]["torch"] == torch.__version__ and told["versions"]["numpy"] == np.__version__
+    assert told["versions"]["python"] == platform.python_version()
+    assert told["versions"]["open_clip_torch"] == open_clip.__version__
+    assert told["threads"] == torch.get_num_threads() and told["parameters"] == 332_481
+    table = told["zero_shot_test_accuracy"]
+    assert set(table) == {*TASK_NAMES, "mean"}
+    assert table["mean"] == pytest.approx(np.mean([table[name] for name in TASK_NAMES]), abs=1e-4)
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_same_seed_gives_the_same_base(trained: Path, tmp_path: Path) -> None:
+    torch.manual_seed(99)  # whatever was drawn before
+    assert digest(pretrain(tmp_path / "again", SHORT, report=silent)) == digest(trained)
+    other = pretrain(tmp_path / "again", replace(SHORT, seed=1), report=silent)  # over the first one
+    assert digest(other) != digest(trained)
+    told = json.loads((other / "provenance.json").read_text())
+    assert told["zero_shot_test_accuracy"] == module.zero_shot_table(other)
+    assert load_backbone(other).weights.hash != load_backbone(trained).weights.hash
+
+
+def test_training_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three scenes, and the model tells new pictures of them apart."""
+    scenes = next(domain for domain in WORLD if "sunset" in domain.concepts)
+    few = replace(scenes, concepts={name: scenes.concepts[name] for name in ("sunset", "night", "beach")}, pose=STILL)
+    monkeypatch.setattr(module, "WORLD", (few,))
+    monkeypatch.setattr(module, "zero_shot_table", lambda folder: {})
+    lines: list[str] = []
+    recipe = PretrainRecipe(
+        samples=60 * 24, pairs=480, batch_size=24, warmup_steps=5, wrong=0.0, generic=0.0, max_logit_scale=12.0
+    )
+    with torch.random.fork_rng():
+        backbone = load_backbone(pretrain(tmp_path, recipe, report=lines.append))
+    images, which, concepts = draw_pairs(90, 1)
+    with torch.no_grad():
+        text = backbone.model.encode_text(backbone.tokenizer([f"a photo of a {name}." for _, name in concepts]))
+        seen = backbone.model.encode_image(normalize(images, backbone))
+    right = (functional.normalize(seen, dim=-1) @ functional.normalize(text, dim=-1).T).argmax(1) == which
+    assert right.float().mean() > 0.8
+    losses = [float(found[1]) for line in lines if (found := re.search(r"step .*: loss ([0-9.]+)", line))]
+    assert len(losses) == 20 and losses[-1] < losses[0]
+    assert "480 pairs of 3 concepts drawn" in lines[0]
+    scales = [float(line.split()[-1]) for line in lines[1:]]
+    assert all(1 <= scale <= 12.0 for scale in scales)  # it starts at 14.3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"samples": 31}, "samples of the pre-training is 31; expected at least one batch of 32"),
+        ({"pairs": 31}, "pairs of the pre-training is 31; expected at least one batch of 32"),
+        ({"batch_size": 0}, "batch_size .* is 0; expected 1 or more"),
+        ({"lr": 0.0}, "lr .* is 0.0; expected a positive number"),
+        ({"lr": math.nan}, "lr .* is nan"),
+        ({"warmup_steps": 0}, "warmup_steps .* is 0; expected 1 or more"),
+        ({"weight_decay": -1.0}, "weight_decay"),
+        ({"clip_norm": 0.0}, "clip_norm"),
+        ({"max_logit_scale": 0.5}, "max_logit_scale"),
+        ({"wrong": 1.5}, "wrong .* is 1.5; expected a share"),
+        ({"wrong": 0.7, "generic": 0.4}, "generic .* is 0.4; expected a share, with `wrong` at most 1"),
+        ({"seed": -1}, "seed .* is -1"),
+        ({"seed": 2**63}, "seed .* is 9223372036854775808; expected a whole number from 0"),
+    ],
+)
+def test_a_recipe_that_cannot_run_is_refused(wrong: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        pretrain(tmp_path / "base", replace(SHORT, **wrong), report=silent)
+    with pytest.raises(InputError, match="threads is -1"):
+        pretrain(tmp_path / "base", SHORT, threads=-1, report=silent)
+    assert not (tmp_path / "base").exists()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import rmtllmf_lib.training.pretrain as module
+
+def half(tensors, path):
+    Path(path).write_bytes(b"half a model")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+module.save_file = half
+module.pretrain(sys.argv[1], module.PretrainRecipe(samples=8, pairs=8, batch_size=8), threads=1, report=lambda _: None)
+"""
+
+
+def test_a_killed_run_leaves_no_half_model(tmp_path: Path) -> None:
+    """Neither in a new folder nor over an older base, which stays as it was."""
+    write_base(tmp_path)
+    before = load_backbone(tmp_path).weights.hash
+    code, output = run_python(KILLED, tmp_path)
+    assert code == -9, output
+    assert load_backbone(tmp_path).weights.hash == before
+    assert sum(path.name == "model.safetensors" for path in tmp_path.iterdir()) == 1
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_that_fails_between_the_files_leaves_the_older_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = module._write_json
+
+    def full(path: Path, content: dict[str, Any]) -> None:
+        if path.name == "provenance.json":
+            raise OSError(28, "No space left on device")
+        write(path, content)
+
+    before = load_backbone(write_base(tmp_path / "old")).weights.hash
+    monkeypatch.setattr(module, "_write_json", full)
+    for folder in ("old", "new"):
+        with pytest.raises(OSError, match="No space left"):
+            pretrain(tmp_path / folder, SHORT, report=silent)
+    assert load_backbone(tmp_path / "old").weights.hash == before
+    with pytest.raises(InputError, match="unknown backbone"):
+        load_backbone(tmp_path / "new")
+    assert [path for path in (tmp_path / "old").iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_where_nothing_can_be_written_nothing_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(pairs: int, seed: int) -> None:
+        raise AssertionError("drawn before the folder was tried")
+
+    monkeypatch.setattr(module, "draw_pairs", never)
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(OSError, match="taken"):
+        pretrain(tmp_path / "taken", SHORT, report=silent)

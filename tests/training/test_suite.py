@@ -1,0 +1,366 @@
+"""Suites: trained once, kept under what decides them, tuned on validation images alone."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import rmtllmf_lib.training.suite as module
+from artifacts import write_two_tasks
+from bases import write_base
+from rmtllmf_lib.command.commands import finetune_task
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.model.backbone import Backbone, load_backbone
+from rmtllmf_lib.model.fusion import fuse, lambda_n
+from rmtllmf_lib.model.task_vector import TaskVector
+from rmtllmf_lib.storage.store import Store
+from rmtllmf_lib.tasks import sources as task_spec
+from rmtllmf_lib.tasks.base import Split
+from rmtllmf_lib.tasks.sources import load_task, parse_tasks
+from rmtllmf_lib.training.evaluate import accuracy, evaluate_combinations
+from rmtllmf_lib.training.finetune import RECIPES, Recipe, finetune
+from rmtllmf_lib.training.heads import build_head
+from rmtllmf_lib.training.suite import Suite, choose_lambdas, load_suite
+from small import limited, small_suites
+
+NAMES = ("signs", "digits", "scenes")
+QUICK = Recipe(steps=6, batch_size=32, lr=3e-3)
+GRID = (0.0, 0.4, 0.8)
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    return load_backbone(write_base(tmp_path_factory.mktemp("base"), seed=5))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_tasks() -> Iterator[None]:
+    with small_suites():
+        yield
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def suite(backbone: Backbone, store: Store) -> Suite:
+    return load_suite(backbone, NAMES, recipe=QUICK, store=store)
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the tasks that are trained from here on."""
+    seen: list[str] = []
+
+    def spy(backbone: Backbone, task: Any, *arguments: Any, **options: Any) -> Any:
+        seen.append(task.name)
+        return finetune(backbone, task, *arguments, **options)
+
+    monkeypatch.setattr(module, "finetune", spy)
+    return seen
+
+
+def hashes(suite: Suite) -> dict[str, str]:
+    return {name: tau.hash for name, tau in suite.taus.items()}
+
+
+# --- loading ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_suite_holds_what_was_asked_for(suite: Suite, backbone: Backbone) -> None:
+    assert tuple(suite.tasks) == tuple(suite.heads) == tuple(suite.taus) == NAMES
+    for name in NAMES:
+        assert suite.heads[name].class_names == suite.tasks[name].class_names
+        assert suite.taus[name].info == {"task": name}
+        assert suite.taus[name].base_hash == backbone.weights.hash and suite.taus[name].norm > 0
+    # the vector is what finetune makes from the seed
+    by_hand = finetune(
+        backbone, suite.tasks["signs"], suite.heads["signs"], QUICK, generator=torch.Generator().manual_seed(0)
+    )
+    assert torch.equal(by_hand.values, suite.taus["signs"].values)
+
+
+def test_a_second_time_nothing_is_trained(suite: Suite, backbone: Backbone, store: Store, trained: list[str]) -> None:
+    again = load_suite(backbone, NAMES, recipe=replace(QUICK), store=store)
+    assert trained == [] and hashes(again) == hashes(suite)
+
+
+def test_a_vector_does_not_depend_on_the_others(
+    suite: Suite, backbone: Backbone, tmp_path: Path, trained: list[str]
+) -> None:
+    backwards = load_suite(backbone, NAMES[::-1], recipe=QUICK, store=Store(tmp_path))
+    assert trained == [*NAMES[::-1]] and tuple(backwards.taus) == NAMES[::-1]
+    assert hashes(backwards) == hashes(suite)
+    alone = load_suite(backbone, ["digits"], recipe=QUICK, store=Store(tmp_path / "other"))
+    assert hashes(alone)["digits"] == hashes(suite)["digits"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"recipe": replace(QUICK, steps=5)},
+        {"recipe": replace(QUICK, freeze=("embeddings",))},
+        {"seed": 1},
+        {"head": "prototype"},
+    ],
+)
+def test_what_decides_a_vector_trains_it_anew(
+    suite: Suite, backbone: Backbone, store: Store, trained: list[str], change: dict[str, Any]
+) -> None:
+    other = load_suite(backbone, ["signs"], **{"recipe": QUICK, "store": store, **change})
+    assert trained == ["signs"]
+    assert other.taus["signs"].hash != suite.taus["signs"].hash
+
+
+def test_another_image_or_text_tower_trains_anew(
+    suite: Suite, backbone: Backbone, store: Store, trained: list[str], tmp_path: Path
+) -> None:
+    load_suite(load_backbone(write_base(tmp_path, seed=6)), ["signs"], recipe=QUICK, store=store)
+    assert trained == ["signs"]
+    trained.clear()
+    # the same image tower under another text tower: the heads differ, and with them what is learnt
+    words = write_base(tmp_path / "words", seed=7)
+    other = load_backbone(words)
+    mixed = replace(other, weights=backbone.weights)
+    mixed.model.visual.load_state_dict(backbone.model.visual.state_dict())
+    assert mixed.weights.hash == backbone.weights.hash
+    load_suite(mixed, ["signs"], recipe=QUICK, store=store)
+    assert trained == ["signs"]
+
+
+def test_other_data_train_anew(
+    backbone: Backbone, store: Store, trained: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_spec, "load_task", limited(131))
+    load_suite(backbone, ["signs"], recipe=QUICK, store=store)
+    assert trained == ["signs"]
+
+
+def test_another_seed_trains_real_data_anew(
+    backbone: Backbone, store: Store, trained: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images that are not drawn do not depend on the seed; their order in training does."""
+    monkeypatch.setattr(task_spec, "load_task", lambda name, source, seed, **_: load_task(name, n_train=130, n_test=60))
+    first, second = (load_suite(backbone, ["signs"], recipe=QUICK, store=store, seed=seed) for seed in (11, 12))
+    assert first.tasks["signs"].fingerprint == second.tasks["signs"].fingerprint
+    assert trained == ["signs", "signs"] and hashes(first) != hashes(second)
+
+
+def test_the_default_recipe_is_the_backbones(backbone: Backbone, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Recipe] = []
+
+    def record(*arguments: Any) -> Any:
+        asked.append(arguments[3])
+        return finetune(*arguments[:3], QUICK, generator=torch.Generator().manual_seed(0))
+
+    monkeypatch.setattr(module, "_task_vector", record)
+    for name in ("tiny", "ViT-B-16-quickgelu"):
+        load_suite(replace(backbone, name=name), ["digits"], store=store)
+        assert asked.pop() == RECIPES[name]
+    with pytest.raises(InputError, match="no recipe for backbone"):  # of another architecture
+        load_suite(backbone, ["digits"], store=store)
+
+
+def test_the_same_images_under_two_names_are_refused(
+    backbone: Backbone, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        task_spec, "load_task", lambda name, source, seed, **_: load_task("signs", n_train=130, n_test=60)
+    )
+    with pytest.raises(InputError, match="tasks 'one' and 'two' hold the same images"):
+        load_suite(backbone, ["one", "two"], recipe=QUICK, store=store)
+
+
+def test_tasks_of_several_sources_make_one_suite(backbone: Backbone, tmp_path: Path, trained: list[str]) -> None:
+    """As the paper's eight: seven that torchvision reads, and RESISC45 from a folder."""
+    images = write_two_tasks(tmp_path / "images")
+    names = ["procedural:signs", "warm", "mine=cold"]
+    suite = load_suite(
+        backbone, names, source="folder", root=images, head="prototype", recipe=QUICK, store=Store(tmp_path / "store")
+    )
+    assert list(suite.tasks) == list(suite.taus) == trained == ["signs", "warm", "mine"]
+    assert [suite.tasks[name].source for name in suite.tasks] == ["procedural", "folder", "folder"]
+    assert set(suite.accuracies(suite.fuse(lam=0.3))) == {"signs", "warm", "mine"}
+
+
+def test_vectors_come_from_files(backbone: Backbone, suite: Suite, tmp_path: Path, trained: list[str]) -> None:
+    """As told by those who made them, and as other people's checkpoints, which tell nothing."""
+    for name, tau in suite.taus.items():
+        about = {"task": name, "head": "text", "classes": str(len(suite.tasks[name].class_names)), "data_seed": "0"}
+        replace(tau, info=about if name != "scenes" else {}).save(tmp_path / f"{name}.safetensors")
+    found = load_suite(backbone, NAMES, vectors=tmp_path)
+    assert hashes(found) == hashes(suite) and trained == []
+    assert [tau.info["task"] for tau in found.taus.values()] == list(NAMES)
+    assert found.accuracies(found.fuse(lam=0.3)) == suite.accuracies(suite.fuse(lam=0.3))
+    for options, message in (
+        ({"head": "prototype"}, "of 'signs' was made with head = text, and here there is prototype"),
+        ({"seed": 1}, "of 'signs' was made with data_seed = 0, and here there is 1"),
+        ({"recipe": QUICK}, "a recipe is for training"),
+        ({"names": ["signs", "cars"]}, "has no cars.safetensors: expected a task vector for each of signs, cars"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_suite(backbone, **{"names": NAMES, "vectors": tmp_path, **options})
+    tau = suite.taus["signs"]
+    tau.save(tmp_path / "digits.safetensors")
+    with pytest.raises(InputError, match="digits.safetensors holds the task vector of 'signs': expected that of 'dig"):
+        load_suite(backbone, NAMES, vectors=tmp_path)
+    replace(tau, info={}).save(tmp_path / "digits.safetensors")
+    with pytest.raises(InputError, match=r"digits.safetensors holds the same task vector as .*signs.safetensors"):
+        load_suite(backbone, NAMES, vectors=tmp_path)
+    TaskVector(tau.layout, tau.values, "another").save(tmp_path / "signs.safetensors")
+    with pytest.raises(InputError, match="belongs to another base"):
+        load_suite(backbone, ["signs"], vectors=tmp_path)
+    replace(tau, info={"classes": "7"}).save(tmp_path / "signs.safetensors")
+    with pytest.raises(InputError, match="made with classes = 7"):
+        load_suite(backbone, ["signs"], vectors=tmp_path)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_vectors_of_other_images_are_told(
+    backbone: Backbone, suite: Suite, tmp_path: Path, caplog: pytest.LogCaptureFixture, same: bool
+) -> None:
+    data = suite.tasks["signs"].fingerprint if same else "of other images"
+    replace(suite.taus["signs"], info={"data": data}).save(tmp_path / "signs.safetensors")
+    load_suite(backbone, ["signs"], vectors=tmp_path)
+    assert ("of 'signs' was trained on other images" in caplog.text) != same
+
+
+def test_a_head_of_few_images_stays_one(backbone: Backbone, tmp_path: Path) -> None:
+    """A vector trained on few images has a head of their means, whatever else there is."""
+    images = write_two_tasks(tmp_path / "images")
+    (spec,) = parse_tasks(["warm"], "folder", images)
+    finetune_task(backbone, spec, tmp_path / "tau", QUICK, head="prototype", seed=0, n_train=9)
+    suite = load_suite(backbone, ["warm"], source="folder", root=images, head="prototype", vectors=tmp_path / "tau")
+    assert len(suite.tasks["warm"].train) + len(suite.tasks["warm"].validation) == 9
+    own = suite.accuracies(backbone.weights + suite.taus["warm"])["warm"]
+    assert own == pytest.approx(float(suite.taus["warm"].info["accuracy"]), abs=1e-6)
+
+
+def test_auto_is_the_device_that_is_there(backbone: Backbone, suite: Suite, store: Store, trained: list[str]) -> None:
+    where = load_suite(backbone, NAMES, recipe=QUICK, store=store, device="auto").device
+    assert where in ("cpu", "cuda") and (where == "cuda" or trained == [])
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "message"),
+    [
+        ((), {}, "there is no task: expected at least one"),
+        (("signs", "signs"), {}, "task 'signs' is given twice"),
+        (("signs", "procedural:signs"), {}, "task 'signs' is given twice"),
+        (("signs",), {"root": "data"}, "root is data but procedural tasks are drawn, not read"),
+        (("mnist",), {}, "procedural task is 'mnist'"),
+        (("signs",), {"source": "internet"}, "source is 'internet'"),
+        (("signs",), {"head": "linear"}, "head is 'linear'"),
+        (("signs",), {"seed": 2**64}, "seed is 18446744073709551616; expected a whole number from 0"),
+        (("signs",), {"device": "gpu"}, "device 'gpu' is not known"),
+    ],
+)
+def test_what_makes_no_suite(
+    backbone: Backbone, store: Store, names: tuple[str, ...], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        load_suite(backbone, names, recipe=QUICK, store=store, **options)
+
+
+# --- what a suite tells -----------------------------------------------------------------------------------------------
+
+
+def test_fusing_and_scoring_are_those_of_the_library(suite: Suite, backbone: Backbone) -> None:
+    weights = suite.fuse(["digits", "signs"], 0.7)
+    assert weights.hash == fuse(backbone.weights, [suite.taus["digits"], suite.taus["signs"]], 0.7).hash
+    assert suite.fuse(lam=0.3).hash == fuse(backbone.weights, list(suite.taus.values()), 0.3).hash
+    found = suite.accuracies(weights, "validation", ["digits"])
+    digits = suite.tasks["digits"]
+    assert found == {"digits": accuracy(backbone, weights, digits.validation, suite.heads["digits"])}
+    assert list(suite.accuracies(weights)) == [*NAMES]
+    assert suite.accuracies(weights, names=[]) == {}
+
+
+def test_unknown_and_missing_names_are_told(suite: Suite) -> None:
+    with pytest.raises(InputError, match="unknown task 'cars': expected some of signs, digits, scenes"):
+        suite.fuse(["signs", "cars"])
+    with pytest.raises(InputError, match="unknown task 'cars'"):
+        suite.accuracies(suite.backbone.weights, names=["cars"])
+    with pytest.raises(InputError, match="nothing to fuse"):
+        suite.fuse([])
+
+
+def test_table_of_the_single_tasks(suite: Suite, backbone: Backbone) -> None:
+    table = suite.single_task_table()
+    assert list(table.columns) == ["task", "classes", "images", "zero_shot", "fine_tuned"]
+    assert table["task"].tolist() == [*NAMES] and table["classes"].tolist() == [12, 10, 12]
+    assert table["images"].tolist() == [60, 60, 60]
+    for row in table.itertuples():
+        task, head = suite.tasks[row.task], suite.heads[row.task]
+        assert row.zero_shot == accuracy(backbone, backbone.weights, task.test, head)
+        assert row.fine_tuned == accuracy(backbone, backbone.weights + suite.taus[row.task], task.test, head)
+    assert suite.single_task_table("validation")["images"].tolist() == [13, 13, 13]
+
+
+# --- lambda -----------------------------------------------------------------------------------------------------------
+
+
+def poisoned(suite: Suite, part: str) -> Suite:
+    """The labels of one part turned by one class, its images made noise."""
+
+    def poison(split: Split, classes: int) -> Split:
+        assert isinstance(split.images, torch.Tensor)
+        noise = torch.randint(256, split.images.shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+        return Split(noise, (split.labels + 1) % classes)
+
+    tasks = {
+        name: replace(task, **{part: poison(getattr(task, part), len(task.class_names))})
+        for name, task in suite.tasks.items()
+    }
+    return replace(suite, tasks=tasks)
+
+
+def test_lambdas_are_chosen_on_validation_images(suite: Suite) -> None:
+    chosen, table = choose_lambdas(suite, GRID)
+    for part in ("test", "train"):
+        same, same_table = choose_lambdas(poisoned(suite, part), GRID)
+        assert same == chosen
+        pd.testing.assert_frame_equal(same_table, table)
+    _, other = choose_lambdas(poisoned(suite, "validation"), GRID)
+    assert not np.allclose(other["score"], table["score"])
+
+
+def test_the_best_lambda_of_every_n(suite: Suite) -> None:
+    chosen, table = choose_lambdas(suite, GRID[::-1])  # the order of the grid does not matter
+    assert list(table.columns) == ["n_tasks", "lam", "score"] and len(table) == 2 * len(GRID)
+    assert set(chosen) == {2, 3}
+    for n, group in table.groupby("n_tasks"):
+        assert group["lam"].tolist() == [*GRID]
+        assert chosen[n] == group["lam"].to_numpy()[np.argmax(group["score"])]  # the first of equals
+    rows = evaluate_combinations(
+        suite.backbone, suite.taus, suite.tasks, suite.heads, partial(lambda_n, rule="constant", value=0.4),
+        split="validation",
+    )  # fmt: skip
+    means = rows.groupby("n_tasks")["normalized"].mean()
+    np.testing.assert_allclose(table.loc[table["lam"] == 0.4, "score"], means)
+    limited, _ = choose_lambdas(suite, GRID, limit=5, workers=2)
+    assert set(limited) == {2, 3}
+
+
+def test_no_lambda_without_a_grid_or_a_second_task(suite: Suite) -> None:
+    with pytest.raises(InputError, match="the grid holds 0 numbers and the suite 3 tasks"):
+        choose_lambdas(suite, ())
+    with pytest.raises(InputError, match="the grid holds 3 numbers and the suite 1 tasks"):
+        choose_lambdas(replace(suite, taus={"signs": suite.taus["signs"]}), GRID)
+
+
+# --- heads ------------------------------------------------------------------------------------------------------------
+
+
+def test_heads_of_the_suite_are_the_backbones(suite: Suite, backbone: Backbone) -> None:
+    for name, head in suite.heads.items():
+        assert head.kind == "text"
+        assert torch.equal(head.weight, build_head(backbone, suite.tasks[name]).weight)

@@ -1,0 +1,136 @@
+"""Scenarios: what the link says is what the task vectors get."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.published import PAPER_LINKS
+from rmtllmf_lib.transport.scenario import CLEAN, Scenario, from_link, inject_mse, inject_snr
+from rmtllmf_lib.transport.surrogate import CORRELATIONS, SCALES, surrogate
+from rmtllmf_lib.wireless.adversary import attack
+from rmtllmf_lib.wireless.channel import LinkBudget, Uplink, draw_uplinks
+from rmtllmf_lib.wireless.receiver import lmmse_mse, sic_filters, sic_mse, sic_order
+from small import small_backbone, small_tau
+from vectors import BASE, vector
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def drop() -> Uplink:
+    return draw_uplinks(3, np.random.default_rng(5), num_users=4, num_rx_antennas=6)[1]
+
+
+@pytest.mark.parametrize("order", ["weakest-first", "strongest-first"])
+def test_without_an_adversary(drop: Uplink, order: str) -> None:
+    thermal = drop.thermal_cov
+    assert from_link("a", drop, order=order).mse == pytest.approx(sic_mse(drop, thermal, order))  # type: ignore[arg-type]
+    assert from_link("a", drop, receiver="lmmse").mse == pytest.approx(lmmse_mse(drop, thermal))
+
+
+@pytest.mark.parametrize("kind", ["sum-rate", "strongest-user"])
+@pytest.mark.parametrize("order", ["weakest-first", "strongest-first"])
+def test_under_attack(drop: Uplink, kind: str, order: str) -> None:
+    power = 12 * LinkBudget().noise_floor_w * drop.num_rx_antennas
+    noise = attack(drop, power, kind, order=order).noise_cov  # type: ignore[arg-type]
+    aware = from_link("a", drop, kind, power, order=order)  # type: ignore[arg-type]
+    assert aware.mse == pytest.approx(sic_mse(drop, noise, order))  # type: ignore[arg-type]
+    unaware = from_link("a", drop, kind, power, aware=False, order=order)  # type: ignore[arg-type]
+    # E|s - f y|^2 of each user in turn, with y free of the users decoded before
+    filters, users = sic_filters(drop, drop.thermal_cov, order), sic_order(drop, order)  # type: ignore[arg-type]
+    for place, user in enumerate(users):
+        heard = drop.G[:, users[place:]]
+        f = filters[user]
+        covariance = heard @ heard.conj().T + noise
+        expected = 1 - 2 * (f @ drop.G[:, user]).real + (f @ covariance @ f.conj()).real
+        assert unaware.mse[user] == pytest.approx(expected)  # type: ignore[index]
+    assert unaware.mean_mse > aware.mean_mse > from_link("a", drop, order=order).mean_mse  # type: ignore[arg-type]
+
+
+def test_scale_and_correlation_are_handed_on(drop: Uplink) -> None:
+    found = from_link("a", drop, scale="weight", correlation="half")
+    assert (found.name, found.scale, found.correlation) == ("a", "weight", "half")
+    assert all(type(mu) is float for mu in found.mse)  # type: ignore[union-attr]
+
+
+def test_links_that_make_no_scenario(drop: Uplink) -> None:
+    batch = draw_uplinks(2, np.random.default_rng(0))
+    with pytest.raises(InputError, match=r"drops of shape \(2,\): expected a single one"):
+        from_link("a", batch)
+    with pytest.raises(InputError, match="jammer_w is 1.0 and there is no adversary"):
+        from_link("a", drop, jammer_w=1.0)
+    with pytest.raises(InputError, match="kind is 'rude'"):
+        from_link("a", drop, "rude", 1.0)
+
+
+def test_the_papers_numbers() -> None:
+    names = ["ideal", "SU", "SR"]
+    injected = inject_mse("common")
+    assert [(s.name, s.mse, s.scale, s.correlation) for s in injected] == [
+        (name, mse, "weight", "common") for name, mse in zip(names, (0.013, 0.16, 0.21), strict=True)
+    ]
+    assert list(PAPER_LINKS) == names
+    base = small_backbone().weights
+    taus = [small_tau(base, seed, size) for seed, size in ((1, 0.01), (2, 0.05))]
+    for scenario, snr in zip(inject_snr("independent"), (-16.2, -21.7, -27.3), strict=True):
+        for sent, received in zip(taus, scenario.receive(taus, base, generator=generator()), strict=True):
+            noise = (received.values.double() - sent.values).square().mean()
+            found = 10 * math.log10(float(sent.values.double().square().mean() / noise))
+            assert found == pytest.approx(snr, abs=0.1)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("correlation", CORRELATIONS)
+def test_the_known_covariance_is_that_of_the_errors(scale: str, correlation: str) -> None:
+    """Five standard deviations of the estimates, n numbers each."""
+    base = small_backbone().weights
+    taus = [small_tau(base, seed, size) for seed, size in ((1, 0.01), (2, 0.02), (3, 0.05))]
+    scenario = Scenario("a", (0.02, 0.3, 0.1), scale, correlation)
+    arrived = scenario.receive(taus, base, generator=generator())
+    same = surrogate(taus, base, scenario.mse, scale=scale, correlation=correlation, generator=generator())
+    assert [tau.hash for tau in arrived] == [tau.hash for tau in same]
+    noise = torch.stack([after.values.double() - tau.values for tau, after in zip(taus, arrived, strict=True)])
+    found, known = (noise @ noise.T / noise.shape[1]).numpy(), scenario.error_cov(taus, base)
+    spread = np.sqrt(np.outer(known.diagonal(), known.diagonal()))
+    assert (abs(found - known) <= 5 * math.sqrt(2 / noise.shape[1]) * spread).all()
+    np.testing.assert_allclose(known, known.T)
+
+
+def test_a_clean_link_changes_nothing() -> None:
+    taus = [vector(1), vector(2)]
+    arrived = CLEAN.receive(taus, BASE, generator=generator())
+    assert [tau.hash for tau in arrived] == [tau.hash for tau in taus]
+    assert not CLEAN.error_cov(taus, BASE).any() and CLEAN.mean_mse == 0
+
+
+def test_one_number_or_one_per_user() -> None:
+    assert Scenario("a", np.float64(0.5)).mse == 0.5  # type: ignore[arg-type]
+    assert Scenario("a", np.array(0.5)).mse == 0.5  # type: ignore[arg-type]
+    several = Scenario("a", np.array([0.5, 0.1]))  # type: ignore[arg-type]
+    assert several.mse == (0.5, 0.1) and several == Scenario("a", [0.5, 0.1])  # type: ignore[arg-type]
+    assert several.mean_mse == pytest.approx(0.3)
+    with pytest.raises(InputError, match="mse has 2 values for 3 users"):
+        several.receive([vector(1), vector(2), vector(3)], BASE, generator=generator())
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": ""}, "empty name"),
+        ({"scale": "size"}, "scenario 'a' has scale 'size': expected one of task, weight, unit, snr"),
+        ({"correlation": "full"}, "scenario 'a' has correlation 'full'"),
+        ({"mse": -0.1}, "expected one number ≥ 0, or one per user"),
+        ({"mse": ()}, "expected one number ≥ 0, or one per user"),
+        ({"mse": (0.1, math.nan)}, "an MSE of scenario 'a' is nan"),
+        ({"mse": "0.1"}, "an MSE of scenario 'a' is '0.1'"),
+        ({"mse": None}, "an MSE of scenario 'a' is None"),
+    ],
+)
+def test_bad_scenarios(fields: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Scenario(**{"name": "a", "mse": 0.1, **fields})

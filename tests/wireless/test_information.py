@@ -1,0 +1,84 @@
+"""Information of 64-QAM and rate and distortion of rounding, against limits, identities and sampled symbols."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.wireless.information import qam64_information, quantised_gaussian
+from rmtllmf_lib.wireless.simulate import draw_symbols, posterior_mean
+from wireless import complex_normal
+
+
+def test_64_qam_carries_six_bits_at_most_and_nothing_without_a_link() -> None:
+    assert qam64_information([1.0, 1e-6]) == pytest.approx([0, np.log(64)], abs=1e-9)
+
+
+@settings(deadline=None)
+@given(st.floats(1e-4, 1))
+def test_carries_no_more_than_a_gaussian_symbol(mse: float) -> None:
+    information = qam64_information(mse)
+    assert -1e-9 <= information <= min(-np.log(mse), np.log(64)) + 1e-9
+
+
+def test_at_low_snr_nothing_is_lost() -> None:
+    mse = np.array([0.9, 0.99])
+    assert qam64_information(mse) == pytest.approx(-np.log(mse), rel=1e-3)
+
+
+@pytest.mark.parametrize("mse", [0.5, 0.1, 0.02])
+def test_slope_is_the_error_of_the_best_estimator(mse: float) -> None:
+    """dI/dSNR is the MMSE of the posterior mean (Guo, Shamai, Verdu 2005): sampled, by other formulas."""
+    rng = np.random.default_rng(1)
+    snr, n = 1 / mse - 1, 200_000
+    sent = draw_symbols((n,), rng, "qam64")
+    estimate = (1 - mse) * sent + np.sqrt(mse * (1 - mse)) * complex_normal(rng, n)
+    errors = np.abs(sent - posterior_mean(estimate[None], np.array([mse]))[0]) ** 2
+    step = 1e-3 * snr
+    high, low = qam64_information(1 / (1 + np.array([snr + step, snr - step])))
+    assert abs((high - low) / (2 * step) - errors.mean()) < 4 * errors.std() / np.sqrt(n)
+
+
+def test_information_keeps_the_shape() -> None:
+    assert qam64_information(np.full((2, 3), 0.1)).shape == (2, 3)
+    assert qam64_information(0.1).shape == ()
+    many = np.linspace(0.01, 1, 2500)
+    assert np.array_equal(qam64_information(many)[[0, -1]], qam64_information(many[[0, -1]]))
+
+
+def test_rounding_is_a_quarter_of_a_bit_from_the_bound() -> None:
+    rate, distortion = quantised_gaussian([0.02, 0.2, 1.0])
+    assert distortion[:2] == pytest.approx(np.array([0.02, 0.2]) ** 2 / 12, rel=5e-3)
+    assert distortion[:2] * np.exp(rate[:2]) == pytest.approx(np.pi * np.e / 6, rel=1e-3)
+    assert (distortion > np.exp(-rate)).all()
+
+
+def test_rounding_agrees_with_samples() -> None:
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal(400_000)
+    for step in (0.5, 1.5):
+        cells = np.rint(x / step).astype(int)
+        _, place, counts = np.unique(cells, return_inverse=True, return_counts=True)
+        means = np.bincount(place, x) / counts
+        share = counts / len(x)
+        rate, distortion = quantised_gaussian(step)
+        assert rate == pytest.approx(-2 * (share * np.log(share)).sum(), rel=5e-3)
+        assert distortion == pytest.approx(((x - means[place]) ** 2).mean(), rel=5e-3)
+
+
+def test_coarse_rounding_tells_nothing() -> None:
+    rate, distortion = quantised_gaussian(40.0)
+    assert (float(rate), float(distortion)) == pytest.approx((0, 1), abs=1e-9)
+
+
+@pytest.mark.parametrize("mse", [0, -0.1, 1.1, np.nan, 1j])
+def test_bad_mse_is_named(mse: complex) -> None:
+    with pytest.raises(InputError, match="mse"):
+        qam64_information(mse)
+
+
+@pytest.mark.parametrize("step", [0, 1e-4, np.inf])
+def test_bad_step_is_named(step: float) -> None:
+    with pytest.raises(InputError, match="step"):
+        quantised_gaussian(step)

@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+
+from links import gaussian
+from rmtllmf_lib.wireless.minimax import Bracket, _answer, _curvature, minimax, minimax_sic
+
+SIZES = [(1, 1), (1, 3), (2, 2), (2, 6), (8, 8), (8, 16)]
+
+
+def columns(seed: int, size: int, users: int, spread: float) -> np.ndarray:
+    """G in its range, strongest column of norm one, weakest first."""
+    generator = np.random.default_rng(seed)
+    G = gaussian(generator, size, users) * 10 ** (-spread / 2 * generator.random(users))
+    norms = np.linalg.norm(G, axis=0)
+    return G[:, np.argsort(norms)] / norms.max()
+
+
+def is_jammer(bracket: Bracket) -> None:
+    values = np.linalg.eigvalsh(bracket.cov)
+    assert values.min() >= -1e-12
+    np.testing.assert_allclose(values.sum(axis=-1), 1, rtol=1e-9)
+
+
+@pytest.mark.parametrize("floor", [0.0, 1e-3, 0.3, 1e3])
+@pytest.mark.parametrize(("size", "users"), SIZES)
+@pytest.mark.parametrize("spread", [0, 4])
+def test_minimax_reaches_the_gap(size: int, users: int, floor: float, spread: float) -> None:
+    G = np.stack([columns(seed, size, users, spread) for seed in range(3)])
+    bracket = minimax(G, np.full(3, floor), 1e-8, 60)
+    is_jammer(bracket)
+    assert ((bracket.upper - bracket.lower) <= 1e-8 * bracket.upper).all()
+    noise = bracket.cov + floor * np.eye(size)
+    sinr = np.einsum("biq,bij,bjq->bq", G.conj(), np.linalg.inv(noise), G).real
+    np.testing.assert_allclose(sinr.max(axis=-1), bracket.upper, rtol=1e-8)
+
+
+@pytest.mark.parametrize("floor", [0.0, 1e-3, 0.3, 1e3])
+@pytest.mark.parametrize(("size", "users"), SIZES)
+@pytest.mark.parametrize(("spread", "strength"), [(0, 1), (4, 1), (2, 1e-4), (2, 30), (2, 1e4)])
+def test_minimax_sic_reaches_the_gap(size: int, users: int, floor: float, spread: float, strength: float) -> None:
+    G = strength * columns(5, size, users, spread)
+    bracket = minimax_sic(G, floor, 1e-6, 60)
+    is_jammer(bracket)
+    assert bracket.upper - bracket.lower <= 1e-6 * bracket.upper
+    assert bracket.iterations <= 25
+    cov, largest = bracket.cov + floor * np.eye(size), 0.0
+    for g in G.T[::-1]:  # the last one to be decoded meets the noise alone
+        largest = max(largest, (g.conj() @ np.linalg.solve(cov, g)).real)
+        cov = cov + np.outer(g, g.conj())
+    assert largest == pytest.approx(bracket.upper, rel=1e-6)
+
+
+def test_bounds_hold_wherever_the_solvers_stop() -> None:
+    G = columns(3, 4, 7, 2)
+    best = [float(minimax(G[None], np.array([0.1]), 1e-9, 60).upper[0]), float(minimax_sic(G, 0.1, 1e-7, 60).upper)]
+    for limit in range(1, 8):
+        early = [minimax(G[None], np.array([0.1]), 1e-9, limit), minimax_sic(G, 0.1, 1e-7, limit)]
+        for bracket, value in zip(early, best, strict=True):
+            assert bracket.lower <= value * (1 + 1e-9)
+            assert bracket.upper >= value * (1 - 1e-6)
+            assert bracket.iterations <= limit
+
+
+def test_orthogonal_users_share_by_their_power() -> None:
+    """In closed form: C is diagonal, and every user has the same SINR, the sum of the received powers."""
+    G = np.diag([1.0, 0.5, 0.1]).astype(complex)
+    bracket = minimax(G[None], np.zeros(1), 1e-10, 60)
+    received = np.array([1.0, 0.25, 0.01])
+    assert bracket.upper[0] == pytest.approx(received.sum(), rel=1e-9)
+    np.testing.assert_allclose(np.diagonal(bracket.cov[0]).real, received / received.sum(), rtol=1e-6)
+    found = minimax_sic(G[:, ::-1], 0.0, 1e-8, 60)
+    assert float(found.upper) == pytest.approx(received.sum(), rel=1e-7)
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.01])
+def test_size_of_the_largest_system(floor: float) -> None:
+    G = columns(1, 32, 32, 3)
+    bracket = minimax(G[None], np.full(1, floor), 1e-6, 60)
+    assert bracket.upper[0] - bracket.lower[0] <= 1e-6 * bracket.upper[0]
+
+
+def test_size_of_the_largest_system_with_interference() -> None:
+    bracket = minimax_sic(columns(1, 32, 32, 3), 0.01, 1e-5, 60)
+    assert bracket.upper - bracket.lower <= 1e-5 * bracket.upper
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.05, 0.3])
+def test_curvature_is_the_derivative(floor: float) -> None:
+    """With this it converges in a dozen steps; with a wrong one it might still, slowly."""
+    G, noise = columns(2, 5, 7, 2)[None], np.array([floor])
+    weights = np.random.default_rng(0).dirichlet(np.ones(7))[None]
+    exact = _curvature(_answer(G, noise, weights))[0]
+    step = 1e-6 * np.eye(7)
+    change = [(_answer(G, noise, weights + d).sinr - _answer(G, noise, weights - d).sinr)[0] / 2e-6 for d in step]
+    np.testing.assert_allclose(np.stack(change, axis=1), exact, rtol=1e-5, atol=1e-5 * np.abs(exact).max())
+    assert np.linalg.eigvalsh(exact).max() <= 1e-9 * np.abs(exact).max()
+
+
+def test_rounding_that_ends_the_search_leaves_valid_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    G = columns(3, 4, 7, 2)
+    best = float(minimax_sic(G, 0.1, 1e-7, 60).upper)
+
+    def fails(*_: object) -> None:
+        raise np.linalg.LinAlgError("not positive definite")
+
+    monkeypatch.setattr("rmtllmf_lib.wireless.minimax._sic_step", fails)
+    found = minimax_sic(G, 0.1, 1e-7, 60)
+    assert found.lower <= best <= found.upper
+    assert found.iterations == 0
