@@ -81,7 +81,7 @@ def test_how_many_images_to_train_and_to_test_on(
         ("finetune mnist --source torchvision --root . --out tau", "MNIST"),
         ("finetune nothing --out tau", "procedural task is 'nothing'"),
         ("finetune signs --steps 0 --out tau", "steps"),
-        ("finetune signs --autocast bf16 --steps 1 --train-images 20 --head prototype --out tau", "one of bfloat16"),
+        ("finetune signs --autocast bf16 --steps 1 --train-images 20 --head prototype --out tau", "autocast is 'bf16'"),
         ("finetune signs --head paper --out tau", "head is 'paper'"),
     ],
 )

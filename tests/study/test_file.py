@@ -53,7 +53,7 @@ def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
         ({**MINIMAL, "sweet": {}}, "sweet: Unexpected keyword argument"),
         ({"study": {**MINIMAL["study"], "sedes": 3}}, "study.sedes: Unexpected keyword argument"),
         ({"study": {**MINIMAL["study"], "seeds": "3"}}, "study.seeds: Input should be a valid integer"),
-        ({"study": {**MINIMAL["study"], "seeds": 0}}, "study: Value error, seeds is 0; expected a whole number"),
+        ({"study": {**MINIMAL["study"], "seeds": 0}}, "seeds is 0"),
         ({"study": {**MINIMAL["study"], "realignment": {"steps": 3}}}, "study.realignment.lr: Field required"),
         ({"study": {**MINIMAL["study"], "lam": {"two": 0.5}}}, "study.lam.two"),
         (

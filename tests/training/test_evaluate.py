@@ -234,7 +234,7 @@ def test_bad_combinations_are_named(
     with pytest.raises(InputError, match="head of task 'one'"):
         other = replace(heads["one"], class_names=CLASSES[::-1])
         evaluate_combinations(backbone, taus, tasks, {**heads, "one": other}, lambda n: 0.5)
-    with pytest.raises(InputError, match="split 'tests'"):
+    with pytest.raises(InputError, match="split is 'tests'"):
         evaluate_combinations(backbone, taus, tasks, heads, lambda n: 0.5, split="tests")
     with pytest.raises(InputError, match="workers is 0"):
         evaluate_combinations(backbone, taus, tasks, heads, lambda n: 0.5, workers=0)

@@ -183,7 +183,7 @@ def test_a_breakdown_names_step_and_learning_rate(backbone: Backbone, task: Task
 )  # fmt: skip
 def test_a_bad_recipe_is_named(wrong: dict[str, object]) -> None:
     name, value = next(iter(wrong.items()))
-    with pytest.raises(InputError, match=f"{name} is .*; expected"):
+    with pytest.raises(InputError, match=f"{name} is .*(:|;) expected"):
         replace(SHORT, **wrong)
 
 
@@ -196,7 +196,7 @@ def test_bad_input_is_named(backbone: Backbone, task: Task, head: Head) -> None:
     refused("no training images", task=replace(task, train=task.train.subset([])))
     refused("the head is for 3 classes", head=small_head(classes=CLASSES[:3]))
     refused("the layout of the start", start=small_backbone(layers=3).weights)
-    refused("autocast 'float8'", autocast="float8")
+    refused("autocast is 'float8'", autocast="float8")
     refused("autocast is 'bf16'", autocast="bf16")
     refused("device 'tpu'", device="tpu")
     refused("checkpoint_every is 0", checkpoint_every=0)

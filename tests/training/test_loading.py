@@ -213,5 +213,5 @@ def test_bad_input_is_named(backbone: Backbone) -> None:
         list(batches(backbone, split, batch_size=0))
     with pytest.raises(InputError, match="workers is -1"):
         list(batches(backbone, split, workers=-1))
-    with pytest.raises(InputError, match="augmentation 'flip'"):
+    with pytest.raises(InputError, match="augment is 'flip'"):
         list(training_batches(backbone, split, Schedule(4, 1, 2, 0), augment="flip"))

@@ -259,7 +259,7 @@ def test_auto_is_the_device_that_is_there(backbone: Backbone, suite: Suite, stor
         (("mnist",), {}, "procedural task is 'mnist'"),
         (("signs",), {"source": "internet"}, "source is 'internet'"),
         (("signs",), {"head": "linear"}, "head is 'linear'"),
-        (("signs",), {"seed": 2**64}, "seed is 18446744073709551616; expected a whole number from 0"),
+        (("signs",), {"seed": 2**64}, "seed is 18446744073709551616: expected a whole number from 0"),
         (("signs",), {"device": "gpu"}, "device 'gpu' is not known"),
     ],
 )

@@ -239,8 +239,8 @@ def test_schemes_by_name() -> None:
     [
         (lambda: Analog("best"), "estimate is 'best': expected mmse or unbiased"),
         (lambda: Pam(1), "levels is 1: expected a whole number of at least 2"),
-        (lambda: Pam(8, clip=0.0), "clip is 0 at its smallest: expected positive"),
-        (lambda: Pam(8, clip=math.nan), "clip holds NaN"),
+        (lambda: Pam(8, clip=0.0), "clip is 0"),
+        (lambda: Pam(8, clip=math.nan), "clip is nan"),
         (lambda: Pcm(0), "bits is 0: expected a whole number of at least 1"),
         (lambda: Pcm(17), "bits is 17: expected at most 16"),
         (lambda: Pcm(8.0), "bits is 8.0: expected a whole number"),  # type: ignore[arg-type]
@@ -275,8 +275,8 @@ def test_bad_blocks_are_refused(name: str) -> None:
     for mse, message in (
         (1.0, r"mse is 1: expected a number in \[0, 1\)"),
         (-1e-3, r"mse is -0.001"),
-        (math.nan, "mse holds NaN"),
-        ("much", "mse has dtype"),
+        (math.nan, "mse is nan"),
+        ("much", "mse is .much.: expected"),
     ):
         with pytest.raises(InputError, match=message):
             scheme.detect(symbols, mse, 3)  # type: ignore[arg-type]

@@ -187,7 +187,7 @@ def test_left_out_vectors_are_what_a_user_adds(suite: Suite) -> None:
 
 
 def test_an_unknown_definition_is_refused(suite: Suite) -> None:
-    with pytest.raises(InputError, match="expected one of received, reloaded, own"):
+    with pytest.raises(InputError, match="definition is "):
         effective_vectors(suite, HALF, "mine")
     assert len({meaning for meaning, _ in DEFINITIONS.values()}) == len(DEFINITIONS)
 
