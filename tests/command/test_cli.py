@@ -146,7 +146,10 @@ def test_what_the_user_can_mend_is_one_message(
 
 
 def test_a_defect_keeps_its_traceback() -> None:
-    code = "from rmtllmf_lib.command import cli, runner; runner.parameters = lambda path: 1 / 0; cli.main(['run', 'n', '--list'])"
+    code = (
+        "from rmtllmf_lib.command import cli, runner; runner.parameters = lambda path: 1 / 0\n"
+        "cli.main(['run', 'n', '--list'])"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.startswith("Traceback") and "ZeroDivisionError" in done.stderr
 
