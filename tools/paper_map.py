@@ -143,8 +143,9 @@ def _dotted(node: ast.AST) -> str:
 
 
 def _drawing_functions(source: str, imported: dict[str, str]) -> tuple[str, ...]:
-    """Return the drawing functions of the library that a cell calls."""
-    called = (_dotted(node.func).partition(".") for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    """Return the drawing functions of the library that a cell calls as statements of their own."""
+    statements = [node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Expr)]
+    called = (_dotted(value.func).partition(".") for value in statements if isinstance(value, ast.Call))
     names = {imported.get(first, "") + dot + rest for first, dot, rest in called}
     return tuple(sorted(name.removeprefix("rmtllmf_lib.") for name in names if DRAWING.fullmatch(name)))
 
