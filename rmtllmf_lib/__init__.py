@@ -241,7 +241,7 @@ Section IV, task vectors sent symbol by symbol
     tests/transport/test_link.py::test_error_variance_of_genie_sic
     notebooks/01_system_model, "Task vectors, really sent": Fig. 14
 
-Section IV, Gaussian noise "with variance proportional to" the MSE
+Section IV, Gaussian noise with variance proportional to the MSE
     transport.surrogate.surrogate
     tests/transport/test_surrogate.py::test_variance_and_correlation
     notebooks/04_fusion, "What noise does the paper mean?": (34), Fig. 39

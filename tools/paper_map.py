@@ -156,7 +156,9 @@ def _labels(document: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     for cell in _cells(document):
         source, metadata = str(cell["source"]), cell["metadata"]
         if cell["cell_type"] == "markdown":
-            for match in re.finditer(r"^#+ (.*)|^\$\$ \((eq-[\w-]+)\)|^:name: (fig-[\w-]+)", source, flags=re.MULTILINE):
+            for match in re.finditer(
+                r"^#+ (.*)|^\$\$ \((eq-[\w-]+)\)|^:name: (fig-[\w-]+)", source, flags=re.MULTILINE
+            ):
                 heading = match[1] or heading
                 if label := match[2] or match[3]:
                     yield label, heading, ()

@@ -63,6 +63,16 @@ def rows_of() -> dict[str, list[paper_map.Row]]:
     return dict(found)
 
 
+def typeset(text: str) -> str:
+    """Return a text with the apostrophes that the book's pages have."""
+    return text.replace("'", "\N{RIGHT SINGLE QUOTATION MARK}")
+
+
+def anchor_of(place: paper_map.Place) -> str:
+    """Return the anchor of the section in which a place is."""
+    return nodes.make_id(typeset(place.heading))
+
+
 # --- links ------------------------------------------------------------------------------------------------------------
 
 
@@ -89,8 +99,8 @@ class Links:
 
     def to_heading(self, place: paper_map.Place) -> nodes.Node:
         """Link to the section of the book in which a place is."""
-        uri = f"{self._uri(place.document)}#{nodes.make_id(place.heading)}"
-        return nodes.reference("", place.heading, refuri=uri, internal=True)
+        uri = f"{self._uri(place.document)}#{anchor_of(place)}"
+        return nodes.reference("", typeset(place.heading), refuri=uri, internal=True)
 
 
 def separated(parts: list[nodes.Node], by: str) -> list[nodes.Node]:
@@ -142,7 +152,7 @@ def paper_table(links: Links, section: str) -> nodes.table:
             labels = [links.to_place(label) for label in (row.equation, row.figure) if label]
             place = paper_map.place_of(row)
             where = [line(*separated(labels, ", ")), line(links.to_heading(place))] if place else []
-            body.append(([*item, line(nodes.Text(row.what))], code, where))
+            body.append(([*item, line(nodes.Text(typeset(row.what)))], code, where))
     return table(("paper", "code", "book"), (25, 45, 30), body)
 
 
@@ -199,7 +209,7 @@ def items_at(path: Path) -> list[tuple[str, str]]:
         for code in (paper_map.find_function(row.function), paper_map.find_test(row.test)):
             if code.path == path:
                 text = html.escape(", ".join(filter(None, (row.paper, row.what))))
-                target = f"{place.document}.html#{nodes.make_id(place.heading)}" if place else "book/map.html"
+                target = f"{place.document}.html#{anchor_of(place)}" if place else "book/map.html"
                 found[code.name].append(f'<a href="{up}{target}">{text}</a>')
     for label, place in paper_map.places().items():
         for name in place.drawn_by:

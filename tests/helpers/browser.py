@@ -100,3 +100,12 @@ def judge_both(page: Page, problems: list[str]) -> list[str]:
     page.emulate_media(color_scheme="dark")
     page.wait_for_function("() => document.documentElement.dataset.theme === 'dark'")
     return [*found, *page.evaluate(JUDGE), *problems]
+
+
+def judge_at_each_width(page: Page, problems: list[str]) -> list[str]:
+    """Everything that is wrong with an open page at its width and then on a telephone, both in light and in dark."""
+    found = judge_both(page, [])
+    page.emulate_media(color_scheme="light")
+    page.wait_for_function("() => document.documentElement.dataset.theme === 'light'")
+    page.set_viewport_size({"width": 390, "height": 900})
+    return [*found, *(f"at 390 px: {problem}" for problem in judge_both(page, problems))]

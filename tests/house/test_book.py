@@ -12,8 +12,9 @@ import pytest
 import yaml
 from playwright.sync_api import Browser
 
-from browser import judge, judge_both, open_browser, open_page
+from browser import judge, judge_at_each_width, open_browser, open_page
 from places import ROOT
+from tools import paper_map
 
 CONTENTS = yaml.safe_load((ROOT / "_toc.yml").read_text())
 PAGES = [CONTENTS["root"], *(chapter["file"] for part in CONTENTS["parts"] for chapter in part["chapters"])]
@@ -53,12 +54,15 @@ def test_builds_without_a_warning(build: tuple[Path, str]) -> None:
 def test_has_no_page_beyond_its_contents(html: Path) -> None:
     generated = {"index", "search", "genindex", "prf-prf"}
     pages = {str(page.relative_to(html).with_suffix("")) for page in html.rglob("*.html")} - generated
-    assert {page for page in pages if not page.startswith("_static")} == set(PAGES)
+    assert {page for page in pages if not page.startswith(("_static", "code/"))} == set(PAGES)
 
 
 @dataclass(frozen=True)
 class Look:
-    """What was found on a page; its formulas take seconds to set, so it is opened once."""
+    """What was found on a page; its formulas take seconds to set, so it is opened once.
+
+    `problems` are those on a wide screen and on a telephone, each in light and in dark.
+    """
 
     problems: list[str]
     formulas: int
@@ -73,7 +77,7 @@ def look(html: Path, chromium: Browser) -> Callable[[str], Look]:
         with open_page(chromium, (html / f"{name}.html").as_uri()) as (page, problems):
             formulas, text = page.locator("article mjx-container").count(), page.locator("article").inner_text()
             captions = page.locator("article figcaption").all_inner_texts()
-            return Look(judge_both(page, problems), formulas, text, captions)
+            return Look(judge_at_each_width(page, problems), formulas, text, captions)
 
     return at
 
@@ -81,12 +85,6 @@ def look(html: Path, chromium: Browser) -> Callable[[str], Look]:
 @each_page
 def test_page_has_no_problem(look: Callable[[str], Look], name: str) -> None:
     assert look(name).problems == []
-
-
-@each_page
-def test_page_has_no_problem_on_a_phone(html: Path, chromium: Browser, name: str) -> None:
-    with open_page(chromium, (html / f"{name}.html").as_uri(), width=390) as (page, problems):
-        assert judge_both(page, problems) == []
 
 
 @each_page
@@ -105,6 +103,53 @@ def test_figures_are_numbered(look: Callable[[str], Look], name: str) -> None:
 @each_page
 def test_units_stay_with_their_numbers(look: Callable[[str], Look], name: str) -> None:
     assert [caption for caption in look(name).captions if re.search(r"\d (?:%|dB)(?!\w)", caption)] == []
+
+
+@pytest.mark.parametrize("name", ["rmtllmf_lib/wireless/receiver", "tests/wireless/test_receiver"])
+def test_a_page_of_code_has_no_problem(html: Path, chromium: Browser, name: str) -> None:
+    with open_page(chromium, (html / "code" / f"{name}.html").as_uri()) as (page, problems):
+        assert judge_at_each_width(page, problems) == []
+
+
+def dead_links(page: Path, anchors: Callable[[Path], set[str]]) -> list[str]:
+    """The links of a page to files or anchors of the book that are not there."""
+    links = set(re.findall(r'<a [^>]*href="(?!\w+:)([^"#]*)#?([^"]*)"', page.read_text(encoding="utf-8")))
+    targets = {(path, anchor): (page.parent / path if path else page).resolve() for path, anchor in links}
+    return [
+        f"{page.name}: {path}#{anchor}"
+        for (path, anchor), target in targets.items()
+        if not target.exists() or (anchor and target.suffix == ".html" and anchor not in anchors(target))
+    ]
+
+
+def test_every_link_inside_the_book_leads_somewhere(html: Path, tmp_path: Path) -> None:
+    """Those of the map, of equations and figures to their code, and back, among them."""
+
+    @cache
+    def anchors(page: Path) -> set[str]:
+        return set(re.findall(r' id="([^"]+)"', page.read_text(encoding="utf-8")))
+
+    pages = [html / f"{name}.html" for name in PAGES] + [*(html / "code").rglob("*.html")]
+    assert [link for page in pages for link in dead_links(page, anchors)] == []
+    (tmp_path / "bad.html").write_text('<a href="gone.html#x"></a><a class="b" href="#y"></a><a id="z" href="#z"></a>')
+    assert sorted(dead_links(tmp_path / "bad.html", anchors)) == ["bad.html: #y", "bad.html: gone.html#x"]
+
+
+def test_equations_and_figures_lead_to_their_code(html: Path) -> None:
+    """Each numbered equation and each drawn figure, with the number that the map has for it."""
+    equations: dict[str, int] = {}
+    figures: dict[str, int] = {}
+    for name in PAGES:
+        text = (html / f"{name}.html").read_text(encoding="utf-8")
+        found = re.findall(r'id="equation-(eq-[\w-]+)">\s*<span class="eqno">\((\d+)\)', text)
+        assert len(found) == text.count('class="eqno"'), f"{name}: an equation with a number and without eq-…"
+        equations |= {label: int(number) for label, number in found}
+        drawn = re.findall(r'<figure[^>]* id="(fig-[\w-]+)">(.*?)</figure>', text, flags=re.DOTALL)
+        figures |= {label: int(re.findall(r"Fig. (\d+)", body)[0]) for label, body in drawn}
+        linked = [label for label, body in drawn if "code-links" in body]
+        assert linked == [label for label, _ in drawn if paper_map.places()[label].drawn_by]
+        assert text.count('<p class="code-links">') == len(found) + len(linked), f"{name}: an equation without links"
+    assert equations | figures == {label: place.number for label, place in paper_map.places().items()}
 
 
 def test_index_leads_to_the_first_page(html: Path, chromium: Browser) -> None:
