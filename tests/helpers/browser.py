@@ -67,6 +67,13 @@ def open_browser() -> Iterator[Browser]:
             browser.close()
 
 
+def visit(page: Page, url: str) -> None:
+    """Load `url`, and wait until formulas are set and fonts are there."""
+    page.goto(url, wait_until="load")
+    page.evaluate("() => window.MathJax && window.MathJax.startup && window.MathJax.startup.promise")
+    page.evaluate("() => document.fonts.ready.then(() => true)")
+
+
 @contextmanager
 def open_page(browser: Browser, url: str, *, width: int = 1280, dark: bool = False) -> Iterator[tuple[Page, list[str]]]:
     """Open `url` in a fresh profile; yield the page and the growing list of its problems."""
@@ -80,9 +87,7 @@ def open_page(browser: Browser, url: str, *, width: int = 1280, dark: bool = Fal
     page.on("console", lambda message: message.type == "error" and problems.append(f"console: {message.text}"))
     page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
     try:
-        page.goto(url, wait_until="load")
-        page.evaluate("() => window.MathJax && window.MathJax.startup && window.MathJax.startup.promise")
-        page.evaluate("() => document.fonts.ready.then(() => true)")
+        visit(page, url)
         yield page, problems
     finally:
         context.close()

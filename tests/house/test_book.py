@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
-from browser import judge, judge_at_each_width, open_browser, open_page
+from browser import judge, judge_at_each_width, open_browser, open_page, visit
 from places import ROOT
 from tools import paper_map
 
@@ -71,13 +71,28 @@ class Look:
 
 
 @pytest.fixture(scope="module")
-def look(html: Path, chromium: Browser) -> Callable[[str], Look]:
+def window(chromium: Browser) -> Iterator[Callable[[Path], tuple[Page, list[str]]]]:
+    """Opens pages one after the other in one window: a fresh one takes longer than most pages."""
+    with open_page(chromium, "about:blank") as (page, problems):
+
+        def at(path: Path) -> tuple[Page, list[str]]:
+            problems.clear()
+            page.emulate_media(color_scheme="light")
+            page.set_viewport_size({"width": 1280, "height": 900})
+            visit(page, path.as_uri())
+            return page, problems
+
+        yield at
+
+
+@pytest.fixture(scope="module")
+def look(html: Path, window: Callable[[Path], tuple[Page, list[str]]]) -> Callable[[str], Look]:
     @cache
     def at(name: str) -> Look:
-        with open_page(chromium, (html / f"{name}.html").as_uri()) as (page, problems):
-            formulas, text = page.locator("article mjx-container").count(), page.locator("article").inner_text()
-            captions = page.locator("article figcaption").all_inner_texts()
-            return Look(judge_at_each_width(page, problems), formulas, text, captions)
+        page, problems = window(html / f"{name}.html")
+        formulas, text = page.locator("article mjx-container").count(), page.locator("article").inner_text()
+        captions = page.locator("article figcaption").all_inner_texts()
+        return Look(judge_at_each_width(page, problems), formulas, text, captions)
 
     return at
 
@@ -106,9 +121,8 @@ def test_units_stay_with_their_numbers(look: Callable[[str], Look], name: str) -
 
 
 @pytest.mark.parametrize("name", ["rmtllmf_lib/wireless/receiver", "tests/wireless/test_receiver"])
-def test_a_page_of_code_has_no_problem(html: Path, chromium: Browser, name: str) -> None:
-    with open_page(chromium, (html / "code" / f"{name}.html").as_uri()) as (page, problems):
-        assert judge_at_each_width(page, problems) == []
+def test_a_page_of_code_has_no_problem(look: Callable[[str], Look], name: str) -> None:
+    assert look(f"code/{name}").problems == []
 
 
 def dead_links(page: Path, anchors: Callable[[Path], set[str]]) -> list[str]:
@@ -152,38 +166,39 @@ def test_equations_and_figures_lead_to_their_code(html: Path) -> None:
     assert equations | figures == {label: place.number for label, place in paper_map.places().items()}
 
 
-def test_index_leads_to_the_first_page(html: Path, chromium: Browser) -> None:
+def test_index_leads_to_the_first_page(html: Path, window: Callable[[Path], tuple[Page, list[str]]]) -> None:
     target = re.search(r"url=([^\"]+)\"", (html / "index.html").read_text())
     assert target is not None
-    with open_page(chromium, (html / "search.html").as_uri()) as (page, problems):
-        page.goto((html / "index.html").as_uri(), wait_until="commit")
-        page.wait_for_url((html / target[1]).as_uri())
-        assert page.locator("article h1").count() == 1
-        assert problems == []
+    page, problems = window(html / "search.html")
+    page.goto((html / "index.html").as_uri(), wait_until="commit")
+    page.wait_for_url((html / target[1]).as_uri())
+    assert page.locator("article h1").count() == 1
+    assert problems == []
     assert target[1] == f"{CONTENTS['root']}.html"
 
 
-def test_search_finds_a_word_of_the_text_and_not_another(html: Path, chromium: Browser) -> None:
-    with open_page(chromium, (html / f"{CONTENTS['root']}.html").as_uri(), width=1280) as (page, problems):
-        page.keyboard.press("Control+k")
-        page.locator("#search-input:visible").fill("fusion")
-        page.keyboard.press("Enter")
-        page.wait_for_url("**/search.html?q=fusion")
-        # results come in one by one
-        page.locator("#search-results ul.search li > a[href*='04_fusion']").first.click()
-        page.wait_for_load_state("load")
-        assert page.locator("article h1").count() == 1
-        assert problems == []
-    with open_page(chromium, (html / "search.html").as_uri() + "?q=zyzzyva") as (page, problems):
-        page.wait_for_function("() => /did not match|no results/i.test(document.body.innerText)")
-        assert page.locator("#search-results ul.search li").count() == 0
-        assert problems == []
+def test_search_finds_a_word_of_the_text_and_not_another(
+    html: Path, window: Callable[[Path], tuple[Page, list[str]]]
+) -> None:
+    page, problems = window(html / f"{CONTENTS['root']}.html")
+    page.keyboard.press("Control+k")
+    page.locator("#search-input:visible").fill("fusion")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/search.html?q=fusion")
+    # results come in one by one
+    page.locator("#search-results ul.search li > a[href*='04_fusion']").first.click()
+    page.wait_for_load_state("load")
+    assert page.locator("article h1").count() == 1
+    page.goto((html / "search.html").as_uri() + "?q=zyzzyva")
+    page.wait_for_function("() => /did not match|no results/i.test(document.body.innerText)")
+    assert page.locator("#search-results ul.search li").count() == 0
+    assert problems == []
 
 
 def test_reader_can_switch_to_dark(html: Path, chromium: Browser) -> None:
     """The switch changes the page, and the choice outlives a reload."""
     background = "() => getComputedStyle(document.body).backgroundColor"
-    with open_page(chromium, (html / f"{CONTENTS['root']}.html").as_uri()) as (page, problems):
+    with open_page(chromium, (html / "search.html").as_uri()) as (page, problems):
         light = page.evaluate(background)
         for _ in range(3):  # auto, light, dark, in the theme's order
             page.locator("button.theme-switch-button:visible").first.click()
