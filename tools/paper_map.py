@@ -92,9 +92,16 @@ def definitions(path: Path) -> dict[str, int]:
     return found
 
 
-def _defined(path: Path, name: str, asked: str) -> Code:
-    if name not in definitions(path):
-        raise LookupError(f"{asked}: {path.relative_to(ROOT)} defines no {name}; correct it in {TABLE.name}")
+def _gone(asked: str, name: str, folder: Path) -> LookupError:
+    """Return the error for a name of the table that is not where the table says."""
+    others = [str(path.relative_to(ROOT)) for path in sorted(folder.rglob("*.py")) if name in definitions(path)]
+    where = f"it is defined in {', '.join(others)}" if others else f"no file of {folder.name}/ defines {name}"
+    return LookupError(f"{asked} does not exist: {where}; correct it in {TABLE.relative_to(ROOT)}")
+
+
+def _code(asked: str, path: Path, name: str, folder: Path) -> Code:
+    if not path.is_file() or name not in definitions(path):
+        raise _gone(asked, name, folder)
     return Code(path, definitions(path)[name], name)
 
 
@@ -104,17 +111,14 @@ def find_function(function: str) -> Code:
     for split in range(len(parts) - 1, 0, -1):
         path = LIBRARY.joinpath(*parts[:split]).with_suffix(".py")
         if path.is_file():
-            return _defined(path, ".".join(parts[split:]), function)
-    raise LookupError(f"{function}: the library has no such module; correct it in {TABLE.name}")
+            return _code(function, path, ".".join(parts[split:]), LIBRARY)
+    raise _gone(function, parts[-1], LIBRARY)
 
 
 def find_test(test: str) -> Code:
     """Return where `folder/test_file.py::test_name` is defined; LookupError if it is not."""
     file, _, name = test.partition("::")
-    path = ROOT / "tests" / file
-    if not path.is_file():
-        raise LookupError(f"{test}: there is no tests/{file}; correct it in {TABLE.name}")
-    return _defined(path, name, test)
+    return _code(test, ROOT / "tests" / file, name, ROOT / "tests")
 
 
 # --- the book ---------------------------------------------------------------------------------------------------------

@@ -230,7 +230,8 @@ def code_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
         items = "".join(
             f'<li><a href="#{name}"><code>{name}</code></a>: {links}</li>' for name, links in items_at(path)
         )
-        body = f'<h1 class="code-title">{title}</h1><ul class="code-items">{items}</ul><div class="code-page">{highlighted(app, path)}</div>'
+        code = f'<div class="code-page">{highlighted(app, path)}</div>'
+        body = f'<h1 class="code-title">{title}</h1><ul>{items}</ul>{code}'
         yield page_of(path), {"title": title, "body": body}, "page.html"
 
 

@@ -46,7 +46,7 @@ def test_what_the_map_names_exists() -> None:
                 find(name)
             except LookupError as error:
                 missing.append(str(error))
-    assert missing == []
+    assert not missing, "\n".join(missing)
 
 
 def test_every_figure_of_the_notebooks_is_drawn_by_one_function_of_the_library() -> None:
