@@ -156,7 +156,8 @@ def _drawing_functions(source: str, imported: dict[str, str]) -> tuple[str, ...]
 
 def _labels(document: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """Yield label, heading and drawing functions of a document's numbered equations and figures, in their order."""
-    heading, imported = "", {}
+    heading = ""
+    imported: dict[str, str] = {}
     for cell in _cells(document):
         source, metadata = str(cell["source"]), cell["metadata"]
         if cell["cell_type"] == "markdown":
