@@ -115,9 +115,8 @@ def line(*parts: nodes.Node, name: str = "") -> nodes.paragraph:
 
 def below_equation(links: Links, rows: list[paper_map.Row]) -> nodes.paragraph:
     """Return the line of links below an equation."""
-    functions = [links.to_code(name) for name in dict.fromkeys(row.function for row in rows)]
-    tests = [links.to_code(name, "test") for name in dict.fromkeys(row.test for row in rows)]
-    return line(*separated([*functions, *tests], " · "), name="code-links")
+    parts = [link for row in rows for link in (links.to_code(row.function), links.to_code(row.test, "test"))]
+    return line(*separated(parts, " · "), name="code-links")
 
 
 def below_figure(links: Links, functions: tuple[str, ...]) -> nodes.legend:
