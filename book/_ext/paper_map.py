@@ -8,7 +8,7 @@ that the links work in a book opened from a folder.
 import html
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -128,7 +128,9 @@ def below_figure(links: Links, functions: tuple[str, ...]) -> nodes.legend:
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def table(header: tuple[str, ...], widths: tuple[int, ...], body: list[tuple[list[nodes.Node], ...]]) -> nodes.table:
+def table(
+    header: tuple[str, ...], widths: tuple[int, ...], body: Sequence[tuple[list[nodes.Node], ...]]
+) -> nodes.table:
     """Return a table with the given cells."""
 
     def row(cells: Iterator[list[nodes.Node]]) -> nodes.row:
