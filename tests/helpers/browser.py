@@ -67,6 +67,13 @@ def open_browser() -> Iterator[Browser]:
             browser.close()
 
 
+def visit(page: Page, url: str) -> None:
+    """Load `url`, and wait until formulas are set and fonts are there."""
+    page.goto(url, wait_until="load")
+    page.evaluate("() => window.MathJax && window.MathJax.startup && window.MathJax.startup.promise")
+    page.evaluate("() => document.fonts.ready.then(() => true)")
+
+
 @contextmanager
 def open_page(browser: Browser, url: str, *, width: int = 1280, dark: bool = False) -> Iterator[tuple[Page, list[str]]]:
     """Open `url` in a fresh profile; yield the page and the growing list of its problems."""
@@ -80,9 +87,7 @@ def open_page(browser: Browser, url: str, *, width: int = 1280, dark: bool = Fal
     page.on("console", lambda message: message.type == "error" and problems.append(f"console: {message.text}"))
     page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
     try:
-        page.goto(url, wait_until="load")
-        page.evaluate("() => window.MathJax && window.MathJax.startup && window.MathJax.startup.promise")
-        page.evaluate("() => document.fonts.ready.then(() => true)")
+        visit(page, url)
         yield page, problems
     finally:
         context.close()
@@ -100,3 +105,12 @@ def judge_both(page: Page, problems: list[str]) -> list[str]:
     page.emulate_media(color_scheme="dark")
     page.wait_for_function("() => document.documentElement.dataset.theme === 'dark'")
     return [*found, *page.evaluate(JUDGE), *problems]
+
+
+def judge_at_each_width(page: Page, problems: list[str]) -> list[str]:
+    """Everything that is wrong with an open page at its width and then on a telephone, both in light and in dark."""
+    found = judge_both(page, [])
+    page.emulate_media(color_scheme="light")
+    page.wait_for_function("() => document.documentElement.dataset.theme === 'light'")
+    page.set_viewport_size({"width": 390, "height": 900})
+    return [*found, *(f"at 390 px: {problem}" for problem in judge_both(page, problems))]

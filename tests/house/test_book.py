@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
-from browser import judge, judge_both, open_browser, open_page
+from browser import judge, judge_at_each_width, open_browser, open_page, visit
 from places import ROOT
+from tools import paper_map
 
 CONTENTS = yaml.safe_load((ROOT / "_toc.yml").read_text())
 PAGES = [CONTENTS["root"], *(chapter["file"] for part in CONTENTS["parts"] for chapter in part["chapters"])]
@@ -53,12 +54,15 @@ def test_builds_without_a_warning(build: tuple[Path, str]) -> None:
 def test_has_no_page_beyond_its_contents(html: Path) -> None:
     generated = {"index", "search", "genindex", "prf-prf"}
     pages = {str(page.relative_to(html).with_suffix("")) for page in html.rglob("*.html")} - generated
-    assert {page for page in pages if not page.startswith("_static")} == set(PAGES)
+    assert {page for page in pages if not page.startswith(("_static", "code/"))} == set(PAGES)
 
 
 @dataclass(frozen=True)
 class Look:
-    """What was found on a page; its formulas take seconds to set, so it is opened once."""
+    """What was found on a page; its formulas take seconds to set, so it is opened once.
+
+    `problems` are those on a wide screen and on a telephone, each in light and in dark.
+    """
 
     problems: list[str]
     formulas: int
@@ -67,13 +71,28 @@ class Look:
 
 
 @pytest.fixture(scope="module")
-def look(html: Path, chromium: Browser) -> Callable[[str], Look]:
+def window(chromium: Browser) -> Iterator[Callable[[Path], tuple[Page, list[str]]]]:
+    """Opens pages one after the other in one window: a fresh one takes longer than most pages."""
+    with open_page(chromium, "about:blank") as (page, problems):
+
+        def at(path: Path) -> tuple[Page, list[str]]:
+            problems.clear()
+            page.emulate_media(color_scheme="light")
+            page.set_viewport_size({"width": 1280, "height": 900})
+            visit(page, path.as_uri())
+            return page, problems
+
+        yield at
+
+
+@pytest.fixture(scope="module")
+def look(html: Path, window: Callable[[Path], tuple[Page, list[str]]]) -> Callable[[str], Look]:
     @cache
     def at(name: str) -> Look:
-        with open_page(chromium, (html / f"{name}.html").as_uri()) as (page, problems):
-            formulas, text = page.locator("article mjx-container").count(), page.locator("article").inner_text()
-            captions = page.locator("article figcaption").all_inner_texts()
-            return Look(judge_both(page, problems), formulas, text, captions)
+        page, problems = window(html / f"{name}.html")
+        formulas, text = page.locator("article mjx-container").count(), page.locator("article").inner_text()
+        captions = page.locator("article figcaption").all_inner_texts()
+        return Look(judge_at_each_width(page, problems), formulas, text, captions)
 
     return at
 
@@ -81,12 +100,6 @@ def look(html: Path, chromium: Browser) -> Callable[[str], Look]:
 @each_page
 def test_page_has_no_problem(look: Callable[[str], Look], name: str) -> None:
     assert look(name).problems == []
-
-
-@each_page
-def test_page_has_no_problem_on_a_phone(html: Path, chromium: Browser, name: str) -> None:
-    with open_page(chromium, (html / f"{name}.html").as_uri(), width=390) as (page, problems):
-        assert judge_both(page, problems) == []
 
 
 @each_page
@@ -107,38 +120,85 @@ def test_units_stay_with_their_numbers(look: Callable[[str], Look], name: str) -
     assert [caption for caption in look(name).captions if re.search(r"\d (?:%|dB)(?!\w)", caption)] == []
 
 
-def test_index_leads_to_the_first_page(html: Path, chromium: Browser) -> None:
+@pytest.mark.parametrize("name", ["rmtllmf_lib/wireless/receiver", "tests/wireless/test_receiver"])
+def test_a_page_of_code_has_no_problem(look: Callable[[str], Look], name: str) -> None:
+    assert look(f"code/{name}").problems == []
+
+
+def dead_links(page: Path, anchors: Callable[[Path], set[str]]) -> list[str]:
+    """The links of a page to files or anchors of the book that are not there."""
+    links = set(re.findall(r'<a [^>]*href="(?!\w+:)([^"#]*)#?([^"]*)"', page.read_text(encoding="utf-8")))
+    targets = {(path, anchor): (page.parent / path if path else page).resolve() for path, anchor in links}
+    return [
+        f"{page.name}: {path}#{anchor}"
+        for (path, anchor), target in targets.items()
+        if not target.exists() or (anchor and target.suffix == ".html" and anchor not in anchors(target))
+    ]
+
+
+def test_every_link_inside_the_book_leads_somewhere(html: Path, tmp_path: Path) -> None:
+    """Those of the map, of equations and figures to their code, and back, among them."""
+
+    @cache
+    def anchors(page: Path) -> set[str]:
+        return set(re.findall(r' id="([^"]+)"', page.read_text(encoding="utf-8")))
+
+    pages = [html / f"{name}.html" for name in PAGES] + [*(html / "code").rglob("*.html")]
+    assert [link for page in pages for link in dead_links(page, anchors)] == []
+    (tmp_path / "bad.html").write_text('<a href="gone.html#x"></a><a class="b" href="#y"></a><a id="z" href="#z"></a>')
+    assert sorted(dead_links(tmp_path / "bad.html", anchors)) == ["bad.html: #y", "bad.html: gone.html#x"]
+
+
+def test_equations_and_figures_lead_to_their_code(html: Path) -> None:
+    """Each numbered equation and each drawn figure, with the number that the map has for it."""
+    equations: dict[str, int] = {}
+    figures: dict[str, int] = {}
+    for name in PAGES:
+        text = (html / f"{name}.html").read_text(encoding="utf-8")
+        found = re.findall(r'id="equation-(eq-[\w-]+)">\s*<span class="eqno">\((\d+)\)', text)
+        assert len(found) == text.count('class="eqno"'), f"{name}: an equation with a number and without eq-…"
+        equations |= {label: int(number) for label, number in found}
+        drawn = re.findall(r'<figure[^>]* id="(fig-[\w-]+)">(.*?)</figure>', text, flags=re.DOTALL)
+        figures |= {label: int(re.findall(r"Fig. (\d+)", body)[0]) for label, body in drawn}
+        linked = [label for label, body in drawn if "code-links" in body]
+        assert linked == [label for label, _ in drawn if paper_map.places()[label].drawn_by]
+        assert text.count('<p class="code-links">') == len(found) + len(linked), f"{name}: an equation without links"
+    assert equations | figures == {label: place.number for label, place in paper_map.places().items()}
+
+
+def test_index_leads_to_the_first_page(html: Path, window: Callable[[Path], tuple[Page, list[str]]]) -> None:
     target = re.search(r"url=([^\"]+)\"", (html / "index.html").read_text())
     assert target is not None
-    with open_page(chromium, (html / "search.html").as_uri()) as (page, problems):
-        page.goto((html / "index.html").as_uri(), wait_until="commit")
-        page.wait_for_url((html / target[1]).as_uri())
-        assert page.locator("article h1").count() == 1
-        assert problems == []
+    page, problems = window(html / "search.html")
+    page.goto((html / "index.html").as_uri(), wait_until="commit")
+    page.wait_for_url((html / target[1]).as_uri())
+    assert page.locator("article h1").count() == 1
+    assert problems == []
     assert target[1] == f"{CONTENTS['root']}.html"
 
 
-def test_search_finds_a_word_of_the_text_and_not_another(html: Path, chromium: Browser) -> None:
-    with open_page(chromium, (html / f"{CONTENTS['root']}.html").as_uri(), width=1280) as (page, problems):
-        page.keyboard.press("Control+k")
-        page.locator("#search-input:visible").fill("fusion")
-        page.keyboard.press("Enter")
-        page.wait_for_url("**/search.html?q=fusion")
-        # results come in one by one
-        page.locator("#search-results ul.search li > a[href*='04_fusion']").first.click()
-        page.wait_for_load_state("load")
-        assert page.locator("article h1").count() == 1
-        assert problems == []
-    with open_page(chromium, (html / "search.html").as_uri() + "?q=zyzzyva") as (page, problems):
-        page.wait_for_function("() => /did not match|no results/i.test(document.body.innerText)")
-        assert page.locator("#search-results ul.search li").count() == 0
-        assert problems == []
+def test_search_finds_a_word_of_the_text_and_not_another(
+    html: Path, window: Callable[[Path], tuple[Page, list[str]]]
+) -> None:
+    page, problems = window(html / f"{CONTENTS['root']}.html")
+    page.keyboard.press("Control+k")
+    page.locator("#search-input:visible").fill("fusion")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/search.html?q=fusion")
+    # results come in one by one
+    page.locator("#search-results ul.search li > a[href*='04_fusion']").first.click()
+    page.wait_for_load_state("load")
+    assert page.locator("article h1").count() == 1
+    page.goto((html / "search.html").as_uri() + "?q=zyzzyva")
+    page.wait_for_function("() => /did not match|no results/i.test(document.body.innerText)")
+    assert page.locator("#search-results ul.search li").count() == 0
+    assert problems == []
 
 
 def test_reader_can_switch_to_dark(html: Path, chromium: Browser) -> None:
     """The switch changes the page, and the choice outlives a reload."""
     background = "() => getComputedStyle(document.body).backgroundColor"
-    with open_page(chromium, (html / f"{CONTENTS['root']}.html").as_uri()) as (page, problems):
+    with open_page(chromium, (html / "search.html").as_uri()) as (page, problems):
         light = page.evaluate(background)
         for _ in range(3):  # auto, light, dark, in the theme's order
             page.locator("button.theme-switch-button:visible").first.click()
