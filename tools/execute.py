@@ -62,7 +62,7 @@ async def execute(source: Path, timeout: float) -> nbformat.NotebookNode:
             notebook,
             kernel_name=KERNEL["name"],
             kernel_manager_class=ThisInterpreter,
-            extra_arguments=["--log-level=ERROR"],
+            extra_arguments=["--log-level=CRITICAL"],
             timeout=timeout,
             startup_timeout=120,
             record_timing=False,
@@ -71,7 +71,8 @@ async def execute(source: Path, timeout: float) -> nbformat.NotebookNode:
             resources={"metadata": {"path": str(source.parent)}},
         ).async_execute()
     except CellTimeoutError as error:
-        raise ExecutionError(f"{where} took more than {timeout:g} s", f"{AGAIN}; or allow more, TIMEOUT=7200.") from error
+        remedy = f"{AGAIN}; or give each cell more seconds, as in TIMEOUT={2 * timeout:g}."
+        raise ExecutionError(f"{where} took more than {timeout:g} s", remedy) from error
     except DeadKernelError as error:
         if (task := asyncio.current_task()) and task.cancelling():  # nbclient takes that for a dead kernel, too
             raise asyncio.CancelledError from error
