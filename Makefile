@@ -1,9 +1,9 @@
 # make book · make test: everything from a fresh clone, with nothing but Python >= 3.11, make and the package registry.
 
 PYTHON ?= python3
-# nproc obeys OMP_NUM_THREADS, which is for the processes started here.
+# Without OMP_NUM_THREADS, which nproc obeys.
 CORES := $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-# Notebooks, or processes of the tests, at once; seconds a cell may take.
+# Notebooks executed at once, or processes of the tests; seconds that a cell may take.
 JOBS ?= $(CORES)
 TIMEOUT ?= 1200
 
@@ -18,12 +18,12 @@ EXECUTE = $(PY) tools/execute.py --jobs $(JOBS) --timeout $(TIMEOUT)
 PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # Results live inside the checkout, one folder for one state of the pinned versions and of the code that computes what
-# is stored: no number outlives the code that made it, and whoever mends a label or a help text waits for none.
+# is stored: no number outlives the code that made it, and editing a label or a help text recomputes nothing.
 NOT_STORED := __init__.py map.* chapters/* command/*
 STORED_FROM = find rmtllmf_lib -type f ! -path '*/__pycache__/*' $(NOT_STORED:%=! -path 'rmtllmf_lib/%') | LC_ALL=C sort
 STORE := $(CURDIR)/.store/$(shell ($(STORED_FROM); echo constraints.txt) 2>/dev/null | xargs cat | cksum | cut -d' ' -f1)
 
-# Processes of one study: with those of the others that run at once, no more than there are cores.
+# Processes of each study, so that those of all notebooks or tests at work are no more than the cores.
 share = $(shell echo $$(( $(CORES) > $(1) ? $(CORES) / $(1) : 1 )))
 NOTEBOOKS_AT_ONCE = $(shell echo $$(( $(JOBS) < $(words $(NOTEBOOKS)) ? $(JOBS) : $(words $(NOTEBOOKS)) )))
 book notebooks: export RMTLLMF_MAX_WORKERS = $(call share,$(NOTEBOOKS_AT_ONCE))
@@ -36,10 +36,10 @@ export OPENBLAS_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 export JUPYTER_PLATFORM_DIRS := 1
-# Its parent must exist, or IPython warns: the targets make _build.
+# IPython warns if the parent of this folder is missing: the targets create _build.
 export IPYTHONDIR := $(CURDIR)/_build/.ipython
 unexport MPLBACKEND
-# To compile all modules when they are installed takes over a minute; those that are imported are compiled, and kept.
+# Compiling every installed module takes over a minute; those that are imported are compiled once and kept.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
@@ -54,14 +54,14 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "Python 3.11 or newer is needed, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Name another one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@echo "Installing into $(VENV) (two minutes, about 6 GB, most of it torch) ..."
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	@# Older ones, as Python brings along, do it too, but take half as long again.
+	@# An older pip, as Python brings along, works too, but takes half as long again.
 	@$(PY) -m pip install --quiet 'pip>=26' || true
 	@PYTHONWARNINGS=ignore $(PY) -m pip install --quiet --no-compile -c constraints.txt -e '.[book,test]'
 	@$(PY) -c 'import open_clip, pandas, papermill, scipy.stats, seaborn, sklearn'
 	@touch $@
 
 .PHONY: install
-install: $(READY)  ## create .venv and install what pyproject.toml and constraints.txt say
+install: $(READY)  ## create .venv with the versions of constraints.txt
 
 .PHONY: book
 book: $(READY)  ## execute every notebook on the embedded benchmark, then build the book
@@ -83,7 +83,7 @@ notebooks: $(READY)  ## execute the notebooks in place, to commit their new outp
 	@$(EXECUTE) $(NOTEBOOKS)
 
 .PHONY: check
-check: $(READY)  ## the core, in under two minutes: no notebook, browser, training or process of its own
+check: $(READY)  ## the core tests, in under two minutes: no notebooks, browser, training or child processes
 	@$(PYTEST) -m "not slow" tests $(ARGS)
 
 .PHONY: test
@@ -101,7 +101,7 @@ types: $(READY)
 	@$(PY) -m mypy
 
 .PHONY: links
-links: $(READY)  ## ask every link of the book whether it still answers (needs the network)
+links: $(READY)  ## check every link of the book to other sites (needs the network)
 	@$(VENV)/bin/jupyter-book build . --path-output _build/links --builder linkcheck
 
 .PHONY: benchmark

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from nbval_numbers import agree, settle
+from places import HELPERS
 
 pytest_plugins = ["pytester"]
 
@@ -123,7 +124,7 @@ def write_notebook(path: Path, cells: list[tuple[str, str, dict]]) -> None:
 @pytest.mark.slow
 def test_in_front_of_nbval(pytester: pytest.Pytester) -> None:
     """The plugin at work: near numbers pass, a far number and another word fail."""
-    pytester.makeconftest('pytest_plugins = ["nbval_numbers"]')  # found on this process's own path
+    pytester.makeconftest('pytest_plugins = ["nbval_numbers"]')
     write_notebook(
         pytester.path / "book.ipynb",
         [
@@ -135,6 +136,8 @@ def test_in_front_of_nbval(pytester: pytest.Pytester) -> None:
             ("print('time', 3)", "time 2\n", {"tags": ["nbval-ignore-output"]}),
         ],
     )
-    run = pytester.runpytest_inprocess("--nbval", "--nbval-current-env", "-p", "no:cacheprovider", "-p", "no:xdist")
+    run = pytester.runpytest_subprocess(
+        "--nbval", "--nbval-current-env", "-p", "no:cacheprovider", "-o", f"pythonpath={HELPERS}"
+    )
     run.assert_outcomes(passed=4, failed=2)
     run.stdout.fnmatch_lines(["*Cell 3*", "*Cell 4*"])
