@@ -15,7 +15,6 @@ FIRST_PAGE := $(HTML)/index.html
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 SPHINX_FLAGS := -q -W -n --keep-going
 EXECUTE = $(PY) tools/execute.py --jobs $(JOBS) --timeout $(TIMEOUT)
-PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # Results live inside the checkout, one folder for one state of the pinned versions and of the code that computes what
 # is stored: no number outlives the code that made it, and editing a label or a help text recomputes nothing.
@@ -27,7 +26,7 @@ STORE := $(CURDIR)/.store/$(shell ($(STORED_FROM); echo constraints.txt) 2>/dev/
 share = $(shell echo $$(( $(CORES) > $(1) ? $(CORES) / $(1) : 1 )))
 NOTEBOOKS_AT_ONCE = $(shell echo $$(( $(JOBS) < $(words $(NOTEBOOKS)) ? $(JOBS) : $(words $(NOTEBOOKS)) )))
 book notebooks: export RMTLLMF_MAX_WORKERS = $(call share,$(NOTEBOOKS_AT_ONCE))
-test check: export RMTLLMF_MAX_WORKERS = $(call share,$(JOBS))
+test: export RMTLLMF_MAX_WORKERS = $(call share,$(JOBS))
 
 export RMTLLMF_HOME := $(STORE)
 export OMP_NUM_THREADS := 1
@@ -84,12 +83,13 @@ notebooks: $(READY)  ## execute the notebooks in place, to commit their new outp
 
 .PHONY: check
 check: $(READY)  ## the core tests, in under two minutes: no notebooks, browser, training or child processes
-	@$(PYTEST) -m "not slow" tests $(ARGS)
+	@$(PY) -m pytest -m "not slow" tests $(ARGS)
 
 .PHONY: test
 test: $(READY)  ## every test: units, house, notebooks (executed once and compared), the book in a browser
 	@mkdir -p _build
-	@$(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout=$(TIMEOUT) --nbval-kernel-startup-timeout=120 $(ARGS)
+	@$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \
+	  --nbval --nbval-current-env --nbval-cell-timeout=$(TIMEOUT) --nbval-kernel-startup-timeout=120 $(ARGS)
 
 .PHONY: lint format style types
 lint: format style types  ## formatting, lint (notebooks included) and types

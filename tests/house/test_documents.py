@@ -53,7 +53,7 @@ def test_complete_examples_run(path: Path, capsys: pytest.CaptureFixture[str], m
     """One after the other, as a reader would type them, but for the length of training; each page needs no other."""
     suite = importlib.import_module("rmtllmf_lib.training.suite")
     usual = suite.recipe_for
-    monkeypatch.setattr(suite, "recipe_for", lambda backbone: replace(usual(backbone), steps=2))
+    monkeypatch.setattr(suite, "recipe_for", lambda backbone: replace(usual(backbone), steps=2, warmup_steps=0))
     names: dict[str, object] = {}
     for block in blocks(path, "python"):
         exec(compile(block, path.name, "exec"), names)
