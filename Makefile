@@ -18,7 +18,7 @@ EXECUTE = $(PY) tools/execute.py --jobs $(JOBS) --timeout $(TIMEOUT)
 
 # Results live inside the checkout, one folder for one state of the pinned versions and of the code that computes what
 # is stored: no number outlives the code that made it, and editing a label or a help text recomputes nothing.
-NOT_STORED := __init__.py map.* chapters/* command/*
+NOT_STORED := __init__.py chapters/* command/*
 STORED_FROM = find rmtllmf_lib -type f ! -path '*/__pycache__/*' $(NOT_STORED:%=! -path 'rmtllmf_lib/%') | LC_ALL=C sort
 STORE := $(CURDIR)/.store/$(shell ($(STORED_FROM); echo constraints.txt) 2>/dev/null | xargs cat | cksum | cut -d' ' -f1)
 
