@@ -39,8 +39,9 @@ def real_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_store(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep every test away from the user's artifacts."""
+    """Keep every test away from the user's artifacts, and from the Makefile's limit to the processes of a study."""
     monkeypatch.setenv("RMTLLMF_HOME", str(tmp_path_factory.getbasetemp() / "store"))
+    monkeypatch.delenv("RMTLLMF_MAX_WORKERS", raising=False)  # tests of several processes start several
 
 
 @pytest.fixture
