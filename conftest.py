@@ -2,7 +2,7 @@
 
 import os
 
-# Set before numpy or torch is imported: one and two threads give different last digits.
+# Set before numpy or torch is imported: the last digits of a result depend on the number of threads.
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 

@@ -10,11 +10,22 @@ from typing import TYPE_CHECKING
 import pytest
 
 from places import ROOT
+from slow import is_slow
 
 if TYPE_CHECKING:  # torch is for the tests that need it
     from rmtllmf_lib.model.backbone import Backbone
     from rmtllmf_lib.tasks.base import Task
     from rmtllmf_lib.training.heads import Head
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return True if config.option.markexpr == "not slow" and is_slow(collection_path) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if is_slow(item.path):
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")
@@ -28,8 +39,9 @@ def real_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_store(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep every test away from the user's artifacts."""
+    """Keep every test away from the user's artifacts, and from the Makefile's limit to the processes of a study."""
     monkeypatch.setenv("RMTLLMF_HOME", str(tmp_path_factory.getbasetemp() / "store"))
+    monkeypatch.delenv("RMTLLMF_MAX_WORKERS", raising=False)  # tests of several processes start several
 
 
 @pytest.fixture

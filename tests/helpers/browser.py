@@ -19,7 +19,7 @@ FLAGS = (
 )
 LOCAL = ("file:", "data:", "blob:", "about:")
 
-# Everything that can only be judged once the page is laid out.
+# What can only be checked once the page is laid out.
 JUDGE = """() => {
     const problems = [];
     const article = document.querySelector('article, main') || document.body;
@@ -52,7 +52,7 @@ def find_browser() -> str | None:
 
 @contextmanager
 def open_browser() -> Iterator[Browser]:
-    """Start the installed browser; without one the tests are skipped, but on a build server they fail."""
+    """Start the installed browser; without one the tests are skipped, but with CI=true they fail."""
     path = find_browser()
     if path is None:
         reason = f"no browser found: install Chromium or set CHROME (looked for {', '.join(NAMES)})"
@@ -94,13 +94,13 @@ def open_page(browser: Browser, url: str, *, width: int = 1280, dark: bool = Fal
 
 
 def judge(browser: Browser, url: str, *, width: int = 1280, dark: bool = False) -> list[str]:
-    """Return everything that is wrong with the page at `url`, nothing if all is well."""
+    """Return everything that is wrong with the page at `url`."""
     with open_page(browser, url, width=width, dark=dark) as (page, problems):
         return [*page.evaluate(JUDGE), *problems]
 
 
 def judge_both(page: Page, problems: list[str]) -> list[str]:
-    """Everything that is wrong with an open page, in light and then in dark."""
+    """Return everything that is wrong with an open page, in light and then in dark mode."""
     found = [*page.evaluate(JUDGE)]
     page.emulate_media(color_scheme="dark")
     page.wait_for_function("() => document.documentElement.dataset.theme === 'dark'")

@@ -4,12 +4,12 @@ A stored and a new output agree when their words are equal and their numbers are
 within `RTOL` or one unit of the last printed place (a value on the edge rounds either way).
 A cell can ask for another tolerance in its metadata, `"nbval": {"rtol": 0.05}`.
 
-Another processor rounds otherwise, and training carries that on. So an integer is compared as a decimal where it was
-measured, which its unit tells: in "7 %", "7 points" and "7 ± 4". And an interval says itself how exact it is,
-whatever the cell asks for: its centre may move by half of the stored half-width, and the half-width, which over a few
-seeds is known roughly, by half of itself or two units of the last place.
-Besides, what a cell writes to stderr is not compared (progress, logging), and neither is the value of a cell that ends
-in `;`, which Jupyter does not show but nbval receives.
+Rounding differs between processors, and training amplifies the difference. So a measured integer, recognised by its
+unit as in "7 %", "7 points" and "7 ± 4", is compared as a decimal. An interval has a tolerance of its own, whatever the
+cell asks for: its centre may move by half of the stored half-width, and the half-width, which is poorly known from a
+few seeds, by half of itself or two units of the last place.
+Not compared are stderr (progress, logging) and the value of a cell that ends in `;`, which Jupyter does not show but
+nbval receives.
 """
 
 import copy
@@ -28,18 +28,18 @@ INTERVAL = re.compile(r"\s*±\s*$")  # between a centre and its half-width
 
 
 def _plain(number: str) -> str:
-    """The number with a minus that Python reads."""
+    """Return the number with an ASCII minus, which `float` reads."""
     return number.replace("\u2212", "-")
 
 
 def _last_place(number: str) -> float:
-    """Value of one unit of the last printed place of a decimal."""
+    """Return the value of one unit of the last printed place of a decimal."""
     mantissa, _, exponent = number.lower().partition("e")
     return 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
 
 
 def close(reference: str, new: str, rtol: float = RTOL, *, measured: bool = False, slack: float = 0.0) -> bool:
-    """Whether two printed numbers stand for the same value; integers must be equal unless they were measured."""
+    """Return whether two printed numbers are close; integers must be equal unless they were measured."""
     reference, new = _plain(reference), _plain(new)
     if reference == new:
         return True
@@ -51,7 +51,7 @@ def close(reference: str, new: str, rtol: float = RTOL, *, measured: bool = Fals
 
 
 def agree(reference: str, new: str, rtol: float = RTOL) -> bool:
-    """Whether two outputs have the same words, whatever the spacing, and numbers that are close."""
+    """Return whether two outputs have the same words, up to spacing, and close numbers."""
     old_parts, new_parts = NUMBER.split(reference), NUMBER.split(new)
     words, new_words, numbers, new_numbers = old_parts[::2], new_parts[::2], old_parts[1::2], new_parts[1::2]
     if len(words) != len(new_words):
@@ -71,7 +71,7 @@ def agree(reference: str, new: str, rtol: float = RTOL) -> bool:
 
 
 def _compared(outputs: Iterable[Any], quiet: bool) -> list[Any]:
-    """Return copies of the outputs that count."""
+    """Return copies of the outputs that are compared."""
     return [
         copy.deepcopy(output)
         for output in outputs
@@ -106,7 +106,7 @@ def settle(reference: Iterable[Any], new: Iterable[Any], source: str, rtol: floa
 
 
 def pytest_configure(config: Any) -> None:
-    """Put the tolerance in front of nbval's own comparison, where nbval is at work."""
+    """Apply the tolerance before nbval's own comparison, if nbval is in use."""
     if not getattr(config.option, "nbval", False):
         return
     from nbval.plugin import IPyNbCell

@@ -1,11 +1,10 @@
-"""What the documents tell the reader to type must exist: commands, options, names of the library."""
+"""What documents and workflows name must exist: commands, options, names of the library, files."""
 
 import ast
 import importlib
 import re
 import shlex
-import shutil
-import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pybtex.database
@@ -33,18 +32,6 @@ def test_make_targets_exist(path: Path) -> None:
         assert set(named) - targets == set(), words
 
 
-def test_results_are_kept_apart_for_every_state_of_library_and_versions(tmp_path: Path) -> None:
-    """The folder of the store that the Makefile names."""
-    shutil.copy(ROOT / "Makefile", tmp_path)
-    (tmp_path / "rmtllmf_lib").mkdir()
-    stores = []
-    for file, text in (("rmtllmf_lib/a.py", "1"), ("constraints.txt", "a==1"), ("constraints.txt", "a==2")):
-        (tmp_path / file).write_text(text)
-        told = subprocess.run(["make", "-pn", "clean"], cwd=tmp_path, capture_output=True, text=True, check=True)
-        stores += re.findall(r"^STORE := (.*)$", told.stdout, flags=re.MULTILINE)
-    assert len(set(stores)) == len(stores) == 3
-
-
 @each_document
 def test_links_between_files_lead_somewhere(path: Path) -> None:
     links = re.findall(r"\]\((?!https?:|mailto:|#)([^)#\s]+)", path.read_text(encoding="utf-8"))
@@ -60,9 +47,13 @@ def test_names_of_the_library_exist(path: Path) -> None:
                 assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "book" / "your_channel.md"], ids=lambda path: path.name)
-def test_complete_examples_run(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One after the other, as a reader would type them; they need nothing that the page does not make."""
+def test_complete_examples_run(path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, as a reader would type them, but for the length of training; each page needs no other."""
+    suite = importlib.import_module("rmtllmf_lib.training.suite")
+    usual = suite.recipe_for
+    monkeypatch.setattr(suite, "recipe_for", lambda backbone: replace(usual(backbone), steps=2, warmup_steps=0))
     names: dict[str, object] = {}
     for block in blocks(path, "python"):
         exec(compile(block, path.name, "exec"), names)
@@ -85,16 +76,17 @@ def test_commands_and_their_options_exist(path: Path) -> None:
         assert [word for word in words if word.startswith("notebooks/") and not (ROOT / word).exists()] == [], line
 
 
-def test_workflows_can_be_read() -> None:
-    jobs = {path.stem: yaml.safe_load(path.read_text())["jobs"] for path in WORKFLOWS}
-    commands = {
-        name: [step["run"] for job in some.values() for step in job["steps"] if "run" in step]
-        for name, some in jobs.items()
-    }
-    assert commands == {"book": ["make book"], "links": ["make links"], "tests": [".ci/run", ".ci/oldest"]}
-    assert all((ROOT / script).stat().st_mode & 0o111 for script in commands["tests"])
+def test_each_notebook_is_executed_once_for_a_push() -> None:
+    """One job runs everything, without a matrix; the others leave the notebooks out."""
+    jobs = [job for path in WORKFLOWS for job in yaml.safe_load(path.read_text())["jobs"].values()]
+    commands = [(step["run"], "strategy" in job) for job in jobs for step in job["steps"] if "run" in step]
+    light = {"make test ARGS=tests", ".ci/oldest", "make check", "make lint", "make html", "make links"}
+    assert [command for command in commands if command[0] not in light] == [(".ci/run", False)]
+    scripts = {command.split()[0] for command, _ in commands if command.startswith(".ci/")}
+    assert [script for script in scripts if not (ROOT / script).stat().st_mode & 0o111] == []
     last = (ROOT / ".ci" / "run").read_text().strip().splitlines()[-1].split()
-    assert last[0] == "exec" and "make" in last and "test" in last
+    assert last[0] == "exec" and {"make", "lint", "test"} <= set(last)
+    assert "tests" in (ROOT / ".ci" / "oldest").read_text().strip().splitlines()[-1]
 
 
 def test_conda_installs_what_pip_does() -> None:
@@ -105,10 +97,15 @@ def test_conda_installs_what_pip_does() -> None:
     assert {"python=3.11", "pip", "make"} <= {each for each in environment["dependencies"] if isinstance(each, str)}
 
 
-def test_hooks_before_a_commit_are_those_of_make_lint() -> None:
-    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
-    hooks = [hook["entry"].split()[:2] for hook in repository["hooks"]]
-    assert hooks == [[".venv/bin/ruff", "format"], [".venv/bin/ruff", "check"], [".venv/bin/mypy"]]
+def test_hooks_before_a_commit_run_the_tools_of_make_lint() -> None:
+    hooks = [
+        hook
+        for each in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+        for hook in each["hooks"]
+    ]
+    wanted = re.findall(r"^\t@\$\(PY\) -m (ruff \w+|mypy)", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert len(wanted) == 3
+    assert [tool for tool in wanted if not any(f".venv/bin/{tool}" in hook["entry"] for hook in hooks)] == []
 
 
 def test_the_paper_is_cited_alike() -> None:

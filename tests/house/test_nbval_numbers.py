@@ -121,6 +121,7 @@ def write_notebook(path: Path, cells: list[tuple[str, str, dict]]) -> None:
     )
 
 
+@pytest.mark.slow
 def test_in_front_of_nbval(pytester: pytest.Pytester) -> None:
     """The plugin at work: near numbers pass, a far number and another word fail."""
     pytester.makeconftest('pytest_plugins = ["nbval_numbers"]')

@@ -98,6 +98,25 @@ def test_holds_no_algorithm(path: Path) -> None:
     assert [node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)] == []
 
 
+STUDIES = {"run", "run_study", "cosine_study", "wde_under", "collect"}  # `run` is run_study with what is always given
+
+
+def studies_of(cell: NotebookNode) -> int:
+    calls = [node.func for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Call)]
+    return sum(isinstance(called, ast.Name) and called.id in STUDIES for called in calls)
+
+
+@each_notebook
+def test_no_cell_runs_several_studies(path: Path) -> None:
+    """The time limit is per cell: one that is stopped there goes on with the next study when it is started again."""
+    assert {cell.id: found for cell in cells(path, "code") if (found := studies_of(cell)) > 1} == {}
+
+
+def test_studies_are_known_by_their_names() -> None:
+    found = {path.stem[:2]: sum(map(studies_of, cells(path, "code"))) for path in NOTEBOOKS}
+    assert min(found[chapter] for chapter in ("04", "05", "06", "07")) > 0
+
+
 @each_notebook
 def test_code_is_folded_but_never_removed(path: Path) -> None:
     tags = {tag for cell in read(path).cells for tag in cell.metadata.get("tags", [])}

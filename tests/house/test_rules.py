@@ -81,6 +81,16 @@ def test_nobody_imports_chapters_or_the_command() -> None:
     assert {(module, other) for module, other in found if house.package_of(module) != house.package_of(other)} == set()
 
 
+def test_nothing_is_stored_by_chapters_or_the_command() -> None:
+    """The Makefile's key of the store leaves them out, so what they compute must not outlive a change of them."""
+    tops = {module for module in MODULES if house.package_of(module) in ("chapters", "command")}
+    assert {module for module in tops if "rmtllmf_lib.study.parts" in EDGES[module]} == set()
+    kept = re.compile(r"(\w+\.)*_?store\.(table|tensors|json|checkpoint)")
+    assert {
+        (module, dotted(node)) for module, node in nodes() if module in tops and kept.fullmatch(dotted(node))
+    } == set()
+
+
 def test_a_chapters_package_bears_its_notebooks_name() -> None:
     notebooks = {path.stem.partition("_")[2] for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert {path.parent.name for path in (ROOT / "rmtllmf_lib" / "chapters").glob("*/__init__.py")} == notebooks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -16,32 +17,60 @@ from places import ROOT
 from rmtllmf_lib.command import cli, runner
 from rmtllmf_lib.model.task_vector import TaskVector
 
+SNAKEFILE = ROOT / "workflow" / "Snakefile"
 PROFILES = ROOT / "workflow" / "profiles"
 LOCAL = PROFILES / "local"
 SETTINGS = sorted((ROOT / "workflow").glob("*.yaml"))
 
 
-def snakemake(*words: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Snakemake as a user starts it, with this interpreter's command `rmtllmf`."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow" / "Snakefile"), "--cores", "1"]
+# Plans several workflows in one process: for each line of options the exit status and what was printed.
+PLAN = """
+import contextlib, io, json, sys
+from snakemake.cli import main
+
+plans = []
+for words in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.redirect_stderr(said):
+        try:
+            main(words)
+        except SystemExit as done:
+            plans.append((done.code, said.getvalue()))
+print(json.dumps(plans))
+"""
+
+
+def snakemake(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command of Snakemake as a user would, with this interpreter's command `rmtllmf`."""
     path = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(cwd), "OMP_NUM_THREADS": "1"}
     store = {"RMTLLMF_HOME": str(cwd / "store")}
     return subprocess.run(
-        [*command, *map(str, words)], cwd=cwd, env={**path, **store}, capture_output=True, text=True, check=False
-    )
+        [sys.executable, *map(str, command)], cwd=ROOT if command[0] == "-c" else cwd,
+        env={**path, **store}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
 
 
-def commands(done: subprocess.CompletedProcess[str]) -> list[list[str]]:
+@pytest.fixture(scope="module")
+def plans(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]:
+    """What Snakemake would do for each setting, and for one that lacks tasks and chapters."""
+    folder = tmp_path_factory.mktemp("plans")
+    wrong = yaml.safe_load((ROOT / "workflow" / "tiny.yaml").read_text())
+    del wrong["chapters"], wrong["tasks"]
+    (folder / "wrong.yaml").write_text(yaml.safe_dump(wrong))
+    options = ["--cores=1", "--profile", str(LOCAL), "--dry-run", "--forceall", "--configfile"]
+    files = [*SETTINGS, folder / "wrong.yaml"]
+    words = [["--snakefile", str(SNAKEFILE), *options, str(file)] for file in files]
+    done = snakemake("-c", PLAN, json.dumps(words), cwd=folder)
     assert done.returncode == 0, done.stderr
-    return [shlex.split(line) for line in re.findall(r"^Shell command: (rmtllmf .*)$", done.stdout, re.MULTILINE)]
+    return dict(zip([file.stem for file in files], json.loads(done.stdout.splitlines()[-1]), strict=True))
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda path: path.stem)
-def test_a_setting_fits_the_commands_and_the_chapters(setting: Path) -> None:
+def test_a_setting_fits_the_commands_and_the_chapters(plans: dict[str, tuple[int, str]], setting: Path) -> None:
     config = yaml.safe_load(setting.read_text())
-    planned = snakemake("--configfile", setting, "--profile", LOCAL, "--dry-run", "--forceall")
-    asked = commands(planned)
-    gpus = {int(found) for found in re.findall(r"resources: .*\bgpu=(\d+)", planned.stdout)}
+    status, plan = plans[setting.stem]
+    assert status == 0, plan
+    asked = [shlex.split(line) for line in re.findall(r"^Shell command: (rmtllmf .*)$", plan, re.MULTILINE)]
+    gpus = {int(found) for found in re.findall(r"resources: .*\bgpu=(\d+)", plan)}
     assert gpus == {int(config.get("device", "cpu") != "cpu")}
     trained = [words for words in asked if words[1] == "finetune"]
     assert sorted(words[2] for words in trained) == sorted(config["tasks"])
@@ -55,8 +84,13 @@ def test_a_setting_fits_the_commands_and_the_chapters(setting: Path) -> None:
         assert cli.main([*words[1:], "--help"]) == 0
 
 
+def test_a_setting_that_lacks_something_is_refused(plans: dict[str, tuple[int, str]]) -> None:
+    status, message = plans["wrong"]
+    assert status != 0 and "tasks, chapters" in message
+
+
 def test_slurm_is_asked_for_a_gpu_by_the_jobs_alone() -> None:
-    """The plugin makes --gpus of their resource, and refuses a second wish for one."""
+    """The plugin turns their resource into --gpus and refuses a second request for one."""
     profile = yaml.safe_load((PROFILES / "slurm" / "config.yaml").read_text())
     assert profile["executor"] == "slurm" and "slurm_extra" not in str(profile)
 
@@ -88,16 +122,8 @@ def test_from_images_to_a_chapter(tmp_path: Path) -> None:
         "chapters": {"small": {"own": 0.25}},
     }
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(setting))
-    done = snakemake("--configfile", "mine.yaml", cwd=tmp_path)
+    done = snakemake("-m", "snakemake", "--snakefile", SNAKEFILE, "--cores=1", "--configfile=mine.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     made = nbformat.read(tmp_path / "runs" / "of mine" / "small.ipynb", as_version=4)
     assert made.cells[-1].outputs[0].text == "tiny ['signs'] 3 ['signs.safetensors'] 1 0.25\n"
     assert TaskVector.load(tmp_path / "runs" / "of mine" / "tau" / "signs.safetensors").info["data_seed"] == "3"
-
-
-def test_a_setting_that_cannot_be_is_refused(tmp_path: Path) -> None:
-    setting = yaml.safe_load((ROOT / "workflow" / "tiny.yaml").read_text())
-    del setting["chapters"], setting["tasks"]
-    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(setting))
-    done = snakemake("--configfile", tmp_path / "wrong.yaml", "--dry-run")
-    assert done.returncode != 0 and "the setting lacks tasks, chapters" in done.stdout + done.stderr
