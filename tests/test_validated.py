@@ -49,7 +49,7 @@ def test_a_valid_one_is_an_ordinary_frozen_dataclass():
         ("rate", False, "rate is False"),
         ("rate", float("nan"), "rate is nan"),
         ("rate", float("inf"), "rate is inf"),
-        ("kind", "alpa", "kind is 'alpa'.*'alpha'"),
+        ("kind", "alpa", "kind is 'alpa'"),
         ("sizes", [], r"sizes is \(\)"),
         ("sizes", (1, 1.5), r"sizes\[1\] is 1\.5"),
         ("limit", 0, "limit is 0"),
@@ -58,7 +58,7 @@ def test_a_valid_one_is_an_ordinary_frozen_dataclass():
     ],
 )
 def test_the_first_field_that_fails_is_named_with_its_value(field, value, named):
-    with pytest.raises(InputError, match=f"{named}.*: expected|{named}: expected"):
+    with pytest.raises(InputError, match=f"{named}: expected"):
         Plan(**{"steps": 2, field: value})
 
 

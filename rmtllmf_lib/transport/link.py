@@ -9,11 +9,9 @@ or block size meets it. `monte_carlo` takes the long way, by antennas, to the sa
 from __future__ import annotations
 
 import sys
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -24,6 +22,7 @@ from tqdm import tqdm
 from rmtllmf_lib.arrays import Complex, Real, fitted, one_of, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector
+from rmtllmf_lib.threads import ordered
 from rmtllmf_lib.transport.scheme import Scheme
 from rmtllmf_lib.transport.schemes import Analog, RawFloat, scheme_named
 from rmtllmf_lib.transport.statistics import ErrorStatistics, Moments, require_alike
@@ -40,8 +39,6 @@ from rmtllmf_lib.wireless.receiver import (
     sic_order,
 )
 from rmtllmf_lib.wireless.simulate import Cancellation, covariance_root
-
-Result = TypeVar("Result")
 
 _ALIGNED = 16  # torch draws normal numbers by 16: blocks of whole multiples continue one sequence
 
@@ -240,7 +237,7 @@ def send(
 
     show = sys.stderr.isatty() if progress is None else progress
     with tqdm(total=n, desc="sending", unit="number", unit_scale=True, disable=not show, leave=False) as bar:
-        for part, errors, missing, symbols, numbers in _in_order(pass_on, _jobs(drops, scheme, step, generator)):
+        for part, errors, missing, symbols, numbers in ordered(pass_on, _jobs(drops, scheme, step, generator)):
             moments.merge(part)
             squares, lost, sent = squares + errors, lost + missing, sent + symbols
             bar.update(numbers)
@@ -264,30 +261,6 @@ def _jobs(drops: Sequence[_Drop], scheme: Scheme, step: int, generator: torch.Ge
             length = -(-(where.stop - start) // scheme.reals_per_block) * scheme.symbols_per_block
             draws = torch.randn(_rounded_up(length), drop.noise.shape[1], 2, generator=generator)
             yield drop, where, torch.view_as_complex(draws[:length]).T
-
-
-def _in_order(work: Callable[[_Job], Result], jobs: Iterator[_Job]) -> Iterator[Result]:
-    """Results in the order of the jobs, which as many threads work on as torch has; each thread has a job to itself.
-
-    Threads that share every short operation would wait for each other after each, which takes longer than the work
-    where other programs compete for the cores.
-    """
-    threads = torch.get_num_threads()
-    if threads == 1:
-        yield from map(work, jobs)
-        return
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            waiting: deque[Future[Result]] = deque()
-            for job in jobs:
-                waiting.append(pool.submit(work, job))
-                if len(waiting) > threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _receive(
