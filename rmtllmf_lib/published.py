@@ -1,4 +1,4 @@
-"""Numbers that others published, to stand beside ours: facts, each with its source.
+"""Published results to compare ours with, each with its source.
 
 References
 ----------
@@ -16,8 +16,8 @@ import pandas as pd
 from rmtllmf_lib.errors import InputError
 
 # Normalised accuracy, mean over all combinations of N of the seven tasks, at the one lambda per N that is best for that
-# mean, N = 2…7 [9] (TIES: at one pair of lambda and density). Lambdas that were tried on some of the combinations only
-# do not count. Caveat: those lambdas were chosen on test images.
+# mean, N = 2…7 [9] (TIES: at one pair of lambda and density). Lambdas that were tried on only some of the combinations
+# are left out. Caveat: those lambdas were chosen on test images.
 _NORMALIZED: dict[str, tuple[float, ...]] = {
     "task arithmetic": (0.958, 0.915, 0.875, 0.842, 0.813, 0.789),
     "average": (0.940, 0.857, 0.789, 0.741, 0.706, 0.681),
@@ -49,17 +49,17 @@ def normalized_accuracy_vit_b16(method: str = "task arithmetic") -> pd.DataFrame
 
 @dataclass(frozen=True)
 class PaperLink:
-    """What the paper reports of one noise scenario with eight tasks [1].
+    """Results that the paper reports for one noise scenario with eight tasks [1].
 
     Attributes
     ----------
     title : str
     snr_db : float, dB
-        The paper does not say which powers it compares.
+        The paper does not say which powers the ratio compares.
     mse : float
         Mean over the eight users.
     unprotected : (float, float)
-        Normalised accuracy of the plain fused model, smallest and largest value given.
+        Normalised accuracy of the plain fused model, smallest and largest value reported.
     rmtllmf : float
         Normalised accuracy with R-MTLLMF.
     """
