@@ -62,6 +62,11 @@ def test_the_first_field_that_fails_is_named_with_its_value(field, value, named)
         Plan(**{"steps": 2, field: value})
 
 
+def test_a_positional_argument_has_the_name_of_its_field():
+    with pytest.raises(InputError, match="rate is 0: expected a number"):
+        Plan(2, 0)
+
+
 @pytest.mark.parametrize("arguments", [{}, {"steps": 1, "step": 1}])
 def test_a_wrong_call_is_a_type_error(arguments):
     with pytest.raises(TypeError, match="step"):

@@ -109,12 +109,8 @@ class Uplink:
 
     def __post_init__(self) -> None:
         H = complex_array(self.H, "H")
-        if H.ndim < 2:
-            raise InputError(f"H has shape {H.shape}: expected (..., rx, user)")
-        if 0 in H.shape:
-            raise InputError(
-                f"H has shape {H.shape}: expected (..., rx, user) with at least one drop, antenna and user"
-            )
+        if H.ndim < 2 or 0 in H.shape:
+            raise InputError(f"H has shape {H.shape}: expected (..., rx, user), at least one drop, antenna and user")
         power = real_array(self.power, "power", minimum=0)
         noise_floor = real_array(self.noise_floor, "noise_floor", minimum=0)
         batch, users = H.shape[:-2], H.shape[-1]
@@ -312,13 +308,10 @@ def draw_uplinks(
     rng: np.random.Generator,
     *,
     num_users: int = 8,
-    num_rx_antennas: int = 16,
     placement: Placement = "distance",
     nearest_m: float = 100.0,
     farthest_m: float = 1000.0,
-    budget: LinkBudget | None = None,
-    rician_k_db: float | None = None,
-    rx_correlation: ArrayLike | None = None,
+    **channel: Any,
 ) -> Uplink:
     """Draw `n` drops of the paper's setting: 8 users of .1 mW at 100…1000 m, 16 antennas, Rayleigh fading.
 
@@ -330,12 +323,12 @@ def draw_uplinks(
     n : int
         Number of drops, at least 1.
     rng : numpy.random.Generator
-    num_users, num_rx_antennas : int
-        Q and N_R.
+    num_users : int
+        Q.
     placement, nearest_m, farthest_m
         See `draw_distances`.
-    budget, rician_k_db, rx_correlation
-        See `uplinks_at`.
+    **channel
+        num_rx_antennas, budget, rician_k_db, rx_correlation, see `uplinks_at`.
 
     Returns
     -------
@@ -343,14 +336,7 @@ def draw_uplinks(
     """
     shape = (whole_number(n, "n"), whole_number(num_users, "num_users"))
     distance = draw_distances(shape, rng, placement=placement, nearest_m=nearest_m, farthest_m=farthest_m)
-    return uplinks_at(
-        distance,
-        rng,
-        num_rx_antennas=num_rx_antennas,
-        budget=budget,
-        rician_k_db=rician_k_db,
-        rx_correlation=rx_correlation,
-    )
+    return uplinks_at(distance, rng, **channel)
 
 
 def snr_db(uplink: Uplink) -> Real:

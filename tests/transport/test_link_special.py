@@ -10,8 +10,10 @@ import torch
 from places import HELPERS
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector
+from rmtllmf_lib.transport.digital import Coded, Pcm, RawFloat
 from rmtllmf_lib.transport.link import Link, send
-from rmtllmf_lib.transport.schemes import Analog, Coded, Pcm, RawFloat, Scheme
+from rmtllmf_lib.transport.scheme import Scheme
+from rmtllmf_lib.transport.schemes import Analog
 from rmtllmf_lib.wireless.channel import Uplink
 from rmtllmf_lib.wireless.receiver import lmmse_error_cov
 from sending import deviations, generator, normalised, vectors
@@ -228,8 +230,8 @@ def test_progress_is_shown_when_asked_for(rng: np.random.Generator, capsys: pyte
         ({"noise_cov": np.ones((2, 6, 6))}, r"noise_cov has shape \(2, 6, 6\)"),
         ({"design_cov": np.eye(2)}, "design_cov has shape"),
         ({"order": "random"}, "order is 'random'"),
-        ({"receiver": "zf"}, "receiver is 'zf': expected 'sic' or 'lmmse'"),
-        ({"cancellation": "perfect"}, "cancellation is 'perfect': expected 'genie' or 'hard' or 'soft'"),
+        ({"receiver": "zf"}, "receiver is 'zf'"),
+        ({"cancellation": "perfect"}, "cancellation is 'perfect'"),
         ({"uplink": np.eye(6)}, "uplink is a ndarray: expected an Uplink"),
     ],
 )
@@ -246,12 +248,12 @@ def test_bad_vectors(rng: np.random.Generator) -> None:
     short = vectors(1, 99)[0]
     foreign = TaskVector(taus[0].layout, taus[0].values, "other")
     calls: list[tuple[object, dict, str]] = [
-        (taus[:3], {}, "got 3 task vectors for an uplink of 4 users: expected one for each user"),
+        (taus[:3], {}, "got 3 task vectors for an uplink of 4 users"),
         ([], {}, "got no task vector"),
         ([*taus[:3], short], {}, "task vector 3"),
         ([*taus[:3], foreign], {}, "task vector 3 belongs to another base"),
         (taus, {"scheme": "morse"}, "scheme is 'morse'"),
-        (taus, {"block": 0}, "block is 0: expected a whole number of at least 1"),
+        (taus, {"block": 0}, "block is 0"),
         (taus, {"out": []}, "out has 0 tensors for 4 task vectors"),
         (taus, {"out": [torch.empty(3)] * 4}, r"out has a torch.float32 tensor of shape \(3,\)"),
         (taus, {"out": [torch.empty(100).double()] * 4}, "out has a torch.float64 tensor"),

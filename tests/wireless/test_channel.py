@@ -60,9 +60,9 @@ def test_drops_can_be_gone_through() -> None:
 @pytest.mark.parametrize(
     "changed, message",
     [
-        ({"H": H[0, 0]}, r"H has shape \(4,\): expected \(..., rx, user\)"),
-        ({"H": H[:, :, :0]}, r"H has shape \(2, 3, 0\): .* at least one drop, antenna and user"),
-        ({"H": H[:, :0]}, "at least one drop, antenna and user"),
+        ({"H": H[0, 0]}, r"H has shape \(4,\)"),
+        ({"H": H[:, :, :0]}, r"H has shape \(2, 3, 0\)"),
+        ({"H": H[:, :0]}, r"H has shape \(2, 0, 4\)"),
         ({"H": H * np.nan}, "H holds NaN or infinity"),
         ({"H": [["a"]]}, "H has dtype"),
         ({"H": [[1, 2], [3]]}, "H is ragged"),
