@@ -1,5 +1,6 @@
 """Task vectors over the uplink: special links, what must not matter, and what is refused."""
 
+import ctypes
 from pathlib import Path
 
 import numpy as np
@@ -187,14 +188,15 @@ def test_what_is_kept(rng: np.random.Generator) -> None:
 def test_memory_does_not_grow_with_the_vector(rng: np.random.Generator) -> None:
     """Four vectors of 8 MB each, in place: beyond them only what the small ones need too."""
     uplink, needed = unit_uplink(rng), []
-    for n in (100_000, 2_000_000):
+    for n in (100_000, 100_000, 2_000_000):  # the first one also builds what is built once
         taus = vectors(4, n)
+        ctypes.CDLL(None).malloc_trim(0)  # freed memory that is still held would hide what is needed
         before = _megabytes("VmRSS")
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # peak := current
         link, out = Link(uplink, uplink.thermal_cov), [tau.values for tau in taus]
         send(taus, link, generator=generator(), block=2**13, out=out)
         needed.append(_megabytes("VmHWM") - before)
-    small, large = needed
+    _, small, large = needed
     assert large < small + 6 and large < 26  # MB, of 32
 
 
