@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.arrays import one_of
 
 # Normalised accuracy, mean over all combinations of N of the seven tasks, at the one lambda per N that is best for that
 # mean, N = 2…7 [9] (TIES: at one pair of lambda and density). Lambdas that were tried on only some of the combinations
@@ -39,11 +39,9 @@ def normalized_accuracy_vit_b16(method: str = "task arithmetic") -> pd.DataFrame
     Raises
     ------
     InputError
-        An unknown method.
+        for an unknown method.
     """
-    if method not in _NORMALIZED:
-        raise InputError(f"no published numbers of method {method!r}: expected one of {', '.join(_NORMALIZED)}")
-    values = _NORMALIZED[method]
+    values = _NORMALIZED[one_of(method, _NORMALIZED, "method")]
     return pd.DataFrame({"n_tasks": range(2, 2 + len(values)), "normalized": values, "method": method})
 
 

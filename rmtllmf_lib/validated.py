@@ -62,7 +62,7 @@ def _refuse(error: ValidationError, names: Sequence[str]) -> NoReturn:
     """Raise the error of the first field that failed."""
     first, *others = error.errors(include_url=False)
     cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, InputError):  # raised by __post_init__
+    if isinstance(cause, Exception):  # raised by __post_init__
         raise cause from None
     field, *inside = first["loc"] or ("",)
     if first["type"] in _WRONG_CALL:
