@@ -1,4 +1,4 @@
-"""Values from outside, checked at the door: numbers, arrays and choices, with NumPy alone."""
+"""Checks of numbers, arrays and choices that callers pass in, with NumPy alone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def _numbers(value: Any, name: str, kinds: str, expected: str) -> NDArray[Any]:
     return array
 
 
-def real_array(value: ArrayLike, name: str, *, minimum: float | None = None, positive: bool = False) -> Real:
+def real_array(
+    value: ArrayLike, name: str, *, minimum: float | None = None, maximum: float | None = None, positive: bool = False
+) -> Real:
     """Finite float64 array.
 
     Parameters
@@ -37,32 +39,34 @@ def real_array(value: ArrayLike, name: str, *, minimum: float | None = None, pos
     value : array_like
         Real numbers; complex ones are an error even where their imaginary parts are zero.
     name : str
-        What the message calls it.
-    minimum : float, optional
-        The smallest value that may occur.
+        Its name in the error message.
+    minimum, maximum : float, optional
+        Bounds of every number, inclusive.
     positive : bool
         Whether every number must be above zero.
 
     Raises
     ------
     InputError
-        for complex or non-numeric values, NaN, infinity, or a number that is too small.
+        for complex or non-numeric values, NaN, infinity, or a number out of bounds.
     """
     array = _numbers(value, name, "iuf", "real numbers").astype(np.float64)
     if positive and not (array > 0).all():
         raise InputError(f"{name} is {array.min():g} at its smallest: expected positive numbers")
     if minimum is not None and not (array >= minimum).all():
         raise InputError(f"{name} is {array.min():g} at its smallest: expected at least {minimum:g}")
+    if maximum is not None and not (array <= maximum).all():
+        raise InputError(f"{name} is {array.max():g} at its largest: expected at most {maximum:g}")
     return array
 
 
 def complex_array(value: ArrayLike, name: str) -> Complex:
-    """Finite complex128 array of real or complex numbers, `value` itself where it is one; `InputError` otherwise."""
+    """Finite complex128 array, without a copy where `value` is one; `InputError` where it is not numeric or finite."""
     return _numbers(value, name, "iufc", "real or complex numbers").astype(np.complex128, copy=False)
 
 
 def whole_number(value: Any, name: str, minimum: int = 1, maximum: int | None = None) -> int:
-    """An int from `minimum` to `maximum` (both may occur); `InputError` otherwise, and for a bool."""
+    """Integer from `minimum` to `maximum`, inclusive; `InputError` otherwise, also for a bool."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool | np.bool_)
     if not whole or value < minimum or (maximum is not None and value > maximum):
         bounds = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
@@ -71,12 +75,14 @@ def whole_number(value: Any, name: str, minimum: int = 1, maximum: int | None = 
 
 
 def seed_number(value: Any, name: str = "seed") -> int:
-    """A seed that both NumPy's and torch's generators take; `InputError` otherwise."""
+    """Seed that NumPy's and torch's generators both accept; `InputError` otherwise."""
     return whole_number(value, name, minimum=0, maximum=2**63 - 1)
 
 
-def real_number(value: Any, name: str, *, minimum: float | None = None, positive: bool = False) -> float:
-    """A finite float of at least `minimum`, or above zero; `InputError` otherwise, and for a bool."""
+def real_number(
+    value: Any, name: str, *, minimum: float | None = None, maximum: float | None = None, positive: bool = False
+) -> float:
+    """Finite float from `minimum` to `maximum`, or above zero; `InputError` otherwise, also for a bool."""
     scalar: Any = value.item() if isinstance(value, np.ndarray) and not value.ndim else value
     number = float(scalar) if isinstance(scalar, numbers.Real) and not isinstance(scalar, bool | np.bool_) else math.nan
     if not math.isfinite(number):
@@ -85,11 +91,13 @@ def real_number(value: Any, name: str, *, minimum: float | None = None, positive
         raise InputError(f"{name} is {value!r}: expected a number above 0")
     if minimum is not None and not number >= minimum:
         raise InputError(f"{name} is {value!r}: expected at least {minimum:g}")
+    if maximum is not None and not number <= maximum:
+        raise InputError(f"{name} is {value!r}: expected at most {maximum:g}")
     return number
 
 
 def one_of(value: object, choices: Any, name: str) -> Any:
-    """The value, if it is one of `choices`, a Literal type or an iterable; `InputError` with the closest otherwise."""
+    """`value` if it is among `choices`, a Literal type or an iterable; `InputError` with the nearest one otherwise."""
     known = get_args(choices) or tuple(choices)
     if isinstance(value, Hashable) and value in known:
         return value
@@ -99,7 +107,7 @@ def one_of(value: object, choices: Any, name: str) -> Any:
 
 
 def fitted(array: NDArray[Any], shape: tuple[int, ...], name: str, meaning: str) -> NDArray[Any]:
-    """`array` broadcast to `shape`, read-only; `InputError` that names both shapes where it does not fit."""
+    """`array` broadcast to `shape`, read-only; `InputError` that names both shapes where that is impossible."""
     try:
         return np.broadcast_to(array, shape)
     except ValueError:

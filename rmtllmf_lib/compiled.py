@@ -1,4 +1,4 @@
-"""Compiled inner loops: there numbers meet in registers, while NumPy and torch go through memory for each step."""
+"""Inner loops compiled by Numba, which keep intermediate results in registers instead of memory."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numba
 
 
 def compiled(function: Callable[..., Any], *, reorder: bool = False) -> Callable[..., Any]:
-    """The function compiled, once on a machine where the result can be kept on its disk, else once a process.
+    """Compile a function with Numba and cache the result on disk, or for the process where the disk is read-only.
 
-    It holds no lock while it runs, and rounds as NumPy does: nothing is contracted or reordered.
+    The compiled function releases Python's lock and rounds as NumPy does: no contraction, no reordering.
 
     Parameters
     ----------
     reorder : bool
-        Let sums be added in another order, many terms at a time; the same order every time on the same machine.
+        Allow sums to be reordered and vectorised; the order is always the same on one machine.
     """
     freely: Any = {"reassoc", "contract", "nsz"} if reorder else False
     try:
         return numba.njit(nogil=True, fastmath=freely, cache=True)(function)
-    except RuntimeError:  # neither the library's folder nor the user's cache can be written
+    except RuntimeError:  # neither the library's folder nor the user's cache is writable
         return numba.njit(nogil=True, fastmath=freely)(function)

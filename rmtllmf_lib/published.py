@@ -1,4 +1,4 @@
-"""Numbers that others published, to stand beside ours: facts, each with its source.
+"""Published results to compare ours with, each with its source.
 
 References
 ----------
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.arrays import one_of
 
 # Normalised accuracy, mean over all combinations of N of the seven tasks, at the one lambda per N that is best for that
-# mean, N = 2…7 [9] (TIES: at one pair of lambda and density). Lambdas that were tried on some of the combinations only
-# do not count. Caveat: those lambdas were chosen on test images.
+# mean, N = 2…7 [9] (TIES: at one pair of lambda and density). Lambdas that were tried on only some of the combinations
+# are left out. Caveat: those lambdas were chosen on test images.
 _NORMALIZED: dict[str, tuple[float, ...]] = {
     "task arithmetic": (0.958, 0.915, 0.875, 0.842, 0.813, 0.789),
     "average": (0.940, 0.857, 0.789, 0.741, 0.706, 0.681),
@@ -39,27 +39,25 @@ def normalized_accuracy_vit_b16(method: str = "task arithmetic") -> pd.DataFrame
     Raises
     ------
     InputError
-        An unknown method.
+        for an unknown method.
     """
-    if method not in _NORMALIZED:
-        raise InputError(f"no published numbers of method {method!r}: expected one of {', '.join(_NORMALIZED)}")
-    values = _NORMALIZED[method]
+    values = _NORMALIZED[one_of(method, _NORMALIZED, "method")]
     return pd.DataFrame({"n_tasks": range(2, 2 + len(values)), "normalized": values, "method": method})
 
 
 @dataclass(frozen=True)
 class PaperLink:
-    """What the paper reports of one noise scenario with eight tasks [1].
+    """Results that the paper reports for one noise scenario with eight tasks [1].
 
     Attributes
     ----------
     title : str
     snr_db : float, dB
-        The paper does not say which powers it compares.
+        The paper does not say which powers the ratio compares.
     mse : float
         Mean over the eight users.
     unprotected : (float, float)
-        Normalised accuracy of the plain fused model, smallest and largest value given.
+        Normalised accuracy of the plain fused model, smallest and largest value reported.
     rmtllmf : float
         Normalised accuracy with R-MTLLMF.
     """

@@ -1,8 +1,12 @@
-"""Work on long flat buffers piece by piece, on several threads that do not wait for each other."""
+"""Threads side by side, with torch held to one thread inside each of them.
+
+torch splits each of many short operations among its threads, which then meet after every one; where other programs
+compete for the cores, those meetings take longer than the work. Here each thread has whole items to itself. torch and
+compiled code release Python's lock, so the threads do run side by side.
+"""
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,23 +16,55 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-_In = TypeVar("_In")
-_Out = TypeVar("_Out")
-
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 PIECE = 2**22  # entries; several pieces for each thread, so that a slow one does not hold up the end
 
-_one_at_a_time = threading.Lock()  # the number of threads is a setting of the whole process
+
+@contextmanager
+def single_threads(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool of threads that compute with one core each; on leaving, what has not started is cancelled."""
+    own = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(own)  # the setting of a thread is also what later threads start with
+
+
+def ordered(function: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None) -> Iterator[Result]:
+    """Results of a function of each item, in order, computed by several threads ahead of their use.
+
+    Items are taken from their iterator in the calling thread, at most `threads` of them ahead. Nothing is left running
+    when the caller stops early or an item fails.
+
+    Parameters
+    ----------
+    threads : int, optional
+        0: no threads, each result is computed when it is asked for. Default: as many as torch has, where these are
+        several.
+    """
+    if threads is None:
+        threads = torch.get_num_threads() if torch.get_num_threads() > 1 else 0
+    if threads == 0:
+        yield from map(function, items)
+        return
+    with single_threads(threads) as pool:
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def map_pieces(function: Callable[[Sequence[Tensor]], Result], buffers: Sequence[Tensor]) -> list[Result]:
-    """Results of a function of pieces of the buffers, in order.
+    """Results of a function of pieces of long flat buffers, in order; several pieces are shared among threads.
 
     All buffers are cut at the same places, which do not depend on the number of threads.
-    torch would split each of the many short operations among its threads, which then meet after every one; where
-    other programs compete for the cores those meetings take longer than the work. Here each thread works through
-    whole pieces, with torch held to one thread meanwhile.
 
     Parameters
     ----------
@@ -38,44 +74,4 @@ def map_pieces(function: Callable[[Sequence[Tensor]], Result], buffers: Sequence
         All of one length.
     """
     pieces = list(zip(*(buffer.split(PIECE) for buffer in buffers), strict=True))
-    with _one_at_a_time:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            if threads == 1 or len(pieces) == 1:
-                return [function(piece) for piece in pieces]
-            with ThreadPoolExecutor(min(threads, len(pieces))) as pool:
-                return list(pool.map(function, pieces))
-        finally:
-            torch.set_num_threads(threads)
-
-
-@contextmanager
-def single_threads(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool of threads that compute with one core each; torch releases Python's lock, so they run side by side."""
-    own = torch.get_num_threads()
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(own)  # the setting of a thread is also what later threads start with
-
-
-def _ahead(make: Callable[[_In], _Out], items: Iterable[_In], threads: int) -> Iterator[_Out]:
-    """`map(make, items)`, in order, with `threads` threads at work on the next items."""
-    if threads == 0:
-        yield from map(make, items)
-        return
-    pool = ThreadPoolExecutor(threads)
-    try:
-        waiting: deque[Future[_Out]] = deque()
-        for item in items:
-            waiting.append(pool.submit(make, item))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        # Also when the consumer stops early or a worker failed: nothing is left running.
-        pool.shutdown(wait=True, cancel_futures=True)
+    return list(ordered(function, pieces, None if len(pieces) > 1 else 0))

@@ -1,4 +1,4 @@
-"""The published numbers, made again from the published tables where those are there."""
+"""The published numbers, recomputed from the published tables where these are available."""
 
 import os
 from math import comb
@@ -47,9 +47,9 @@ def test_means_over_all_combinations(tables: Path, method: str) -> None:
         rows[grid] = rows[grid].round(6)  # .3 is also written .30000000000000004
         groups = rows.groupby(grid or (lambda _: 0)).agg(mean=("normalized", "mean"), count=("combination", "nunique"))
         means.append(groups.loc[groups["count"] == comb(7, n), "mean"].max())
-    told = normalized_accuracy_vit_b16(method)
-    assert told["n_tasks"].tolist() == list(range(2, 8))
-    np.testing.assert_allclose(told["normalized"], means, atol=5.1e-4)
+    published = normalized_accuracy_vit_b16(method)
+    assert published["n_tasks"].tolist() == list(range(2, 8))
+    np.testing.assert_allclose(published["normalized"], means, atol=5.1e-4)
 
 
 def test_cosines(tables: Path) -> None:
@@ -67,7 +67,7 @@ def test_tables_are_tidy() -> None:
 
 
 def test_an_unknown_method_is_refused() -> None:
-    with pytest.raises(InputError, match="method 'magic': expected one of task arithmetic, average, TIES, L-LoRA"):
+    with pytest.raises(InputError, match="method is 'magic'.*'task arithmetic'"):
         normalized_accuracy_vit_b16("magic")
 
 

@@ -1,21 +1,41 @@
-"""Pieces of long buffers, worked on by several threads."""
+"""Items and pieces of long buffers, worked on by several threads."""
 
 import threading
+import time
+from collections.abc import Iterator
 
 import pytest
 import torch
 
 from rmtllmf_lib import threads as pieces
-from rmtllmf_lib.threads import map_pieces
+from rmtllmf_lib.threads import map_pieces, ordered
 
 
 @pytest.fixture(params=[1, 2, 3])
-def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setattr(pieces, "PIECE", 10)
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
     yield request.param
     torch.set_num_threads(before)
+
+
+def test_results_come_in_order_from_items_taken_a_few_ahead(threads: int) -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for item in range(20):
+            taken.append(item)
+            yield item
+
+    def work(item: int) -> int:
+        time.sleep(0.001 * (item % 3))
+        return item
+
+    results = ordered(work, items())
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    assert len(taken) == 3 + threads * (threads > 1)
+    assert list(results) == list(range(3, 20))
 
 
 @pytest.mark.parametrize("length", [1, 10, 11, 95])
@@ -34,7 +54,7 @@ def test_torch_is_held_to_one_thread_and_freed_again(threads: int) -> None:
     assert torch.get_num_threads() == threads
 
 
-def test_error_of_a_worker_arrives(threads: int) -> None:
+def test_error_of_a_thread_arrives(threads: int) -> None:
     def fail(piece: object) -> None:
         raise RuntimeError("one piece failed")
 

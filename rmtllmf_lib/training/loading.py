@@ -25,7 +25,7 @@ from rmtllmf_lib.arrays import one_of, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.tasks.base import Split
 from rmtllmf_lib.tasks.images import resize_batch, resize_image
-from rmtllmf_lib.threads import _ahead
+from rmtllmf_lib.threads import ordered
 
 if TYPE_CHECKING:
     from rmtllmf_lib.model.backbone import Backbone
@@ -108,7 +108,7 @@ def batches(
         chosen = torch.arange(start, min(start + batch_size, len(split)))
         return pixels(split, chosen, backbone.image_size), split.labels[chosen]
 
-    for images, labels in _ahead(make, starts, _threads(split, workers)):
+    for images, labels in ordered(make, starts, _threads(split, workers)):
         yield normalize(images, backbone, device), labels.to(device)
 
 
@@ -183,7 +183,7 @@ def training_batches(
         return cropped_pixels(split, chosen, backbone.image_size, uniforms), split.labels[chosen]
 
     threads = _threads(split, workers, busy=augment != "none")
-    for images, labels in _ahead(make, range(first_step, schedule.steps), threads):
+    for images, labels in ordered(make, range(first_step, schedule.steps), threads):
         yield normalize(images, backbone, device), labels.to(device)
 
 

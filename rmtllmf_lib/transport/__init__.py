@@ -1,1 +1,1 @@
-"""From the link to errors in parameters (Section IV): a Gaussian surrogate, and links that send the numbers."""
+"""Errors in task vectors caused by the link, Section IV: a Gaussian surrogate, and links that send the numbers."""

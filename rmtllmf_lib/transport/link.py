@@ -1,19 +1,17 @@
-"""Task vectors over the uplink of section II-A, symbol by symbol: `y = H P^(1/2) s + z`, Eq. (2), and its receivers.
+"""Task vectors sent over the uplink of Section II-A symbol by symbol, `y = H P^(1/2) s + z`, Eq. (2).
 
-Every estimate is linear in y, so the antennas need not be simulated: with the filters F, `F y = (F G) s + F z`. What is
-worked out per symbol are these two products, of the size of the number of users. z = L n with `L L^H = C` and n drawn
-symbol by symbol, antenna by antenna: one state of the generator is one noise at the antennas, whatever receiver, scheme
-or block size meets it. `monte_carlo` takes the long way, by antennas, to the same estimates.
+Every estimate is linear in y, so the antennas need not be simulated: with filters F, `F y = (F G) s + F z`, and only
+these two products, of the size of the number of users, are computed per symbol. z = L n with `L L^H = C`, and n is
+drawn symbol by symbol, antenna by antenna: the noise at the antennas depends on the generator's state alone, not on the
+receiver, scheme or block size. `wireless.simulate` computes the same estimates antenna by antenna.
 """
 
 from __future__ import annotations
 
 import sys
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -24,8 +22,10 @@ from tqdm import tqdm
 from rmtllmf_lib.arrays import Complex, Real, fitted, one_of, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector
+from rmtllmf_lib.threads import ordered
+from rmtllmf_lib.transport.digital import RawFloat
 from rmtllmf_lib.transport.scheme import Scheme
-from rmtllmf_lib.transport.schemes import Analog, RawFloat, scheme_named
+from rmtllmf_lib.transport.schemes import Analog, scheme_named
 from rmtllmf_lib.transport.statistics import ErrorStatistics, Moments, require_alike
 from rmtllmf_lib.wireless.channel import Uplink
 from rmtllmf_lib.wireless.receiver import (
@@ -41,8 +41,6 @@ from rmtllmf_lib.wireless.receiver import (
 )
 from rmtllmf_lib.wireless.simulate import Cancellation, covariance_root
 
-Result = TypeVar("Result")
-
 _ALIGNED = 16  # torch draws normal numbers by 16: blocks of whole multiples continue one sequence
 
 
@@ -53,27 +51,27 @@ class Link:
     Attributes
     ----------
     uplink : Uplink
-        One drop, or a batch of drops: vectors are then split evenly over the drops, in their order, each a coherence
-        block with a channel of its own.
+        One drop, or a batch of drops: vectors are then split evenly over the drops, in order, each of which is a
+        coherence block with its own channel.
     noise_cov : (..., rx, rx) complex, W
-        Covariance of the noise that is there, as an attack may have chosen it; broadcast over the batch. Singular and
-        zero ones are taken as the receivers take them.
+        The true noise covariance, thermal or chosen by an attack; broadcast over the batch. It may be singular or zero,
+        see `wireless.receiver`.
     design_cov : (..., rx, rx) complex, W, optional
-        The covariance that the receiver believes in, such as `uplink.thermal_cov`; None is the matched receiver.
+        The covariance that the receiver assumes, such as `uplink.thermal_cov`; None is the matched receiver.
     order : {"weakest-first", "strongest-first"}
-        Of "sic"; see `receiver.sic_order`.
+        Decoding order of "sic", see `receiver.sic_order`.
     receiver : {"sic", "lmmse"}
         Successive cancellation, or one joint filter.
     cancellation : {"genie", "hard", "soft"}
-        What "sic" takes away of a user once it is detected: the symbols that were sent (Eq. (5)); decisions, modulated
-        again; means of the symbols given the estimates. The filters are those of perfect cancellation throughout, and
-        with an alphabet the receiver believes its cancellation perfect. Analog symbols have no decisions, and their
-        means are the LMMSE estimates, with which "sic" is the joint LMMSE receiver.
+        What "sic" subtracts once a user is detected: the symbols that were sent (Eq. (5)); re-modulated decisions; or
+        posterior means of the symbols. The filters are those of perfect cancellation throughout, and with a finite
+        alphabet the receiver assumes its cancellation to be perfect. Analog symbols have no decisions, and their
+        posterior means are the LMMSE estimates, with which "sic" is the joint LMMSE receiver.
 
     Raises
     ------
     InputError
-        for what is not a covariance of these antennas and drops, or an unknown choice.
+        for an invalid covariance or one of another shape, or an unknown choice.
     """
 
     uplink: Uplink
@@ -102,16 +100,16 @@ class Link:
 
     @property
     def believed_cov(self) -> Complex:
-        """`design_cov`, or `noise_cov` of the matched receiver."""
+        """The covariance that the receiver assumes: `design_cov`, or `noise_cov` if matched."""
         return self.noise_cov if self.design_cov is None else self.design_cov
 
     def symbol_mse(self, joint: bool | None = None) -> Real:
-        """Predicted MSE of the estimates of the symbols, without mistakes in cancellation: (..., user).
+        """Predicted MSE of the symbol estimates, assuming perfect cancellation: (..., user).
 
         Parameters
         ----------
         joint : bool, optional
-            Whether the joint LMMSE receiver is meant; by default, whether `receiver` is "lmmse".
+            True for the joint LMMSE receiver; default: whether `receiver` is "lmmse".
         """
         joint = self.receiver == "lmmse" if joint is None else joint
         cov = error_cov(self.uplink, self.noise_cov, self.design_cov, self.order, receiver="lmmse" if joint else "sic")
@@ -120,17 +118,17 @@ class Link:
 
 @dataclass(frozen=True, eq=False)
 class Received:
-    """What came out of the link.
+    """Result of `send`.
 
     Attributes
     ----------
     taus : list of TaskVector
         One per user.
     statistics : ErrorStatistics
-        Its table has further columns. `predicted`: the variance for symbols that are uncorrelated across users and a
-        cancellation without mistakes; exact for analog symbols, elsewhere `Scheme.distortion`, and NaN where there is
-        none or the receiver is mismatched. `symbol_mse`, `symbol_mse_predicted`: of the receiver's estimates, before
-        detection. `lost`: numbers that arrived as NaN or infinity, or too large to be multiplied by a_q.
+        Its table has additional columns. `predicted`: the variance for symbols that are uncorrelated across users and
+        perfect cancellation; exact for analog symbols, otherwise `Scheme.distortion`, and NaN where there is none or
+        the receiver is mismatched. `symbol_mse`, `symbol_mse_predicted`: MSE of the receiver's estimates before
+        detection. `lost`: how many numbers arrived as NaN or infinity, or overflowed when multiplied by a_q.
     """
 
     taus: list[TaskVector]
@@ -139,18 +137,18 @@ class Received:
 
 @dataclass(frozen=True, eq=False)
 class _Drop:
-    """One coherence block, for the numbers start…stop of each vector; rows and columns in the users' own order.
+    """One coherence block, for the numbers start…stop of each vector; rows and columns in the order of the users.
 
     Attributes
     ----------
     order : list of int
-        Users as they are detected.
+        Users in the order of detection.
     gains, heard : (user, user) complex64 tensors
-        `F G`, and the same without the users that were cancelled before.
+        `F G`, and the same without the users cancelled earlier.
     noise : (user, rx) complex64 tensor
         `F L`, for n of power 1.
     mse : list of float
-        What the receiver believes.
+        The MSEs that the receiver assumes.
     """
 
     start: int
@@ -162,7 +160,7 @@ class _Drop:
     mse: list[float]
 
 
-_Job: TypeAlias = tuple[_Drop, slice, Tensor]  # numbers of each vector, and n (rx, symbols) of twice the power
+_Job: TypeAlias = tuple[_Drop, slice, Tensor]  # slice of each vector, and n (rx, symbols) of power 2
 
 
 def send(
@@ -175,43 +173,44 @@ def send(
     out: Sequence[Tensor] | None = None,
     progress: bool | None = None,
 ) -> Received:
-    """Send one task vector per user over the link, all at the same time.
+    """Send one task vector per user over the link, all simultaneously.
 
-    Numbers are divided by `a_q = rms(tau_q)`, made symbols by the scheme, and multiplied by a_q when they arrive; the
-    receiver is taken to know a_q. A user of whom nothing arrives gives zeros.
+    Numbers are divided by `a_q = rms(tau_q)`, mapped to symbols by the scheme, and multiplied by a_q on reception; the
+    receiver is assumed to know a_q. A user whose signal does not arrive yields zeros.
 
-    The noise does not depend on the number of threads or on the block size. Nor do the results, but for what a scheme's
-    own arithmetic does; only schemes that send bits scramble them anew in each block, so that another block size is
-    another realisation of their errors. Memory beyond vectors and results does not grow with their length: for each
-    thread of torch, about `block * (100 * users + 16 * rx)` bytes and what the scheme takes for one block of one user.
+    The noise does not depend on the number of threads or on the block size, and neither do the results, except for the
+    scheme's own rounding. Only schemes that send bits restart their scrambling in each block, so that another block
+    size gives another realisation of their errors. Memory beyond vectors and results does not grow with their length:
+    per thread of torch, about `block * (100 * users + 16 * rx)` bytes plus what the scheme needs for one block of one
+    user.
 
     Parameters
     ----------
     taus : sequence of TaskVector
-        As many as the uplink has users, of one layout and base.
+        One per user of the uplink, all of one layout and base.
     link : Link
     scheme : Scheme or str
-        How numbers become symbols; a name of `SCHEMES`.
+        Mapping of numbers to symbols; a name of `SCHEMES`.
     generator : torch.Generator
-        On the CPU; the noise comes from it.
+        On the CPU; source of the noise.
     block : int
-        Symbols of each user that are worked on at once, rounded up to 16 of the scheme's blocks.
+        Symbols of each user that are processed at once, rounded up to 16 of the scheme's blocks.
     out : sequence of (n,) float32 tensors, optional
-        Where to write the results, one per user. They may be the memory of `taus` themselves: the numbers sent are
-        then gone, and the objects in `taus`, whose hash and norm are kept, must not be used again.
+        Where to write the results, one per user. They may share the memory of `taus`, which is then overwritten: the
+        objects in `taus`, whose hash and norm are cached, must not be used afterwards.
     progress : bool, optional
-        Whether to show a bar; by default, on a terminal.
+        Whether to show a progress bar; default: on a terminal.
 
     Raises
     ------
     InputError
-        if the number of vectors is not that of users, layouts or bases differ, the scheme is unknown, or decisions are
-        to be cancelled of a scheme that has none.
+        if there is not one vector per user, layouts or bases differ, the scheme is unknown, or "hard" cancellation
+        meets a scheme without decisions.
     """
     require_alike(taus)
     users, n = link.uplink.num_users, taus[0].layout.size
     if len(taus) != users:
-        raise InputError(f"got {len(taus)} task vectors for an uplink of {users} users: expected one for each user")
+        raise InputError(f"got {len(taus)} task vectors for an uplink of {users} users: expected one per user")
     if generator.device.type != "cpu":
         raise InputError(f"generator is on {generator.device}: expected one on the CPU")
     scheme = scheme_named(scheme)
@@ -240,7 +239,7 @@ def send(
 
     show = sys.stderr.isatty() if progress is None else progress
     with tqdm(total=n, desc="sending", unit="number", unit_scale=True, disable=not show, leave=False) as bar:
-        for part, errors, missing, symbols, numbers in _in_order(pass_on, _jobs(drops, scheme, step, generator)):
+        for part, errors, missing, symbols, numbers in ordered(pass_on, _jobs(drops, scheme, step, generator)):
             moments.merge(part)
             squares, lost, sent = squares + errors, lost + missing, sent + symbols
             bar.update(numbers)
@@ -257,7 +256,7 @@ def send(
 
 
 def _jobs(drops: Sequence[_Drop], scheme: Scheme, step: int, generator: torch.Generator) -> Iterator[_Job]:
-    """Blocks with the draws for their noise, which are made here, one after another."""
+    """Blocks with the draws for their noise, which are made here in order."""
     for drop in drops:
         for start in range(drop.start, drop.stop, step):
             where = slice(start, min(start + step, drop.stop))
@@ -266,34 +265,10 @@ def _jobs(drops: Sequence[_Drop], scheme: Scheme, step: int, generator: torch.Ge
             yield drop, where, torch.view_as_complex(draws[:length]).T
 
 
-def _in_order(work: Callable[[_Job], Result], jobs: Iterator[_Job]) -> Iterator[Result]:
-    """Results in the order of the jobs, which as many threads work on as torch has; each thread has a job to itself.
-
-    Threads that share every short operation would wait for each other after each, which takes longer than the work
-    where other programs compete for the cores.
-    """
-    threads = torch.get_num_threads()
-    if threads == 1:
-        yield from map(work, jobs)
-        return
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            waiting: deque[Future[Result]] = deque()
-            for job in jobs:
-                waiting.append(pool.submit(work, job))
-                if len(waiting) > threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-    finally:
-        torch.set_num_threads(threads)
-
-
 def _receive(
     symbols: Tensor, n: int, draws: Tensor, drop: _Drop, scheme: Scheme, cancelled: str | None
 ) -> tuple[Tensor, Tensor, np.ndarray]:
-    """Numbers (user, n) of a block as they arrive, estimates of its symbols, and how many numbers each user lost."""
+    """Received numbers (user, n) of a block, estimates of its symbols, and how many numbers each user lost."""
     users = len(symbols)
     estimates = drop.heard @ symbols
     estimates.addmm_(drop.noise, draws)
@@ -312,7 +287,7 @@ def _receive(
 
 
 def _without_overflow(arrived: Tensor, scales: Sequence[float]) -> np.ndarray:
-    """Make zeros of numbers (user, n) that would overflow when multiplied by a_q, and count them for each user."""
+    """Zero the numbers (user, n) that would overflow when multiplied by a_q, and count them per user."""
     lost = np.zeros(len(arrived), dtype=int)
     for user, (numbers, a) in enumerate(zip(arrived, scales, strict=True)):
         if a > 1:
@@ -323,20 +298,20 @@ def _without_overflow(arrived: Tensor, scales: Sequence[float]) -> np.ndarray:
 
 
 def _cancels(scheme: Scheme, link: Link) -> tuple[bool, str | None]:
-    """Whether the receiver amounts to the joint LMMSE one, and what it takes away that may be wrong."""
-    # one block passes before several threads use the scheme: what it builds at first use is then there
+    """Whether the receiver is equivalent to joint LMMSE, and how it cancels where that may be wrong, else None."""
+    # a first block, before several threads use the scheme, builds what the scheme caches
     probe = scheme.detect(scheme.modulate(torch.zeros(scheme.reals_per_block)), 0.5, scheme.reals_per_block)
     if link.receiver == "lmmse":
         return True, None
     if link.cancellation == "genie":
         return False, None
     if link.cancellation == "hard":
-        _ = probe.hard  # the scheme's own message, before anything is sent
+        _ = probe.hard  # raises the scheme's own error before anything is sent
     return probe.decide is None, link.cancellation
 
 
 def _drops(link: Link, joint: bool, n: int, multiple: int) -> list[_Drop]:
-    """The coherence blocks; their borders are those of the scheme's blocks."""
+    """The coherence blocks, whose boundaries are multiples of the scheme's blocks."""
     uplink, believed, users = link.uplink, link.believed_cov, link.uplink.num_users
     if link.receiver == "lmmse":
         F, order = lmmse_filter(uplink, believed), np.broadcast_to(np.arange(users), uplink.power.shape)
@@ -367,9 +342,9 @@ def _predicted(drop: _Drop, mse: Real, scheme: Scheme, link: Link) -> list[float
 
 def _distortion(scheme: Scheme, mse: float, believed: float, link: Link) -> float:
     if believed >= 1:
-        return 1.0  # zeros are taken for what did not arrive
+        return 1.0  # nothing arrives, and the receiver yields zeros
     if isinstance(scheme, Analog):
-        # the estimate is (1 - believed) s and an error that is uncorrelated with s, in a mismatched receiver too
+        # the estimate is (1 - believed) s plus an error uncorrelated with s, even in a mismatched receiver
         return mse if scheme.estimate == "mmse" else (mse - believed**2) / (1 - believed) ** 2
     found = scheme.distortion(mse) if link.design_cov is None else None
     return float("nan") if found is None else found
@@ -379,7 +354,7 @@ def _targets(taus: Sequence[TaskVector], out: Sequence[Tensor] | None) -> list[T
     if out is None:
         return [tau.layout.empty() for tau in taus]
     if len(out) != len(taus):
-        raise InputError(f"out has {len(out)} tensors for {len(taus)} task vectors: expected one for each")
+        raise InputError(f"out has {len(out)} tensors for {len(taus)} task vectors: expected one per vector")
     for target in out:
         if target.shape != taus[0].values.shape or target.dtype != torch.float32 or target.device.type != "cpu":
             raise InputError(
@@ -387,9 +362,9 @@ def _targets(taus: Sequence[TaskVector], out: Sequence[Tensor] | None) -> list[T
                 f"expected float32, {tuple(taus[0].values.shape)}, cpu"
             )
         if not target.is_contiguous() or target.requires_grad:
-            raise InputError("out has a tensor with gaps or a gradient: expected plain buffers, each in one piece")
+            raise InputError("out has a tensor with gaps or a gradient: expected contiguous buffers without gradients")
     if len({target.data_ptr() for target in out}) < len(out):
-        raise InputError("out has the same tensor for two users: expected one of its own for each")
+        raise InputError("out has the same tensor for two users: expected a separate one per user")
     return list(out)
 
 

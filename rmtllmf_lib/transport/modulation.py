@@ -1,9 +1,9 @@
-"""Bits on Gray-labelled QAM: Sionna's mapper, demapper and LDPC code, and what is exact in closed form.
+"""Bits on Gray-labelled QAM: Sionna's mapper, demapper and LDPC code, and closed forms.
 
-Square QAM is a product of two Gray-labelled amplitude alphabets (3GPP TS 38.211, 5.1): even bits choose the real part,
-odd bits the imaginary one. So hard decisions, error rates and posterior means need √M levels, not M points, and are
-computed here; labels and amplitudes are Sionna's. Hard decisions are to the nearest point, which is what Sionna's
-max-log demapper decides (for its exact demapper a bit may differ where noise is strong).
+Square QAM is a product of two Gray-labelled amplitude alphabets (3GPP TS 38.211, 5.1): even bits select the real part,
+odd bits the imaginary part. So hard decisions, error rates and posterior means need √M levels, not M points, and are
+computed here; labels and amplitudes are Sionna's. Hard decisions are to the nearest point, as in Sionna's max-log
+demapper (its exact demapper may decide a bit differently in strong noise).
 
 Sionna is an optional dependency, imported when first used.
 """
@@ -24,17 +24,16 @@ from rmtllmf_lib.arrays import Real
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.transport.quantise import interval_probability
 
-# Where mu = 0 a Gaussian has no density: a variance far below any that float32 symbols can show stands for it.
+# Stands for a variance of 0, where a Gaussian has no density; far below what float32 symbols resolve.
 SMALLEST_VARIANCE = 1e-10
 
-# Codewords that are decoded together: more fall out of a processor's cache. Iterations between two looks at them.
-DECODED_AT_ONCE = 32
-LOOK_EVERY = 4
+DECODED_AT_ONCE = 32  # codewords decoded together; more do not fit into the cache
+CHECK_EVERY = 4  # iterations between two checks for decoded codewords
 
 
 @contextmanager
 def needs_sionna() -> Iterator[None]:
-    """Turn the failed import of Sionna into an `InputError` that says how to get it."""
+    """Turn a failed import of Sionna into an `InputError` that says how to install it."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -61,9 +60,9 @@ class Alphabet:
     labels: np.ndarray[Any, np.dtype[np.uint8]]
 
     def flips(self, variance: float) -> Real:
-        """Pr(bits a and b of one amplitude both arrive wrong) (log2 L, log2 L); its diagonal is the error rates.
+        """Pr(bits a and b of one amplitude are both wrong) (log2 L, log2 L); the diagonal holds the error rates.
 
-        Exact for nearest-level decisions, amplitudes that are equally likely and Gaussian noise of this variance.
+        Exact for nearest-level decisions, equally likely amplitudes and Gaussian noise of this variance.
         """
         wrong = (self.labels[:, None] != self.labels[None]).astype(float)
         joint = transition(self.levels, variance) / len(self.levels)
@@ -71,7 +70,7 @@ class Alphabet:
 
 
 def transition(levels: Real, variance: float) -> Real:
-    """Pr(level i is decided as level j) (L, L): nearest of equally spaced levels, Gaussian noise."""
+    """Pr(level i is decided as level j) (L, L) for equally spaced levels in Gaussian noise, nearest-level decisions."""
     bounds = np.concatenate([[-np.inf], (levels[1:] + levels[:-1]) / 2, [np.inf]])
     distance = (bounds - levels[:, None]) / np.sqrt(max(variance, SMALLEST_VARIANCE**2))
     return interval_probability(distance[:, :-1], distance[:, 1:])
@@ -84,7 +83,7 @@ def alphabet(constellation_bits: int) -> Alphabet:
         from sionna.phy.mapping import qam
     width = constellation_bits // 2
     labels = (np.arange(2**width)[:, None] >> np.arange(width - 1, -1, -1)) & 1
-    weights = 1 << np.arange(constellation_bits - 1, -1, -2)  # of the even bits, which choose the real part
+    weights = 1 << np.arange(constellation_bits - 1, -1, -2)  # of the even bits, which select the real part
     amplitudes = qam(constellation_bits, precision="double")[labels @ weights].real
     order = np.argsort(amplitudes)
     return Alphabet(amplitudes[order], labels[order].astype(np.uint8))
@@ -107,7 +106,7 @@ def demapper(constellation_bits: int, device: torch.device) -> Any:
 
 
 class Code(NamedTuple):
-    """5G LDPC code (3GPP TS 38.212) in Sionna's blocks; both decoders hand on the state of belief propagation."""
+    """5G LDPC code (3GPP TS 38.212) in Sionna's blocks; both decoders return the state of belief propagation."""
 
     encoder: Any
     to_words: Any  # log Pr(1)/Pr(0) of the code's bits (…, n) to information bits (…, k)
@@ -116,7 +115,7 @@ class Code(NamedTuple):
 
 @lru_cache(maxsize=4)
 def ldpc(k: int, n: int, constellation_bits: int, device: torch.device) -> Code:
-    """Code of k information bits in n, interleaved for symbols of this many bits."""
+    """Code of k information bits in n code bits, interleaved for symbols of this many bits."""
     with needs_sionna():
         from sionna.phy.fec.ldpc import LDPC5GDecoder, LDPC5GEncoder
     where = {"precision": "single", "device": str(device)}
@@ -127,10 +126,10 @@ def ldpc(k: int, n: int, constellation_bits: int, device: torch.device) -> Code:
 
 
 def decode(code: Code, logits: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    """Belief propagation until a codeword is found, or for so many iterations.
+    """Decode by belief propagation until a codeword is found, or up to a number of iterations.
 
-    Sionna iterates to the end; here a word is left alone as soon as the decided bits, encoded again, are the decided
-    bits of the code, which good links reach at the first look.
+    Sionna always runs all iterations; here a word is finished as soon as its decided information bits, encoded again,
+    equal its decided code bits, which good links reach at the first check.
 
     Parameters
     ----------
@@ -148,7 +147,7 @@ def decode(code: Code, logits: Tensor, iterations: int) -> tuple[Tensor, Tensor]
     for batch in torch.arange(len(logits), device=logits.device).split(DECODED_AT_ONCE):
         state, done = None, 0
         while done < iterations and len(batch):
-            steps = min(LOOK_EVERY, iterations - done)
+            steps = min(CHECK_EVERY, iterations - done)
             if steps > 1:
                 _, state = code.to_code(logits[batch], num_iter=steps - 1, msg_v2c=state)
             bits[batch], _ = code.to_words(logits[batch], num_iter=1, msg_v2c=state)
@@ -162,9 +161,9 @@ def decode(code: Code, logits: Tensor, iterations: int) -> tuple[Tensor, Tensor]
 def scrambling(user: int, length: int, device: torch.device) -> Tensor:
     """Fixed pseudo-random bits (length,) uint8 of a user.
 
-    Added modulo 2 to what is sent. The bits of weights are far from equally likely (few numbers are large, most
-    exponents are alike): unscrambled they would leave the symbols' mean power off 1, the error rates off those of
-    equally likely points, and the users' symbols correlated.
+    They are added modulo 2 to the bits sent. The bits of weights are far from equally likely (few numbers are large,
+    most exponents are similar): without scrambling, the symbols' mean power would differ from 1, error rates would
+    differ from those of equally likely points, and the users' symbols would be correlated.
     """
     packed = np.frombuffer(np.random.default_rng(user).bytes(-(-length // 8)), np.uint8)
     return torch.from_numpy(np.unpackbits(packed)[:length]).to(device)
@@ -177,7 +176,7 @@ def nearest(y: Tensor, levels: Real) -> Tensor:
 
 
 def bits_of(index: Tensor, alphabet: Alphabet) -> Tensor:
-    """Labels (m · bits,) uint8 of amplitudes (m, 2), in the order in which the mapper takes them."""
+    """Labels (m · bits,) uint8 of amplitudes (m, 2), in the order that the mapper expects."""
     labels = torch.from_numpy(alphabet.labels).to(index.device)
     return labels[index].transpose(1, 2).flatten()
 
@@ -188,9 +187,9 @@ def symbols_of(index: Tensor, levels: Real) -> Tensor:
 
 
 def posterior_mean(y: Tensor, levels: Real, variance: float, probability: Real | None = None) -> Tensor:
-    """E(level | y) (…) float32 for y = level + noise of this variance; levels (L,) equally likely unless told."""
+    """E(level | y) (…) float32 for y = level + noise of this variance; all levels (L,) equally likely by default."""
     points = torch.as_tensor(levels, dtype=torch.float32, device=y.device)
-    # Levels first: sums and exponentials then run over long rows, five times as fast as torch's softmax over eight.
+    # Levels first: sums and exponentials then run over long rows, five times faster than torch's softmax over eight.
     logits = (y.flatten() - points[:, None]).square_().div_(-2 * max(variance, SMALLEST_VARIANCE))
     if probability is not None:
         logits += torch.as_tensor(np.log(np.maximum(probability, np.finfo(float).tiny))).to(points)[:, None]

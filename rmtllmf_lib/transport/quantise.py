@@ -1,8 +1,8 @@
 """Uniform midrise quantiser: L cells of width Δ = 2 kappa/L on [−kappa, kappa], decoded to their midpoints.
 
-A number beyond ±kappa becomes the outermost midpoint: its error is |x| − kappa + Δ/2 and has no bound. `Cells` counts
-that overload for Gaussian numbers; task vectors have heavier tails and may want a larger kappa (measure it: a block of
-numbers against `dequantise(quantise(x, …), …)`).
+A number beyond ±kappa becomes the outermost midpoint: its error is |x| − kappa + Δ/2, which is unbounded.
+`GaussianQuantiser` includes that overload for Gaussian numbers; task vectors have heavier tails and may need a larger
+kappa (compare a block of numbers with `dequantise(quantise(x, …), …)`).
 """
 
 from __future__ import annotations
@@ -19,26 +19,23 @@ from rmtllmf_lib.arrays import Real
 
 
 def quantise(x: Tensor, levels: int, clip: float) -> Tensor:
-    """Cell (n,) int32, 0 … levels − 1, of every number (n,); NaN is not allowed for."""
+    """Index (n,) int32, 0 … levels − 1, of the cell of each number (n,), which must not be NaN."""
     return ((x + clip) * (levels / (2 * clip))).floor().clamp_(0, levels - 1).int()
 
 
-def dequantise(cells: Tensor, levels: int, clip: float) -> Tensor:
-    """Midpoints (n,) float32 of cells (n,)."""
-    return (cells.float() + 0.5) * (2 * clip / levels) - clip
+def dequantise(index: Tensor, levels: int, clip: float) -> Tensor:
+    """Midpoints (n,) float32 of cell indices (n,)."""
+    return (index.float() + 0.5) * (2 * clip / levels) - clip
 
 
 def interval_probability(lower: Real, upper: Real) -> Real:
-    """Pr(lower < z ≤ upper), z ~ N(0, 1).
-
-    From the tail on whose side the interval lies: rare events keep their digits.
-    """
+    """Pr(lower < z ≤ upper), z ~ N(0, 1), computed from the nearer tail so that rare events keep their digits."""
     return np.where(lower > 0, norm.sf(lower) - norm.sf(upper), norm.cdf(upper) - norm.cdf(lower))
 
 
 @dataclass(frozen=True)
-class Cells:
-    """The quantiser of N(0, 1): exact moments of every cell, overload included.
+class GaussianQuantiser:
+    """The quantiser of N(0, 1), with exact moments of every cell, overload included.
 
     Parameters
     ----------
@@ -52,7 +49,7 @@ class Cells:
 
     @cached_property
     def midpoints(self) -> Real:
-        """What each cell is decoded to (levels,)."""
+        """Value that each cell is decoded to (levels,)."""
         return np.asarray((np.arange(self.levels) + 0.5) * (2 * self.clip / self.levels) - self.clip)
 
     @cached_property
@@ -82,7 +79,7 @@ class Cells:
         return float(self.probability @ self.midpoints**2)
 
     def distortion(self, transition: Real | None = None) -> float:
-        """E(x^ − x)² where cell i arrives as cell j with probability `transition[i, j]`, or always as itself."""
+        """E(x^ − x)² where cell i is received as cell j with probability `transition[i, j]`; default: no errors."""
         if transition is None:
             arrived, squared = self.midpoints, self.midpoints**2
         else:
@@ -92,18 +89,21 @@ class Cells:
 
 @lru_cache
 def best_clip(levels: int) -> float:
-    """Range of least distortion for N(0, 1).
+    """The range kappa of least distortion for N(0, 1).
 
     For 8 levels the step 2 kappa/L is .5860 and the distortion .03744: J. Max, Quantizing for minimum distortion,
     IRE Trans. Inf. Theory 6(1), 1960, Table II.
     """
     best = minimize_scalar(
-        lambda clip: Cells(levels, clip).distortion(), bounds=(0.5, 10), method="bounded", options={"xatol": 1e-9}
+        lambda clip: GaussianQuantiser(levels, clip).distortion(),
+        bounds=(0.5, 10),
+        method="bounded",
+        options={"xatol": 1e-9},
     )
     return float(best.x)
 
 
 @lru_cache
-def gaussian_cells(levels: int, clip: float) -> Cells:
-    """`Cells`, kept: every block of a vector meets the same quantiser."""
-    return Cells(levels, clip)
+def gaussian_quantiser(levels: int, clip: float) -> GaussianQuantiser:
+    """Cached `GaussianQuantiser`: every block of a vector uses the same quantiser."""
+    return GaussianQuantiser(levels, clip)

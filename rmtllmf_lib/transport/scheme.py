@@ -1,7 +1,7 @@
-"""What every scheme offers: numbers to symbols and back (Section IV), and the checks that all of them share.
+"""The interface of a scheme, from numbers to symbols and back (Section IV), and the checks that all schemes share.
 
-Numbers are normalised before they get here: x = tau / a, a = rms(tau), mean square 1. Symbols have unit mean power. The
-receiver hands back its linear MMSE estimate s^ = (1 − mu) s + n with Var n = mu (1 − mu), mu the MSE of the link.
+Numbers are normalised beforehand: x = tau / a, a = rms(tau), mean square 1. Symbols have unit mean power. The receiver
+provides its linear MMSE estimate s^ = (1 − mu) s + n with Var n = mu (1 − mu), where mu is the MSE of the link.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from rmtllmf_lib.errors import InputError
 
 @dataclass(frozen=True)
 class Detected:
-    """What a receiver makes of one block.
+    """Result of detecting one block.
 
     Parameters
     ----------
     values : Tensor, (n,) float32
         Received numbers x^.
     decide : callable, optional
-        Makes `hard`; None where symbols carry no finite alphabet.
+        Computes `hard`; None where symbols come from no finite alphabet.
     expect : callable
-        Makes `soft`.
+        Computes `soft`.
     lost : int
-        Numbers that arrived as NaN or infinity, whatever the scheme put in their place.
+        How many numbers arrived as NaN or infinity, before any replacement.
     """
 
     values: Tensor
@@ -40,12 +40,12 @@ class Detected:
 
     @property
     def hard(self) -> Tensor:
-        """Symbols (m,) complex64 of the decisions, modulated again; computed when asked for.
+        """Re-modulated decisions (m,) complex64; computed on access.
 
         Raises
         ------
         InputError
-            The scheme is analog: there is nothing to decide.
+            for an analog scheme, which has no decisions.
         """
         if self.decide is None:
             raise InputError(
@@ -56,20 +56,20 @@ class Detected:
 
     @property
     def soft(self) -> Tensor:
-        """Posterior means of the symbols (m,) complex64; computed when asked for."""
+        """Posterior means of the symbols (m,) complex64; computed on access."""
         return self.expect()
 
 
 class Scheme(Protocol):
-    """Numbers to symbols and back. Every call handles one block by itself: the same input gives the same output."""
+    """Mapping of numbers to symbols and back. Calls are independent: the same input gives the same output."""
 
     @property
     def reals_per_block(self) -> int:
-        """Numbers that are encoded together; the last of them are padded with zeros where a length needs it."""
+        """How many numbers are encoded together; the last block is padded with zeros."""
 
     @property
     def symbols_per_block(self) -> int:
-        """Symbols that carry `reals_per_block` numbers: n numbers need ceil(n / reals) * symbols of them."""
+        """How many symbols carry `reals_per_block` numbers: n numbers take ceil(n / reals) * symbols."""
 
     def modulate(self, x: Tensor, user: int = 0) -> Tensor:
         """Symbols (m,) complex64, unit mean power, of numbers (n,) of mean square 1.
@@ -77,18 +77,18 @@ class Scheme(Protocol):
         Parameters
         ----------
         user : int
-            Whose scrambling sequence is used: symbols of different users stay uncorrelated where their bits are alike.
+            Selects the scrambling sequence, so that different users' symbols are uncorrelated even for equal bits.
         """
 
     def detect(self, estimate: Tensor, mse: float, n: int, user: int = 0) -> Detected:
-        """The n numbers in the receiver's LMMSE estimates (m,) of MSE `mse` in [0, 1) (normalised, Eq. (5))."""
+        """Recover n numbers from the receiver's LMMSE estimates (m,) with MSE `mse` in [0, 1) (normalised, Eq. (5))."""
 
     def distortion(self, mse: float) -> float | None:
         """Predicted E(x^ − x)² for x ~ N(0, 1); None where there is no closed form."""
 
 
 def padded(x: Tensor, multiple: int) -> Tensor:
-    """Numbers (n,) as float32, zeros behind them up to a multiple."""
+    """Numbers (n,) as float32, padded with zeros to a multiple."""
     if x.dim() != 1 or not len(x) or not x.is_floating_point():
         raise InputError(f"x has shape {tuple(x.shape)} and dtype {x.dtype}: expected real numbers in one dimension")
     if not x.isfinite().all():
@@ -97,7 +97,7 @@ def padded(x: Tensor, multiple: int) -> Tensor:
 
 
 def error_of(mse: float) -> float:
-    """A normalised MSE in [0, 1); `InputError` otherwise."""
+    """Normalised MSE in [0, 1); `InputError` otherwise."""
     mse = real_number(mse, "mse")
     if not 0 <= mse < 1:
         raise InputError(f"mse is {mse:g}: expected a number in [0, 1), the error of a unit-power symbol")
@@ -105,7 +105,7 @@ def error_of(mse: float) -> float:
 
 
 def checked(scheme: Scheme, estimate: Tensor, mse: float, n: int) -> float:
-    """`mse`, where the arguments of `Scheme.detect` fit one another."""
+    """`mse` as a float; checks the arguments of `Scheme.detect` against each other."""
     symbols = -(-whole_number(n, "n") // scheme.reals_per_block) * scheme.symbols_per_block
     if estimate.shape != (symbols,) or estimate.dtype != torch.complex64:
         raise InputError(

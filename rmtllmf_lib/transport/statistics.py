@@ -1,6 +1,6 @@
-"""What arrived against what was sent: moments of the errors, to set a link beside the Gaussian surrogate (Section IV).
+"""Moments of the errors between sent and received vectors, to compare a link with the Gaussian surrogate (Section IV).
 
-Errors are counted in the unit of the sender: those of user q are divided by `a_q = rms(tau_q)`.
+Errors are normalised: those of user q are divided by `a_q = rms(tau_q)`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class ErrorStatistics:
     Attributes
     ----------
     table : DataFrame
-        One row per user: `user`; `scale`, a_q; `variance`, the mean of e^2, which a shrinking estimate's bias is part
-        of, with its `standard_error`; `bias`, the mean of e; `gain`, `<tau^, tau> / <tau, tau>`; `excess_kurtosis`,
-        `mean e^4 / (mean e^2)^2 - 3`, which is 0 for Gaussian errors, and `kurtosis_error`, the standard error that it
-        would then have. NaN where tau_q is zero, or there is no error.
+        One row per user: `user`; `scale`, a_q; `variance`, the mean of e^2, which includes the bias of a shrinking
+        estimate, with its `standard_error`; `bias`, the mean of e; `gain`, `<tau^, tau> / <tau, tau>`;
+        `excess_kurtosis`, `mean e^4 / (mean e^2)^2 - 3`, which is 0 for Gaussian errors, and `kurtosis_error`, its
+        standard error in that case. NaN where tau_q is zero or there are no errors.
     correlation : (user, user) float
         `mean(e_q e_k) / sqrt(mean e_q^2 mean e_k^2)`; NaN for a user without errors.
     """
@@ -40,7 +40,7 @@ class ErrorStatistics:
 
 
 class Moments:
-    """Sums over numbers that come in blocks; a block is not kept.
+    """Running sums over blocks of numbers; the blocks are not kept.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class Moments:
         self.first, self.fourth, self.cross, self.power = (torch.zeros(users, dtype=torch.float64) for _ in range(4))
 
     def add(self, sent: Tensor, received: Tensor) -> None:
-        """Numbers (user, n), in units of the scale of each user."""
+        """Add numbers (user, n), normalised by a_q."""
         for x, arrived in zip(sent.split(_BLOCK, dim=1), received.split(_BLOCK, dim=1), strict=True):
             x = x.double()
             e = arrived.double() - x
@@ -72,7 +72,7 @@ class Moments:
             getattr(self, name).add_(getattr(other, name))
 
     def statistics(self, scales: Sequence[float]) -> ErrorStatistics:
-        """Of all blocks so far, for the scales a_q."""
+        """Statistics of all blocks so far, for the scales a_q."""
         n = self.count
         gram = self.gram.numpy() / n
         fourth, first, cross, power = (x.numpy() / n for x in (self.fourth, self.first, self.cross, self.power))
@@ -94,7 +94,7 @@ class Moments:
 
 
 def error_statistics(sent: Sequence[TaskVector], received: Sequence[TaskVector]) -> ErrorStatistics:
-    """Errors between task vectors as they were sent and as they arrived, by whatever way.
+    """Statistics of the errors between sent and received task vectors.
 
     Parameters
     ----------
@@ -104,10 +104,10 @@ def error_statistics(sent: Sequence[TaskVector], received: Sequence[TaskVector])
     Raises
     ------
     InputError
-        if there is none, their numbers differ, or layouts or bases do.
+        if there are none, or their numbers, layouts or bases differ.
     """
     if len(sent) != len(received):
-        raise InputError(f"{len(sent)} task vectors were sent and {len(received)} received: expected as many")
+        raise InputError(f"{len(sent)} task vectors were sent and {len(received)} received: expected equal numbers")
     require_alike([*sent, *received])
     scales = [tau.rms for tau in sent]
     moments = Moments(len(sent))
@@ -122,9 +122,9 @@ def error_statistics(sent: Sequence[TaskVector], received: Sequence[TaskVector])
 
 
 def require_alike(taus: Sequence[TaskVector]) -> None:
-    """`InputError` unless there are task vectors, all of one layout and base."""
+    """`InputError` unless there is at least one task vector and all have the same layout and base."""
     if not taus:
-        raise InputError("got no task vector: expected one for each user")
+        raise InputError("got no task vector: expected one per user")
     first = taus[0]
     for index, tau in enumerate(taus[1:], start=1):
         tau.layout.require_equal(first.layout, f"task vector {index}")

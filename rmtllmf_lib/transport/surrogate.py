@@ -1,13 +1,14 @@
-"""From the link's mean squared error to errors in parameters (Section IV).
+"""Gaussian surrogate of the link: errors in parameters with a variance proportional to the link's MSE (Section IV).
 
-The paper adds "Gaussian noise with variance proportional to" the MSE and gives no constant. Which constant decides
-everything downstream, so it has a name here: the scale.
+The paper adds "Gaussian noise with variance proportional to" the MSE and gives no constant. All later results depend on
+that constant, so it has a name here: the scale.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 
 SCALES = ("task", "weight", "unit", "snr")
-ERROR_CORRELATIONS: Mapping[str, float] = {"independent": 0.0, "half": 0.5, "common": 1.0}  # of two users' errors
+ERROR_CORRELATIONS: Mapping[str, float] = {"independent": 0.0, "half": 0.5, "common": 1.0}  # between two users
 CORRELATIONS = tuple(ERROR_CORRELATIONS)
 
 
@@ -28,9 +29,9 @@ def noise_power(tau: TaskVector, base: Weights, scale: str) -> float:
     Parameters
     ----------
     scale : str
-        "task": mean square of tau, what a link that sends unit-power symbols gives; "weight": mean square of
-        theta_base; "unit": 1; "snr": mean square of tau, as for "task", but what takes the place of the MSE is a ratio
-        of noise to signal, 10^(-SNR/10), and may be far above 1.
+        "task": mean square of tau, as for a link that sends unit-power symbols; "weight": mean square of theta_base;
+        "unit": 1; "snr": mean square of tau, as for "task", but with a noise-to-signal ratio 10^(-SNR/10), which may
+        be far above 1, in place of the MSE.
     """
     one_of(scale, SCALES, "noise scale")
     return {"task": tau.rms**2, "snr": tau.rms**2, "weight": base.rms**2, "unit": 1.0}[scale]
@@ -44,7 +45,7 @@ def error_covariance(
     scale: str = "task",
     correlation: str = "independent",
 ) -> Real:
-    """Covariance of the users' errors in one parameter, E[eps_p eps_q], as `surrogate` draws them.
+    """Covariance of the users' errors in one parameter, E[eps_p eps_q], for errors drawn by `surrogate`.
 
     Parameters, errors: as `surrogate`.
 
@@ -61,17 +62,16 @@ def error_covariance(
 def _variances(
     taus: Sequence[TaskVector], base: Weights, mse: float | Sequence[float], scale: str, correlation: str
 ) -> list[float]:
-    """Error variance per parameter of each user, of a scenario that makes sense."""
+    """Error variance per parameter of each user; checks the scenario."""
     one_of(correlation, CORRELATIONS, "noise correlation")
     given: Any = mse.tolist() if isinstance(mse, np.ndarray) else mse
     per_user = list(given) if isinstance(given, Sequence) else [given] * len(taus)
     if len(per_user) != len(taus):
         raise InputError(f"mse has {len(per_user)} values for {len(taus)} users: expected one number, or one per user")
-    if any(real_number(mu, "an MSE") < 0 for mu in per_user):
-        raise InputError(f"mse is {per_user}: expected numbers ≥ 0")
     for tau in taus:
         tau.require_base(base)
-    return [mu * noise_power(tau, base, scale) for tau, mu in zip(taus, per_user, strict=True)]
+    numbers = [real_number(mu, "mse", minimum=0) for mu in per_user]
+    return [mu * noise_power(tau, base, scale) for tau, mu in zip(taus, numbers, strict=True)]
 
 
 def surrogate(
@@ -94,27 +94,25 @@ def surrogate(
     mse : float or one per user
         mu_q ≥ 0; the variance of every entry of eps_q is `noise_power(tau_q, base, scale) * mu_q`.
     scale : {"task", "weight", "unit", "snr"}
+        See `noise_power`.
     correlation : {"independent", "half", "common"}
-        Errors of different users have correlation 0, 1/2 or 1. "half" is (n_q − n_0)/√2: the shared base noisy too.
+        Errors of different users have correlation 0, 1/2 or 1. "half" is (n_q − n_0)/√2: the shared base is noisy too.
     generator : torch.Generator
-        Every draw comes from it; the same state and scenario give the same noise.
+        Source of all draws; the same state and scenario give the same noise.
 
     Raises
     ------
     InputError
-        Unknown scale or correlation; an MSE that is negative, not finite, or not one per user.
+        for an unknown scale or correlation, an MSE that is negative or not finite, or not one per user.
     """
     variances = _variances(taus, base, mse, scale, correlation)
-    shared = torch.randn(base.layout.size, generator=generator) if correlation != "independent" else None
+    draw = partial(torch.randn, base.layout.size, generator=generator)
+    shared = None if correlation == "independent" else draw()
     received = []
     for tau, variance in zip(taus, variances, strict=True):
-        if correlation == "common":
-            noise = shared
+        if shared is None:
+            noise = draw()
         else:
-            noise = torch.randn(base.layout.size, generator=generator)
-            if shared is not None:
-                noise = (noise - shared) / 2**0.5
-        assert noise is not None
-        values = torch.add(tau.values, noise, alpha=variance**0.5)
-        received.append(replace(tau, values=values))
+            noise = shared if correlation == "common" else (draw() - shared) / 2**0.5
+        received.append(replace(tau, values=torch.add(tau.values, noise, alpha=variance**0.5)))
     return received

@@ -11,11 +11,12 @@ from rmtllmf_lib.wireless.channel import Uplink
 
 
 def allocate(eigenvalues: ArrayLike, power: ArrayLike, noise_floor: ArrayLike = 0.0) -> tuple[Real, Real]:
-    """Spread a jammer over the eigenvalues of `H P H^H`, Eq. (14) with its power counted once.
+    """Spread a jammer's power over the eigenvalues of `H P H^H`, Eq. (14) with the transmit power counted once.
 
-    The noise levels are `c_i = max(sigma_i, sigma_0^2)` with `sigma_i = (2/nu) / (1 + sqrt(1 + 4/(upsilon_i nu)))`, and
-    nu so that `sum (c_i - sigma_0^2) = P_J`. The unknown that is solved for is the power given to the largest
-    eigenvalue, which lies in [P_J / r, P_J] whatever the scales; every other one follows from it without cancellation.
+        c_i = max(sigma_i, sigma_0^2),  sigma_i = (2/nu) / (1 + sqrt(1 + 4/(upsilon_i nu))),
+
+    with nu such that `sum (c_i - sigma_0^2) = P_J`. The unknown solved for is the power given to the largest
+    eigenvalue, which lies in [P_J / r, P_J] at any scale; the others follow from it without cancellation.
 
     Parameters
     ----------
@@ -31,7 +32,7 @@ def allocate(eigenvalues: ArrayLike, power: ArrayLike, noise_floor: ArrayLike = 
     extra : (..., r) float, W
         `c_i - sigma_0^2`; their sum is the budget, or 0 where there is no signal at all.
     nu : (...) float, 1/W
-        The budget's price: `dR*/dP_J = -nu`.
+        Marginal effect of the budget: `dR*/dP_J = -nu`.
 
     Raises
     ------
@@ -44,12 +45,12 @@ def allocate(eigenvalues: ArrayLike, power: ArrayLike, noise_floor: ArrayLike = 
     batch = values.shape[:-1]
     budget = fitted(real_array(power, "power", positive=True), batch, "power", "(...)")
     floor = fitted(real_array(noise_floor, "noise_floor", minimum=0), batch, "noise_floor", "(...)")
-    extra, nu, _ = in_units(values, budget, floor)
+    extra, nu, _ = allocate_unit_budget(values, budget, floor)
     return extra * budget[..., None], nu / budget
 
 
-def in_units(eigenvalues: Real, power: Real, floor: Real) -> tuple[Real, Real, int]:
-    """`allocate` in units of the budget, with the number of steps."""
+def allocate_unit_budget(eigenvalues: Real, power: Real, floor: Real) -> tuple[Real, Real, int]:
+    """`allocate` with results in units of the budget, and the number of Newton steps."""
     values, floor = eigenvalues / power[..., None], (floor / power)[..., None]
     top = values.max(axis=-1, keepdims=True)
     ratio = np.divide(values, top, out=np.zeros_like(values), where=top > 0)
@@ -58,7 +59,7 @@ def in_units(eigenvalues: Real, power: Real, floor: Real) -> tuple[Real, Real, i
     low, high = np.full_like(top, 1 / values.shape[-1]), np.ones_like(top)
     first, steps = low, 0
     while True:
-        # c (c + upsilon) = upsilon / nu for the top and for another direction, less one another
+        # c (c + upsilon) = upsilon / nu in the top direction, minus the same in another direction
         product = np.maximum(ratio * first * (2 * floor + top + first) - floor**2 * missing, 0)
         root = np.sqrt(double**2 + 4 * product)
         safe = np.where(product > 0, root, 1)
@@ -81,8 +82,8 @@ def in_units(eigenvalues: Real, power: Real, floor: Real) -> tuple[Real, Real, i
 def published_covariance_eigenvalues(uplink: Uplink, power: ArrayLike) -> tuple[Real, Real]:
     """Eigenvalues of the jammer by Eq. (14) as printed, which counts the transmit power twice.
 
-    It has `P_i upsilon_i` where upsilon_i, an eigenvalue of `H P H^H`, holds the powers already. The result depends on
-    the unit of power: with powers far below 1 W the allocation is nearly that of vanishing signals. Powers and
+    It has `P_i upsilon_i` where upsilon_i, an eigenvalue of `H P H^H`, already includes the powers. The result depends
+    on the unit of power: with powers far below 1 W the allocation is nearly that of vanishing signals. Powers and
     eigenvalues are paired from the strongest to the weakest.
 
     Parameters
@@ -95,9 +96,9 @@ def published_covariance_eigenvalues(uplink: Uplink, power: ArrayLike) -> tuple[
     Returns
     -------
     extra : (..., r) float, W
-        `sigma_i` less the floor, r = min(rx, user), for the eigenvalues in falling order; the sum is the budget.
+        `sigma_i` minus the floor, r = min(rx, user), eigenvalues in descending order; the sum is the budget.
     eigenvalues : (..., r) float, W
-        upsilon_i, falling.
+        upsilon_i, descending.
     """
     values: Real = np.square(np.linalg.svd(uplink.G, compute_uv=False), dtype=np.float64)
     extra, _ = allocate(counted_twice(uplink, values), power, uplink.noise_floor)
@@ -107,5 +108,4 @@ def published_covariance_eigenvalues(uplink: Uplink, power: ArrayLike) -> tuple[
 def counted_twice(uplink: Uplink, values: Real) -> Real:
     """`P_i upsilon_i`, powers and eigenvalues (..., r) paired from the strongest to the weakest."""
     strongest = np.argsort(-uplink.received_power, axis=-1, kind="stable")
-    counted: Real = values * np.take_along_axis(uplink.power, strongest, axis=-1)[..., : values.shape[-1]]
-    return counted
+    return np.asarray(values * np.take_along_axis(uplink.power, strongest, axis=-1)[..., : values.shape[-1]])

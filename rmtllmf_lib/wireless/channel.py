@@ -1,6 +1,6 @@
-"""The multi-user uplink of section II-A, `y = sum_q h_q sqrt(p_q) s_q + z`, Eq. (2), in batches of drops.
+"""The multi-user uplink of Section II-A, `y = sum_q h_q sqrt(p_q) s_q + z`, Eq. (2), in batches of drops.
 
-A drop is one placing of the users with one draw of their fading. Powers are in W, distances in m, frequencies in Hz.
+A drop is one placement of the users with one draw of their fading. Powers are in W, distances in m, frequencies in Hz.
 
 References
 ----------
@@ -19,9 +19,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmtllmf_lib.arrays import Complex, Real, complex_array, fitted, real_array, real_number, whole_number
+from rmtllmf_lib.arrays import Complex, Real, complex_array, fitted, one_of, real_array, real_number, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.wireless.path_loss import PathLoss
+from rmtllmf_lib.wireless.square_root import adjoint, require_semidefinite
+
+Placement = Literal["distance", "area"]
 
 BOLTZMANN = 1.380649e-23  # J/K, exact in the SI
 NOISE_TEMPERATURE = 290.0  # K, to which noise figures refer
@@ -29,37 +32,22 @@ NOISE_TEMPERATURE = 290.0  # K, to which noise figures refer
 
 @dataclass(frozen=True)
 class LinkBudget:
-    """What turns a distance into a mean received power and a noise floor.
+    """Link budget: mean received power at a distance, and noise floor.
 
     The defaults are a physical link budget under which the paper's setting (8 users with .1 mW each, 100…1000 m, 16
     antennas, Rayleigh fading) has the paper's ideal mean MSE of .013: free space at 2.4 GHz, 180 kHz, noise figure
-    6.8 dB, so a noise floor of -114.6 dBm and a mean SNR of 4.6 dB per antenna at 1000 m. The paper gives none of them.
-
-    Mean MSE, Eq. (5) in the paper's order, over 40,000 drops (20,000 for the alternatives; standard error < .5 %), one
-    thing changed at a time; in brackets with the strongest user first:
-
-    ======================  ===============  ======================  ===============
-    as it is                .0130 (.0098)    uniform area            .0172 (.0139)
-    noise figure 3 dB       .0055 (.0042)    100 replaced by 10 m    .0120 (.0088)
-    noise figure 5 dB       .0087 (.0065)    8 antennas              .066 (.028)
-    noise figure 9 dB       .0212 (.0161)    32 antennas             .0050 (.0044)
-    carrier .9 GHz          .0019 (.0014)    Rician, K = 10 dB       .0233 (.0131)
-    carrier 3.5 GHz         .0268 (.0205)    log-distance, 3         .67 (.66)
-    UMa                     .73 (.73)        UMi                     .72 (.71)
-    ======================  ===============  ======================  ===============
-
-    Only the noise floor over the path gain matters. Means that round to .013 need a noise figure of 6.6…6.9 dB, or
-    7.9…8.2 dB with the strongest user first; 1 dB is about a quarter of the MSE. .1 mW is too little for a cell of this
-    size with obstacles.
+    6.8 dB, hence a noise floor of -114.6 dBm and a mean SNR of 4.6 dB per antenna at 1000 m. The paper gives none of
+    them. Only the ratio of noise floor to path gain matters; the chapter on the system model measures how the mean MSE
+    depends on the noise figure, carrier, path loss, fading, placement and number of antennas.
 
     Attributes
     ----------
     power_w : float
         Transmit power of each user, W.
     path_loss : PathLoss
-        Model of the path loss with its carrier frequency.
+        Path loss model with its carrier frequency.
     bandwidth_hz : float
-        Bandwidth over which noise is collected, Hz.
+        Noise bandwidth, Hz.
     noise_figure_db : float
         Noise figure of the receiver, dB.
     """
@@ -80,7 +68,7 @@ class LinkBudget:
 
 
 def thermal_noise_w(bandwidth_hz: float, noise_figure_db: float = 0.0) -> float:
-    """Thermal noise power `k T_0 B F` in W, with T_0 = 290 K: -174 dBm in 1 Hz.
+    """Thermal noise power `k T_0 B F` in W, with T_0 = 290 K; -174 dBm in 1 Hz for F = 1.
 
     Parameters
     ----------
@@ -98,12 +86,12 @@ def thermal_noise_w(bandwidth_hz: float, noise_figure_db: float = 0.0) -> float:
 class Uplink:
     """One drop of the uplink, Eq. (2), or a batch of drops.
 
-    Single numbers and missing leading dimensions of `power` and `noise_floor` are broadcast over the batch.
+    Scalars and missing leading dimensions of `power` and `noise_floor` are broadcast over the batch.
 
     Attributes
     ----------
     H : (..., rx, user) complex
-        Channel of each user to each receive antenna, path gain included; dimensionless (amplitude).
+        Channel from each user to each receive antenna, path gain included; dimensionless (amplitude).
     power : (..., user) float, W
         Transmit power of each user, at least 0; a user of power 0 is silent.
     noise_floor : (...) float, W
@@ -121,12 +109,8 @@ class Uplink:
 
     def __post_init__(self) -> None:
         H = complex_array(self.H, "H")
-        if H.ndim < 2:
-            raise InputError(f"H has shape {H.shape}: expected (..., rx, user)")
-        if 0 in H.shape:
-            raise InputError(
-                f"H has shape {H.shape}: expected (..., rx, user) with at least one drop, antenna and user"
-            )
+        if H.ndim < 2 or 0 in H.shape:
+            raise InputError(f"H has shape {H.shape}: expected (..., rx, user), at least one drop, antenna and user")
         power = real_array(self.power, "power", minimum=0)
         noise_floor = real_array(self.noise_floor, "noise_floor", minimum=0)
         batch, users = H.shape[:-2], H.shape[-1]
@@ -148,7 +132,7 @@ class Uplink:
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        """Shape of the batch of drops, () for a single one."""
+        """Shape of the batch of drops, () for a single drop."""
         return self.H.shape[:-2]
 
     @cached_property
@@ -170,13 +154,11 @@ class Uplink:
     def __iter__(self) -> Iterator[Uplink]:
         """The drops along the first batch dimension."""
         if not self.batch_shape:
-            raise InputError("this uplink is a single drop: there is no batch of drops to go through")
+            raise InputError("this uplink is a single drop: expected a batch of drops to iterate over")
         return (self[drop] for drop in range(self.batch_shape[0]))
 
     def __getitem__(self, index: Any) -> Uplink:
-        """The drops that `index` picks from the batch dimensions, as from an array of shape `batch_shape`."""
-        if isinstance(index, slice) and self.batch_shape:
-            return Uplink(self.H[index], self.power[index], self.noise_floor[index])
+        """The drops that `index` selects from the batch dimensions, as from an array of shape `batch_shape`."""
         try:
             chosen = np.arange(self.noise_floor.size).reshape(self.batch_shape)[index]
         except IndexError as error:
@@ -198,26 +180,30 @@ def draw_distances(
     shape: tuple[int, ...],
     rng: np.random.Generator,
     *,
-    placement: Literal["distance", "area"] = "distance",
+    placement: Placement = "distance",
     nearest_m: float = 100.0,
     farthest_m: float = 1000.0,
 ) -> Real:
-    """Distances of users from the receiver in m, in an array of `shape`.
+    """Draw the users' distances from the receiver in m, an array of `shape`.
 
     Parameters
     ----------
     placement : {"distance", "area"}
-        "distance": the distance is uniform, as the paper says, so that users crowd near the receiver.
+        "distance": the distance is uniform, as in the paper, so that users crowd near the receiver.
         "area": users are uniform over the ring between the two distances; the density grows with the distance.
     nearest_m, farthest_m : float, m
         0 < nearest_m <= farthest_m.
     """
     near = real_number(nearest_m, "nearest_m", positive=True)
     far = real_number(farthest_m, "farthest_m", minimum=near)
-    if placement not in ("distance", "area"):
-        raise InputError(f"placement is {placement!r}: expected 'distance' or 'area'")
-    exponent = 1 if placement == "distance" else 2
+    exponent = 1 if one_of(placement, Placement, "placement") == "distance" else 2
     return rng.uniform(near**exponent, far**exponent, shape) ** (1 / exponent)
+
+
+def complex_normal(shape: tuple[int, ...], rng: np.random.Generator) -> Complex:
+    """Draw independent circular-symmetric complex Gaussian numbers of mean power 1, an array of `shape`."""
+    parts = rng.standard_normal((2, *shape))
+    return np.asarray((parts[0] + 1j * parts[1]) * np.sqrt(0.5))
 
 
 def draw_fading(
@@ -227,26 +213,24 @@ def draw_fading(
     rician_k_db: float | None = None,
     rx_correlation: ArrayLike | None = None,
 ) -> Complex:
-    """Small-scale fading of mean power 1 per antenna, (..., rx, user).
+    """Draw small-scale fading of mean power 1 per antenna, (..., rx, user).
 
     Parameters
     ----------
     shape : tuple of int
         (..., rx, user).
     rician_k_db : float, dB, optional
-        Power of the direct path over the power of the scattered ones; None is Rayleigh fading, without direct path.
-        The direct path meets a linear array at half a wavelength's spacing from a uniform azimuth, with a uniform
-        phase.
+        Power of the direct path over that of the scattered ones; None is Rayleigh fading, without a direct path. The
+        direct path arrives at a linear array of half-wavelength spacing from a uniform azimuth with a uniform phase.
     rx_correlation : (rx, rx) complex, optional
         Correlation of the scattered paths between antennas, Hermitian positive semidefinite with unit diagonal, the
         same for every user [2]; None is the identity. See `exponential_correlation`.
     """
     if len(shape) < 2:
         raise InputError(f"shape is {shape}: expected (..., rx, user)")
-    parts = rng.standard_normal((2, *shape))
-    scattered = (parts[0] + 1j * parts[1]) * np.sqrt(0.5)
+    scattered = complex_normal(shape, rng)
     if rx_correlation is not None:
-        scattered = _root(rx_correlation, shape[-2]) @ scattered
+        scattered = _correlation_root(rx_correlation, shape[-2]) @ scattered
     if rician_k_db is None:
         return scattered
     k = 10 ** (real_number(rician_k_db, "rician_k_db") / 10)
@@ -257,7 +241,7 @@ def draw_fading(
 
 
 def exponential_correlation(num_rx_antennas: int, coefficient: complex) -> Complex:
-    """Correlation matrix (rx, rx) with `coefficient^(j - i)` above the diagonal; its modulus is at most 1."""
+    """Correlation matrix (rx, rx) with `coefficient^(j - i)` above the diagonal; |coefficient| is at most 1."""
     count = whole_number(num_rx_antennas, "num_rx_antennas")
     rho = complex_array(coefficient, "coefficient")
     if rho.ndim or abs(rho) > 1:
@@ -267,19 +251,18 @@ def exponential_correlation(num_rx_antennas: int, coefficient: complex) -> Compl
     return np.where(lag >= 0, powers, powers.conj())
 
 
-def _root(correlation: ArrayLike, num_rx_antennas: int) -> Complex:
-    """Square root of a correlation matrix."""
+def _correlation_root(correlation: ArrayLike, num_rx_antennas: int) -> Complex:
+    """Hermitian square root of a correlation matrix."""
     R = complex_array(correlation, "rx_correlation")
     if R.shape != (num_rx_antennas, num_rx_antennas):
         raise InputError(f"rx_correlation has shape {R.shape}: expected (rx, rx) = {(num_rx_antennas,) * 2}")
-    if not np.allclose(R, R.conj().T, rtol=0, atol=1e-12) or not np.allclose(R.diagonal(), 1, rtol=0, atol=1e-12):
+    if not np.allclose(R, adjoint(R), rtol=0, atol=1e-12) or not np.allclose(R.diagonal(), 1, rtol=0, atol=1e-12):
         raise InputError(
             "rx_correlation is not a correlation matrix: expected a Hermitian one with ones on its diagonal"
         )
     values, vectors = np.linalg.eigh(R)
-    if values[0] < -1e-12 * num_rx_antennas:
-        raise InputError(f"rx_correlation has the eigenvalue {values[0]:.3g}: expected a positive semidefinite matrix")
-    return (vectors * np.sqrt(values.clip(0))) @ vectors.conj().T
+    require_semidefinite(values, "rx_correlation")
+    return (vectors * np.sqrt(values.clip(0))) @ adjoint(vectors)
 
 
 def uplinks_at(
@@ -291,12 +274,12 @@ def uplinks_at(
     rician_k_db: float | None = None,
     rx_correlation: ArrayLike | None = None,
 ) -> Uplink:
-    """Draw shadowing (where the path loss has one) and fading for users at known distances.
+    """Draw shadowing (where the path loss model has it) and fading for users at given distances.
 
     Parameters
     ----------
     distance_m : (..., user) float, m
-        Distance of each user on the ground; above zero.
+        Ground distance of each user, above zero.
     num_rx_antennas : int
         N_R.
     budget : LinkBudget, optional
@@ -314,12 +297,8 @@ def uplinks_at(
         raise InputError(f"distance_m has shape {distance.shape}: expected (..., user) with at least one user")
     budget = budget or LinkBudget()
     amplitude = 10 ** (-budget.path_loss.draw_db(distance, rng) / 20)
-    fading = draw_fading(
-        (*distance.shape[:-1], antennas, distance.shape[-1]),
-        rng,
-        rician_k_db=rician_k_db,
-        rx_correlation=rx_correlation,
-    )
+    shape = (*distance.shape[:-1], antennas, distance.shape[-1])
+    fading = draw_fading(shape, rng, rician_k_db=rician_k_db, rx_correlation=rx_correlation)
     power, floor = np.full(distance.shape[-1:], budget.power_w), np.asarray(budget.noise_floor_w)
     return Uplink(fading * amplitude[..., None, :], power, floor)
 
@@ -329,54 +308,45 @@ def draw_uplinks(
     rng: np.random.Generator,
     *,
     num_users: int = 8,
-    num_rx_antennas: int = 16,
-    placement: Literal["distance", "area"] = "distance",
+    placement: Placement = "distance",
     nearest_m: float = 100.0,
     farthest_m: float = 1000.0,
-    budget: LinkBudget | None = None,
-    rician_k_db: float | None = None,
-    rx_correlation: ArrayLike | None = None,
+    **channel: Any,
 ) -> Uplink:
     """Draw `n` drops of the paper's setting: 8 users of .1 mW at 100…1000 m, 16 antennas, Rayleigh fading.
 
-    Distances are drawn first, then shadowing, then fading: the same generator gives the same places for every
-    `budget` without shadowing.
+    Distances are drawn first, then shadowing, then fading: the same generator state gives the same placement for every
+    `budget`, and the same fading for every `budget` without shadowing.
 
     Parameters
     ----------
     n : int
         Number of drops, at least 1.
     rng : numpy.random.Generator
-    num_users, num_rx_antennas : int
-        Q and N_R.
+    num_users : int
+        Q.
     placement, nearest_m, farthest_m
         See `draw_distances`.
-    budget, rician_k_db, rx_correlation
-        See `uplinks_at`.
+    **channel
+        num_rx_antennas, budget, rician_k_db, rx_correlation, see `uplinks_at`.
 
     Returns
     -------
     Uplink with batch shape (n,).
     """
     shape = (whole_number(n, "n"), whole_number(num_users, "num_users"))
-    return uplinks_at(
-        draw_distances(shape, rng, placement=placement, nearest_m=nearest_m, farthest_m=farthest_m),
-        rng,
-        num_rx_antennas=num_rx_antennas,
-        budget=budget,
-        rician_k_db=rician_k_db,
-        rx_correlation=rx_correlation,
-    )
+    distance = draw_distances(shape, rng, placement=placement, nearest_m=nearest_m, farthest_m=farthest_m)
+    return uplinks_at(distance, rng, **channel)
 
 
 def snr_db(uplink: Uplink) -> Real:
-    """Received power over noise at one antenna, the mean over the antennas: (..., user) in dB."""
+    """Received SNR per antenna, averaged over the antennas: (..., user) in dB."""
     floor = uplink.noise_floor[..., None] * uplink.num_rx_antennas
     if not (floor > 0).all() or not (uplink.received_power > 0).all():
-        raise InputError("a noise floor or a received power is 0: expected both above 0 W, for an SNR in dB")
+        raise InputError("a noise floor or a received power is 0: an SNR in dB needs both above 0 W")
     return np.asarray(10 * np.log10(uplink.received_power / floor))
 
 
 def with_floor(uplink: Uplink, gain_db: float) -> Uplink:
-    """The same users over a noise floor that is higher by `gain_db`."""
+    """The same uplink with a noise floor that is higher by `gain_db`."""
     return Uplink(uplink.H, uplink.power, uplink.noise_floor * 10 ** (real_number(gain_db, "gain_db") / 10))

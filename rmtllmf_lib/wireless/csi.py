@@ -1,4 +1,4 @@
-"""What an adversary knows of the channels: estimates of a given quality, down to their statistics alone.
+"""Imperfect channel state information of an adversary: estimates of a given quality, down to statistics alone.
 
 References
 ----------
@@ -8,14 +8,13 @@ References
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmtllmf_lib.arrays import fitted, real_array
-from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.wireless.channel import Uplink, draw_fading
+from rmtllmf_lib.arrays import fitted, one_of, real_array
+from rmtllmf_lib.wireless.channel import Uplink, complex_normal
 
 Estimate = Literal["noisy", "mmse", "posterior"]
 
@@ -23,31 +22,30 @@ Estimate = Literal["noisy", "mmse", "posterior"]
 def imperfect_csi(
     uplink: Uplink, quality: ArrayLike, rng: np.random.Generator, *, estimate: Estimate = "noisy"
 ) -> Uplink:
-    """The uplink that an adversary believes in, for `attack(uplink, power, kind, csi=...)`.
+    """The adversary's estimate of an uplink, for `attack(uplink, power, kind, csi=...)`.
 
     The adversary observes `H^ = sqrt(rho) H + sqrt(1 - rho) E`, where column q of E is circular-symmetric Gaussian,
-    independent of H, with the mean power per antenna of the user's channel, `b_q = ||h_q||^2 / N_R`. So rho is the part
-    of the estimate's power that comes from the channel, and the mean powers are always known. For Rayleigh fading
-    `E[H | H^] = sqrt(rho) H^`, with an error of variance `(1 - rho) b_q` uncorrelated with it [1]_. The adversary may
-    take
+    independent of H, with the mean power per antenna of the user's channel, `b_q = ||h_q||^2 / N_R`. So rho is the
+    share of the estimate's power that comes from the channel, and the mean powers are always known. For Rayleigh fading
+    `E[H | H^] = sqrt(rho) H^`, with an uncorrelated error of variance `(1 - rho) b_q` [1]_. The estimate is one of
 
-    - "noisy": `H^` itself for the channel. It is as strong as the true one. With rho = 0 it is the channel of another
-      drop, and a jammer aligned with it can do less harm than a white one.
-    - "mmse": `sqrt(rho) H^`, which grows weaker with rho. With rho = 0 nothing is left: `attack` then jams white.
-    - "posterior": what is expected of the received signal,
-      `E[G G^H | H^] = rho H^ P H^^H + sum_q p_q (1 - rho_q) b_q I`. The second term is written as `N_R` more users,
-      one for each antenna. The sum rate is concave in `G G^H`, so an attack designed on this mean holds down an upper
+    - "noisy": `H^` itself, which is as strong as the true channel. With rho = 0 it is the channel of another drop, and
+      a jammer aligned with it can do less harm than a white one.
+    - "mmse": `sqrt(rho) H^`, which weakens as rho falls. With rho = 0 nothing is left: `attack` then jams white.
+    - "posterior": the expected covariance of the received signal,
+      `E[G G^H | H^] = rho H^ P H^^H + sum_q p_q (1 - rho_q) b_q I`. The second term is represented by `N_R` more users,
+      one for each antenna. The sum rate is concave in `G G^H`, so an attack designed on this mean minimises an upper
       bound of the expected sum rate. The limit, rho = 0, is knowledge of the statistics alone: white jamming, unless
-      the attack looks at single users. Meant for kinds that look at `G G^H` only: "sum-rate", "rank-one".
+      the attack depends on single users. Meant for kinds that depend on `G G^H` only: "sum-rate", "rank-one".
 
     Parameters
     ----------
     uplink : Uplink
-        The true one, a batch of drops.
+        The true uplink, a batch of drops.
     quality : float or (..., user) float
         rho in [0, 1]; 1 is perfect knowledge.
     rng : numpy.random.Generator
-        The draw of E does not depend on `quality`: the same generator gives paired estimates of several qualities.
+        The draw of E does not depend on `quality`: one generator state gives paired estimates of several qualities.
     estimate : {"noisy", "mmse", "posterior"}
 
     Returns
@@ -60,18 +58,15 @@ def imperfect_csi(
     InputError
         for a quality outside [0, 1], a shape that does not fit, or an unknown estimate.
     """
-    if estimate not in get_args(Estimate):
-        raise InputError(f"estimate is {estimate!r}: expected one of {', '.join(get_args(Estimate))}")
-    rho = fitted(real_array(quality, "quality", minimum=0), uplink.power.shape, "quality", "(..., user)")
-    if (rho > 1).any():
-        raise InputError(f"quality is {rho.max():g} at its largest: expected at most 1, perfect knowledge")
+    one_of(estimate, Estimate, "estimate")
+    given = real_array(quality, "quality", minimum=0, maximum=1)
+    rho = fitted(given, uplink.power.shape, "quality", "(..., user)")
     amplitude = np.linalg.norm(uplink.H, axis=-2) / np.sqrt(uplink.num_rx_antennas)
-    error = amplitude[..., None, :] * draw_fading(uplink.H.shape, rng)
+    error = amplitude[..., None, :] * complex_normal(uplink.H.shape, rng)
     H = np.sqrt(rho)[..., None, :] * uplink.H + np.sqrt(1 - rho)[..., None, :] * error
-    if estimate == "noisy":
-        return Uplink(H, uplink.power, uplink.noise_floor)
-    H = np.sqrt(rho)[..., None, :] * H
-    if estimate == "mmse":
+    if estimate != "noisy":
+        H = np.sqrt(rho)[..., None, :] * H
+    if estimate != "posterior":
         return Uplink(H, uplink.power, uplink.noise_floor)
     antennas = np.broadcast_to(np.eye(uplink.num_rx_antennas), (*uplink.batch_shape, *(uplink.num_rx_antennas,) * 2))
     unknown = (uplink.power * (1 - rho) * amplitude**2).sum(axis=-1, keepdims=True)

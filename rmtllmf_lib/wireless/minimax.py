@@ -1,7 +1,7 @@
-"""Solvers of the worst case (P2), `min_C max_q R_q`, in its two readings, with certified bounds from both sides.
+"""Solvers of the worst case (P2), `min_C max_q R_q`, in its two readings, with certified upper and lower bounds.
 
-Both work in coordinates of range(G), with the jammer's budget scaled to one. That loses nothing: jamming power outside
-range(G) meets no signal, and compressing any covariance to range(G) raises no rate.
+Both work in coordinates of range(G), with the jammer's budget scaled to one. This is without loss: jamming power
+outside range(G) meets no signal, and compressing a covariance to range(G) raises no rate.
 
 References
 ----------
@@ -21,23 +21,24 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
 from rmtllmf_lib.arrays import Complex, Real
+from rmtllmf_lib.wireless.square_root import adjoint
 
 _MULTIPLICATIVE = 4  # updates that bring the first point near the central path
-_SHORT = 0.95  # of the way to the boundary
+_SHORT = 0.95  # share of the distance to the boundary that a step may take
 
 
 @dataclass(frozen=True, eq=False)
 class Bracket:
-    """A jammer and the bounds of the optimum it proves, in units of the scaled problem.
+    """A jammer and bounds of the optimum, in units of the scaled problem.
 
     Attributes
     ----------
     cov : (..., r, r) complex
         Covariance of the jammer in range(G), of trace at most 1.
     upper, lower : (...) float
-        The largest SINR under `cov`, and what no covariance of trace 1 gets below.
+        The largest SINR under `cov`, and a lower bound of it over all covariances of trace 1.
     iterations : int
-        Newton steps, of the slowest drop.
+        Newton steps of the slowest drop.
     """
 
     cov: Complex
@@ -48,11 +49,11 @@ class Bracket:
 
 @dataclass(frozen=True, eq=False)
 class _Point:
-    """What weights `pi` of the users give: the best answer to them, the SINRs under it, and its derivatives."""
+    """The jammer's best response to weights `pi` of the users, and the SINRs under it."""
 
     basis: Complex  # (batch, r, r) eigenvectors of M(pi)
-    root: Real  # (batch, r) square roots of its eigenvalues, falling
-    active: NDArray[np.bool_]  # (batch, r) whether the jammer fills the direction
+    root: Real  # (batch, r) square roots of its eigenvalues, descending
+    active: NDArray[np.bool_]  # (batch, r) whether the jammer puts power into the direction
     kappa: Real  # (batch,)
     extra: Real  # (batch, r) the jammer's eigenvalues
     level: Real  # (batch, r) floor + extra
@@ -60,13 +61,13 @@ class _Point:
     sinr: Real  # (batch, user)
 
 
-def _answer(columns: Complex, floor: Real, weights: Real) -> _Point:
+def _best_response(columns: Complex, floor: Real, weights: Real) -> _Point:
     """Minimise `sum pi_q g_q^H C^-1 g_q`: `c_i = max(kappa sqrt(m_i), sigma_0^2)` in the eigenbasis of M(pi)."""
-    # the singular values of G diag(pi)^(1/2) are the roots of M's eigenvalues, without squaring the small ones away
+    # singular values of G diag(pi)^(1/2), the roots of M's eigenvalues: small ones are not lost to squaring
     basis, root, _ = np.linalg.svd(columns * np.sqrt(weights)[:, None, :], full_matrices=False)
     total = np.cumsum(root, axis=-1)
     count = np.arange(1, root.shape[-1] + 1)
-    # numerators of `kappa a_i - floor`, if the i largest are filled: no difference of large numbers under a high floor
+    # numerators of `kappa a_i - floor` if the i largest are filled; no cancellation under a high floor
     filled = root + floor[:, None] * (count * root - total) > 0
     number = np.maximum(filled.sum(axis=-1), 1)
     total = np.take_along_axis(total, number[:, None] - 1, axis=-1)[:, 0]
@@ -75,7 +76,7 @@ def _answer(columns: Complex, floor: Real, weights: Real) -> _Point:
     extra = np.where(active, np.maximum(excess, 0), 0) / total[:, None]
     extra /= extra.sum(axis=-1, keepdims=True)
     level = floor[:, None] + extra
-    seen = basis.conj().swapaxes(-1, -2) @ columns
+    seen = adjoint(basis) @ columns
     power = np.square(seen.real) + np.square(seen.imag)
     inverse = np.divide(1, level, out=np.zeros_like(level), where=level > 0)
     sinr = (inverse[:, None, :] @ power)[:, 0]
@@ -84,10 +85,10 @@ def _answer(columns: Complex, floor: Real, weights: Real) -> _Point:
 
 
 def _curvature(point: _Point) -> Real:
-    """Derivative of the SINRs by the weights, (batch, user, user): symmetric, negative semidefinite."""
+    """Derivatives of the SINRs with respect to the weights, (batch, user, user), symmetric negative semidefinite."""
     root, level, active, kappa = point.root, point.level, point.active, point.kappa[:, None]
     inverse = np.divide(1, root, out=np.zeros_like(root), where=active & (root > 0))
-    # divided differences of m -> 1/c(m), at fixed kappa: in closed form where both directions are filled
+    # divided differences of m -> 1/c(m) at fixed kappa, in closed form where both directions are filled
     both = inverse[:, :, None] * inverse[:, None, :]
     spread = root[:, :, None] + root[:, None, :]
     filled = np.divide(both, kappa[:, None] * spread, out=np.zeros_like(both), where=spread > 0)
@@ -99,20 +100,18 @@ def _curvature(point: _Point) -> Real:
     pairs = point.seen.conj()[:, :, :, None] * point.seen[:, :, None, :]
     flat = pairs.reshape(*pairs.shape[:2], -1)
     bend = ((differences @ flat) * flat.conj()).real.sum(axis=1).reshape(len(root), *pairs.shape[2:])
-    # kappa gives way as the weights grow
+    # kappa falls as the weights grow
     pull = (inverse[:, None, :] @ (np.square(point.seen.real) + np.square(point.seen.imag)))[:, 0]
     give = 2 * kappa * (root * active).sum(axis=-1, keepdims=True)
-    moved: Real = -bend + pull[:, :, None] * pull[:, None, :] / give[:, None]
-    return moved
+    return np.asarray(-bend + pull[:, :, None] * pull[:, None, :] / give[:, None])
 
 
 def minimax(columns: Complex, floor: Real, gap: float, limit: int) -> Bracket:
     """Reading (i): `min_C max_q g_q^H C^-1 g_q`, `C = floor I + C_j`, `tr C_j <= 1`, batched.
 
     The dual `max_pi min_C sum_q pi_q g_q^H C^-1 g_q` over the simplex is solved: a few multiplicative updates
-    `pi_q <- pi_q f_q / sum pi f` [1]_, then a primal-dual interior-point method, which keeps its speed where the update
-    crawls (users whose weight vanishes). Every point of the way brackets the optimum:
-    `sum pi_q f_q <= v* <= max_q f_q`.
+    `pi_q <- pi_q f_q / sum pi f` [1]_, then a primal-dual interior-point method, which stays fast where the update is
+    slow (users whose weight vanishes). Every iterate brackets the optimum: `sum pi_q f_q <= v* <= max_q f_q`.
 
     Parameters
     ----------
@@ -120,18 +119,18 @@ def minimax(columns: Complex, floor: Real, gap: float, limit: int) -> Bracket:
         G in coordinates of its range; no drop may be zero.
     floor : (batch,) float
     gap : float
-        Relative distance of the bounds at which a drop is done.
+        Relative gap of the bounds at which a drop is done.
     limit : int
-        Newton steps at most.
+        Limit of Newton steps.
     """
     batch, size, users = columns.shape
     weights = np.square(np.abs(columns)).sum(axis=1)
     weights /= weights.sum(axis=-1, keepdims=True)
-    point = _answer(columns, floor, weights)
+    point = _best_response(columns, floor, weights)
     for _ in range(_MULTIPLICATIVE):
         weights = weights * point.sinr
         weights /= weights.sum(axis=-1, keepdims=True)
-        point = _answer(columns, floor, weights)
+        point = _best_response(columns, floor, weights)
     upper, lower = np.full(batch, np.inf), np.zeros(batch)
     cov = np.zeros((batch, size, size), dtype=np.complex128)
     weights = np.maximum(weights, 1e-6 / users)
@@ -140,12 +139,12 @@ def minimax(columns: Complex, floor: Real, gap: float, limit: int) -> Bracket:
     todo = np.arange(batch)
     iterations = 0
     while True:
-        point = _answer(columns[todo], floor[todo], weights)
+        point = _best_response(columns[todo], floor[todo], weights)
         largest, average = point.sinr.max(axis=-1), (weights * point.sinr).sum(axis=-1)
         better = largest < upper[todo]
         where = todo[better]
         upper[where] = largest[better]
-        cov[where] = (point.basis[better] * point.extra[better, None, :]) @ point.basis[better].conj().swapaxes(-1, -2)
+        cov[where] = (point.basis[better] * point.extra[better, None, :]) @ adjoint(point.basis[better])
         lower[todo] = np.maximum(lower[todo], np.minimum(average, upper[todo]))
         if not iterations:
             slack = np.maximum(1.01 * largest[:, None] - point.sinr, 1e-3 * largest[:, None])
@@ -183,7 +182,7 @@ def _newton_step(point: _Point, weights: Real, slack: Real) -> tuple[Real, Real]
 
 @dataclass(frozen=True, eq=False)
 class _Scaled:
-    """The SIC problem in Nesterov-Todd coordinates: there the jammer and its dual are the same diagonal matrix."""
+    """The SIC problem in Nesterov-Todd coordinates, where the jammer and its dual are the same diagonal matrix."""
 
     scaling: Complex  # R, with C_j = R diag(values) R^H and Z = R^-H diag(values) R^-1
     values: Real  # (r,)
@@ -199,7 +198,7 @@ def _scale(columns: Complex, floor: float, cov: Complex, dual: Complex) -> _Scal
     back = (left / np.sqrt(values)).conj().T @ other.conj().T  # R^-1
     seen = (back @ columns).T
     outer = seen[:, :, None] * seen[:, None, :].conj()
-    later = np.cumsum(outer[::-1], axis=0)[::-1] - outer  # of the users still to be decoded
+    later = np.cumsum(outer[::-1], axis=0)[::-1] - outer  # users still to be decoded
     later[-1] = 0
     later += np.diag(values) + floor * (back @ back.conj().T)
     inverses = np.linalg.inv(later)
@@ -208,25 +207,23 @@ def _scale(columns: Complex, floor: float, cov: Complex, dual: Complex) -> _Scal
 
 
 def _sic_bound(scaled: _Scaled, weights: Real) -> float:
-    """Lower bound of the optimum from the dual of the semidefinite program, at `Y_q = pi_q w_q w_q^H`."""
+    """Lower bound of the optimum from the dual semidefinite program, at `Y_q = pi_q w_q w_q^H`."""
     turned = np.linalg.solve(scaled.scaling.conj().T, (scaled.filters * np.sqrt(weights)[:, None]).T)
-    jammed = float(np.linalg.norm(turned, 2)) ** 2  # largest eigenvalue of sum Y_q: all that a unit budget can reach
+    jammed = float(np.linalg.norm(turned, 2)) ** 2  # largest eigenvalue of sum Y_q, the most that a unit budget reaches
     rest = float(weights @ (scaled.sinr - np.square(np.abs(scaled.filters)) @ scaled.values))
     return float(weights @ scaled.sinr**2) / (max(rest, 0.0) + jammed)
 
 
 def _real_hessian(form: Complex, size: int) -> Real:
-    """A quadratic form of vec(D), `form[(j, i), (k, l)]`, in real coordinates of Hermitian D: diagonal, then pairs."""
+    """Quadratic form of vec(D), `form[(j, i), (k, l)]`, in real coordinates of Hermitian D: diagonal, then pairs."""
     i, j = np.triu_indices(size, 1)
     diagonal, above, below = np.arange(size) * (size + 1), i * size + j, j * size + i
     half = np.sqrt(0.5)
     right = np.concatenate(
         [form[:, diagonal], half * (form[:, above] + form[:, below]), 1j * half * (form[:, above] - form[:, below])], 1
     )
-    hessian: Real = np.concatenate(
-        [right[diagonal], half * (right[above] + right[below]), -1j * half * (right[above] - right[below])], 0
-    ).real
-    return hessian
+    rows = [right[diagonal], half * (right[above] + right[below]), -1j * half * (right[above] - right[below])]
+    return np.concatenate(rows, 0).real
 
 
 def _coordinates(matrices: Complex) -> Real:
@@ -251,9 +248,9 @@ def minimax_sic(columns: Complex, floor: float, gap: float, limit: int) -> Brack
     """Reading (ii): the largest SINR of SIC at full power, `min max_q g_q^H X_q^-1 g_q`, of one drop.
 
     It is a linear semidefinite program, `max s` subject to `C_j + floor I + sum_(later) g g^H >= s g_q g_q^H` for every
-    user, solved here as `min t`, `f_q(C_j) <= t = 1/s`: r^2 real unknowns and one scalar inequality for each user.
-    Primal-dual interior-point steps with Nesterov-Todd scaling [3]_ keep the linear systems sound when the powers of
-    the users lie far apart. The users' multipliers give a dual point of the program, and with it the lower bound.
+    user, solved here as `min t`, `f_q(C_j) <= t = 1/s`: r^2 real unknowns and one scalar inequality per user.
+    Primal-dual interior-point steps with Nesterov-Todd scaling [3]_ keep the linear systems well conditioned when the
+    users' powers are far apart. The users' multipliers give a dual point, and with it the lower bound.
 
     Parameters
     ----------
@@ -261,9 +258,9 @@ def minimax_sic(columns: Complex, floor: float, gap: float, limit: int) -> Brack
         G in coordinates of its range (of full row rank), in the order of decoding, without silent users.
     floor : float
     gap : float
-        Relative distance of the bounds at which it is done.
+        Relative gap of the bounds at which the solver stops.
     limit : int
-        Newton steps at most.
+        Limit of Newton steps.
     """
     size, users = columns.shape
     spread = np.sqrt(np.square(np.abs(columns)).sum(axis=1))
@@ -278,7 +275,7 @@ def minimax_sic(columns: Complex, floor: float, gap: float, limit: int) -> Brack
         try:
             scaled = _scale(columns, floor, cov, dual)
         except np.linalg.LinAlgError:
-            break  # rounding has the last word: the bounds say how far it got
+            break  # lost positive definiteness to rounding; the bounds so far hold
         if scaled.sinr.max() < upper:
             upper, best = scaled.sinr.max(), cov
         lower = max(lower, min(_sic_bound(scaled, weights), upper))

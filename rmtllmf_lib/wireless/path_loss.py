@@ -1,4 +1,4 @@
-"""Path loss in dB against distance in m: free space, log-distance, and the cells of 3GPP TR 38.901.
+"""Path loss in dB at a distance in m: free space, log-distance, and the urban cells of 3GPP TR 38.901.
 
 References
 ----------
@@ -16,8 +16,7 @@ from typing import Literal, cast, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmtllmf_lib.arrays import Real, real_array, real_number
-from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.arrays import Real, one_of, real_array, real_number
 
 SPEED_OF_LIGHT = 299_792_458.0  # m/s
 
@@ -31,7 +30,7 @@ SHADOWING_DB = {"UMa-LoS": 4.0, "UMa-NLoS": 6.0, "UMi-LoS": 4.0, "UMi-NLoS": 7.8
 def free_space_db(distance_m: ArrayLike, carrier_hz: float) -> Real:
     """Free-space loss `20 log10(4 pi d f / c)` between isotropic antennas [1], dB.
 
-    Valid in the far field; closer than a wavelength over 4 pi the formula would give a gain.
+    Valid in the far field; within a wavelength over 4 pi the formula would give a gain.
     """
     distance = real_array(distance_m, "distance_m", positive=True)
     return 20 * np.log10(4 * np.pi * distance * real_number(carrier_hz, "carrier_hz", positive=True) / SPEED_OF_LIGHT)
@@ -43,10 +42,10 @@ def log_distance_db(distance_m: ArrayLike, carrier_hz: float, exponent: float, r
     Parameters
     ----------
     distance_m : (...) float, m
-        Meant for distances from the reference on; shorter ones are extrapolated.
+        Meant for distances beyond the reference; shorter ones are extrapolated.
     carrier_hz : float, Hz
     exponent : float
-        2 is free space; above zero.
+        Above zero; 2 is free space.
     reference_m : float, m
     """
     distance = real_array(distance_m, "distance_m", positive=True)
@@ -63,13 +62,13 @@ def cell_db(
     Parameters
     ----------
     distance_m : (...) float, m
-        Distance on the ground, 10…5000 m.
+        Ground distance, 10…5000 m.
     carrier_hz : float, Hz
         .5…100 GHz.
     cell : {"UMa", "UMi"}
-        The base station stands 25 m (UMa) or 10 m (UMi) high.
+        The base station is 25 m (UMa) or 10 m (UMi) high.
     line_of_sight : (...) bool
-        Whether nothing stands between.
+        Whether the line of sight is free.
     user_height_m : float, m
         1.5…13 m. The table goes up to 22.5 m, but from 13 m on UMa's breakpoint is random.
 
@@ -77,21 +76,13 @@ def cell_db(
     -------
     (...) float, dB, without shadowing, whose standard deviations are `SHADOWING_DB`.
     """
-    if cell not in get_args(Cell):
-        raise InputError(f"cell is {cell!r}: expected 'UMa' or 'UMi'")
-    ground = real_array(distance_m, "distance_m", positive=True)
-    if ((ground < 10) | (ground > 5000)).any():
-        raise InputError(f"distance_m is {ground.min():g}…{ground.max():g}: expected 10…5000 m for {cell}")
-    ghz = real_number(carrier_hz, "carrier_hz", positive=True) / 1e9
-    if not 0.5 <= ghz <= 100:
-        raise InputError(f"carrier_hz is {ghz * 1e9:g}: expected .5e9…100e9 Hz for {cell}")
-    user = real_number(user_height_m, "user_height_m", positive=True)
-    if not 1.5 <= user <= 13:
-        raise InputError(f"user_height_m is {user:g}: expected 1.5…13 m for {cell}")
-    base = BASE_HEIGHT_M[cell]
+    base = BASE_HEIGHT_M[one_of(cell, Cell, "cell")]
+    ground = real_array(distance_m, f"distance_m of {cell}", minimum=10, maximum=5000)
+    ghz = real_number(carrier_hz, f"carrier_hz of {cell}", minimum=0.5e9, maximum=100e9) / 1e9
+    user = real_number(user_height_m, f"user_height_m of {cell}", minimum=1.5, maximum=13)
     rise = base - user
     log_slant, log_ghz = np.log10(np.hypot(ground, rise)), np.log10(ghz)
-    # effective heights: 1 m of clutter is taken off; the table rounds the speed of light to 3e8 m/s
+    # effective heights exclude 1 m of clutter; the table rounds the speed of light to 3e8 m/s
     breakpoint_m = 4 * (base - 1) * (user - 1) * ghz * 1e9 / 3e8
     if cell == "UMa":
         near, far = 28.0 + 22 * log_slant, 28.0 + 40 * log_slant - 9 * np.log10(breakpoint_m**2 + rise**2)
@@ -104,16 +95,15 @@ def cell_db(
 
 
 def line_of_sight_probability(distance_m: ArrayLike, cell: Cell) -> Real:
-    """Probability that nothing stands between, [3] table 7.4.2-1, for users at most 13 m high.
+    """Probability of a line of sight, [3] table 7.4.2-1, for users at most 13 m high.
 
     Parameters
     ----------
     distance_m : (...) float, m
-        Distance on the ground.
+        Ground distance.
     cell : {"UMa", "UMi"}
     """
-    if cell not in get_args(Cell):
-        raise InputError(f"cell is {cell!r}: expected 'UMa' or 'UMi'")
+    one_of(cell, Cell, "cell")
     distance = real_array(distance_m, "distance_m", positive=True)
     near = 18 / np.maximum(distance, 18)
     return near + np.exp(-distance / {"UMa": 63, "UMi": 36}[cell]) * (1 - near)
@@ -121,21 +111,21 @@ def line_of_sight_probability(distance_m: ArrayLike, cell: Cell) -> Real:
 
 @dataclass(frozen=True)
 class PathLoss:
-    """A model of the path loss with its constants; free space at 2.4 GHz by default.
+    """A path loss model with its constants; free space at 2.4 GHz by default.
 
     Attributes
     ----------
     model : str
-        "free-space", "log-distance", "UMa-LoS", "UMa-NLoS", "UMi-LoS", "UMi-NLoS", or "UMa" and "UMi", where each user
-        has a line of sight with the cell's probability.
+        "free-space", "log-distance", "UMa-LoS", "UMa-NLoS", "UMi-LoS", "UMi-NLoS", or "UMa" and "UMi", where the
+        line of sight of each user is drawn with `line_of_sight_probability`.
     carrier_hz : float
         Carrier frequency, Hz.
     exponent, reference_m : float
-        Of "log-distance" alone; the reference is in m.
+        For "log-distance" only; the reference is in m.
     shadowing_db : float, optional
         Standard deviation of log-normal shadowing, dB; None is the model's own: that of TR 38.901, 0 otherwise.
     user_height_m : float
-        Of TR 38.901's models alone, m.
+        For the models of TR 38.901 only, m.
     """
 
     model: Model = "free-space"
@@ -146,21 +136,20 @@ class PathLoss:
     user_height_m: float = 1.5
 
     def __post_init__(self) -> None:
-        if self.model not in get_args(Model):
-            raise InputError(f"path loss model is {self.model!r}: expected one of {', '.join(get_args(Model))}")
+        one_of(self.model, Model, "path loss model")
         if self.shadowing_db is not None:
             real_number(self.shadowing_db, "shadowing_db", minimum=0)
         self._loss_db(np.array([100.0]), np.array([True]))  # the formulas check the constants
 
     def draw_db(self, distance_m: ArrayLike, rng: np.random.Generator) -> Real:
-        """Path loss with a line of sight and shadowing drawn for each user, independently; dB.
+        """Path loss in dB, with line of sight and shadowing drawn independently for each user.
 
         Nothing is drawn where the model has neither.
 
         Parameters
         ----------
         distance_m : (...) float, m
-            Distance on the ground; TR 38.901's models add the difference of the heights.
+            Ground distance; the models of TR 38.901 account for the difference in height.
         rng : numpy.random.Generator
         """
         distance = real_array(distance_m, "distance_m", positive=True)

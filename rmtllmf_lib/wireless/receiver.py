@@ -1,11 +1,11 @@
 """Receivers of the uplink: MMSE successive interference cancellation (SIC) and joint LMMSE; Eqs. (3), (4), (5), (13).
 
-Rates are in nats per channel use (`nats_to_bits` converts), MSEs are relative to symbols of power 1, users come in
-their own order. `noise_cov` may have its own batch dimensions: it is broadcast against the batch of drops, so that one
-drop can meet many covariances. Results do not change when power and noise are scaled together.
+Rates are in nats per channel use, MSEs are relative to symbols of power 1, and results are in the order of the uplink's
+users. `noise_cov` may have its own batch dimensions, which are broadcast against the batch of drops, so that one drop
+can be evaluated under many covariances. Results do not change when power and noise are scaled together.
 
 A singular covariance leaves directions without noise. A user with energy there that no interference covers has infinite
-rate and MSE 0; where all the energy lies in range(C), everything is finite and is evaluated there. Eigenvalues below
+rate and MSE 0; where all the energy lies in range(C), results are finite and are evaluated there. Eigenvalues below
 1e-13 of the largest count as zero.
 """
 
@@ -17,7 +17,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmtllmf_lib.arrays import Complex, Real, complex_array, fitted, real_array
+from rmtllmf_lib.arrays import Complex, Real, complex_array, fitted, one_of, real_array
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.wireless.channel import Uplink
 from rmtllmf_lib.wireless.square_root import (
@@ -34,16 +34,11 @@ Order = Literal["weakest-first", "strongest-first"]
 Receiver = Literal["sic", "lmmse"]
 ORDERS: tuple[Order, ...] = get_args(Order)
 
-_BLOCK = 256  # drops; the work on a block of 1 MiB stays in a core's own cache
-
-
-def nats_to_bits(nats: ArrayLike) -> Real:
-    """Rates in bits from rates in nats; infinite ones stay infinite."""
-    return np.asarray(nats, dtype=np.float64) / np.log(2)
+DROPS_AT_ONCE = 256  # a block of 1 MiB stays in a core's own cache
 
 
 def require_noise_cov(noise_cov: ArrayLike, uplink: Uplink, name: str = "noise_cov") -> Complex:
-    """A valid covariance of the noise for these drops, exactly Hermitian.
+    """The noise covariance, made exactly Hermitian; checks that it is valid for these drops.
 
     Parameters
     ----------
@@ -51,7 +46,7 @@ def require_noise_cov(noise_cov: ArrayLike, uplink: Uplink, name: str = "noise_c
         Hermitian positive semidefinite; may be singular. Leading dimensions broadcast against the batch of drops.
     uplink : Uplink
     name : str
-        What messages call it.
+        Its name in error messages.
 
     Returns
     -------
@@ -65,8 +60,8 @@ def require_noise_cov(noise_cov: ArrayLike, uplink: Uplink, name: str = "noise_c
     """
     C = _shaped(noise_cov, uplink, name).copy()
     flat = C.reshape(-1, *C.shape[-2:])
-    for start in range(0, len(flat), _BLOCK):
-        block = flat[start : start + _BLOCK]
+    for start in range(0, len(flat), DROPS_AT_ONCE):
+        block = flat[start : start + DROPS_AT_ONCE]
         _require_hermitian(block, name)
         block += adjoint(block)
         block *= 0.5
@@ -78,7 +73,7 @@ def require_noise_cov(noise_cov: ArrayLike, uplink: Uplink, name: str = "noise_c
 
 
 def _shaped(noise_cov: ArrayLike, uplink: Uplink, name: str) -> Complex:
-    """Finite numbers that fit the drops, as they were given."""
+    """The covariance as a complex array; checks that it is finite and fits the drops."""
     C = complex_array(noise_cov, name)
     size = uplink.num_rx_antennas
     try:
@@ -106,14 +101,8 @@ def _require_hermitian(C: Complex, name: str) -> None:
         )
 
 
-def require_order(order: Order) -> None:
-    """`InputError` unless `order` is one of the two."""
-    if order not in ("weakest-first", "strongest-first"):
-        raise InputError(f"order is {order!r}: expected 'weakest-first' or 'strongest-first'")
-
-
 def sic_order(uplink: Uplink, order: Order = "weakest-first") -> np.ndarray:
-    """Users in the order in which they are decoded, by received power `p_q ||h_q||^2`, below Eq. (3).
+    """Users in decoding order, by received power `p_q ||h_q||^2`, below Eq. (3).
 
     Parameters
     ----------
@@ -123,9 +112,9 @@ def sic_order(uplink: Uplink, order: Order = "weakest-first") -> np.ndarray:
     Returns
     -------
     (..., user) int
-        Of equal users the one with the lower index is decoded first, in both orders.
+        Among users of equal power the one with the lower index is decoded first, in both orders.
     """
-    require_order(order)
+    one_of(order, Order, "order")
     power = uplink.received_power
     return np.argsort(power if order == "weakest-first" else -power, axis=-1, kind="stable")
 
@@ -133,17 +122,17 @@ def sic_order(uplink: Uplink, order: Order = "weakest-first") -> np.ndarray:
 def _each_block(
     uplink: Uplink, covs: dict[str, ArrayLike], order: Order | None, kernel: Callable[..., np.ndarray]
 ) -> np.ndarray:
-    """`kernel(columns, G, *covs)` on blocks of drops; the result has the common batch shape.
+    """Apply `kernel(columns, G, *covs)` to blocks of drops; the result has the common batch shape.
 
-    Columns of G come last decoded first, so that each user's interference stands before it; in the users' own order
-    where `order` is None.
+    The users (`columns`) are sorted with the last decoded first, so that each user's interference precedes it; they
+    stay in the uplink's order where `order` is None.
     """
     valid = [_shaped(cov, uplink, name) for name, cov in covs.items()]
     try:
         batch = np.broadcast_shapes(uplink.batch_shape, *(C.shape[:-2] for C in valid))
     except ValueError:
         shapes = " and ".join(f"{name} {C.shape}" for name, C in zip(covs, valid, strict=True))
-        raise InputError(f"{shapes} do not fit each other: expected leading dimensions that broadcast") from None
+        raise InputError(f"{shapes} do not fit: expected leading dimensions that broadcast") from None
     users = np.arange(uplink.num_users)
     columns = np.broadcast_to(users, uplink.power.shape) if order is None else sic_order(uplink, order)[..., ::-1]
     count = int(np.prod(batch))
@@ -151,36 +140,37 @@ def _each_block(
     for array, core in ((columns, 1), (uplink.G, 2), *((C, 2) for C in valid)):
         shape = array.shape[array.ndim - core :]
         shared = array.size == np.prod(shape)  # one for all drops: factored once per block
-        parts.append(
-            array.reshape(1, *shape) if shared else np.broadcast_to(array, (*batch, *shape)).reshape(-1, *shape)
-        )
+        full = array if shared else np.broadcast_to(array, (*batch, *shape))
+        parts.append(full.reshape(-1, *shape))
     if not count:
-        raise InputError(f"the batch of drops has shape {batch}, which holds none: expected at least one")
+        raise InputError(f"the batch of drops has shape {batch}, which is empty: expected at least one drop")
     results = []
-    for start in range(0, count, _BLOCK):
-        given = [part if len(part) == 1 else part[start : start + _BLOCK] for part in parts]
+    for start in range(0, count, DROPS_AT_ONCE):
+        given = [part if len(part) == 1 else part[start : start + DROPS_AT_ONCE] for part in parts]
         found = kernel(*given)
-        rows = min(_BLOCK, count - start)
+        rows = min(DROPS_AT_ONCE, count - start)
         results.append(found if len(found) == rows else np.broadcast_to(found, (rows, *found.shape[1:])))
     return np.concatenate(results).reshape((*batch, *results[0].shape[1:]))
 
 
-def _whitened(columns: np.ndarray, G: Complex, C: Complex, name: str, with_filters: bool = False) -> Whitened:
+def _whitened(
+    columns: np.ndarray, G: Complex, C: Complex, name: str = "noise_cov", with_filters: bool = False
+) -> Whitened:
     _require_hermitian(C, name)
     return whiten(C, np.take_along_axis(G, columns[:, None, :], axis=-1), filters=with_filters, name=name)
 
 
 def _own_order(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Rows that stand in the order of the columns, back in the users' own order."""
+    """Rows in the order of the columns, put back in the order of the uplink's users."""
     back = np.argsort(columns, axis=-1)
     back = back.reshape(*back.shape, *(1,) * (values.ndim - back.ndim))
     return np.take_along_axis(values, np.broadcast_to(back, (len(values), *back.shape[1:])), axis=1)
 
 
 def sic_rates(uplink: Uplink, noise_cov: ArrayLike, order: Order = "weakest-first") -> Real:
-    """Rate of each user after successive cancellation, Eq. (3): `R_q = log(1 + p_q h_q^H X_q^(-1) h_q)`.
+    """Rate of each user under successive cancellation, Eq. (3): `R_q = log(1 + p_q h_q^H X_q^(-1) h_q)`.
 
-    X_q is the covariance of the noise and of all users decoded after q. The rates sum to `sum_rate` in either order.
+    X_q is the covariance of the noise plus all users decoded after q. The rates sum to `sum_rate` in either order.
 
     Parameters
     ----------
@@ -202,7 +192,7 @@ def sic_rates(uplink: Uplink, noise_cov: ArrayLike, order: Order = "weakest-firs
     """
 
     def kernel(columns: np.ndarray, G: Complex, C: Complex) -> Real:
-        return _own_order(log_gains(_whitened(columns, G, C, "noise_cov")), columns)
+        return _own_order(log_gains(_whitened(columns, G, C)), columns)
 
     return _each_block(uplink, {"noise_cov": noise_cov}, order, kernel)
 
@@ -210,8 +200,8 @@ def sic_rates(uplink: Uplink, noise_cov: ArrayLike, order: Order = "weakest-firs
 def sic_mse(uplink: Uplink, noise_cov: ArrayLike, order: Order = "weakest-first") -> Real:
     """MSE per user after MMSE successive interference cancellation, Eq. (5): `mu_q = e^(-R_q)`.
 
-    Cancellation is taken to be perfect. A receiver that subtracts its own linear estimates is the joint LMMSE receiver
-    and has `lmmse_mse`.
+    Cancellation is assumed perfect. A receiver that subtracts its own linear estimates is the joint LMMSE receiver,
+    whose MSE is `lmmse_mse`.
 
     Parameters, errors: as `sic_rates`.
 
@@ -224,22 +214,21 @@ def sic_mse(uplink: Uplink, noise_cov: ArrayLike, order: Order = "weakest-first"
 
 def sum_rate(uplink: Uplink, noise_cov: ArrayLike) -> Real:
     """Sum rate, Eq. (13): `log det(I + G^H C^(-1) G)`, (...) in nats; infinite with noise-free energy."""
-    return _each_block(
-        uplink,
-        {"noise_cov": noise_cov},
-        None,
-        lambda columns, G, C: log_gains(_whitened(columns, G, C, "noise_cov")).sum(axis=-1),
-    )
+
+    def kernel(columns: np.ndarray, G: Complex, C: Complex) -> Real:
+        return np.asarray(log_gains(_whitened(columns, G, C)).sum(axis=-1))
+
+    return _each_block(uplink, {"noise_cov": noise_cov}, None, kernel)
 
 
 def sum_rate_published(uplink: Uplink, noise_cov: ArrayLike) -> Real:
     """The sum rate as printed in Eq. (4): `log(1 + sum_q p_q h_q^H C^(-1) h_q)`, (...) in nats.
 
-    This is `log(1 + tr A)` and at most `sum_rate`, `log det(I + A)`; the two agree for A of rank one only.
+    This is `log(1 + tr A)`, at most `sum_rate` = `log det(I + A)`; they agree only for A of rank one.
     """
 
     def kernel(columns: np.ndarray, G: Complex, C: Complex) -> Real:
-        white = _whitened(columns, G, C, "noise_cov")
+        white = _whitened(columns, G, C)
         energy = np.square(white.W.real).sum(axis=(-1, -2)) + np.square(white.W.imag).sum(axis=(-1, -2))
         return np.where(np.any(white.free, axis=-1), np.inf, np.log1p(energy))
 
@@ -250,7 +239,7 @@ def lmmse_error_cov(uplink: Uplink, noise_cov: ArrayLike) -> Complex:
     """Error covariance across users of the joint LMMSE receiver, `(I + G^H C^(-1) G)^(-1)`: (..., user, user)."""
 
     def kernel(columns: np.ndarray, G: Complex, C: Complex) -> Complex:
-        Q1, _, _ = factors(_whitened(columns, G, C, "noise_cov"))
+        Q1, _, _ = factors(_whitened(columns, G, C))
         return Q1 @ adjoint(Q1)
 
     return _each_block(uplink, {"noise_cov": noise_cov}, None, kernel)
@@ -268,7 +257,7 @@ def lmmse_filter(uplink: Uplink, design_cov: ArrayLike) -> Complex:
     ----------
     uplink : Uplink
     design_cov : (..., rx, rx) complex, W
-        The noise covariance that the receiver believes in.
+        The noise covariance that the receiver assumes.
     """
     return _filters(uplink, design_cov, None)
 
@@ -276,16 +265,16 @@ def lmmse_filter(uplink: Uplink, design_cov: ArrayLike) -> Complex:
 def sic_filters(uplink: Uplink, design_cov: ArrayLike, order: Order = "weakest-first") -> Complex:
     """MMSE filters of successive cancellation, `g_q^H (X_q + g_q g_q^H)^(-1)`: (..., user, rx) in W^(-1/2).
 
-    Row q is meant for y without the users decoded before q; rows are in the order of `uplink`'s users.
+    Row q applies to y with the users decoded before q removed; rows are in the order of `uplink`'s users.
 
     Parameters
     ----------
     uplink : Uplink
     design_cov : (..., rx, rx) complex, W
-        The noise covariance that the receiver believes in.
+        The noise covariance that the receiver assumes.
     order : {"weakest-first", "strongest-first"}
     """
-    require_order(order)
+    one_of(order, Order, "order")
     return _filters(uplink, design_cov, order)
 
 
@@ -307,21 +296,21 @@ def error_cov(
 ) -> Complex:
     """Error covariance across users, `E[e e^H]` with `e = s - s^`: (..., user, user).
 
-    With a filter F designed for `design_cov` it is `B B^H + F C F^H`, with `B = I - (F G) * mask`; the mask takes out
-    the users that were cancelled before.
+    With a filter F designed for `design_cov` it is `B B^H + F C F^H`, with `B = I - (F G) * mask`; the mask removes the
+    users that were cancelled before.
 
     Parameters
     ----------
     uplink : Uplink
     noise_cov : (..., rx, rx) complex, W
-        The covariance of the noise that is there.
+        The true noise covariance.
     design_cov : (..., rx, rx) complex, W, optional
-        The one the receiver believes in, such as `uplink.thermal_cov` for a receiver unaware of the jammer; None is
-        the matched receiver.
+        The covariance that the receiver assumes, such as `uplink.thermal_cov` for a receiver unaware of the jammer;
+        None is the matched receiver.
     order : {"weakest-first", "strongest-first"}
-        Of "sic" alone.
+        For "sic" only.
     receiver : {"sic", "lmmse"}
-        Successive cancellation without mistakes, or joint LMMSE.
+        Successive cancellation without errors, or joint LMMSE.
 
     Returns
     -------
@@ -329,9 +318,8 @@ def error_cov(
         Diagonal with `sic_mse` for the matched "sic", `lmmse_error_cov` for the matched "lmmse". MSEs of a mismatched
         receiver can exceed 1.
     """
-    if receiver not in ("sic", "lmmse"):
-        raise InputError(f"receiver is {receiver!r}: expected 'sic' or 'lmmse'")
-    require_order(order)
+    one_of(receiver, Receiver, "receiver")
+    one_of(order, Order, "order")
     if design_cov is None:
         if receiver == "lmmse":
             return lmmse_error_cov(uplink, noise_cov)
@@ -352,26 +340,26 @@ def error_cov(
 
 
 def common_error(error_cov: ArrayLike) -> Real:
-    """Power of the sum of the users' errors over the sum of their powers, `1^T E 1 / tr E`.
+    """Power of the sum of the users' errors relative to the sum of their powers, `1^T E 1 / tr E`.
 
     1 for uncorrelated errors, the number of users for one error common to all, 0 for errors that cancel.
 
     Parameters
     ----------
     error_cov : (..., user, user) complex
-        As of `receiver.error_cov`, of trace above 0.
+        From `error_cov`, of trace above 0.
     """
     E = np.asarray(error_cov)
     return np.asarray(E.real.sum(axis=(-2, -1)) / np.einsum("...ii->...", E).real)
 
 
 def error_correlations(error_cov: ArrayLike) -> Real:
-    """Modulus of the correlation of every two users' errors, `|E_qr| / sqrt(E_qq E_rr)`: (..., user, user).
+    """Absolute correlation of each pair of users' errors, `|E_qr| / sqrt(E_qq E_rr)`: (..., user, user).
 
     Parameters
     ----------
     error_cov : (..., user, user) complex
-        As of `receiver.error_cov`; NaN for a user without errors.
+        From `error_cov`; the result is NaN for a user without errors.
     """
     E = np.asarray(error_cov)
     power = np.einsum("...ii->...i", E).real
@@ -380,6 +368,6 @@ def error_correlations(error_cov: ArrayLike) -> Real:
 
 
 def by_rank(values: ArrayLike, uplink: Uplink) -> Real:
-    """Values of each user (..., user), from the weakest to the strongest received power."""
+    """Values (..., user) sorted by the users' received power, weakest first."""
     numbers = fitted(real_array(values, "values"), uplink.power.shape, "values", "(..., user)")
     return np.take_along_axis(numbers, sic_order(uplink), axis=-1)

@@ -1,7 +1,7 @@
-"""MSEs of the uplink by simulation: symbols sent through Eq. (2) word for word, received by filters and subtraction.
+"""Monte Carlo MSEs of the uplink: symbols sent through Eq. (2) antenna by antenna, then filtered and cancelled.
 
 An independent check of Eqs. (3) to (5), whose results it does not use. `transport.link` sends whole task vectors and
-takes a shorter way to the same estimates. Powers are in W; symbols have mean power 1.
+computes the same estimates without the antennas. Powers are in W; symbols have mean power 1.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from rmtllmf_lib.arrays import Complex, Real, fitted, one_of, whole_number
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.wireless.channel import Uplink
+from rmtllmf_lib.wireless.channel import Uplink, complex_normal
 from rmtllmf_lib.wireless.receiver import (
     Order,
     Receiver,
@@ -25,6 +25,7 @@ from rmtllmf_lib.wireless.receiver import (
     sic_mse,
     sic_order,
 )
+from rmtllmf_lib.wireless.square_root import adjoint
 
 Symbols = Literal["gaussian", "qam64"]
 Cancellation = Literal["genie", "hard", "soft"]
@@ -35,20 +36,20 @@ _BLOCK = 2**17  # symbols held at once, over all users and drops
 
 @dataclass(frozen=True, eq=False)
 class MeasuredMse:
-    """MSEs per user, and how sure they are.
+    """Measured MSEs per user with their standard errors.
 
     Attributes
     ----------
     mse : (..., user) float
-        Mean of `|s - s^|^2`, where s^ is the output of the filter, before any decision.
+        Mean of `|s - s^|^2`, where s^ is the filter's output before any decision.
     standard_error : (..., user) float
-        Of that mean.
+        Standard error of that mean.
     error_cov : (..., user, user) complex
         Mean of `e e^H`, with `e = s - s^`.
     symbol_errors : (..., user) float
-        Part of the symbols that the receiver takes for another one; NaN for Gaussian symbols, which have no decisions.
+        Symbol error rate; NaN for Gaussian symbols, which have no decisions.
     n : int
-        Symbols of each user in each drop.
+        Number of symbols per user and drop.
     """
 
     mse: Real
@@ -75,23 +76,23 @@ def measure_mse(
     Parameters
     ----------
     uplink : Uplink
-        One drop, or a batch of drops; each drop has symbols and noise of its own.
+        One drop, or a batch of drops; each drop has its own symbols and noise.
     noise_cov : (..., rx, rx) complex, W
-        Covariance C of the noise that is there; may be singular or zero. Broadcast over the batch.
+        The true noise covariance C; may be singular or zero. Broadcast over the batch.
     n : int
-        Symbols of each user in each drop, at least 2.
+        Number of symbols per user and drop, at least 2.
     rng : numpy.random.Generator
     symbols : {"gaussian", "qam64"}
         Circular Gaussian, or uniform on 64-QAM; of power 1.
     order, receiver, cancellation
         See `receive`.
     design_cov : (..., rx, rx) complex, W, optional
-        The covariance that the receiver believes in; None is the matched receiver.
+        The covariance that the receiver assumes; None is the matched receiver.
 
     Raises
     ------
     InputError
-        for what is not a covariance, an unknown choice, or hard decisions on Gaussian symbols.
+        for an invalid covariance, an unknown choice, or hard decisions on Gaussian symbols.
     """
     n = whole_number(n, "n", minimum=2)
     one_of(symbols, Symbols, "symbols")
@@ -113,7 +114,7 @@ def measure_mse(
         power = np.square(errors.real) + np.square(errors.imag)
         sums["power"] += power.sum(axis=-1)
         sums["square"] += np.square(power).sum(axis=-1)
-        sums["outer"] += errors @ errors.conj().swapaxes(-1, -2)
+        sums["outer"] += errors @ adjoint(errors)
         if decisions is not None:
             sums["wrong"] += (np.abs(decisions - s) > 1e-9).sum(axis=-1)
     mse = sums["power"] / n
@@ -133,30 +134,30 @@ def receive(
     symbols: Symbols = "gaussian",
     sent: Complex | None = None,
 ) -> tuple[Complex, Complex | None]:
-    """Estimates of the symbols from what the antennas receive.
+    """Estimate the symbols from the received signal.
 
     Parameters
     ----------
     y : (..., rx, n) complex, W^(1/2)
     uplink : Uplink
     design_cov : (..., rx, rx) complex, W
-        The covariance that the receiver believes in.
+        The covariance that the receiver assumes.
     order : {"weakest-first", "strongest-first"}
-        Of successive cancellation, see `receiver.sic_order`.
+        Decoding order of "sic", see `receiver.sic_order`.
     receiver : {"sic", "lmmse"}
-        "sic": each user is filtered out of y, then taken from y; "lmmse": one filter for all, nothing is taken away.
+        "sic": each user is estimated from y, then subtracted; "lmmse": one filter for all, without cancellation.
     cancellation : {"genie", "hard", "soft"}
-        What "sic" takes away: the symbols that were sent; the nearest points of 64-QAM; or the means of the symbols
-        given the user's estimate, which for Gaussian symbols are the estimates themselves. The filters are those of
-        perfect cancellation in each case.
+        What "sic" subtracts: the symbols that were sent; the nearest points of 64-QAM; or the posterior means of the
+        symbols, which for Gaussian symbols are the estimates themselves. The filters are those of perfect cancellation
+        in each case.
     symbols : {"gaussian", "qam64"}
     sent : (..., user, n) complex, optional
-        What the genie knows.
+        The symbols that were sent, for "genie".
 
     Returns
     -------
     estimates : (..., user, n) complex
-        Outputs of the filters, MMSE estimates: their mean for given s is (1 - mse) s.
+        Filter outputs, which are MMSE estimates: their mean given s is (1 - mse) s.
     decisions : (..., user, n) complex, or None for Gaussian symbols
     """
     one_of(receiver, Receiver, "receiver")
@@ -166,12 +167,11 @@ def receive(
     if sic and cancellation == "hard" and symbols == "gaussian":
         raise InputError("cancellation is 'hard' with Gaussian symbols, which have no decisions: expected 'soft'")
     if sic and cancellation == "genie" and sent is None:
-        raise InputError("cancellation is 'genie' and sent is None: give the symbols that were sent")
-    mse = sic_mse(uplink, design_cov, order) if sic else lmmse_mse(uplink, design_cov)
+        raise InputError("cancellation is 'genie' and sent is None: expected the symbols that were sent")
     if not sic:
         estimates = lmmse_filter(uplink, design_cov) @ y
-        return estimates, decide(estimates, mse) if symbols == "qam64" else None
-    filters, G = sic_filters(uplink, design_cov, order), uplink.G
+        return estimates, decide(estimates, lmmse_mse(uplink, design_cov)) if symbols == "qam64" else None
+    mse, filters, G = sic_mse(uplink, design_cov, order), sic_filters(uplink, design_cov, order), uplink.G
     rest = y.copy()
     estimates = np.empty((*uplink.power.shape, y.shape[-1]), dtype=np.complex128)
     for users in np.moveaxis(sic_order(uplink, order), -1, 0):
@@ -191,7 +191,7 @@ def receive(
 
 
 def decide(estimates: Complex, mse: Real) -> Complex:
-    """Nearest points of 64-QAM to MMSE estimates (..., user, n) of mean (1 - mse) s, with mse (..., user)."""
+    """Nearest 64-QAM points to MMSE estimates (..., user, n) of mean (1 - mse) s, with mse (..., user)."""
     gain = (1 - mse)[..., None]
     unbiased = np.divide(estimates, gain, out=np.zeros_like(estimates), where=gain > 0)
 
@@ -202,8 +202,8 @@ def decide(estimates: Complex, mse: Real) -> Complex:
 
 
 def posterior_mean(estimates: Complex, mse: Real) -> Complex:
-    """E[s | s^] of 64-QAM symbols for MMSE estimates (..., user, n), `s^ = (1 - mse) s + CN(0, mse (1 - mse))`."""
-    own = np.maximum(mse, 1e-30)[..., None, None]  # at 0 the mean is the nearest point, and so it is at 1e-30
+    """E[s | s^] of 64-QAM symbols given MMSE estimates (..., user, n), `s^ = (1 - mse) s + CN(0, mse (1 - mse))`."""
+    own = np.maximum(mse, 1e-30)[..., None, None]  # at 1e-30 as at 0, the mean is the nearest point
 
     def mean(x: Real) -> Real:
         exponent = (2 * x[..., None] * _PAM8 - (1 - own) * _PAM8**2) / own
@@ -214,10 +214,10 @@ def posterior_mean(estimates: Complex, mse: Real) -> Complex:
 
 
 def draw_symbols(shape: tuple[int, ...], rng: np.random.Generator, symbols: Symbols = "gaussian") -> Complex:
-    """Independent symbols of mean power 1: circular Gaussian, or uniform on 64-QAM."""
+    """Draw independent symbols of mean power 1: circular Gaussian, or uniform on 64-QAM."""
     if symbols == "qam64":
         return rng.choice(_PAM8, shape) + 1j * rng.choice(_PAM8, shape)
-    return (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)) * np.sqrt(0.5)
+    return complex_normal(shape, rng)
 
 
 def covariance_root(C: Complex) -> Complex:
@@ -227,6 +227,5 @@ def covariance_root(C: Complex) -> Complex:
 
 
 def sample_cov(signals: Complex) -> Complex:
-    """Mean of `x x^H` over signals (..., n, samples) of mean zero: (..., n, n)."""
-    mean: Complex = signals @ signals.conj().swapaxes(-1, -2) / signals.shape[-1]
-    return mean
+    """Sample covariance of zero-mean signals (..., n, samples), the mean of `x x^H`: (..., n, n)."""
+    return signals @ adjoint(signals) / signals.shape[-1]

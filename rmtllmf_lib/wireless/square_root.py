@@ -1,14 +1,14 @@
 """Square-root form of the linear MMSE receiver: one QR factorisation serves every user of a drop.
 
-With the noise whitened, `A = W^H W` and `W = C^(-1/2) G`, the triangle R of `[I; W] = [Q1; Q2] R` gives everything:
-`I + A = R^H R`, the error covariance is `Q1 Q1^H`, the filter `Q1 Q2^H C^(-1/2)`. Leading blocks of R belong to leading
-sets of users, so its diagonal holds the SIC rates by telescoping determinants. Nothing is squared, and so the condition
-number is the root of that of `I + A`.
+With whitened noise, `A = W^H W` and `W = C^(-1/2) G`, the triangular factor R of `[I; W] = [Q1; Q2] R` yields all
+results: `I + A = R^H R`, the error covariance is `Q1 Q1^H`, the filter `Q1 Q2^H C^(-1/2)`. Leading blocks of R belong
+to leading sets of users, so its diagonal gives the SIC rates by telescoping determinants. Nothing is squared, so the
+condition number is the root of that of `I + A`.
 
-Where C is singular, users are split: N^H G, with N a basis of the null space of C, arrives free of noise. A column of
-N^H G that is independent of the columns before it belongs to a user whose rate is infinite; for a dependent one, the
-combination `v` of columns with `N^H G v = 0` and a one at that user takes the place of the unit vector: R is then the
-triangle of `[V; W V]`. These are the limits of `C + t I` for t to 0, taken exactly.
+Where C is singular, users are split: N^H G, with N a basis of the null space of C, is free of noise. A column of N^H G
+that is independent of the columns before it belongs to a user whose rate is infinite; for a dependent one, the
+combination `v` of columns with `N^H G v = 0` and a one at that user replaces the unit vector: R is then the triangular
+factor of `[V; W V]`. These are the exact limits of `C + t I` as t goes to 0.
 
 References
 ----------
@@ -25,23 +25,23 @@ import numpy as np
 from rmtllmf_lib.arrays import Complex, Real
 from rmtllmf_lib.errors import InputError
 
-SINGULAR = 1e-13  # eigenvalues of C below this part of the largest are zero, negative ones rounding
-EVEN = 1e-4  # ratio of the least eigenvalue of G^H G to the largest down to which its eigenvectors are good enough
-FREE = 1e-7  # part of a user's amplitude: less of it outside range(C) is rounding
+SINGULAR = 1e-13  # relative to the largest eigenvalue of C: smaller ones count as zero
+EVEN = 1e-4  # smallest ratio of the eigenvalues of G^H G at which its eigenvectors are accurate enough
+FREE = 1e-7  # relative to a user's amplitude: a smaller part outside range(C) is rounding
 
 
 @dataclass(frozen=True)
 class Whitened:
-    """Users of a batch of drops after whitening, columns in the order given.
+    """The users' channels after whitening, for a batch of drops; columns in the order given.
 
     Attributes
     ----------
     W : (..., rx, user) complex
         `C^(-1/2) G` on range(C); dimensionless.
     whitener : (..., rx, rx) complex or None
-        `C^(-1/2)`, zero on null(C); None where it was not asked for.
+        `C^(-1/2)`, zero on null(C); None where it was not requested.
     V : (..., user, user) complex or None
-        Basis of ker(N^H G), zero in the columns of users with noise-free energy; None stands for the identity.
+        Basis of ker(N^H G), zero in the columns of users with noise-free energy; None means the identity.
     T, U : (..., user, user), (..., rx, user) complex or None
         `N^H G T = U`, orthonormal columns for users with noise-free energy, zero ones for the others.
     N : (..., rx, rx) complex or None
@@ -57,7 +57,7 @@ class Whitened:
 
     @property
     def free(self) -> Any:
-        """Which users have noise-free energy that earlier columns leave them: (..., user) bool, or False."""
+        """Whether a user has noise-free energy outside the span of earlier columns: (..., user) bool, or False."""
         return False if self.V is None else np.einsum("...ii->...i", self.V) == 0
 
     def stacked(self) -> Complex:
@@ -69,7 +69,7 @@ class Whitened:
             stack[..., range(users), range(users)] = 1
             stack[..., users:, :] = W
             return stack
-        # a zero column would get an arbitrary direction, which the columns after it would lose
+        # a zero column would get an arbitrary direction, which later columns would lose
         return np.concatenate([self.V, W @ self.V, self.free[..., None, :] * np.eye(users)], axis=-2)
 
 
@@ -82,14 +82,14 @@ def thin_svd(G: Complex) -> tuple[Complex, Real, Complex]:
     """Singular value decomposition `G = U diag(s) V^H` of matrices (..., rx, user), batched.
 
     Where no singular value is below a hundredth of the largest, V comes from the eigenvectors of `G^H G` and s from the
-    norms of the columns of `G V`: several times faster. Squaring costs eigenvalues their digits, but a norm is a
-    Rayleigh quotient, whose error is the square of the eigenvector's: s is as good as from the full decomposition, and
-    U is orthonormal to 1e-11. Every other matrix gets the full decomposition.
+    norms of the columns of `G V`, which is several times faster. Squaring costs eigenvalues digits, but a norm is a
+    Rayleigh quotient, whose error is the square of the eigenvector's: s is as accurate as from the full decomposition,
+    and U is orthonormal to 1e-11. Other matrices get the full decomposition.
 
     Returns
     -------
     U : (..., rx, r) complex, with r = min(rx, user)
-    s : (..., r) float, falling
+    s : (..., r) float, descending
     V^H : (..., r, user) complex
     """
     if G.shape[-2] < G.shape[-1]:
@@ -109,7 +109,7 @@ def thin_svd(G: Complex) -> tuple[Complex, Real, Complex]:
 def whiten(C: Complex, G: Complex, *, filters: bool = False, name: str = "noise_cov") -> Whitened:
     """Whiten the users' channels `G` (..., rx, user) by the covariance `C` (..., rx, rx).
 
-    Of C the lower triangle is used. One C for all drops may have a leading dimension of 1.
+    Only the lower triangle of C is used. One C for all drops may have a leading dimension of 1.
 
     Raises
     ------
@@ -119,13 +119,13 @@ def whiten(C: Complex, G: Complex, *, filters: bool = False, name: str = "noise_
     shared = C.shape[:-2] != G.shape[:-2]
     rx = C.shape[-1]
     diagonal = np.diagonal(C, axis1=-2, axis2=-1).real
-    first = C[..., 1:, 0]  # tells most of the others apart at once
+    first = C[..., 1:, 0]  # rules out most other matrices at once
     if (
         not first.any()
         and np.count_nonzero(C) == diagonal.size
         and (diagonal > SINGULAR * diagonal.max(axis=-1, keepdims=True)).all()
     ):
-        roots: Any = 1 / np.sqrt(diagonal)  # thermal noise, mostly
+        roots: Any = 1 / np.sqrt(diagonal)  # diagonal C, mostly thermal noise
         return Whitened(roots[..., None] * G, (roots[..., None] * np.eye(rx)).astype(complex) if filters else None)
     try:
         L = np.linalg.cholesky(C if filters or shared else _bordered(C, G))
@@ -141,14 +141,14 @@ def whiten(C: Complex, G: Complex, *, filters: bool = False, name: str = "noise_
 
 
 def _bordered(C: Complex, G: Complex) -> Complex:
-    """`[[C, G], [G^H, D]]`, whose Cholesky factor holds `W^H` below that of C: a triangular solve for many drops.
+    """`[[C, G], [G^H, D]]`, whose Cholesky factor holds `W^H` below that of C: a batched triangular solve.
 
-    D is so large that it hides `W^H W`; it plays no part in W.
+    D dominates `W^H W` and does not affect W.
     """
     rx, users = G.shape[-2:]
     K = np.zeros((*G.shape[:-2], rx + users, rx + users), dtype=np.complex128)
     K[..., :rx, :rx] = C
-    np.conjugate(G.swapaxes(-1, -2), out=K[..., rx:, :rx])  # the lower triangle is all that is read
+    np.conjugate(G.swapaxes(-1, -2), out=K[..., rx:, :rx])  # only the lower triangle is read
     K[..., range(rx, rx + users), range(rx, rx + users)] = 1e200
     return K
 
@@ -166,10 +166,10 @@ def _whiten_singular(C: Complex, G: Complex, filters: bool, name: str) -> Whiten
 
 
 def require_semidefinite(values: Any, name: str) -> None:
-    """`InputError` where an eigenvalue, of (..., rx), is negative beyond rounding."""
-    tolerance = 1e-10 * np.abs(values).max(axis=-1, keepdims=True)
-    if (values < -tolerance).any():
-        worst = (values / np.maximum(np.abs(values).max(axis=-1, keepdims=True), 1e-300)).min()
+    """`InputError` where an eigenvalue of a matrix, (..., n), is negative beyond rounding."""
+    largest = np.abs(values).max(axis=-1, keepdims=True)
+    if (values < -1e-10 * largest).any():
+        worst = (values / np.maximum(largest, 1e-300)).min()
         raise InputError(
             f"{name} is indefinite: it has an eigenvalue of {worst:.3g} times the largest; "
             "expected a positive semidefinite matrix"
@@ -177,7 +177,7 @@ def require_semidefinite(values: Any, name: str) -> None:
 
 
 def _split(free: Complex, amplitude: Real) -> tuple[Complex, Complex, Complex]:
-    """V, T and U of `Whitened` from N^H G and the norms of G's columns: Gram-Schmidt, one column after another."""
+    """V, T and U of `Whitened` from N^H G and the norms of G's columns, by Gram-Schmidt."""
     users = free.shape[-1]
     U = np.zeros_like(free)
     T = np.zeros((*free.shape[:-2], users, users), dtype=np.complex128)
@@ -201,8 +201,8 @@ def _split(free: Complex, amplitude: Real) -> tuple[Complex, Complex, Complex]:
 def _triangle(white: Whitened) -> Any:
     """R of the QR factorisation of `white.stacked()`, up to the phases of its rows.
 
-    Where interference leaves every user a tenth of `1 + ||w_j||^2`, squares lose no digits, and the Cholesky factor of
-    `I + W^H W` is as good, in less than half the time.
+    Where interference leaves every user a tenth of `1 + ||w_j||^2`, squaring loses no digits, and the Cholesky factor
+    of `I + W^H W` is as accurate in less than half the time.
     """
     if white.V is not None:
         return np.linalg.qr(white.stacked(), mode="r")
@@ -230,7 +230,7 @@ def log_gains(white: Whitened) -> Real:
     energy = (np.square(white.W.real) + np.square(white.W.imag)).sum(axis=-2)
     weak = (energy < 1).any(axis=-1)
     if weak.any():
-        # r_jj^2 - 1 is then known better than r_jj^2: weak users keep all their digits
+        # r_jj^2 - 1 is then more accurate than r_jj^2, so that weak users keep all their digits
         before = np.triu(np.square(R[weak].real) + np.square(R[weak].imag), 1).sum(axis=-2)
         rates[weak] = np.where(energy[weak] < 1, np.log1p((energy[weak] - before).clip(0, 1)), rates[weak])
     return rates
@@ -242,7 +242,7 @@ def factors(white: Whitened) -> tuple[Complex, Complex, Real]:
     users, rx = white.W.shape[-1], white.W.shape[-2]
     pivots = np.diagonal(R, axis1=-2, axis2=-1)
     phase = pivots / np.abs(pivots)
-    # Q1 is V R^-1; taken from R, even MSEs near the square of the machine precision keep their digits
+    # Q1 is V R^-1; computed from R, even MSEs near the square of the machine precision keep their digits
     Q1 = np.linalg.inv(R * phase.conj()[..., None])
     Q2 = Q[..., users : users + rx, :] * phase[..., None, :]
     if white.V is not None:
@@ -254,7 +254,7 @@ def factors(white: Whitened) -> tuple[Complex, Complex, Real]:
 def filters(white: Whitened, *, joint: bool) -> Complex:
     """Filters (..., user, rx) in the order of the columns, in units of the inverse of G's.
 
-    Joint filters treat every user as interference; the others only the columns before their own.
+    Joint filters treat all users as interference; SIC filters only the columns before their own.
     """
     Q1, Q2, pivots = factors(white)
     assert white.whitener is not None

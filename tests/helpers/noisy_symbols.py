@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from rmtllmf_lib.transport.schemes import Scheme
+from rmtllmf_lib.transport.scheme import Scheme
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rmtllmf_lib.transport.link import Link, send
-from rmtllmf_lib.transport.schemes import Detected
+from rmtllmf_lib.transport.scheme import Detected
 from rmtllmf_lib.wireless.receiver import error_cov, sic_mse
 from rmtllmf_lib.wireless.simulate import covariance_root, decide, posterior_mean, receive
 from sending import deviations, generator, normalised, vectors

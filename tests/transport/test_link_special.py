@@ -1,17 +1,18 @@
 """Task vectors over the uplink: special links, what must not matter, and what is refused."""
 
-import subprocess
-import sys
+import ctypes
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from places import HELPERS
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector
+from rmtllmf_lib.transport.digital import Coded, Pcm, RawFloat
 from rmtllmf_lib.transport.link import Link, send
-from rmtllmf_lib.transport.schemes import Analog, Coded, Pcm, RawFloat, Scheme
+from rmtllmf_lib.transport.scheme import Scheme
+from rmtllmf_lib.transport.schemes import Analog
 from rmtllmf_lib.wireless.channel import Uplink
 from rmtllmf_lib.wireless.receiver import lmmse_error_cov
 from sending import deviations, generator, normalised, vectors
@@ -104,12 +105,12 @@ def test_same_generator_same_bits(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("scheme", ["analog-mmse", "pam8"])
 def test_neither_block_size_nor_threads_matter(rng: np.random.Generator, cancellation: str, scheme: str) -> None:
     uplink = unit_uplink(rng)
-    taus = vectors(4, 60_003)
+    taus = vectors(4, 20_003)
     link = Link(uplink, uplink.thermal_cov, cancellation=cancellation)
     threads = torch.get_num_threads()
     results = []
     try:
-        for block, count in ((2**16, 1), (1000, 1), (50, 1), (2**16, 2), (2**14, 3)):
+        for block, count in ((2**16, 1), (1000, 1), (50, 1), (2**16, 2), (2**12, 3)):
             torch.set_num_threads(count)
             results.append(send(taus, link, scheme, generator=generator(), block=block))
     finally:
@@ -120,11 +121,11 @@ def test_neither_block_size_nor_threads_matter(rng: np.random.Generator, cancell
         np.testing.assert_allclose(other.statistics.table, results[0].statistics.table, rtol=1e-9)
 
 
-@pytest.mark.parametrize("scheme", [Pcm(), Coded(iterations=4)])
-def test_threads_share_a_digital_scheme(rng: np.random.Generator, scheme: Scheme) -> None:
-    """Its modulators and decoders are built once and used by several threads."""
+@pytest.mark.parametrize(("scheme", "n"), [(Pcm(), 3000), (Coded(iterations=2), 12_500)])
+def test_threads_share_a_digital_scheme(rng: np.random.Generator, scheme: Scheme, n: int) -> None:
+    """Its modulators and decoders are built once and used by several threads, with three blocks or more."""
     uplink = unit_uplink(rng, users=2, floor=0.05)
-    taus = vectors(2, 20_000)
+    taus = vectors(2, n)
     threads = torch.get_num_threads()
     results = []
     try:
@@ -183,28 +184,25 @@ def test_what_is_kept(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(spent.statistics.table, plain.statistics.table)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_memory_does_not_grow_with_the_vector() -> None:
-    """Four vectors of 12 MB each, in place: beyond them only what the small ones took already."""
-    script = """
-import numpy as np, torch
-from rmtllmf_lib.transport.link import Link, send
-from sending import generator, vectors
-from wireless import unit_uplink
-def memory(field):
-    text = open("/proc/self/status").read()
-    return int(text.split(field + ":")[1].split()[0]) / 1024
-uplink = unit_uplink(np.random.default_rng(0))
-for n in (100_000, 3_000_000):
-    taus = vectors(4, n)
-    before = memory("VmRSS")
-    send(taus, Link(uplink, uplink.thermal_cov), generator=generator(), block=2**13, out=[t.values for t in taus])
-    print(memory("VmHWM") - before)
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, cwd=HELPERS)
-    assert done.returncode == 0, done.stderr
-    small, large = map(float, done.stdout.split())
-    assert large < small + 8 and large < 40  # MB, of 48
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="resets the peak of memory in /proc")
+def test_memory_does_not_grow_with_the_vector(rng: np.random.Generator) -> None:
+    """Four vectors of 8 MB each, in place: beyond them only what the small ones need too."""
+    uplink, needed = unit_uplink(rng), []
+    for n in (100_000, 100_000, 2_000_000):  # the first one also builds what is built once
+        taus = vectors(4, n)
+        ctypes.CDLL(None).malloc_trim(0)  # freed memory that is still held would hide what is needed
+        before = _megabytes("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # peak := current
+        link, out = Link(uplink, uplink.thermal_cov), [tau.values for tau in taus]
+        send(taus, link, generator=generator(), block=2**13, out=out)
+        needed.append(_megabytes("VmHWM") - before)
+    _, small, large = needed
+    assert large < small + 6 and large < 26  # MB, of 32
+
+
+def _megabytes(field: str) -> float:
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.split(field + ":")[1].split()[0]) / 1024
 
 
 def test_progress_is_shown_when_asked_for(rng: np.random.Generator, capsys: pytest.CaptureFixture) -> None:
@@ -228,8 +226,8 @@ def test_progress_is_shown_when_asked_for(rng: np.random.Generator, capsys: pyte
         ({"noise_cov": np.ones((2, 6, 6))}, r"noise_cov has shape \(2, 6, 6\)"),
         ({"design_cov": np.eye(2)}, "design_cov has shape"),
         ({"order": "random"}, "order is 'random'"),
-        ({"receiver": "zf"}, "receiver is 'zf': expected 'sic' or 'lmmse'"),
-        ({"cancellation": "perfect"}, "cancellation is 'perfect': expected 'genie' or 'hard' or 'soft'"),
+        ({"receiver": "zf"}, "receiver is 'zf'"),
+        ({"cancellation": "perfect"}, "cancellation is 'perfect'"),
         ({"uplink": np.eye(6)}, "uplink is a ndarray: expected an Uplink"),
     ],
 )
@@ -246,12 +244,12 @@ def test_bad_vectors(rng: np.random.Generator) -> None:
     short = vectors(1, 99)[0]
     foreign = TaskVector(taus[0].layout, taus[0].values, "other")
     calls: list[tuple[object, dict, str]] = [
-        (taus[:3], {}, "got 3 task vectors for an uplink of 4 users: expected one for each user"),
+        (taus[:3], {}, "got 3 task vectors for an uplink of 4 users"),
         ([], {}, "got no task vector"),
         ([*taus[:3], short], {}, "task vector 3"),
         ([*taus[:3], foreign], {}, "task vector 3 belongs to another base"),
         (taus, {"scheme": "morse"}, "scheme is 'morse'"),
-        (taus, {"block": 0}, "block is 0: expected a whole number of at least 1"),
+        (taus, {"block": 0}, "block is 0"),
         (taus, {"out": []}, "out has 0 tensors for 4 task vectors"),
         (taus, {"out": [torch.empty(3)] * 4}, r"out has a torch.float32 tensor of shape \(3,\)"),
         (taus, {"out": [torch.empty(100).double()] * 4}, "out has a torch.float64 tensor"),

@@ -138,15 +138,15 @@ def test_what_arrives_is_still_the_users_vector() -> None:
     [
         (0.1, {"scale": "size"}, "noise scale is 'size'"),
         (0.1, {"correlation": "full"}, "noise correlation is 'full'"),
-        ([0.1], {}, "mse has 1 values for 2 users: expected one number, or one per user"),
+        ([0.1], {}, "mse has 1 values for 2 users"),
         ([0.1, 0.1, 0.1], {}, "mse has 3 values for 2 users"),
-        (-0.1, {}, r"mse is \[-0.1, -0.1\]: expected numbers ≥ 0"),
-        ([0.1, -1e-9], {}, "expected numbers ≥ 0"),
-        (math.nan, {}, "an MSE is nan"),
-        ([0.1, math.inf], {}, "an MSE is inf"),
-        ("ab", {}, "an MSE is 'a'"),
-        (None, {}, "an MSE is None"),
-        (True, {}, "an MSE is True"),
+        (-0.1, {}, "mse is -0.1"),
+        ([0.1, -1e-9], {}, "mse is -1e-09"),
+        (math.nan, {}, "mse is nan"),
+        ([0.1, math.inf], {}, "mse is inf"),
+        ("ab", {}, "mse is 'a'"),
+        (None, {}, "mse is None"),
+        (True, {}, "mse is True"),
     ],
 )
 def test_bad_scenarios_are_refused(mse: object, options: dict, message: str) -> None:

@@ -235,7 +235,7 @@ def test_dependent_channels_without_a_floor(kind: str) -> None:
         ((np.nan,), {}, "power holds NaN"),
         ((1j,), {}, "power has dtype complex128"),
         (([1.0, 2.0],), {}, r"power has shape \(2,\): expected \(...\) = \(\)"),
-        ((1.0, "blue"), {}, "kind is 'blue': expected one of sum-rate, white"),
+        ((1.0, "blue"), {}, "kind is 'blue'.*'sum-rate'"),
         ((1.0,), {"order": "random"}, "order is 'random'"),
         ((1.0,), {"gap": 0.0}, "gap is 0"),
         ((1.0,), {"max_iterations": 0}, "max_iterations is 0"),
@@ -251,7 +251,7 @@ def test_bound_of_the_sum_rate_does_not_trust_the_allocation(floor: float, monke
     uplink = link(12, 6, 4, floor)
     best = attack(uplink, 0.5)
     monkeypatch.setattr(
-        "rmtllmf_lib.wireless.adversary.in_units",
+        "rmtllmf_lib.wireless.adversary.allocate_unit_budget",
         lambda values, *_: (np.full_like(values, 1 / values.shape[-1]), None, 0),
     )
     poor = attack(uplink, 0.5)

@@ -60,9 +60,9 @@ def test_drops_can_be_gone_through() -> None:
 @pytest.mark.parametrize(
     "changed, message",
     [
-        ({"H": H[0, 0]}, r"H has shape \(4,\): expected \(..., rx, user\)"),
-        ({"H": H[:, :, :0]}, r"H has shape \(2, 3, 0\): .* at least one drop, antenna and user"),
-        ({"H": H[:, :0]}, "at least one drop, antenna and user"),
+        ({"H": H[0, 0]}, r"H has shape \(4,\)"),
+        ({"H": H[:, :, :0]}, r"H has shape \(2, 3, 0\)"),
+        ({"H": H[:, :0]}, r"H has shape \(2, 0, 4\)"),
         ({"H": H * np.nan}, "H holds NaN or infinity"),
         ({"H": [["a"]]}, "H has dtype"),
         ({"H": [[1, 2], [3]]}, "H is ragged"),
@@ -129,7 +129,7 @@ def test_correlated_fading(rng: np.random.Generator) -> None:
         (np.eye(2), r"shape \(2, 2\): expected \(rx, rx\) = \(3, 3\)"),
         (2 * np.eye(3), "not a correlation matrix"),
         (np.eye(3) + np.triu(np.ones((3, 3)), 1), "not a correlation matrix"),
-        (1.9 * np.eye(3) - 0.9 * np.ones((3, 3)), "eigenvalue"),
+        (1.9 * np.eye(3) - 0.9 * np.ones((3, 3)), "rx_correlation is indefinite"),
     ):
         with pytest.raises(InputError, match=message):
             draw_fading((2, 3, 2), rng, rx_correlation=bad)

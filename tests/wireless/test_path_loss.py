@@ -80,13 +80,13 @@ def test_draws() -> None:
 @pytest.mark.parametrize(
     "options, name",
     [
-        ({"model": "Hata"}, "path loss model is 'Hata': expected one of free-space"),
+        ({"model": "Hata"}, "path loss model is 'Hata'.*'free-space'"),
         ({"carrier_hz": 0}, "carrier_hz"),
-        ({"model": "UMa", "carrier_hz": 1e8}, "carrier_hz is 1e.08: expected .5e9…100e9"),
+        ({"model": "UMa", "carrier_hz": 1e8}, "carrier_hz of UMa is 100000000"),
         ({"model": "log-distance", "exponent": 0}, "exponent"),
         ({"model": "log-distance", "reference_m": -1}, "reference_m"),
         ({"shadowing_db": -1}, "shadowing_db"),
-        ({"model": "UMi", "user_height_m": 20}, "user_height_m is 20: expected 1.5…13 m"),
+        ({"model": "UMi", "user_height_m": 20}, "user_height_m of UMi is 20"),
     ],
 )
 def test_bad_models(options: dict, name: str) -> None:
@@ -96,7 +96,7 @@ def test_bad_models(options: dict, name: str) -> None:
 
 def test_bad_distances() -> None:
     for distance in (9.0, 5001.0):
-        with pytest.raises(InputError, match="distance_m is .* expected 10…5000 m for UMa"):
+        with pytest.raises(InputError, match=f"distance_m of UMa is {distance:g}"):
             cell_db(distance, 2e9, "UMa", line_of_sight=True)
     with pytest.raises(InputError, match="cell is 'RMa'"):
         cell_db(100.0, 2e9, "RMa", line_of_sight=True)  # type: ignore[arg-type]

@@ -12,7 +12,6 @@ from rmtllmf_lib.wireless.receiver import (
     lmmse_error_cov,
     lmmse_filter,
     lmmse_mse,
-    nats_to_bits,
     require_noise_cov,
     sic_filters,
     sic_mse,
@@ -200,7 +199,7 @@ def test_one_covariance_meets_many_drops_and_one_drop_many_covariances(rng: np.r
 
 
 def test_no_drop_is_refused(rng: np.random.Generator) -> None:
-    with pytest.raises(InputError, match=r"batch of drops has shape \(0,\), which holds none"):
+    with pytest.raises(InputError, match=r"batch of drops has shape \(0,\)"):
         sic_mse(unit_uplink(rng), np.empty((0, 6, 6)))
 
 
@@ -226,11 +225,6 @@ def test_strongest_first_has_the_lower_mean_mse() -> None:
     weak, strong = (sic_mse(uplink, uplink.thermal_cov, order).mean() for order in ORDERS)
     assert strong < weak < lmmse_mse(uplink, uplink.thermal_cov).mean()
     assert sic_mse(uplink, uplink.thermal_cov).std(0).shape == (8,)
-
-
-def test_bits() -> None:
-    assert nats_to_bits(np.log([2, 8])).tolist() == pytest.approx([1, 3])
-    assert nats_to_bits(np.inf) == np.inf
 
 
 def test_covariance_comes_back_hermitian(rng: np.random.Generator) -> None:

