@@ -8,7 +8,7 @@ import numpy as np
 import scipy.io
 
 from image_files import colour, write_image
-from rmtllmf_lib.tasks.prompts import EUROSAT_FOLDERS
+from rmtllmf_lib.tasks.prompts import EUROSAT
 
 
 def write_idx(path: Path, array: np.ndarray, packed: bool = True) -> None:
@@ -37,7 +37,7 @@ def write_gtsrb(root: Path) -> None:
 
 
 def write_eurosat(root: Path) -> None:
-    for label, name in enumerate(EUROSAT_FOLDERS):
+    for label, name in enumerate(EUROSAT):
         for i in range(20):
             write_image(root / f"eurosat/2750/{name}/{name}_{i + 1}.jpg", label, shade=i)
 

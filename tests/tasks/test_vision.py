@@ -14,7 +14,7 @@ from image_files import colour, write_image
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.tasks.base import Split, Task
 from rmtllmf_lib.tasks.images import LazyImages
-from rmtllmf_lib.tasks.prompts import EUROSAT_FOLDERS, PROMPTS
+from rmtllmf_lib.tasks.prompts import EUROSAT, PROMPTS
 from rmtllmf_lib.tasks.sources import load_task
 from rmtllmf_lib.tasks.vision import VISION_NAMES, pinned_split, read_idx
 from vision_files import (
@@ -236,7 +236,7 @@ def test_the_pinned_split_of_an_image_does_not_depend_on_the_others(tmp_path: Pa
 
     before = tested()
     assert 20 <= len(before) <= 60  # 40 of 200 expected
-    lost = [tmp_path / f"eurosat/2750/{name}/{name}_{i}.jpg" for name in EUROSAT_FOLDERS for i in (3, 4, 5)]
+    lost = [tmp_path / f"eurosat/2750/{name}/{name}_{i}.jpg" for name in EUROSAT for i in (3, 4, 5)]
     for path in lost:
         path.unlink()
     assert tested() == before - {path.name for path in lost}
