@@ -35,7 +35,8 @@ from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD, TASK_NAMES
 from rmtllmf_lib.tasks.embedded.camera import Camera
 from rmtllmf_lib.tasks.embedded.concepts import aerial, cars, characters, landuse, scenes, shapes, signs, textures
-from rmtllmf_lib.tasks.embedded.procedural import BLOCK, DRAWN, Concept, Pose, draw_blocks, procedural_task
+from rmtllmf_lib.tasks.embedded.draw import Concept, Pose
+from rmtllmf_lib.tasks.embedded.procedural import BLOCK, DRAWN, draw_blocks, procedural_task
 from rmtllmf_lib.training.heads import build_head
 
 CONTEXT_LENGTH = 12

@@ -9,7 +9,6 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.tasks.base import (
     CLIP_MEAN,
     CLIP_STD,
-    LazyImages,
     Split,
     Task,
     carve_validation,
@@ -18,6 +17,7 @@ from rmtllmf_lib.tasks.base import (
     pinned_sample,
     stratified_counts,
 )
+from rmtllmf_lib.tasks.images import LazyImages
 
 LABELS = st.lists(st.integers(0, 6), min_size=1, max_size=200)
 

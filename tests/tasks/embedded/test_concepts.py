@@ -6,8 +6,17 @@ from numpy.typing import NDArray
 
 from canvases import PLAIN, STILL, canvas
 from rmtllmf_lib.tasks.embedded.concepts import characters
-from rmtllmf_lib.tasks.embedded.draw import PRETRAINING_FONTS, SIZE, TASK_FONTS, Array, Canvas, glyph_atlas
-from rmtllmf_lib.tasks.embedded.procedural import DRAWN, Concept, draw
+from rmtllmf_lib.tasks.embedded.draw import (
+    PRETRAINING_FONTS,
+    SIZE,
+    TASK_FONTS,
+    Array,
+    Canvas,
+    Concept,
+    Pose,
+    glyph_atlas,
+)
+from rmtllmf_lib.tasks.embedded.procedural import DRAWN, draw
 from rmtllmf_lib.training.pretrain import WORLD
 
 KINDS: dict[str, dict[str, Concept]] = {domain.generic: dict(domain.concepts) for domain in WORLD}
@@ -29,7 +38,7 @@ def test_concept_draws(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         return plain_polygon(self, *corners)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Canvas, "polygon", checked)
-    c = canvas(5, n=6, angle=(-20, 20))
+    c = canvas(5, n=6, pose=Pose((-20, 20), (0.5, 1.5), 0.4, True))
     CONCEPTS[name](c)
     assert c.rgb.dtype == c.u.dtype == c.v.dtype == np.float32
     assert np.isfinite(c.rgb).all() and c.rgb.min() > -1e-5 and c.rgb.max() < 1.5

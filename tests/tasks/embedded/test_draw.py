@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from canvases import canvas, still
-from rmtllmf_lib.tasks.embedded.draw import SIZE, TASK_FONTS, Array, Canvas, glyph_atlas, hsv, length
+from rmtllmf_lib.tasks.embedded.draw import SIZE, TASK_FONTS, Array, Canvas, Pose, glyph_atlas, hsv, length
 
 seeds = st.integers(0, 2**32 - 1)
 small_numbers = st.floats(-0.9, 0.9)
@@ -156,12 +156,12 @@ def test_pose_keeps_to_its_ranges() -> None:
     grid = (np.arange(SIZE) + 0.5) * 2 / SIZE - 1
     np.testing.assert_allclose(still().u[0], np.broadcast_to(grid, (SIZE, SIZE)), atol=1e-6)
     np.testing.assert_allclose(still().v[0], np.broadcast_to(grid[:, None], (SIZE, SIZE)), atol=1e-6)
-    c = canvas(n=400, angle=(0, 0), scale=(1, 1), shift=0.2, flip=True)
+    c = canvas(n=400, pose=Pose((0, 0), (1, 1), 0.2, True))
     mirrored = c.u[:, 0, 0] > c.u[:, 0, -1]
     assert 130 < mirrored.sum() < 270  # half of them: six standard deviations are 60
     for moved in (np.abs(c.u.mean((1, 2))), np.abs(c.v.mean((1, 2)))):
         assert 0.15 < moved.max() <= 0.2 + 1e-6
-    turned = canvas(n=400, angle=(-30, 30), scale=(1, 1), shift=0, flip=False)
+    turned = canvas(n=400, pose=Pose((-30, 30), (1, 1), 0))
     angle = np.rad2deg(np.arctan2(turned.v[:, 0, 0] - turned.v[:, 0, -1], turned.u[:, 0, -1] - turned.u[:, 0, 0]))
     assert 25 < np.abs(angle).max() <= 30.01
 

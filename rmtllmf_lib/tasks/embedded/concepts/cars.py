@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rmtllmf_lib.tasks.embedded.draw import Array, Canvas
+from rmtllmf_lib.tasks.embedded.draw import Array, Canvas, by_name
 
 GLASS = (0.75, 0.85, 0.95)
 TYRE = (0.08, 0.08, 0.08)
@@ -12,7 +12,7 @@ def _street(c: Canvas) -> Array:
     """Sky or wall, road; returns the body colour."""
     body, wall = c.contrasting()
     c.fill(wall, 0.15, 3)
-    c.shape(0.42 + c.uniform(-0.08, 0.08)[:, None, None] - c.v, c.colour((0.0, 1.0), (0.0, 0.15), (0.2, 0.6)))
+    c.shape(0.42 + c.level(-0.08, 0.08) - c.v, c.colour((0.0, 1.0), (0.0, 0.15), (0.2, 0.6)))
     return body
 
 
@@ -96,13 +96,4 @@ def jeep(c: Canvas) -> None:
     _wheels(c, -0.42, 0.62, r=0.24)
 
 
-CONCEPTS = {
-    "sedan": sedan,
-    "hatchback": hatchback,
-    "pickup": pickup,
-    "van": van,
-    "bus": bus,
-    "convertible": convertible,
-    "limousine": limousine,
-    "jeep": jeep,
-}
+CONCEPTS = by_name(sedan, hatchback, pickup, van, bus, convertible, limousine, jeep)

@@ -27,8 +27,8 @@ def house_number(c: Canvas, digit: int, fonts: tuple[str, ...] = PRETRAINING_FON
 
 def pen_digit(c: Canvas, digit: int) -> None:
     """A pale stroke on black, bent as a hand would: what pre-training knows of handwriting."""
-    bend = (0.12 * np.sin(2.5 * c.v + c.uniform(0, 6)[:, None, None])).astype(np.float32)
-    c.u = c.u + bend * c.uniform(-1, 1)[:, None, None] + c.uniform(-0.25, 0.25)[:, None, None] * c.v
+    bend = (0.12 * np.sin(2.5 * c.v + c.level(0, 6))).astype(np.float32)
+    c.u = c.u + bend * c.level(-1, 1) + c.level(-0.25, 0.25) * c.v
     atlas = glyph_atlas(DIGITS, PRETRAINING_FONTS)
     font = c.rng.integers(0, len(PRETRAINING_FONTS), c.n) * 10
     c.paint(c.glyph(atlas, font + digit, 0.0, 0.0, 0.95), c.colour((0, 1), (0, 0.05), (0.6, 1.0)))
