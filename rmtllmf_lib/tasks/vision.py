@@ -12,7 +12,7 @@ import gzip
 import logging
 import math
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,9 +81,9 @@ def read_data_set(name: str, root: str | Path) -> RawTask:
 
 
 def _raw_task(
-    name: str, train: Pool, test: Pool, split_note: str = OFFICIAL, class_names: Sequence[str] | None = None
+    name: str, pools: Iterable[Pool], split_note: str = OFFICIAL, class_names: Sequence[str] | None = None
 ) -> RawTask:
-    prompts = PROMPTS[name]
+    prompts, (train, test) = PROMPTS[name], pools
     names = prompts.class_names or class_names or ()
     return RawTask(name, prompts.title, "torchvision", names, prompts.templates, train, test, split_note)
 
@@ -105,7 +105,7 @@ def pinned_split(keys: Sequence[str], fraction: float, salt: str) -> tuple[list[
 
 def _read_mnist(root: Path) -> RawTask:
     raw = root / "MNIST" / "raw"
-    return _raw_task("mnist", _mnist_pool(raw, "train"), _mnist_pool(raw, "t10k"))
+    return _raw_task("mnist", [_mnist_pool(raw, "train"), _mnist_pool(raw, "t10k")])
 
 
 def _mnist_pool(raw: Path, split: str) -> Pool:
@@ -149,7 +149,7 @@ def read_idx(path: Path, ndim: int) -> Tensor:
 def _read_svhn(root: Path) -> RawTask:
     # torchvision expects the two files directly in its root; a folder of their own is accepted, too.
     folder = root / "svhn" if (root / "svhn").is_dir() else root
-    return _raw_task("svhn", _svhn_pool(folder, "train"), _svhn_pool(folder, "test"))
+    return _raw_task("svhn", [_svhn_pool(folder, split) for split in ("train", "test")])
 
 
 def _svhn_pool(folder: Path, split: str) -> Pool:
@@ -174,8 +174,7 @@ def _read_gtsrb(root: Path) -> RawTask:
     _require_folders(root / "gtsrb" / "GTSRB" / "Training", [f"{i:05d}" for i in range(len(GTSRB_NAMES))])
     # There is no public way to the paths; the samples hold (path, class number).
     samples = (datasets.GTSRB(str(root), split=split)._samples for split in ("train", "test"))
-    train, test = (Pool.of_files(root / "gtsrb", part) for part in samples)
-    return _raw_task("gtsrb", train, test)
+    return _raw_task("gtsrb", [Pool.of_files(root / "gtsrb", side) for side in samples])
 
 
 def _read_eurosat(root: Path) -> RawTask:
@@ -196,7 +195,7 @@ def _read_dtd(root: Path) -> RawTask:
         Pool.of_files(root / "dtd" / "dtd" / "images", [(path, folders.index(path.parent.name)) for path in paths])
         for paths in (train + val, test)
     )
-    return _raw_task("dtd", *pools, "train1 + val1, test1", [readable_name(folder) for folder in folders])
+    return _raw_task("dtd", pools, "train1 + val1, test1", [readable_name(folder) for folder in folders])
 
 
 def _read_sun397(root: Path) -> RawTask:
@@ -220,13 +219,13 @@ def _read_sun397(root: Path) -> RawTask:
                 "unpack the archive again"
             )
         pools.append(Pool.of_files(folder, [by_key[key] for key in keys]))
-    return _raw_task("sun397", *pools, "Training_01, Testing_01", names)
+    return _raw_task("sun397", pools, "Training_01, Testing_01", names)
 
 
 def _read_cars(root: Path) -> RawTask:
     train, test = (datasets.StanfordCars(str(root), split=split, loader=str) for split in ("train", "test"))
     pools = (Pool.of_files(root / "stanford_cars", list(_walk(data))) for data in (train, test))
-    return _raw_task("cars", *pools, OFFICIAL, train.classes)
+    return _raw_task("cars", pools, OFFICIAL, train.classes)
 
 
 def _walk(data: Any) -> Iterator[tuple[str, int]]:
@@ -246,7 +245,7 @@ def _pinned_task(
     salt = f"{name} test 1"
     keys = [Path(path).relative_to(folder).as_posix() for path, _ in samples]
     pools = (Pool.of_files(folder, [samples[i] for i in side]) for side in pinned_split(keys, fraction, salt))
-    return _raw_task(name, *pools, f"test if sha256({salt!r}, path) < {fraction}", class_names)
+    return _raw_task(name, pools, f"test if sha256({salt!r}, path) < {fraction}", class_names)
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------

@@ -12,13 +12,17 @@ from PIL import Image
 
 from image_files import colour, write_folder, write_image
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.tasks.base import Split
-from rmtllmf_lib.tasks.folder import class_folders, folder_task, natural_key, read_classes, read_folder
+from rmtllmf_lib.tasks.base import Split, Task
+from rmtllmf_lib.tasks.folder import class_folders, natural_key, read_classes, read_folder
 from rmtllmf_lib.tasks.images import LazyImages
 from rmtllmf_lib.tasks.prompts import PROMPTS
 from rmtllmf_lib.tasks.sources import load_task
 
 TRAIN, TEST = {"cat": 20, "dog": 10}, {"cat": 4, "dog": 6}
+
+
+def folder_task(name: str | None = None, **options: object) -> Task:
+    return load_task(name, "folder", **options)
 
 
 @pytest.fixture
@@ -59,7 +63,7 @@ def test_what_lies_under_the_name_comes_before_the_root_itself(folder: Path) -> 
 
 def test_a_root_of_another_name_is_not_taken_for_the_task(folder: Path) -> None:
     """Else two names with one root were the same task."""
-    with pytest.raises(InputError, match=r"found in .*pets/birds; .*pets itself holds a task, but of the name 'pets'"):
+    with pytest.raises(InputError, match=r"found in .*pets/birds; .*pets itself holds a task, .*'pets'"):
         folder_task("birds", root=folder)
     link = folder.with_name("birds")
     link.symlink_to(folder)

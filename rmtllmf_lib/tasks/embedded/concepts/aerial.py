@@ -1,4 +1,4 @@
-"""Objects from an aeroplane (the mirror of RESISC45): one thing in its surroundings, in any direction."""
+"""Objects from an aeroplane (counterpart of RESISC45): one object in its surroundings, in any direction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Land use from a satellite (the mirror of EuroSAT): colour, grain and layout together."""
+"""Land use from a satellite (counterpart of EuroSAT), told apart by colour, grain and layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Views of places (the mirror of SUN397): layout and colour of the whole picture."""
+"""Views of places (counterpart of SUN397), told apart by layout and colour of the whole picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plain shapes and everyday things: pre-training only, so that the base knows more than its eight tasks."""
+"""Plain shapes and everyday things: for pre-training only, so that the base learns more than its eight tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Traffic signs (the mirror of GTSRB): shape, colour and pictogram."""
+"""Traffic signs (counterpart of GTSRB), told apart by shape, colour and pictogram."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _blue_disk(c: Canvas) -> None:
 
 
 def _arrow(c: Canvas, *bends: tuple[float, float]) -> None:
-    """An arrow along a polyline; the head sits on the last point and looks along the last leg."""
+    """Draw an arrow along a polyline; its head sits on the last point and points along the last segment."""
     for (u0, v0), (u1, v1) in zip(bends, bends[1:], strict=False):
         c.shape(c.segment(u0, v0, u1, v1, 0.09), WHITE)
     (u0, v0), (u1, v1) = bends[-2:]

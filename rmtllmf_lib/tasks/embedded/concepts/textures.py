@@ -1,4 +1,4 @@
-"""Surfaces that fill the frame (the mirror of the Describable Textures): the pattern decides, not colour or scale."""
+"""Surfaces that fill the frame (counterpart of the Describable Textures): told apart by pattern alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _two_tone(c: Canvas, coverage: Array) -> None:
 
 
 def _wave(phase: Array, sharp: float = 2.5) -> Array:
-    """Periodic coverage in [0, 1]; one period per unit of phase."""
+    """Periodic coverage in [0, 1], with period 1 in the phase."""
     return np.clip(0.5 + sharp * np.sin(2.0 * np.pi * phase), 0.0, 1.0).astype(np.float32)
 
 
