@@ -110,7 +110,7 @@ def test_a_task_that_cannot_work_is_refused(changes: dict[str, object], message:
 # --- splits -----------------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None, max_examples=40)  # a busy machine is no failure
 @given(LABELS, st.floats(0, 0.9), st.integers(0, 50), st.integers(0, 3))
 def test_validation_is_carved_out_of_train(labels: list[int], fraction: float, at_most: int, seed: int) -> None:
     train, validation = carve_validation(labels, fraction, at_most, seed)
@@ -139,7 +139,7 @@ def test_validation_is_pinned() -> None:
 PINNED = [7, 8, 18, 37]
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None, max_examples=40)  # a busy machine is no failure
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 10**6)), min_size=1, max_size=60, unique_by=lambda x: x[1]))
 def test_validation_goes_by_name_not_by_order(images: list[tuple[int, int]]) -> None:
     def held_out(order: list[tuple[int, int]]) -> set[str]:
@@ -155,7 +155,7 @@ def test_impossible_validation_is_refused(arguments: dict[str, object]) -> None:
         carve_validation([0, 0, 1, 1], **arguments)
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None, max_examples=40)  # a busy machine is no failure
 @given(
     st.lists(st.integers(0, 300), min_size=1, max_size=30), st.integers(0, 2000), st.integers(0, 2), st.integers(0, 1)
 )

@@ -15,7 +15,7 @@ from rmtllmf_lib.tasks.embedded.draw import SIZE, TASK_FONTS, Array, Canvas, Pos
 seeds = st.integers(0, 2**32 - 1)
 small_numbers = st.floats(-0.9, 0.9)
 sizes = st.floats(0.05, 0.9)
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=15, deadline=None)
 
 
 # --- geometry ---------------------------------------------------------------------------------------------------------
