@@ -52,11 +52,11 @@ Copy = Callable[[str], Path]
 # classes, train + validation, test (None: the hash decides)
 SIZES = {
     "mnist": (10, 60, 20),
-    "gtsrb": (43, 129, 43),
+    "gtsrb": (43, 86, 43),
     "eurosat": (10, None, None),
     "svhn": (10, 40, 20),
     "dtd": (3, 24, 12),
-    "sun397": (3, 45, 45),
+    "sun397": (3, 21, 21),
     "cars": (3, 15, 15),
 }
 
@@ -341,8 +341,8 @@ def test_sun397_without_lists_uses_the_pinned_split(
     with caplog.at_level(logging.WARNING):
         task = load("sun397", tmp_path)
     assert "Training_01.txt and Testing_01.txt not found" in caplog.text
-    assert len(task.train) + len(task.validation) + len(task.test) == 120
-    assert 35 <= len(task.test) <= 85
+    assert len(task.train) + len(task.validation) + len(task.test) == 60
+    assert 15 <= len(task.test) <= 45
 
 
 def test_sun397_lists_that_name_other_images(tmp_path: Path, copy: Copy) -> None:
