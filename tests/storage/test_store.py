@@ -179,7 +179,7 @@ def test_twice_damaged_keeps_one_copy(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- list, verify, clear
 
 
-def test_list_tells_what_is_there(tmp_path: Path) -> None:
+def test_list_holds_every_entry(tmp_path: Path) -> None:
     where = Store(tmp_path)
     assert where.list() == [] and where.verify() == [] and where.clear() == 0
     where.tensors("tau", CONFIG, lambda: TENSORS)

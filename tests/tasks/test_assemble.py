@@ -128,3 +128,4 @@ def test_the_order_of_the_pool_does_not_matter() -> None:
     order = np.random.default_rng(0).permutation(100)
     shuffled = Pool(train.images[order], [train.labels[i] for i in order], [train.keys[i] for i in order])
     assert assembled(train=shuffled).fingerprint == straight.fingerprint
+    assert assembled(train=shuffled, n_train=30).fingerprint == assembled(n_train=30).fingerprint

@@ -202,7 +202,7 @@ HASHED = 0.6410561383270587
 # --- fingerprint ------------------------------------------------------------------------------------------------------
 
 
-def test_fingerprint_tells_everything_apart() -> None:
+def test_fingerprint_depends_on_type_value_and_order() -> None:
     grey = torch.zeros(2, 3, dtype=torch.uint8)
     parts = [
         [],

@@ -237,6 +237,7 @@ def test_decoding_keeps_the_order_and_names_the_broken_file(tmp_path: Path) -> N
     paths = [write_image(tmp_path / f"{i}.png", shade=i) for i in range(72)]
     decoded = decode_images(LazyImages(paths, open_rgb), 8)
     assert decoded[:, 2, 0, 0].tolist() == list(range(72))
+    assert inspect_files(paths) == [inspect_file(path) for path in paths]
     paths[70].write_bytes(paths[70].read_bytes()[:60])
     with pytest.raises(InputError, match=r"unreadable image .*70\.png"):
         decode_images(LazyImages(paths, open_rgb), 8)

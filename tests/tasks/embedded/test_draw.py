@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from canvases import canvas, still
-from rmtllmf_lib.tasks.embedded.draw import SIZE, TASK_FONTS, Array, Canvas, Pose, glyph_atlas, hsv, length
+from rmtllmf_lib.tasks.embedded.draw import SIZE, TASK_FONTS, Array, Canvas, Pose, by_name, glyph_atlas, hsv, length
 
 seeds = st.integers(0, 2**32 - 1)
 small_numbers = st.floats(-0.9, 0.9)
@@ -194,7 +194,7 @@ def test_random_numbers_keep_to_their_ranges(seed: int) -> None:
     assert numbers.dtype == np.float32 and ((numbers >= -2) & (numbers <= 3)).all()
 
 
-def test_coins_fall_as_told() -> None:
+def test_coins_have_their_probability() -> None:
     c = canvas(n=2000)
     assert not c.coin(0.0).any() and c.coin(1.0).all()
     assert abs(int(c.coin(0.3).sum()) - 600) < 5 * math.sqrt(2000 * 0.21)
@@ -269,3 +269,11 @@ def test_what_does_not_fit_the_canvas_is_refused() -> None:
         c.glyph(np.ones((4, 5, 5), np.float32), np.array([0, 1, 4]), 0.0, 0.0, 0.5)
     expected = np.hypot(c.u, c.v[:1, :1])
     assert np.array_equal(length(c.u, c.v[:1, :1]), expected) and expected.shape == c.u.shape
+
+
+def test_concepts_have_the_names_of_their_functions_in_order() -> None:
+    def no_entry(c: Canvas) -> None: ...
+    def barn(c: Canvas) -> None: ...
+
+    assert list(by_name(no_entry, barn).items()) == [("no entry", no_entry), ("barn", barn)]
+    assert list(by_name(no_entry, suffix=" sign")) == ["no entry sign"]

@@ -115,7 +115,7 @@ def test_fingerprint_covers_every_pixel_and_label(part: str, monkeypatch: pytest
     assert len(found) == 3
 
 
-def test_fingerprint_tells_sizes_apart() -> None:
+def test_fingerprint_depends_on_the_sizes() -> None:
     tasks = [procedural_task("signs", n_train=a, n_test=b) for a, b in ((50, 20), (50, 21), (51, 20))]
     assert len({task.fingerprint for task in tasks}) == 3
 
