@@ -1,1 +1,1 @@
-"""Results on disk: written atomically, found again by what made them, verified when read."""
+"""Results on disk: written atomically, found by the configuration that made them, verified on every read."""

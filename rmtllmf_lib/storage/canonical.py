@@ -1,4 +1,4 @@
-"""One text for one configuration: what the keys of stored artifacts are made from."""
+"""The canonical form of a configuration, from which the keys of stored artifacts are made."""
 
 from __future__ import annotations
 
@@ -12,34 +12,31 @@ from rmtllmf_lib.errors import InputError
 
 
 def config_key(config: Mapping[str, Any]) -> str:
-    """SHA-256, in hexadecimal, of the canonical JSON of `config`.
+    """SHA-256 (hexadecimal) of the canonical JSON of `config`.
 
     The order of keys does not matter, and a tuple equals a list; ``1``, ``1.0`` and ``True`` are three values.
 
     Parameters
     ----------
     config
-        Mapping of text to None, bool, int, finite float, text, lists, tuples and mappings of these.
+        Mapping of text to None, bool, int, finite float, text, or lists, tuples and mappings of these.
 
     Raises
     ------
     InputError
-        for any other type, a key that is not text, NaN or an infinity: two runs must not disagree about the key.
+        for any other type, a key that is not text, NaN or an infinity: every run must compute the same key.
     """
     if not isinstance(config, Mapping):
-        raise InputError(f"a config must be a mapping of names to values, not {type(config).__name__}: {short(config)}")
-    return hashlib.sha256(_canonical_json(config).encode()).hexdigest()
-
-
-def _canonical_json(value: Any) -> str:
+        raise InputError(f"config is {short(config)} of type {type(config).__name__}: expected a mapping")
     try:
-        return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        text = json.dumps(plain(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
     except RecursionError:
-        raise InputError("the value contains itself, or is nested too deeply to be stored") from None
+        raise InputError("config contains itself, or is nested too deeply: expected a flatter mapping") from None
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def plain(value: Any, where: str = "config") -> Any:
-    """`value` in JSON's own types (tuples as lists), or an InputError that says where it is not one of them."""
+    """`value` in JSON's own types, with tuples as lists; an `InputError` names the place of any other type."""
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
@@ -53,12 +50,12 @@ def plain(value: Any, where: str = "config") -> Any:
             raise InputError(f"{where} has the key {odd[0]!r} of type {type(odd[0]).__name__}: keys must be text")
         return {name: plain(item, f"{where}[{name!r}]") for name, item in value.items()}
     raise InputError(
-        f"{where} is {short(value)} of type {type(value).__name__}; None, bool, int, float, text, lists, tuples and"
-        " mappings are possible: convert it first, for instance with int(), float(), str() or .tolist()"
+        f"{where} is {short(value)} of type {type(value).__name__}: expected None, bool, int, float, text, or lists, "
+        "tuples and mappings of these; convert it first, for instance with int(), float(), str() or .tolist()"
     )
 
 
 def short(value: Any) -> str:
-    """`repr` in one line of at most 80 characters, for messages."""
+    """`repr` on one line of at most 80 characters, for messages."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{text[:79]}…"

@@ -1,11 +1,12 @@
 """Artifacts on disk: content-addressed, written atomically, locked between processes, verified on every load.
 
-An entry lives in ``root/<kind>/<key>/`` and holds three files: ``config.json`` (what was asked for), ``data.<ext>``
+An entry is a folder ``root/<kind>/<key>/`` of three files: ``config.json`` (what was asked for), ``data.<ext>``
 (safetensors, parquet or JSON, never a pickle) and ``manifest.json`` (checksum, size, time). The key is the SHA-256 of
-the canonical form of the configuration, so the same question finds the same answer and another one never does.
+the configuration's canonical form, so equal configurations share an entry and different ones never do.
 
-An entry is built in a hidden folder beside its place and renamed when everything is on the disk: under its final name
-it is whole or absent. What is damaged later is found by its checksum, set aside and built again.
+An entry is built in a hidden folder beside its final place and renamed once everything is on the disk: under its final
+name it is either complete or absent. Damage that happens later is found by the checksum; the damaged entry is set
+aside and built again.
 """
 
 from __future__ import annotations
@@ -22,34 +23,34 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.storage.atomic import atomic_write, device_errors, sync
+from rmtllmf_lib.storage.atomic import device_errors, sync
 from rmtllmf_lib.storage.canonical import config_key, plain, short
 
 if TYPE_CHECKING:
     from pandas import DataFrame
     from torch import Tensor
 
-__all__ = ["Entry", "Problem", "Store", "atomic_write", "config_key", "default_root"]
-
 log = logging.getLogger(__name__)
 
 _KIND = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_KEY = re.compile(r"[0-9a-f]{64}")
+# Names in the folder of a kind; the group is the key that they belong to.
+_ENTRY = re.compile(r"([0-9a-f]{64})")
 _TEMPORARY = re.compile(r"\.tmp-([0-9a-f]{64})-[0-9a-f]{32}")
-_CHECKPOINT = re.compile(r"\.?\.checkpoint-([0-9a-f]{64})\..+")  # with what is written beside it, or set aside
+_CHECKPOINT = re.compile(r"\.?\.checkpoint-([0-9a-f]{64})\..+")  # also its temporary and damaged copies
+_ANY = re.compile(r"([0-9a-f]{64}|\..+)")
 _SET_ASIDE = ".set-aside"
-_OURS = re.compile(rf"{_KEY.pattern}|\..+")  # an entry; or a lock, or what a build leaves
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One artifact: its kind, key, folder, format, size of the data in bytes, time of creation (UTC) and config."""
+    """One stored artifact; `bytes` is the size of its data file, `created` the time in UTC (ISO 8601)."""
 
     kind: str
     key: str
@@ -62,7 +63,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Problem:
-    """What `Store.verify` found wrong at `path`."""
+    """A defect that `Store.verify` found at `path`."""
 
     kind: str
     key: str
@@ -70,12 +71,12 @@ class Problem:
     reason: str
 
 
-Entries = list[Entry]  # inside Store, `list` is a method
+Entries = list[Entry]  # named here because `list` is a method inside Store
 Problems = list[Problem]
 
 
 class _BrokenError(Exception):
-    """An entry that is there but must not be used."""
+    """The entry exists but is damaged."""
 
 
 class _Format(NamedTuple):
@@ -85,9 +86,8 @@ class _Format(NamedTuple):
 
 
 def default_root() -> Path:
-    """Folder of the store: ``$RMTLLMF_HOME``, or the user's cache folder where that is unset or empty."""
-    home = os.environ.get("RMTLLMF_HOME")
-    if home:
+    """The store's default folder: ``$RMTLLMF_HOME``, or the user's cache folder if that is unset or empty."""
+    if home := os.environ.get("RMTLLMF_HOME"):
         return Path(home).expanduser().absolute()
     from platformdirs import user_cache_path
 
@@ -96,11 +96,12 @@ def default_root() -> Path:
 
 @dataclass(frozen=True)
 class Store:
-    """Artifacts under one root folder; the folder is made when the first one is written.
+    """A store of artifacts under one root folder, which is created by the first write.
 
-    The three getters return the stored value for `config`, or call `build`, store what it returns and return that as
-    read back from the disk, so the first call and every later one give the same. Of several processes that ask for the
-    same key at once, one builds and the others wait; a process that dies releases its lock.
+    `tensors`, `table` and `json` return the stored value for `config`. If there is none, they call `build`, store its
+    result and return it as read back from the disk, so that the first call returns the same as every later one. If
+    several processes ask for the same key at once, one builds and the others wait; a process that dies releases its
+    lock.
     """
 
     root: Path = field(default_factory=default_root)
@@ -108,29 +109,29 @@ class Store:
     def tensors(
         self, kind: str, config: Mapping[str, Any], build: Callable[[], dict[str, Tensor]]
     ) -> dict[str, Tensor]:
-        """Named tensors, on the CPU, kept as safetensors."""
+        """Return named tensors on the CPU, stored as safetensors."""
         return self._get(kind, config, build, "safetensors")
 
     def table(self, kind: str, config: Mapping[str, Any], build: Callable[[], DataFrame]) -> DataFrame:
-        """A pandas table, kept as parquet (column names must be text)."""
+        """Return a pandas table, stored as parquet (column names must be text)."""
         return self._get(kind, config, build, "parquet")
 
     def json(self, kind: str, config: Mapping[str, Any], build: Callable[[], Any]) -> Any:
-        """A value of JSON's types, without NaN; tuples come back as lists."""
+        """Return a value made of JSON's types, without NaN; tuples come back as lists."""
         return self._get(kind, config, build, "json")
 
     def checkpoint(self, kind: str, config: Mapping[str, Any]) -> Path:
-        """Where a long build of an entry may keep how far it is, to go on from there after a kill.
+        """Path of a safetensors file from which a long build can resume after it was interrupted.
 
-        A safetensors file's name; the folder is there while the entry is built. The file goes when the entry is stored.
+        Its folder exists while the entry is built; the file is removed once the entry is stored.
         """
         _check_kind(kind)
         return Path(self.root) / kind / f".checkpoint-{config_key(config)}.safetensors"
 
     def list(self) -> Entries:
-        """All entries, by kind and key; one that cannot be read is left to `verify`."""
+        """All entries, sorted by kind and key; unreadable ones are skipped with a warning and left to `verify`."""
         entries = []
-        for kind, folder in self._folders():
+        for kind, _, folder in self._find(_ENTRY):
             try:
                 entries.append(_inspect(kind, folder, checksum=False))
             except (FileNotFoundError, _BrokenError) as error:
@@ -138,39 +139,38 @@ class Store:
         return entries
 
     def verify(self) -> Problems:
-        """Read every entry in full and name those that are damaged, and what builds that were killed left behind.
+        """Read every entry in full; list the damaged ones and what killed builds left behind.
 
         Nothing is changed: a damaged entry is rebuilt when it is next asked for, and `clear` removes the rest.
         """
         problems = []
-        for kind, folder in self._folders():
+        for kind, key, folder in self._find(_ENTRY):
             try:
-                entry = _inspect(kind, folder, checksum=True)
-                _read(entry)
+                _read(_inspect(kind, folder, checksum=True))
             except _BrokenError as error:
-                problems.append(Problem(kind, folder.name, folder, str(error)))
+                problems.append(Problem(kind, key, folder, str(error)))
             except FileNotFoundError:  # removed by another process in the meantime
                 continue
-        for kind, key, path in (*self._leftovers(_TEMPORARY), *self._leftovers(_CHECKPOINT)):
+        for kind, key, path in self._find(_TEMPORARY, _CHECKPOINT):
             if self._is_free(kind, key):
-                stopped = "unfinished: the process that built it was stopped"
-                done = "no longer needed: the entry is there"
-                there = (Path(self.root) / kind / key).is_dir()
-                problems.append(Problem(kind, key, path, done if there else stopped))
+                stored = (Path(self.root) / kind / key).is_dir()
+                reason = "no longer needed: the entry is stored" if stored else "unfinished: its build was interrupted"
+                problems.append(Problem(kind, key, path, reason))
         return problems
 
     def clear(self, kind: str | None = None) -> int:
-        """Remove all entries (of one kind), what was set aside, and what killed builds left; return the entries' count.
+        """Remove all entries, or those of one kind, and return their number.
 
-        An entry that another process is building at the moment stays, and a warning says so.
+        Damaged copies and the leftovers of killed builds go too. An entry that another process is building stays, with
+        a warning.
         """
         if kind is not None:
             _check_kind(kind)
         removed = 0
-        for name, folder in self._folders(kind):
+        for name, key, folder in self._find(_ENTRY, kind=kind):
             try:
-                with self._lock(name, folder.name, timeout=0):
-                    # Renamed first: a removal that is stopped half-way must not leave half an entry under its name.
+                with self._lock(name, key, timeout=0):
+                    # Rename first: an interrupted removal must not leave half an entry under its final name.
                     doomed = _temporary_folder(folder)
                     os.rename(folder, doomed)
                     _remove(doomed)
@@ -179,7 +179,7 @@ class Store:
                 log.warning("%s is in use by another process and stays", folder)
             except FileNotFoundError:
                 continue
-        for name, key, path in (*self._leftovers(_TEMPORARY, kind), *self._leftovers(_CHECKPOINT, kind)):
+        for name, key, path in self._find(_TEMPORARY, _CHECKPOINT, kind=kind):
             if self._is_free(name, key):
                 _remove(path)
         for name in self.kinds(kind):
@@ -190,8 +190,8 @@ class Store:
         _check_kind(kind)
         key = config_key(config)
         folder = Path(self.root) / kind / key
-        # A hit needs no lock, so readers do not wait for each other. Whatever looks wrong is looked at again under the
-        # lock: it may be another process at work.
+        # A hit needs no lock, so readers do not wait for each other. Anything that looks wrong is checked again under
+        # the lock: another process may be writing.
         with suppress(FileNotFoundError, _BrokenError):
             return _load(kind, folder, format)
         with self._lock(kind, key):
@@ -202,13 +202,13 @@ class Store:
                 log.warning("%s is damaged (%s): moved to %s and built again", folder, error, aside)
             except FileNotFoundError:
                 pass
-            # With the lock in hand, what else carries this key belongs to a process that is gone.
+            # This process holds the lock, so other files of this key belong to processes that are gone.
             self._remove_leftovers(_TEMPORARY, kind, key)
             self._write(folder, config, build(), format)
             try:
                 value = _load(kind, folder, format)
             except _BrokenError as error:
-                raise OSError(errno.EIO, f"just written, but {error}; is the disk failing?", str(folder)) from error
+                raise OSError(errno.EIO, f"{error} after it was written; is the disk failing?", str(folder)) from error
             self._remove_leftovers(_CHECKPOINT, kind, key)
             return value
 
@@ -239,7 +239,7 @@ class Store:
     def _set_aside(self, folder: Path) -> Path:
         aside = folder.parent / _SET_ASIDE / folder.name
         aside.parent.mkdir(exist_ok=True)
-        _remove(aside)  # one damaged copy a key is enough to look into
+        _remove(aside)  # keep only the latest damaged copy of a key
         os.rename(folder, aside)
         return aside
 
@@ -256,27 +256,19 @@ class Store:
             return False
 
     def kinds(self, kind: str | None = None) -> tuple[str, ...]:
-        """What kinds of entries there are, or were; of one kind, that alone."""
-        if not Path(self.root).is_dir():
-            return ()
-        folders = [path for path in Path(self.root).iterdir() if path.is_dir() and _KIND.fullmatch(path.name)]
-        names = sorted(path.name for path in folders if any(_OURS.fullmatch(file.name) for file in path.iterdir()))
-        return tuple(name for name in names if kind in (None, name))
+        """Kinds with an entry, or with files left from one; `kind` restricts the answer to that one."""
+        return tuple(sorted({name for name, _, _ in self._find(_ANY, kind=kind)}))
 
-    def _folders(self, kind: str | None = None) -> Iterator[tuple[str, Path]]:
-        for name in self.kinds(kind):
-            for path in sorted((Path(self.root) / name).iterdir()):
-                if _KEY.fullmatch(path.name):
-                    yield name, path
-
-    def _leftovers(self, pattern: re.Pattern[str], kind: str | None = None) -> Iterator[tuple[str, str, Path]]:
-        for name in self.kinds(kind):
-            for path in sorted((Path(self.root) / name).iterdir()):
+    def _find(self, *patterns: re.Pattern[str], kind: str | None = None) -> Iterator[tuple[str, str, Path]]:
+        """Kind, key and path of the store's files that match a pattern, sorted by pattern, kind and name."""
+        folders = [path for path in sorted(Path(self.root).glob("*")) if _KIND.fullmatch(path.name)]
+        for pattern, folder in product(patterns, folders):
+            for path in sorted(folder.glob("*")) if kind in (None, folder.name) else ():
                 if match := pattern.fullmatch(path.name):
-                    yield name, match[1], path
+                    yield folder.name, match[1], path
 
     def _remove_leftovers(self, pattern: re.Pattern[str], kind: str, key: str) -> None:
-        for _, other, path in self._leftovers(pattern, kind):
+        for _, other, path in self._find(pattern, kind=kind):
             if other == key:
                 _remove(path)
 
@@ -284,12 +276,12 @@ class Store:
 def _load(kind: str, folder: Path, format: str) -> Any:
     entry = _inspect(kind, folder, checksum=True)
     if entry.format != format:
-        raise InputError(f"{folder} holds {entry.format}, and {format} was asked for: use another kind or config")
+        raise InputError(f"{folder} holds {entry.format}: expected {format}; use another kind or config")
     return _read(entry)
 
 
 def _inspect(kind: str, folder: Path, *, checksum: bool) -> Entry:
-    """The entry in `folder`; FileNotFoundError where there is none, _BrokenError where it must not be used."""
+    """The entry in `folder`; FileNotFoundError if there is none, _BrokenError if it is damaged."""
     folder.lstat()
     manifest = _read_fields(folder / "manifest.json", {"format": str, "sha256": str, "bytes": int, "created": str})
     config = _read_fields(folder / "config.json", {})
@@ -298,14 +290,14 @@ def _inspect(kind: str, folder: Path, *, checksum: bool) -> Entry:
     except InputError as error:
         raise _BrokenError(f"config.json: {error}") from error
     if key != folder.name:
-        raise _BrokenError("config.json is not the one that the key was made from")
+        raise _BrokenError("config.json does not match the key")
     if manifest["format"] not in _FORMATS:
-        raise _BrokenError(f"manifest.json names an unknown format, {manifest['format']!r}")
+        raise _BrokenError(f"manifest.json has the unknown format {manifest['format']!r}")
     data = folder / _FORMATS[manifest["format"]].file
     try:
         size = data.stat().st_size
         if size != manifest["bytes"]:
-            raise _BrokenError(f"{data.name} has {size} bytes, and {manifest['bytes']} were written")
+            raise _BrokenError(f"{data.name} has {size} bytes: expected {manifest['bytes']}")
         if checksum and _sha256(data) != manifest["sha256"]:
             raise _BrokenError(f"{data.name} does not match its checksum")
     except FileNotFoundError as error:
@@ -314,7 +306,7 @@ def _inspect(kind: str, folder: Path, *, checksum: bool) -> Entry:
 
 
 def _read(entry: Entry) -> Any:
-    """The value of an entry whose checksum is right; _BrokenError if it cannot be parsed all the same."""
+    """The value of an entry; _BrokenError if its data cannot be parsed although the checksum is right."""
     from safetensors import SafetensorError
 
     file, _, read = _FORMATS[entry.format]
@@ -327,18 +319,16 @@ def _read(entry: Entry) -> Any:
 def _read_fields(path: Path, fields: Mapping[str, type]) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise _BrokenError(f"{path.name} is missing") from error
-    except (ValueError, NotADirectoryError) as error:
+    except (ValueError, FileNotFoundError, NotADirectoryError) as error:
         raise _BrokenError(f"{path.name} cannot be read: {error}") from error
     if not isinstance(value, dict) or not all(isinstance(value.get(name), type_) for name, type_ in fields.items()):
-        raise _BrokenError(f"{path.name} lacks what it must hold")
+        raise _BrokenError(f"{path.name} lacks a required field")
     return value
 
 
 def _check_kind(kind: str) -> None:
     if not _KIND.fullmatch(kind):
-        raise InputError(f"{kind!r} cannot be a kind of artifact: small letters, digits, - and _ only, as in 'tau'")
+        raise InputError(f"kind is {kind!r}: expected lower-case letters, digits, - and _ only, as in 'tau'")
 
 
 def _temporary_folder(folder: Path) -> Path:
@@ -361,7 +351,7 @@ def _write_json(path: Path, value: Any) -> None:
     try:
         text = json.dumps(value, indent=1, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{short(value)} cannot be kept as JSON ({error}): use its own types, without NaN") from error
+        raise InputError(f"{short(value)} cannot be stored as JSON ({error}): use JSON's own types") from error
     path.write_text(text, encoding="utf-8")
 
 
@@ -377,10 +367,6 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     return load_file(path)
 
 
-def _write_table(path: Path, value: DataFrame) -> None:
-    value.to_parquet(path, engine="pyarrow")
-
-
 def _read_table(path: Path) -> DataFrame:
     import pandas as pd
 
@@ -389,6 +375,6 @@ def _read_table(path: Path) -> DataFrame:
 
 _FORMATS = {
     "safetensors": _Format("data.safetensors", _write_tensors, _read_tensors),
-    "parquet": _Format("data.parquet", _write_table, _read_table),
+    "parquet": _Format("data.parquet", lambda path, value: value.to_parquet(path, engine="pyarrow"), _read_table),
     "json": _Format("data.json", _write_json, lambda path: json.loads(path.read_text(encoding="utf-8"))),
 }

@@ -1,10 +1,11 @@
-"""From labelled images, wherever they lie, to a `Task`: validation, limits, checks, decoding, fingerprint."""
+"""Make a `Task` from labelled images of any source: validation split, limits, checks, decoding, fingerprint."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rmtllmf_lib.arrays import whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.tasks.base import (
     VALIDATION_FRACTION,
@@ -23,9 +25,9 @@ from rmtllmf_lib.tasks.base import (
     pinned_sample,
     require_class_names,
 )
-from rmtllmf_lib.tasks.images import ArrayImages, LazyImages, inspect_files, require_image_size, resize_batch
+from rmtllmf_lib.tasks.images import ArrayImages, LazyImages, inspect_files, open_rgb, resize_batch
 
-# Bytes that the decoded images of one task may take; a fixed number, so that a run does not depend on the machine.
+# Bytes that the decoded images of one task may take; a constant, so that a run does not depend on the machine.
 MEMORY_LIMIT = 16 * 2**30
 
 logger = logging.getLogger(__name__)
@@ -33,22 +35,29 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """The labelled images of one official part, training or test, not yet split, limited or decoded.
+    """The labelled images of an official training or test set, not yet split, limited or decoded.
 
     Attributes
     ----------
     images : (n, 1 or 3, H, W) uint8 tensor, or LazyImages whose items are paths
     labels : n ints
     keys : n strings
-        What identifies an image for ever: its path relative to the data set. Decides the splits.
+        Permanent identifiers, the paths relative to the data set. They decide the splits.
     """
 
     images: Tensor | LazyImages
     labels: Sequence[int]
     keys: Sequence[str]
 
+    @classmethod
+    def of_files(cls, folder: Path, samples: Sequence[tuple[str | Path, int]]) -> Pool:
+        """The image files (path, label) below `folder`."""
+        paths = [Path(path) for path, _ in samples]
+        keys = [path.relative_to(folder).as_posix() for path in paths]
+        return cls(LazyImages(paths, open_rgb), [int(label) for _, label in samples], keys)
+
     def take(self, indices: NDArray[np.int64], image_size: int | None, what: str) -> Split:
-        """Those images as a split: decoded to `image_size`, or lazy if that is None."""
+        """The images at `indices` as a split: decoded to `image_size`, or lazy if that is None."""
         labels = torch.as_tensor(np.asarray(self.labels, dtype=np.int64)[indices])
         if isinstance(self.images, LazyImages):
             lazy = Split(self.images.take(indices), labels)
@@ -58,22 +67,34 @@ class Pool:
         return Split(resize_batch(self.images[torch.from_numpy(indices)], image_size), labels)
 
     def content(self, indices: NDArray[np.int64]) -> list[Any]:
-        """What of those images enters the fingerprint: the pixels of an array, size and hash of the head of a file."""
+        """What the fingerprint covers of those images: an array's pixels, or size and hash of the head of each file."""
         if isinstance(self.images, Tensor):
             return [self.images[torch.from_numpy(indices)]]
         return inspect_files(self.images.take(indices).items)
 
+    def limited(self, indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+        """`count` of those indices, stratified by class, with at least one of every class."""
+        labels, keys = [self.labels[i] for i in indices], [self.keys[i] for i in indices]
+        return indices[pinned_sample(labels, count, keys=keys, salt="limit", least=1)]
+
+
+@dataclass(frozen=True, eq=False)
+class RawTask:
+    """A task as read from the disk; `split_note` is the rule that made its training and test sets."""
+
+    name: str
+    title: str
+    source: str
+    class_names: Sequence[str]
+    templates: Sequence[str]
+    train: Pool
+    test: Pool
+    split_note: str
+
 
 def assemble_task(
+    raw: RawTask,
     *,
-    name: str,
-    title: str,
-    source: str,
-    class_names: Sequence[str],
-    templates: Sequence[str],
-    train: Pool,
-    test: Pool,
-    split_note: str,
     image_size: int | None = None,
     n_train: int | None = None,
     n_test: int | None = None,
@@ -81,70 +102,70 @@ def assemble_task(
 ) -> Task:
     """Carve out validation, apply the limits, check and decode the images, and take the fingerprint.
 
-    Images lie in the order of a hash of their keys, so that any prefix of a split is a fair sample of it. The limits
-    are applied after the validation images have been chosen: an image held out once is never trained on under another
+    Images are ordered by a hash of their keys, so that any prefix of a split is a fair sample of it. The limits are
+    applied after the validation images have been chosen: an image held out once is never trained on under another
     limit. The fingerprint covers everything a result can depend on: keys, labels and contents of the images in their
-    splits (all pixels of an array; byte count and first 64 KiB of a file, so a change beyond that which keeps the size
-    goes unseen), class names, templates, image size and the rule of the split.
+    splits (all pixels of an array; byte count and first 64 KiB of a file, so a later change that keeps the size goes
+    unnoticed), class names, templates, image size and the rule of the split.
 
     Parameters
     ----------
-    split_note : str
-        The rule that made the train and test parts, for the fingerprint.
     image_size : int, optional
-        Decode everything to this size; None leaves the images lazy.
+        Decode all images to this size; None leaves them lazy.
     n_train, n_test : int, optional
-        Images wanted in train and validation together, and in test, stratified; None: all of them.
+        Number of images in train and validation together, and in test, stratified; None: all of them.
     memory_limit : int
         Bytes that decoded images may take.
 
     Raises
     ------
     InputError
-        No images, an image in both parts, a test class without training images, too few images for a validation
-        split, impossible limits, more memory than `memory_limit`, an unreadable image.
+        No images, an image in both train and test, a test class without training images, too few images for a
+        validation split, impossible limits, more memory than `memory_limit`, an unreadable image.
     """
-    require_class_names(class_names, f"task {name!r}")
-    _require_sound_parts(name, class_names, train, test)
-    labels = np.asarray(train.labels, dtype=np.int64)
-    kept, held_out = carve_validation(labels, keys=train.keys)
+    name, train, test = raw.name, raw.train, raw.test
+    require_class_names(raw.class_names, f"task {name!r}")
+    _check_pools(raw)
+    kept, held_out = carve_validation(train.labels, keys=train.keys)
+    tested = np.arange(len(test.labels), dtype=np.int64)
     if not len(held_out):
         raise InputError(
             f"task {name!r}: no class has two training images, so none can be held out for validation; add images"
         )
     if n_train is not None:
-        kept, held_out = _limit_train(name, train, kept, held_out, n_train)
-    tested = np.arange(len(test.labels), dtype=np.int64)
+        n_validation = min(max(round(VALIDATION_FRACTION * n_train), 1), len(held_out))
+        if n_train - n_validation < (classes := len(set(train.labels))):
+            raise InputError(
+                f"task {name!r}: n_train is {n_train}, of which {n_validation} are held out for validation; "
+                f"expected at least one training image for each of the {classes} classes"
+            )
+        kept, held_out = train.limited(kept, n_train - n_validation), train.limited(held_out, n_validation)
     if n_test is not None:
-        if n_test < 1:
-            raise InputError(f"task {name!r}: n_test is {n_test}; expected at least 1")
-        tested = pinned_sample(test.labels, n_test, keys=test.keys, salt="limit", least=1)
-    parts = {"train": (train, kept), "validation": (train, held_out), "test": (test, tested)}
+        tested = test.limited(tested, whole_number(n_test, f"n_test of task {name!r}"))
+    chosen = {"train": (train, kept), "validation": (train, held_out), "test": (test, tested)}
     if image_size is not None:
-        require_image_size(image_size)
-        needed = sum(len(chosen) for _, chosen in parts.values()) * 3 * image_size**2
+        needed = sum(len(indices) for _, indices in chosen.values()) * 3 * whole_number(image_size, "image_size") ** 2
         if needed > memory_limit:
             raise InputError(
                 f"task {name!r}: its images would take {needed / 2**30:.1f} GiB at {image_size} pixels, "
                 f"more than the limit of {memory_limit / 2**30:.1f} GiB; use fewer (n_train, n_test), "
                 "decode them lazily (image_size=None), or raise memory_limit"
             )
-    record: list[Any] = ["task 1", source, split_note, list(class_names), list(templates), image_size]
+    record: list[Any] = ["task 1", raw.source, raw.split_note, list(raw.class_names), list(raw.templates), image_size]
     contents: dict[str, list[Any]] = {}
-    for part, (pool, chosen) in parts.items():
-        ranks = [hash_fraction(pool.keys[i], "order") for i in chosen]
-        chosen = chosen[np.argsort(ranks, kind="stable")]
-        contents[part] = pool.content(chosen)
-        record += [part, [pool.keys[i] for i in chosen], np.asarray(pool.labels)[chosen].tolist(), *contents[part]]
-        parts[part] = (pool, chosen)
+    for split, (pool, indices) in chosen.items():
+        indices = indices[np.argsort([hash_fraction(pool.keys[i], "order") for i in indices], kind="stable")]
+        contents[split] = pool.content(indices)
+        record += [split, [pool.keys[i] for i in indices], np.asarray(pool.labels)[indices].tolist(), *contents[split]]
+        chosen[split] = (pool, indices)
     _warn_of_copies(name, contents)
-    splits = {part: pool.take(chosen, image_size, f"{name} {part}") for part, (pool, chosen) in parts.items()}
+    splits = {split: pool.take(indices, image_size, f"{name} {split}") for split, (pool, indices) in chosen.items()}
     return Task(
         name=name,
-        title=title,
-        class_names=tuple(class_names),
-        templates=tuple(templates),
-        source=source,
+        title=raw.title,
+        class_names=tuple(raw.class_names),
+        templates=tuple(raw.templates),
+        source=raw.source,
         fingerprint=fingerprint(record),
         train=splits["train"],
         validation=splits["validation"],
@@ -152,50 +173,32 @@ def assemble_task(
     )
 
 
-def _require_sound_parts(name: str, class_names: Sequence[str], train: Pool, test: Pool) -> None:
-    for part, pool in (("training", train), ("test", test)):
+def _check_pools(raw: RawTask) -> None:
+    name, class_names = raw.name, raw.class_names
+    for kind, pool in (("training", raw.train), ("test", raw.test)):
         if not len(pool.labels):
-            raise InputError(f"task {name!r}: no {part} images were found; at least one per class is needed")
+            raise InputError(f"task {name!r}: no {kind} images were found; at least one per class is needed")
         if beyond := sorted(label for label in set(pool.labels) if not 0 <= label < len(class_names)):
             raise InputError(
-                f"task {name!r}: {part} images have the label {beyond[0]}, and there are {len(class_names)} classes, "
-                f"0 to {len(class_names) - 1}; the file of labels is damaged, or another data set's"
+                f"task {name!r}: {kind} images have the label {beyond[0]}, and there are {len(class_names)} classes, "
+                f"0 to {len(class_names) - 1}; the file of labels is damaged or belongs to another data set"
             )
-    if both := set(train.keys) & set(test.keys):
+    if both := set(raw.train.keys) & set(raw.test.keys):
         raise InputError(
             f"task {name!r}: {len(both)} images are both in train and in test, such as {min(both)!r}; "
             "list each image once"
         )
-    trained, tested = set(train.labels), set(test.labels)
-    if unknown := sorted(tested - trained):
-        names = ", ".join(repr(class_names[i]) for i in unknown)
-        raise InputError(f"task {name!r}: classes in test that train lacks: {names}; add training images for them")
-    if untested := sorted(trained - tested):
-        names = ", ".join(repr(class_names[i]) for i in untested)
-        logger.warning("task %r: no test images for %s; they stay possible answers but are never tested", name, names)
-
-
-def _limit_train(
-    name: str, pool: Pool, kept: NDArray[np.int64], held_out: NDArray[np.int64], n_train: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    n_validation = min(max(round(VALIDATION_FRACTION * n_train), 1), len(held_out))
-    classes = len(set(pool.labels))
-    if n_train - n_validation < classes:
-        raise InputError(
-            f"task {name!r}: n_train is {n_train}, of which {n_validation} are held out for validation; "
-            f"expected at least one training image for each of the {classes} classes"
-        )
-    limited = []
-    for chosen, count in ((kept, n_train - n_validation), (held_out, n_validation)):
-        labels, keys = [pool.labels[i] for i in chosen], [pool.keys[i] for i in chosen]
-        limited.append(chosen[pinned_sample(labels, count, keys=keys, salt="limit", least=1)])
-    return limited[0], limited[1]
+    trained, tested = set(raw.train.labels), set(raw.test.labels)
+    if unknown := ", ".join(repr(class_names[i]) for i in sorted(tested - trained)):
+        raise InputError(f"task {name!r}: classes in test that train lacks: {unknown}; add training images for them")
+    if untested := ", ".join(repr(class_names[i]) for i in sorted(trained - tested)):
+        logger.warning("task %r: no test images for %s; they are possible answers but never tested", name, untested)
 
 
 def _warn_of_copies(name: str, contents: dict[str, list[Any]]) -> None:
-    """Log a warning if test files are copies of training files: the accuracy would flatter."""
+    """Log a warning if test files are copies of training files, which inflates the test accuracy."""
     if any(isinstance(item, Tensor) for item in contents["test"]):
         return
-    seen = {tuple(item) for part in ("train", "validation") for item in contents[part]}
+    seen = {tuple(item) for split in ("train", "validation") for item in contents[split]}
     if copies := sum(tuple(item) in seen for item in contents["test"]):
-        logger.warning("task %r: %d test files are copies of training files; test accuracy will flatter", name, copies)
+        logger.warning("task %r: %d test files are copies of training files; test accuracy is inflated", name, copies)

@@ -1,9 +1,9 @@
-"""What a task is: images with labels in three splits, class names and prompt templates.
+"""The form of a task: images with labels in three splits, class names and prompt templates.
 
-Every source (procedural, torchvision, a folder of images) returns the same `Task`, so that nothing downstream knows
-where the images came from. The splits obey two rules everywhere: validation images are carved out of the training
-images, never out of the test images; and which image falls into which split is decided by a hash of its name, so it
-depends neither on the order of the files nor on a random number generator.
+Every source (procedural, torchvision, a folder of images) returns the same `Task`, so that nothing downstream depends
+on where the images came from. Two rules hold for all splits: validation images are carved out of the training images,
+never out of the test images; and a hash of an image's name decides its split, so the split depends neither on the
+order of the files nor on a random number generator.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.tasks.images import Indices, decode_images, resize_batch
-from rmtllmf_lib.tasks.images import LazyImages as LazyImages
+from rmtllmf_lib.tasks.images import Indices, LazyImages, decode_images, resize_batch
 
 # The eight embedded tasks; those of the source "torchvision" are `rmtllmf_lib.tasks.vision.VISION_NAMES`.
 TASK_NAMES = ("cars", "textures", "landuse", "signs", "digits", "aerial", "scenes", "housenumbers")
 
-# The pixel statistics every OpenAI CLIP was trained with (Radford et al., 2021), in units of [0, 1] intensities.
+# Pixel statistics that every OpenAI CLIP was trained with (Radford et al., 2021), for intensities in [0, 1].
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -36,19 +35,19 @@ VALIDATION_AT_MOST = 5000
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images and their labels.
+    """Images with their labels.
 
     Attributes
     ----------
     images : (n, 3, H, W) uint8 tensor, or LazyImages of length n
-        Decoded pixels in memory (0–255, RGB), or images decoded on demand at their own sizes.
+        RGB pixels in memory (0–255), or images that are decoded on demand at their own sizes.
     labels : (n,) int64 tensor
         Positions in the task's `class_names`.
 
     Raises
     ------
     InputError
-        if the images are not of that form, or if there are not as many labels as images.
+        if the images have another form, or the numbers of images and labels differ.
     """
 
     images: Tensor | LazyImages
@@ -74,13 +73,13 @@ class Split:
         return len(self.labels)
 
     def subset(self, indices: Indices) -> Split:
-        """The images at `indices`, in that order (a copy for tensors, still lazy for lazy images)."""
+        """The images at `indices`, in that order: a copy of a tensor, or still lazy."""
         chosen = torch.as_tensor(indices, dtype=torch.int64)
         images = self.images[chosen] if isinstance(self.images, Tensor) else self.images.take(chosen)
         return Split(images, self.labels[chosen])
 
     def in_memory(self, image_size: int, what: str = "images") -> Split:
-        """The same split with every image decoded once to (3, image_size, image_size); see `decode_images`."""
+        """The same split with all images decoded to (n, 3, image_size, image_size); see `decode_images`."""
         if isinstance(self.images, Tensor):
             return Split(resize_batch(self.images, image_size), self.labels)
         return Split(decode_images(self.images, image_size, what), self.labels)
@@ -88,7 +87,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """One classification task, complete with the words that describe its classes.
+    """A classification task with its images, class names and prompt templates.
 
     Attributes
     ----------
@@ -100,13 +99,13 @@ class Task:
         Prompts with one `{}` for the class name: `"a photo of a {}."`.
     train, validation, test : Split
         `validation` is carved out of the training images.
-    mean, std : three floats
-        Pixel statistics for normalisation, RGB, in units of [0, 1] intensities. Images are normalised with those of
-        the backbone; `backbone.build_head`, where the two meet, refuses a task with others.
     source : str
         `"procedural"`, `"torchvision"` or `"folder"`.
     fingerprint : str
-        sha256 that identifies the images, the labels and the split; a key for cached results.
+        sha256 that identifies the images, the labels and the split; a key for stored results.
+    mean, std : three floats
+        Pixel statistics for normalisation, RGB, for intensities in [0, 1]. They must equal those of the backbone
+        (checked by `training.heads.build_head`).
     """
 
     name: str
@@ -134,7 +133,7 @@ class Task:
 
 
 def require_class_names(names: Sequence[str], what: str) -> None:
-    """Raise `InputError` unless `names` are at least one, none empty, none twice."""
+    """Raise `InputError` if there are no names, or if one is empty or occurs twice."""
     if not names:
         raise InputError(f"{what}: no class names; at least one class is needed")
     seen: set[str] = set()
@@ -162,26 +161,26 @@ def require_templates(templates: Sequence[str], what: str) -> None:
 
 
 def hash_fraction(key: str, salt: str = "") -> float:
-    """A number in [0, 1) that depends on `key` and `salt` alone: the first 8 bytes of a sha256, over 2^64."""
+    """A number in [0, 1) determined by `key` and `salt`: the first 8 bytes of a sha256, over 2^64."""
     digest = hashlib.sha256(f"{salt}\0{key}".encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def stratified_counts(sizes: ArrayLike, total: int, keep: int = 0, least: int = 0) -> NDArray[np.int64]:
-    """How many images to take from each class so that `total` are taken in proportion to the class sizes.
+    """Number of images to take from each class so that `total` are taken in proportion to the class sizes.
 
-    Largest remainders decide the rounding (ties: the earlier class).
+    Rounded by the largest-remainder method; ties go to the earlier class.
 
     Parameters
     ----------
     sizes : (K,) int
         Images per class.
     total : int
-        Images wanted in all; fewer are taken where `keep` forbids more.
+        Images wanted in all; fewer are taken if `keep` does not leave enough.
     keep : int
-        Images that stay behind in every class.
+        Images of every class that must not be taken.
     least : int
-        Images taken from every class that has them, if `total` suffices for that.
+        Images to take from every class that has them, if `total` suffices for that.
 
     Returns
     -------
@@ -212,7 +211,7 @@ def pinned_sample(
     keep: int = 0,
     least: int = 0,
 ) -> NDArray[np.int64]:
-    """Positions of `total` images, stratified by class; the images with the smallest hashes of each class are taken.
+    """Positions of `total` images, stratified by class: in each class, those with the smallest hashes.
 
     Parameters
     ----------
@@ -221,7 +220,7 @@ def pinned_sample(
     total : int
         Images wanted, distributed over the classes by `stratified_counts`.
     keys : n strings, optional
-        What identifies an image (its relative path). Default: its position.
+        Identifiers of the images, such as their relative paths. Default: their positions.
     salt : str
         Different salts give independent samples.
     keep, least : int
@@ -236,7 +235,7 @@ def pinned_sample(
     if len(names) != len(label):
         raise InputError(f"{len(names)} keys for {len(label)} labels; each image needs one key")
     rank = np.array([hash_fraction(name, salt) for name in names])
-    # Equal hashes happen only for equal keys; the position breaks the tie.
+    # Hashes are equal only if the keys are; the position breaks the tie.
     order = np.lexsort((np.arange(len(label)), rank, label))
     sizes = np.bincount(label) if len(label) else np.zeros(0, dtype=np.int64)
     starts = np.concatenate([[0], np.cumsum(sizes)])[:-1]
@@ -252,9 +251,9 @@ def carve_validation(
     seed: int = 0,
     keys: Sequence[str] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split training images into a training and a validation part, stratified by class and pinned by a hash.
+    """Split training images into training and validation, stratified by class and fixed by a hash.
 
-    The same labels, keys and seed give the same parts on every machine. Every class keeps at least one training image,
+    The same labels, keys and seed give the same split on every machine. Every class keeps at least one training image,
     so a class of one image has none in validation.
 
     Parameters
@@ -262,13 +261,13 @@ def carve_validation(
     labels : (n,) int
         Class of each training image.
     fraction : float
-        Share held out (rounded to whole images, at least one where a class can spare one), in [0, 1).
+        Share held out, in [0, 1), rounded to whole images (at least one if a class can spare one).
     at_most : int
-        Upper bound of the validation images in all (Ilharco et al., 2023: 10 %, at most 5,000).
+        Largest number of validation images in all (Ilharco et al., 2023: 10 %, at most 5,000).
     seed : int
         Chooses another split of the same sizes.
     keys : n strings, optional
-        What identifies an image; default its position. With file names as keys, the split survives reordering.
+        Identifiers of the images; default their positions. With file names the split survives reordering.
 
     Returns
     -------
@@ -286,7 +285,7 @@ def carve_validation(
 
 
 def fingerprint(parts: Iterable[Any]) -> str:
-    """sha256 (hex) over a sequence of bytes, tensors, arrays, and JSON-able values, each with its length and type."""
+    """sha256 (hex) over a sequence of bytes, tensors, arrays and JSON values, each with its type and length."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, Tensor):

@@ -1,18 +1,19 @@
-"""From image files of any kind to RGB pixels of one size.
+"""Decode image files of any kind to RGB pixels of one size.
 
-A picture goes through one door, `open_rgb`: it is turned upright as its EXIF tag says, and grey, palette, CMYK,
-transparent and 16-bit images come out as plain 8-bit RGB. A file that cannot be decoded is named in the error.
+Every file is opened by `open_rgb`, which turns it upright by its EXIF tag and converts grey, palette, CMYK, transparent
+and 16-bit images to plain 8-bit RGB. The error for a file that cannot be decoded names it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
@@ -23,20 +24,24 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 from tqdm import tqdm
 
+from rmtllmf_lib.arrays import whole_number
 from rmtllmf_lib.errors import InputError
 
 FINGERPRINT_BYTES = 64 * 2**10
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 
 Indices = Sequence[int] | NDArray[np.integer[Any]] | Tensor
 
 
 class LazyImages(Sequence[Image.Image]):
-    """RGB images that are decoded each time they are looked at.
+    """RGB images that are decoded each time they are accessed.
 
     Parameters
     ----------
     items : sequence
-        One handle per image: a path, an index, anything `decode` understands.
+        One handle per image: a path, an index, anything that `decode` takes.
     decode : callable
         Turns a handle into an RGB `PIL.Image.Image`; raises `InputError` naming the file when it cannot.
     """
@@ -64,30 +69,30 @@ class LazyImages(Sequence[Image.Image]):
 
 @dataclass(frozen=True, eq=False)
 class ArrayImages:
-    """The `decode` of lazy images that lie in one (n, 1 or 3, H, W) uint8 tensor; a handle is a position."""
+    """The `decode` of lazy images held in one (n, 1 or 3, H, W) uint8 tensor; a handle is a position."""
 
     array: Tensor
 
     def __call__(self, index: int) -> Image.Image:
-        """The image at that position, RGB."""
+        """The image at position `index`, RGB."""
         pixels = self.array[index].expand(3, -1, -1).permute(1, 2, 0)
         return Image.fromarray(pixels.contiguous().numpy())
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any image as upright 8-bit RGB.
+    """Convert any image to upright 8-bit RGB.
 
-    The EXIF orientation is applied; transparency is laid over white (dropping it would show whatever colour hides
-    underneath); 16-bit grey is scaled by 1/257; of an animation, the first frame counts.
+    The EXIF orientation is applied; transparent images are composed over white (dropping the alpha channel would show
+    the colour underneath); 16-bit grey is divided by 257; of an animation, the first frame is taken.
 
     Raises
     ------
     InputError
-        for 32-bit integer and floating-point images, whose range nothing tells.
+        for 32-bit integer and floating-point images, whose range is unknown.
     """
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        # Pillow's own conversion to 8 bits clips at 255. It opens 16-bit PGM files, and older versions PNG ones, in
+        # Pillow's own conversion to 8 bits clips at 255. It opens 16-bit PGM files (older versions: PNG files too) in
         # mode "I", with values up to 65535.
         grey = np.asarray(image, dtype=np.int64)
         return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
@@ -100,74 +105,74 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def open_rgb(path: str | Path) -> Image.Image:
-    """The image in a file, as upright RGB.
+    """Read an image file as upright RGB.
 
     Raises
     ------
     InputError
-        naming the file, if it is missing, truncated or no image.
+        naming the file, if it is missing, truncated or not an image.
     """
+    with _readable(path), Image.open(path) as image:
+        return to_rgb(image)
+
+
+@contextmanager
+def _readable(path: str | Path) -> Iterator[None]:
+    """Turn any error of a decoder into an `InputError` that names the file."""
     try:
-        with Image.open(path) as image:
-            return to_rgb(image)
+        yield
     except MemoryError:
         raise
-    except Exception as error:  # decoders raise nearly anything on broken bytes: OSError, SyntaxError, struct.error, …
-        raise unreadable(path, error) from error
-
-
-def unreadable(path: str | Path, error: Exception) -> InputError:
-    """The error that names an image file which cannot be used."""
-    reason = "no such file" if isinstance(error, FileNotFoundError) else f"{error}" or type(error).__name__
-    return InputError(f"unreadable image {path}: {reason}. Replace the file or take it out of the folder")
+    except Exception as error:  # on broken bytes decoders raise OSError, SyntaxError, struct.error and many more
+        reason = "no such file" if isinstance(error, FileNotFoundError) else f"{error}" or type(error).__name__
+        raise InputError(f"unreadable image {path}: {reason}. Replace the file or remove it from the folder") from error
 
 
 def inspect_file(path: str | Path) -> tuple[int, str]:
-    """Size in bytes and sha256 (hex) of the first 64 KiB of an image file; its header must be that of an image."""
-    try:
-        with open(path, "rb") as file:
-            digest = hashlib.sha256(file.read(FINGERPRINT_BYTES)).hexdigest()
-            size = os.fstat(file.fileno()).st_size
-            file.seek(0)
-            with Image.open(file):
-                return size, digest
-    except MemoryError:
-        raise
-    except Exception as error:  # as above: a decoder may raise nearly anything
-        raise unreadable(path, error) from error
+    """Size in bytes and sha256 (hex) of the first 64 KiB of a file whose header must be that of an image."""
+    with _readable(path), open(path, "rb") as file:
+        digest = hashlib.sha256(file.read(FINGERPRINT_BYTES)).hexdigest()
+        size = os.fstat(file.fileno()).st_size
+        file.seek(0)
+        with Image.open(file):
+            return size, digest
 
 
 def inspect_files(paths: Sequence[str | Path]) -> list[tuple[int, str]]:
-    """`inspect_file` of many files, in their order; raises for the first that is no image."""
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        bar = tqdm(total=len(paths), desc="checking files", unit="image", disable=None, leave=False)
-        with bar:
-            try:
-                out = []
-                for found in pool.map(inspect_file, paths):
-                    out.append(found)
-                    bar.update()
-                return out
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+    """`inspect_file` for many files, in order; raises for the first that is not an image."""
+    return _in_threads(inspect_file, paths, "checking files")
+
+
+def _in_threads(function: Callable[[_In], _Out], items: Sequence[_In], description: str) -> list[_Out]:
+    """`function` of every item, in order, computed by up to eight threads, with a progress bar on a terminal."""
+    chunks = [items[start : start + 32] for start in range(0, len(items), 32)]
+    bar = tqdm(total=len(items), desc=description, unit="image", disable=None, leave=False)
+    results: list[_Out] = []
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, bar:
+        try:
+            for done in pool.map(lambda chunk: [function(item) for item in chunk], chunks):
+                results += done
+                bar.update(len(done))
+        finally:
+            pool.shutdown(cancel_futures=True)  # after an error the remaining chunks are not started
+    return results
 
 
 def resize_image(image: Image.Image, image_size: int) -> NDArray[np.uint8]:
-    """Shorter side to `image_size` (bicubic, antialiased), then the centre square: (size, size, 3) uint8."""
+    """Resize the shorter side to `image_size` (bicubic, antialiased), crop the centre: (size, size, 3) uint8."""
     resized = transforms.resize(image, image_size, InterpolationMode.BICUBIC, antialias=True)
     return np.asarray(transforms.center_crop(resized, [image_size, image_size]), dtype=np.uint8)
 
 
 def resize_batch(images: Tensor, image_size: int, batch: int = 4096) -> Tensor:
-    """`resize_image` for images that are already one array of a common size, many at a time.
+    """`resize_image` for many images of a common size in one array.
 
-    Equal to it within two grey levels, one for 28 → 32 pixels (MNIST); more than 98 % of the values are identical.
+    Equal to it within two grey levels (one for 28 → 32 pixels, MNIST); more than 98 % of the values are identical.
 
     Parameters
     ----------
     images : (n, 1 or 3, H, W) uint8
-        One channel is repeated to three after resizing.
+        A single channel is repeated to three after resizing.
     image_size : int
         Side of the result in pixels.
 
@@ -175,7 +180,7 @@ def resize_batch(images: Tensor, image_size: int, batch: int = 4096) -> Tensor:
     -------
     (n, 3, image_size, image_size) uint8
     """
-    require_image_size(image_size)
+    whole_number(image_size, "image_size")
     n, channels, height, width = images.shape
     if channels == 3 and height == width == image_size:
         return images
@@ -186,44 +191,27 @@ def resize_batch(images: Tensor, image_size: int, batch: int = 4096) -> Tensor:
     for start in range(0, n, batch):
         part = images[start : start + batch]
         if [height, width] != size:
-            # The uint8 kernel rounds between the two passes exactly as Pillow does; a float one would differ more.
+            # The uint8 kernel rounds between its two passes exactly as Pillow does; a float kernel would differ more.
             part = torch.nn.functional.interpolate(part, size=size, mode="bicubic", antialias=True)
         out[start : start + batch] = transforms.center_crop(part, [image_size, image_size])
     return out
 
 
 def decode_images(images: Sequence[Image.Image], image_size: int, what: str = "images") -> Tensor:
-    """Decode every image once, resize its shorter side to `image_size` and keep the centre square.
+    """Decode every image once, resize its shorter side to `image_size` and crop the centre square.
 
-    Threads share the work (decoders release Python's lock); the result does not depend on how many there are. Memory:
-    the result, n · 3 · image_size² bytes, and one decoded image per thread. A progress bar appears on a terminal only.
+    Several threads share the work (decoders release Python's lock); the result does not depend on their number. Memory:
+    n · 3 · image_size² bytes for the result, and one decoded image per thread. A terminal shows a progress bar.
 
     Returns
     -------
     (n, 3, image_size, image_size) uint8
     """
-    require_image_size(image_size)
+    whole_number(image_size, "image_size")
     out = np.empty((len(images), 3, image_size, image_size), dtype=np.uint8)
-    chunk = 32
 
-    def work(start: int) -> int:
-        stop = min(start + chunk, len(images))
-        for i in range(start, stop):
-            out[i] = resize_image(images[i], image_size).transpose(2, 0, 1)
-        return stop - start
+    def decode(index: int) -> None:
+        out[index] = resize_image(images[index], image_size).transpose(2, 0, 1)
 
-    progress = tqdm(total=len(images), desc=f"decoding {what}", unit="image", disable=None, leave=False)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, progress as bar:
-        try:
-            for done in pool.map(work, range(0, len(images), chunk)):
-                bar.update(done)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    _in_threads(decode, range(len(images)), f"decoding {what}")
     return torch.from_numpy(out)
-
-
-def require_image_size(image_size: int) -> None:
-    """Raise `InputError` unless `image_size` is a positive whole number of pixels."""
-    if isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 1:
-        raise InputError(f"image_size is {image_size!r}; expected a positive whole number of pixels, such as 32 or 224")

@@ -1,4 +1,9 @@
-"""The short text that names a task, wherever it comes from: `signs`, `torchvision:mnist`, `folder:pets=photos/pets`."""
+"""Load a task by name from any of the three sources: drawn here, in torchvision's layout, or a folder of images.
+
+A task is written as a short text (`signs`, `torchvision:mnist`, `folder:pets=photos/pets`). `parse_tasks` turns such
+texts into `TaskSpec`s, and `load_spec` loads them; `load_task` takes name, source and root as arguments. Everything
+else sees only the `Task`, whatever its source.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +15,24 @@ from pathlib import Path
 
 from rmtllmf_lib.arrays import one_of
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.tasks.assemble import MEMORY_LIMIT
+from rmtllmf_lib.tasks.assemble import MEMORY_LIMIT, assemble_task
 from rmtllmf_lib.tasks.base import Task, fingerprint
-from rmtllmf_lib.tasks.folder import holds_task, read_folder
+from rmtllmf_lib.tasks.folder import find_folder, holds_task, read_folder
 
-# Images up to this side are decoded once and kept in memory; larger ones would not fit and are decoded when used.
+# Images with up to this many pixels a side are decoded once and kept in memory; larger ones are decoded when used.
 DECODED_SIDE = 64
 SOURCES = ("procedural", "torchvision", "folder")
 
-NAME = re.compile(r"\w[\w.+-]*")  # of a task: it becomes part of file names
+NAME = re.compile(r"\w[\w.+-]*")  # a task's name becomes part of file names
 
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """Where a task is: `load_task(name, source, root=root)`; `typed` is a folder's path as the user wrote it."""
+    """Where to find a task: its source and, if it is read, its root.
+
+    The root is the folder of all data sets (torchvision) or the task's own folder (folder); `typed` is the latter as
+    the user wrote it.
+    """
 
     name: str
     source: str
@@ -32,16 +41,16 @@ class TaskSpec:
 
 
 def parse_tasks(texts: Iterable[str], source: str, root: Path | None) -> list[TaskSpec]:
-    """Read tasks as they are written: ``[source:]name`` or, for folders, ``[folder:][name=]path``.
+    """Parse tasks written as ``[source:]name`` or, for folders, ``[folder:][name=]path``.
 
     Parameters
     ----------
     texts : iterable of str
     source : {"procedural", "torchvision", "folder"}
-        Of the tasks that do not name their own.
+        Source of the tasks that do not name one.
     root : path or None
-        Folder with the data of torchvision. A folder's path is looked up in it, and then as it stands; a root that
-        has the very name of the task is that task. The name is the last part of the path unless given.
+        Folder with torchvision's data sets. A folder's path is looked up below it first, and then as it stands; a root
+        with the very name of the task is that task. A folder's task is named after it unless a name is given.
 
     Raises
     ------
@@ -59,7 +68,7 @@ def parse_tasks(texts: Iterable[str], source: str, root: Path | None) -> list[Ta
             given, equals, path = rest.partition("=")
             typed = path if equals else rest
             place = _folder(Path(typed).expanduser(), root)
-            # as it is written: a link keeps its name, `.` has that of the folder
+            # not resolved: a link keeps its own name, and `.` has that of the folder
             name = given if equals else Path(os.path.abspath(place)).name
         if not NAME.fullmatch(name):
             raise InputError(
@@ -82,10 +91,10 @@ def _folder(typed: Path, root: Path | None) -> Path:
 def load_spec(
     spec: TaskSpec, resolution: int, *, seed: int, n_train: int | None = None, n_test: int | None = None
 ) -> Task:
-    """The task of `spec`, decoded to the backbone's resolution if its images fit into memory then; see `load_task`."""
+    """`load_task` for `spec`, decoded to the backbone's resolution if that is at most `DECODED_SIDE`."""
     side = resolution if resolution <= DECODED_SIDE else None
-    if spec.source == "folder" and spec.root is not None:  # the very folder that was written, whatever its name
-        return read_folder(spec.root, spec.name, image_size=side, n_train=n_train, n_test=n_test)
+    if spec.source == "folder" and spec.root is not None:  # exactly this folder, whatever its name
+        return assemble_task(read_folder(spec.root, spec.name), image_size=side, n_train=n_train, n_test=n_test)
     return load_task(spec.name, spec.source, root=spec.root, seed=seed, image_size=side, n_train=n_train, n_test=n_test)
 
 
@@ -100,7 +109,7 @@ def load_task(
     n_test: int | None = None,
     memory_limit: int = MEMORY_LIMIT,
 ) -> Task:
-    """A task by name, from any source.
+    """Load a task by name from any source.
 
     Parameters
     ----------
@@ -109,16 +118,17 @@ def load_task(
         name, or None for that of the folder.
     source : {"procedural", "torchvision", "folder"}
     root : path
-        Where the data lie (torchvision, folder); the procedural source has none.
+        The data (torchvision, folder); none for the procedural source. A folder may lie below it, under `name`, or be
+        the root itself, if that is called `name`.
     seed : int
-        Draws other images (procedural). The splits of real data are pinned: they do not depend on it.
+        Draws other images (procedural). The splits of real data do not depend on it.
     image_size : int, optional
-        Decode every image once: shorter side to this many pixels (bicubic, antialiased), centre square, uint8 tensors
-        in memory. None: real images stay lazy, procedural ones keep their 32 pixels.
+        Decode every image once to a uint8 tensor in memory: the shorter side is resized to this many pixels (bicubic,
+        antialiased), the centre square kept. None: real images stay lazy, procedural ones keep their 32 pixels.
     n_train, n_test : int, optional
-        Images in train and validation together, and in test (a fixed, stratified choice); default all there are.
+        Images in train and validation together, and in test (a fixed, stratified choice); default all of them.
     memory_limit : int
-        Bytes that decoded images may take; beyond it, an error instead of a full memory.
+        Bytes that decoded images may take; more is an error.
 
     Returns
     -------
@@ -128,43 +138,30 @@ def load_task(
     ------
     InputError
         An unknown name or source, a missing or damaged data set (the message says what to download and where to put
-        it), impossible limits.
+        it), an unreadable image, impossible limits.
     """
-    if source == "procedural":
-        if root is not None:
-            raise InputError(f"root is {root} but procedural tasks are drawn, not read; leave it out or name a source")
+    one_of(source, SOURCES, "source")
+    if source == "procedural" and root is not None:
+        raise InputError(f"root is {root} but procedural tasks are drawn, not read; leave it out or name a source")
+    if source != "procedural" and root is None:
+        raise InputError(f"source {source!r} reads files: give root, the folder that holds the data")
+    place = Path(root or "").expanduser()
+    if source == "folder":
+        raw = read_folder(find_folder(name, place), name)
+    elif name is None:
+        raise InputError(f"source {source!r} needs a task name; only a folder has one of its own")
+    elif source == "torchvision":
+        from rmtllmf_lib.tasks.vision import read_data_set
+
+        raw = read_data_set(name, place)
+    else:
         from rmtllmf_lib.tasks.embedded.procedural import procedural_task
 
-        task = procedural_task(_require_name(name, source), seed=seed, n_train=n_train, n_test=n_test)
+        task = procedural_task(name, seed=seed, n_train=n_train, n_test=n_test)
         return task if image_size is None else _resized(task, image_size)
-    one_of(source, SOURCES, "source")
-    if root is None:
-        raise InputError(f"source {source!r} reads files: give root, the folder that holds the data")
-    if source == "torchvision":
-        from rmtllmf_lib.tasks.vision import vision_task
-
-        known = _require_name(name, source)
-        return vision_task(
-            known, root=root, image_size=image_size, n_train=n_train, n_test=n_test, memory_limit=memory_limit
-        )
-    from rmtllmf_lib.tasks.folder import folder_task
-
-    return folder_task(
-        name, root=root, image_size=image_size, n_train=n_train, n_test=n_test, memory_limit=memory_limit
-    )
-
-
-def _require_name(name: str | None, source: str) -> str:
-    if name is None:
-        raise InputError(f"source {source!r} needs a task name; only a folder names itself")
-    return name
+    return assemble_task(raw, image_size=image_size, n_train=n_train, n_test=n_test, memory_limit=memory_limit)
 
 
 def _resized(task: Task, image_size: int) -> Task:
-    return replace(
-        task,
-        train=task.train.in_memory(image_size),
-        validation=task.validation.in_memory(image_size),
-        test=task.test.in_memory(image_size),
-        fingerprint=fingerprint([task.fingerprint, image_size]),
-    )
+    splits = {split: getattr(task, split).in_memory(image_size) for split in ("train", "validation", "test")}
+    return replace(task, **splits, fingerprint=fingerprint([task.fingerprint, image_size]))

@@ -30,12 +30,13 @@ from tqdm import tqdm
 from rmtllmf_lib.arrays import whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import WordTokenizer, load_backbone, new_model
+from rmtllmf_lib.storage.atomic import atomic_write
 from rmtllmf_lib.storage.canonical import config_key
-from rmtllmf_lib.storage.store import atomic_write
 from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD, TASK_NAMES
 from rmtllmf_lib.tasks.embedded.camera import Camera
 from rmtllmf_lib.tasks.embedded.concepts import aerial, cars, characters, landuse, scenes, shapes, signs, textures
-from rmtllmf_lib.tasks.embedded.procedural import BLOCK, DRAWN, Concept, Pose, draw_blocks, procedural_task
+from rmtllmf_lib.tasks.embedded.draw import Concept, Pose
+from rmtllmf_lib.tasks.embedded.procedural import BLOCK, DRAWN, draw_blocks, procedural_task
 from rmtllmf_lib.training.heads import build_head
 
 CONTEXT_LENGTH = 12

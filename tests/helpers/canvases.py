@@ -3,18 +3,15 @@
 import numpy as np
 
 from rmtllmf_lib.tasks.embedded.camera import Camera
-from rmtllmf_lib.tasks.embedded.draw import Canvas
-from rmtllmf_lib.tasks.embedded.procedural import Pose
+from rmtllmf_lib.tasks.embedded.draw import Canvas, Pose
 
 STILL = Pose((0.0, 0.0), (1.0, 1.0), 0.0)
 PLAIN = Camera(gain=(1.0, 1.0), contrast=(1.0, 1.0), noise=(0.0, 0.0))
 
 
-def canvas(seed: int = 0, n: int = 3, **pose: object) -> Canvas:
-    free = {"angle": (-180, 180), "scale": (0.5, 1.5), "shift": 0.4, "flip": True}
-    # the options have several types, and a mapping of them only one
-    return Canvas(n, np.random.default_rng(seed), **(free | pose))  # type: ignore[arg-type]
+def canvas(seed: int = 0, n: int = 3, pose: Pose | None = None) -> Canvas:
+    return Canvas(n, np.random.default_rng(seed), pose or Pose((-180, 180), (0.5, 1.5), 0.4, True))
 
 
 def still(n: int = 1) -> Canvas:
-    return canvas(n=n, angle=(0, 0), scale=(1, 1), shift=0, flip=False)
+    return canvas(n=n, pose=STILL)

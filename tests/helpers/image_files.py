@@ -1,5 +1,7 @@
 """Miniature image files for the tests of the loaders: every picture tells its class by its colour."""
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +15,23 @@ def colour(label: int) -> tuple[int, int, int]:
 def write_image(path: Path, label: int = 0, size: tuple[int, int] = (8, 8), shade: int = 0) -> Path:
     """One picture of a class; different `shade` gives different pixels."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
     pixels = np.empty((size[1], size[0], 3), dtype=np.uint8)
     pixels[:] = colour(label)
     pixels[0, 0, 2] = shade
     Image.fromarray(pixels).save(path)
+    return path
+
+
+def linked_copy(folder: Path, copy: Path) -> Path:
+    """A copy of a folder by hard links: fast, but a file must be removed or replaced, not changed in place."""
+    return Path(shutil.copytree(folder, copy, copy_function=os.link, dirs_exist_ok=True))
+
+
+def replace_file(path: Path, content: bytes | str) -> Path:
+    """Put another file in the place of one that may be shared with other copies."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.io
 
 from image_files import colour, write_image
-from rmtllmf_lib.tasks.prompts import EUROSAT_FOLDERS
+from rmtllmf_lib.tasks.prompts import EUROSAT
 
 
 def write_idx(path: Path, array: np.ndarray, packed: bool = True) -> None:
@@ -29,7 +29,7 @@ def write_mnist(root: Path, packed: bool = True) -> None:
 def write_gtsrb(root: Path) -> None:
     rows = ["Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId"]
     for label in range(43):
-        for i in range(3):
+        for i in range(2):
             write_image(root / f"gtsrb/GTSRB/Training/{label:05d}/{i:05d}_00000.ppm", label, shade=i)
         write_image(root / f"gtsrb/GTSRB/Final_Test/Images/{42 - label:05d}.ppm", label, shade=9)
         rows.append(f"{42 - label:05d}.ppm;8;8;0;0;7;7;{label}")
@@ -37,7 +37,7 @@ def write_gtsrb(root: Path) -> None:
 
 
 def write_eurosat(root: Path) -> None:
-    for label, name in enumerate(EUROSAT_FOLDERS):
+    for label, name in enumerate(EUROSAT):
         for i in range(20):
             write_image(root / f"eurosat/2750/{name}/{name}_{i + 1}.jpg", label, shade=i)
 
@@ -68,9 +68,9 @@ SUN_CLASSES = ("/a/abbey", "/a/apartment_building/outdoor", "/b/bank_vault")
 def write_sun397(root: Path, lists: Path | None = None) -> None:
     chosen: dict[str, list[str]] = {"Training_01.txt": [], "Testing_01.txt": []}
     for label, name in enumerate(SUN_CLASSES):
-        for i in range(40):
+        for i in range(20):
             write_image(root / f"SUN397{name}/sun_{label}{i:03d}.jpg", label, shade=i)
-            if i < 30:  # the official lists leave images out, too
+            if i < 14:  # the official lists leave images out, too
                 chosen["Training_01.txt" if i % 2 else "Testing_01.txt"].append(f"{name}/sun_{label}{i:03d}.jpg")
     (root / "SUN397" / "ClassName.txt").write_text("\n".join(SUN_CLASSES) + "\n")
     if lists is not None:

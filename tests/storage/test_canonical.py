@@ -16,32 +16,17 @@ from artifacts import CONFIG, configs, reordered, typed
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.storage.canonical import config_key
 
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
 
-
-@unhurried
-@given(configs)
-def test_order_of_keys_and_tuples_do_not_change_the_key(config: dict[str, Any]) -> None:
-    assert config_key(reordered(config)) == config_key(config)
-
-
-@unhurried
-@given(configs, configs)
-def test_keys_are_equal_only_where_the_configs_are(one: dict[str, Any], two: dict[str, Any]) -> None:
-    assert (config_key(one) == config_key(two)) == (typed(one) == typed(two))
-
-
-@unhurried
-@given(configs)
-def test_the_key_survives_json(config: dict[str, Any]) -> None:
-    assert config_key(json.loads(json.dumps(config))) == config_key(config)
-
-
-@unhurried
-@given(configs, st.sampled_from([math.nan, math.inf, -math.inf]), st.booleans())
-def test_numbers_that_are_not_finite_are_refused(config: dict[str, Any], odd: float, deep: bool) -> None:
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=40)
+@given(configs, configs, st.sampled_from([math.nan, math.inf, -math.inf]), st.booleans())
+def test_equal_keys_mean_equal_configs(one: dict[str, Any], two: dict[str, Any], odd: float, deep: bool) -> None:
+    """The order of keys, tuples for lists and a detour through JSON do not matter; numbers must be finite."""
+    key = config_key(one)
+    assert config_key(reordered(one)) == config_key(json.loads(json.dumps(one))) == key
+    assert (key == config_key(two)) == (typed(one) == typed(two))
+    assert key != config_key(one | {"another": two})
     with pytest.raises(InputError, match="finite"):
-        config_key(config | {"x": {"y": [odd]} if deep else odd})
+        config_key(one | {"x": {"y": [odd]} if deep else odd})
 
 
 @pytest.mark.parametrize(
@@ -54,12 +39,12 @@ def test_other_types_are_refused_and_named(odd: Any) -> None:
 
 @pytest.mark.parametrize("odd", [1, None, True, 1.5, ("a",)])
 def test_keys_must_be_text(odd: Any) -> None:
-    with pytest.raises(InputError, match="keys must be text"):
+    with pytest.raises(InputError, match="of type .*keys"):
         config_key({"x": {odd: 1, "1": 2}})
 
 
 def test_a_config_must_be_a_finite_mapping() -> None:
-    with pytest.raises(InputError, match="must be a mapping"):
+    with pytest.raises(InputError, match="config is .* of type list"):
         config_key([("a", 1)])  # type: ignore[arg-type]
     loop: dict[str, Any] = {}
     loop["again"] = loop

@@ -52,20 +52,20 @@ def test_first_and_later_calls_give_the_same_value(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [math.nan, {1, 2}, object()])
 def test_a_value_that_is_not_json_is_refused_and_leaves_nothing(tmp_path: Path, value: Any) -> None:
-    with pytest.raises(InputError, match="cannot be kept as JSON"):
+    with pytest.raises(InputError, match="JSON"):
         Store(tmp_path).json("note", CONFIG, lambda: value)
     assert Store(tmp_path).list() == [] and Store(tmp_path).verify() == []
 
 
 def test_an_entry_asked_for_in_another_format_is_an_error(tmp_path: Path) -> None:
     Store(tmp_path).json("note", CONFIG, lambda: 1)
-    with pytest.raises(InputError, match="holds json, and parquet was asked for"):
+    with pytest.raises(InputError, match="json.*parquet"):
         Store(tmp_path).table("note", CONFIG, forbidden)
 
 
 @pytest.mark.parametrize("kind", ["", "..", "a/b", ".hidden", "Upper", "tau "])
 def test_a_kind_cannot_leave_the_root(tmp_path: Path, kind: str) -> None:
-    with pytest.raises(InputError, match="cannot be a kind"):
+    with pytest.raises(InputError, match="kind is"):
         Store(tmp_path).json(kind, CONFIG, lambda: 1)
     assert list(tmp_path.iterdir()) == []
 
@@ -179,7 +179,7 @@ def test_twice_damaged_keeps_one_copy(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- list, verify, clear
 
 
-def test_list_tells_what_is_there(tmp_path: Path) -> None:
+def test_list_holds_every_entry(tmp_path: Path) -> None:
     where = Store(tmp_path)
     assert where.list() == [] and where.verify() == [] and where.clear() == 0
     where.tensors("tau", CONFIG, lambda: TENSORS)
@@ -269,7 +269,7 @@ def test_a_checkpoint_lasts_until_the_entry_is_stored(tmp_path: Path) -> None:
 
 
 @settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None, max_examples=25
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None, max_examples=12
 )
 @given(config=configs, value=values)
 def test_any_config_and_value_round_trip(tmp_path: Path, config: dict[str, Any], value: Any) -> None:

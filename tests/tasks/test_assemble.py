@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.tasks.assemble import Pool, assemble_task
+from rmtllmf_lib.tasks.assemble import Pool, RawTask, assemble_task
 from rmtllmf_lib.tasks.base import Task
 from rmtllmf_lib.tasks.images import LazyImages
 
@@ -18,7 +18,9 @@ def pool(labels: Sequence[int], part: str, first: int = 0) -> Pool:
 
 
 def assembled(**changes: object) -> Task:
-    arguments = {
+    options = {key: changes.pop(key) for key in ("n_train", "n_test", "memory_limit") if key in changes}
+    options["image_size"] = changes.pop("image_size", 6)
+    raw = {
         "name": "toy",
         "title": "Toy",
         "source": "test",
@@ -27,9 +29,8 @@ def assembled(**changes: object) -> Task:
         "train": pool([0] * 60 + [1] * 36 + [2] * 4, "train"),
         "test": pool([0, 1, 2] * 10, "test", 100),
         "split_note": "rule",
-        "image_size": 6,
     }
-    return assemble_task(**{**arguments, **changes})
+    return assemble_task(RawTask(**{**raw, **changes}), **options)
 
 
 def numbers(task: Task, part: str) -> list[int]:
@@ -74,7 +75,7 @@ def test_more_than_there_is_means_all() -> None:
     [
         ({"n_train": 3}, "n_train is 3, of which 1 are held out.*each of the 3 classes"),
         ({"n_train": 0}, "n_train is 0"),
-        ({"n_test": 0}, "n_test is 0; expected at least 1"),
+        ({"n_test": 0}, "n_test of task .toy. is 0"),
         ({"image_size": 0}, "image_size is 0"),
         ({"image_size": 6, "memory_limit": 130 * 3 * 36 - 1}, "would take .* GiB at 6 pixels.*image_size=None"),
         ({"train": pool([], "train")}, "no training images"),
@@ -127,3 +128,4 @@ def test_the_order_of_the_pool_does_not_matter() -> None:
     order = np.random.default_rng(0).permutation(100)
     shuffled = Pool(train.images[order], [train.labels[i] for i in order], [train.keys[i] for i in order])
     assert assembled(train=shuffled).fingerprint == straight.fingerprint
+    assert assembled(train=shuffled, n_train=30).fingerprint == assembled(n_train=30).fingerprint

@@ -1,1 +1,1 @@
-"""Seven drawn tasks and one of scanned digits, made where they are needed."""
+"""The eight embedded tasks: seven drawn on demand, one of scanned handwritten digits."""

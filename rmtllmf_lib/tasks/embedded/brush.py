@@ -1,6 +1,6 @@
-"""The inner loops of drawing, compiled: each visits a pixel once, while NumPy visits it once for every step.
+"""Compiled inner loops of drawing: each visits a pixel once, where NumPy visits it once per operation.
 
-Every step is rounded to float32, in the order in which it is written.
+Every operation is rounded to float32, in the order in which it is written.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Floats = NDArray[np.float32]
 
 @compiled
 def distance(u: Floats, v: Floats, out: Floats) -> None:
-    """Write sqrt(u² + v²) to `out`; all are flat. It is rounded once, as the C library's `hypotf` does."""
+    """Write sqrt(u² + v²) to `out`, all flat, rounded once like the C library's `hypotf`."""
     for k in range(len(out)):
         x, y = np.float64(u[k]), np.float64(v[k])
         out[k] = np.float32(np.sqrt(x * x + y * y))
@@ -23,7 +23,7 @@ def distance(u: Floats, v: Floats, out: Floats) -> None:
 
 @compiled
 def interpolate(grid: Floats, low: NDArray[np.intp], t: Floats, out: Floats) -> None:
-    """Fields (n, S, S) between the points of grids (n, g, g): pixel i lies `t[i]` of the way from point `low[i]` on."""
+    """Interpolate grids (n, g, g) to fields (n, S, S); pixel i lies at grid coordinate `low[i] + t[i]`."""
     one, row = np.float32(1.0), np.empty(grid.shape[2], np.float32)
     for n in range(len(grid)):
         for i in range(len(t)):
@@ -36,7 +36,7 @@ def interpolate(grid: Floats, low: NDArray[np.intp], t: Floats, out: Floats) -> 
 
 @compiled
 def beyond(u: Floats, v: Floats, edges: Floats, out: Floats) -> None:
-    """Largest of `nu * u + nv * v - offset` over the edges (e, 3, n), into (n, S, S)."""
+    """Maximum of `nu * u + nv * v - offset` over the edges (e, 3, n), into (n, S, S)."""
     for n in range(len(out)):
         x, y, far = u[n].reshape(-1), v[n].reshape(-1), out[n].reshape(-1)
         for e in range(len(edges)):
@@ -50,45 +50,45 @@ def beyond(u: Floats, v: Floats, edges: Floats, out: Floats) -> None:
 def stamp(
     masks: Floats, which: NDArray[np.intp], u: Floats, v: Floats, cu: Floats, cv: Floats, half: Floats, out: Floats
 ) -> None:
-    """Coverage (n, S, S) by tiles `which` (n,) of masks (g, A, A), around (cu, cv), from -half to half."""
+    """Coverage (n, S, S) by the tiles `which` (n,) of masks (g, A, A), centred at (cu, cv), from -half to half."""
     side, centre = np.float32(masks.shape[1]), np.float32(0.5)
     for n in range(len(out)):
-        tile, x, y, part = masks[which[n]], u[n].reshape(-1), v[n].reshape(-1), out[n].reshape(-1)
-        for place in range(len(part)):
+        tile, x, y, cover = masks[which[n]], u[n].reshape(-1), v[n].reshape(-1), out[n].reshape(-1)
+        for place in range(len(cover)):
             column = ((x[place] - cu[n]) / half[n] * centre + centre) * side
             row = ((y[place] - cv[n]) / half[n] * centre + centre) * side
             inside = column >= 0 and column < side and row >= 0 and row < side
-            part[place] = tile[int(row), int(column)] if inside else np.float32(0.0)
+            cover[place] = tile[int(row), int(column)] if inside else np.float32(0.0)
 
 
 @compiled
 def paint(rgb: Floats, coverage: NDArray[np.floating], colour: Floats) -> None:
-    """Lay colours (n, 3) over pictures (3, n, S, S), with a coverage (n, S, S) in [0, 1]."""
+    """Blend colours (n, 3) over pictures (3, n, S, S) with a coverage (n, S, S) in [0, 1]."""
     for k in range(rgb.shape[0]):
         for n in range(rgb.shape[1]):
-            tone, plane, part = colour[n, k], rgb[k, n].reshape(-1), coverage[n].reshape(-1)
+            tone, plane, cover = colour[n, k], rgb[k, n].reshape(-1), coverage[n].reshape(-1)
             for place in range(len(plane)):
-                plane[place] = plane[place] + part[place] * (tone - plane[place])
+                plane[place] = plane[place] + cover[place] * (tone - plane[place])
 
 
 @compiled
 def paint_shape(rgb: Floats, signed: NDArray[np.floating], pixel: Floats, colour: Floats) -> None:
-    """As `paint`, with the coverage by a shape: signed distances (n, S, S), and the size of a pixel (n,)."""
-    part = np.empty_like(signed[0]).reshape(-1)
+    """As `paint`, with the coverage by a shape: its signed distances (n, S, S) and the size of a pixel (n,)."""
+    cover = np.empty_like(signed[0]).reshape(-1)
     half, none, full = np.float32(0.5), np.float32(0.0), np.float32(1.0)
     for n in range(rgb.shape[1]):
         edge = signed[n].reshape(-1)
         for place in range(len(edge)):
-            part[place] = min(max(half - edge[place] / pixel[n], none), full)
+            cover[place] = min(max(half - edge[place] / pixel[n], none), full)
         for k in range(rgb.shape[0]):
             tone, plane = colour[n, k], rgb[k, n].reshape(-1)
             for place in range(len(plane)):
-                plane[place] = plane[place] + part[place] * (tone - plane[place])
+                plane[place] = plane[place] + cover[place] * (tone - plane[place])
 
 
 @compiled
-def blur(plane: Floats, part: np.float32, soft: Floats) -> None:
-    """Mix a 3 × 3 binomial blur into a plane (S, S); the outermost pixels see no neighbour beyond the frame.
+def blur(plane: Floats, weight: np.float32, soft: Floats) -> None:
+    """Mix a 3 × 3 binomial blur into a plane (S, S) with this weight; the frame has no neighbours outside.
 
     `soft`, of the same shape, is overwritten.
     """
@@ -103,7 +103,7 @@ def blur(plane: Floats, part: np.float32, soft: Floats) -> None:
             soft[i, j] = row[j] * half + (row[j - 1] + row[j + 1]) * quarter
     for i in range(side):
         for j in range(side):
-            plane[i, j] = plane[i, j] + (soft[i, j] - plane[i, j]) * part
+            plane[i, j] = plane[i, j] + (soft[i, j] - plane[i, j]) * weight
 
 
 @compiled
@@ -113,15 +113,15 @@ def develop(
     gain: Floats,
     offset: Floats,
     blurs: int,
-    part: np.float32,
+    weight: np.float32,
     gamma: np.float32,
     noise: Floats,
     out: NDArray[np.uint8],
 ) -> None:
-    """Pictures (3, n, S, S) to photographs (n, 3, S, S), see `Camera`.
+    """Turn pictures (3, n, S, S) into photographs (n, 3, S, S); see `Camera`.
 
-    Each is mixed (n, 3, 3), less 1/2, times gain (n,), plus offset (n,); blurred `blurs` times, by `part`; raised to
-    gamma; and gets its noise (3, n, S, S).
+    The colours are mixed by (n, 3, 3), shifted by -1/2, multiplied by gain (n,) and shifted by offset (n,); then
+    blurred `blurs` times with the weight, raised to gamma, and the noise (3, n, S, S) is added.
     """
     side = rgb.shape[2]
     half, white, none, one = np.float32(0.5), np.float32(255.0), np.float32(0.0), np.float32(1.0)
@@ -134,7 +134,7 @@ def develop(
             for place in range(len(flat)):
                 flat[place] = (((r * red[place] + g * green[place]) + b * blue[place]) - half) * gain[n] + offset[n]
             for _ in range(blurs):
-                blur(plane, part, soft)
+                blur(plane, weight, soft)
             if gamma != one:
                 for place in range(len(flat)):
                     flat[place] = min(max(flat[place], none), one) ** gamma

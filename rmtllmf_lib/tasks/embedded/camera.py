@@ -1,6 +1,6 @@
-"""What stands between the scene and the file: light, colour response, sharpness, noise.
+"""The camera model: light, colour response, sharpness, noise.
 
-A task has one camera of its own, which pre-training never saw: that is the domain shift fine-tuning has to learn.
+Each task has a camera of its own, which pre-training never saw: that is the domain shift fine-tuning has to learn.
 """
 
 from __future__ import annotations
@@ -11,14 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from rmtllmf_lib.tasks.embedded import brush
-from rmtllmf_lib.tasks.embedded.draw import Array, Canvas
-
-_LUMA = np.array([0.3, 0.59, 0.11], np.float32)
+from rmtllmf_lib.tasks.embedded.draw import LUMA, Array, Canvas
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera: fixed colour response, and the ranges from which each photograph draws.
+    """A fixed colour response, and the ranges from which the settings of each photograph are drawn.
 
     Attributes
     ----------
@@ -31,7 +29,7 @@ class Camera:
     tint : (float, float, float)
         Gain per channel.
     blur : float
-        Part of a 3 × 3 binomial blur that is mixed in, 0…1 (applied twice above 1).
+        Weight of a 3 × 3 binomial blur that is mixed in, 0…1; above 1 it is applied twice.
     gain, contrast : float pairs
         Ranges of the brightness factor and of the contrast around mid grey.
     noise : float pair
@@ -39,7 +37,7 @@ class Camera:
     jitter : float
         Standard deviation of a random 3 × 3 colour mixing per photograph.
     clutter : float
-        Probability that a small foreign rectangle hides part of the scene.
+        Probability that a small random rectangle hides some of the scene.
     """
 
     hue: float = 0.0
@@ -59,11 +57,11 @@ class Camera:
         axis = np.full(3, 1.0 / np.sqrt(3.0))
         skew = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
         turn = np.eye(3) * np.cos(a) + np.sin(a) * skew + (1 - np.cos(a)) * np.outer(axis, axis)
-        desaturate = self.saturation * np.eye(3) + (1.0 - self.saturation) * np.tile(_LUMA, (3, 1))
+        desaturate = self.saturation * np.eye(3) + (1.0 - self.saturation) * np.tile(LUMA, (3, 1))
         return (np.diag(self.tint) @ desaturate @ turn).astype(np.float32)
 
     def photograph(self, canvas: Canvas) -> np.ndarray:
-        """Develop a canvas into (n, 3, SIZE, SIZE) uint8."""
+        """Turn a canvas into photographs (n, 3, SIZE, SIZE) uint8."""
         if self.clutter:
             hide = canvas.coin(self.clutter)[:, None, None]
             patch = canvas.box(
@@ -75,10 +73,10 @@ class Camera:
         if self.jitter:
             mixing += self.jitter * canvas.rng.standard_normal((n, 3, 3), dtype=np.float32)
         contrast, gain = canvas.uniform(*self.contrast), canvas.uniform(*self.gain)
-        sigma = canvas.uniform(*self.noise)[:, None, None]
+        sigma = canvas.level(*self.noise)
         noise = canvas.rng.standard_normal(rgb.shape, dtype=np.float32)
         noise *= sigma
         out = np.empty((n, 3, *rgb.shape[2:]), np.uint8)
-        part, gamma = np.float32(min(self.blur, 1.0)), np.float32(self.gamma)
-        brush.develop(rgb, mixing, contrast * gain, 0.5 * gain, math.ceil(self.blur), part, gamma, noise, out)
+        weight, gamma = np.float32(min(self.blur, 1.0)), np.float32(self.gamma)
+        brush.develop(rgb, mixing, contrast * gain, 0.5 * gain, math.ceil(self.blur), weight, gamma, noise, out)
         return out

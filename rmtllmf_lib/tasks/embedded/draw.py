@@ -1,13 +1,14 @@
-"""Vectorised drawing of small images: one canvas holds a batch, every call draws on all of it.
+"""Vectorised drawing of small images: a canvas holds a batch, and every call draws on all of it.
 
 Shapes are signed distances, so edges are antialiased without supersampling; each image of the batch has its own pose,
 colours and shape parameters. Coordinates are the object's own: the square [-1, 1]², `u` to the right, `v` downwards.
-Everything is element-wise, on arrays that fit in the cache; the thread count does not touch the bits.
+All operations are element-wise on arrays that fit in the cache, so the number of threads does not change the bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,33 @@ Array = NDArray[np.floating[Any]]  # float32 throughout; NumPy's types are loose
 Number = float | np.floating[Any] | Array  # a constant, or one value per image of shape (n,)
 
 SIZE = 32  # pixels a side
+LUMA = np.array([0.3, 0.59, 0.11], np.float32)  # brightness of red, green and blue
+
+
+@dataclass(frozen=True)
+class Pose:
+    """The ranges from which the pose of an object before the camera is drawn.
+
+    Attributes
+    ----------
+    angle : float pair
+        Rotation, degrees.
+    size : float pair
+        Size of the object; 1 fills the frame.
+    shift : float
+        Largest displacement, in halves of the frame.
+    flip : bool
+        Mirror half of the images left to right.
+    """
+
+    angle: tuple[float, float] = (-10.0, 10.0)
+    size: tuple[float, float] = (0.75, 1.05)
+    shift: float = 0.15
+    flip: bool = False
 
 
 def _per_image(value: Number) -> float | np.floating[Any] | Array:
-    """Make a per-image parameter broadcast over the pixels."""
+    """Reshape a per-image parameter (n,) to broadcast over the pixels."""
     return value[:, None, None] if isinstance(value, np.ndarray) else value
 
 
@@ -36,13 +60,13 @@ def hsv(hue: Array, saturation: Array, value: Array) -> Array:
 
 
 def _full(values: Array, shape: tuple[int, ...]) -> Array:
-    """The values in this shape, for compiled loops, which do not ask whether they read beyond the end."""
+    """The values broadcast to this shape and contiguous; compiled loops do not check bounds."""
     full = np.broadcast_to(values, shape)
     return np.ascontiguousarray(values if values.shape == full.shape else full)
 
 
 def length(x: Array, y: Array) -> Array:
-    """Of vectors: sqrt(x² + y²) in float32."""
+    """Length of vectors, sqrt(x² + y²), in float32."""
     out = np.empty(np.broadcast_shapes(x.shape, y.shape), np.float32)
     brush.distance(_full(x, out.shape).reshape(-1), _full(y, out.shape).reshape(-1), out.reshape(-1))
     return out
@@ -56,11 +80,8 @@ class Canvas:
     n : int
         Number of images.
     rng : numpy.random.Generator
-        Every random choice of the drawing comes from it.
-    angle, scale, shift : float pairs and float
-        Ranges of the rotation (degrees), of the object's size (1 fills the frame) and the largest displacement.
-    flip : bool
-        Mirror half of the images left to right.
+        Source of every random choice of the drawing.
+    pose : Pose
 
     Attributes
     ----------
@@ -70,21 +91,13 @@ class Canvas:
         The picture so far.
     """
 
-    def __init__(
-        self,
-        n: int,
-        rng: np.random.Generator,
-        angle: tuple[float, float] = (-10.0, 10.0),
-        scale: tuple[float, float] = (0.75, 1.05),
-        shift: float = 0.15,
-        flip: bool = False,
-    ) -> None:
+    def __init__(self, n: int, rng: np.random.Generator, pose: Pose) -> None:
         self.n, self.rng = n, rng
         axis = ((np.arange(SIZE, dtype=np.float32) + 0.5) * (2.0 / SIZE) - 1.0).astype(np.float32)
-        theta, size = np.deg2rad(self.uniform(*angle)), self.uniform(*scale)
-        x = axis[None, None, :] - self.uniform(-shift, shift)[:, None, None]
-        y = axis[None, :, None] - self.uniform(-shift, shift)[:, None, None]
-        mirror = np.where(rng.random(n) < 0.5, -1.0, 1.0).astype(np.float32) if flip else np.ones(n, np.float32)
+        theta, size = np.deg2rad(self.uniform(*pose.angle)), self.uniform(*pose.size)
+        x = axis[None, None, :] - self.level(-pose.shift, pose.shift)
+        y = axis[None, :, None] - self.level(-pose.shift, pose.shift)
+        mirror = np.where(rng.random(n) < 0.5, -1.0, 1.0).astype(np.float32) if pose.flip else np.ones(n, np.float32)
         cos, sin = (np.cos(theta) / size)[:, None, None], (np.sin(theta) / size)[:, None, None]
         self.u: Array = (cos * x + sin * y) * mirror[:, None, None]
         self.v: Array = cos * y - sin * x
@@ -94,8 +107,12 @@ class Canvas:
     # -- random numbers ------------------------------------------------------------------------------------------
 
     def uniform(self, low: float, high: float) -> Array:
-        """One number per image, uniform in [low, high]."""
+        """One number per image, uniform in [low, high], shape (n,)."""
         return (low + (high - low) * self.rng.random(self.n, dtype=np.float32)).astype(np.float32)
+
+    def level(self, low: float, high: float) -> Array:
+        """As `uniform`, shape (n, 1, 1): one number for all pixels of an image."""
+        return self.uniform(low, high)[:, None, None]
 
     def coin(self, probability: float = 0.5) -> NDArray[np.bool_]:
         """One True or False per image."""
@@ -106,22 +123,21 @@ class Canvas:
         return hsv(self.uniform(*hue) % 1.0, self.uniform(*saturation), self.uniform(*value))
 
     def any_colour(self) -> Array:
-        """Any colour but the very dark: (n, 3)."""
+        """Any colour that is not very dark, (n, 3)."""
         return self.colour((0.0, 1.0), (0.0, 1.0), (0.15, 1.0))
 
     def contrasting(self) -> tuple[Array, Array]:
-        """Two colours (n, 3) each whose brightness differs by at least .28, whichever of them is brighter."""
-        weights = np.array([0.3, 0.59, 0.11], np.float32)
+        """Two colours, (n, 3) each, whose brightness differs by at least 0.28; either may be the brighter one."""
         first, second = self.any_colour(), self.any_colour()
-        gap = (first * weights).sum(1) - (second * weights).sum(1)
-        far = np.where((first * weights).sum(1) > 0.5, 0.0, 1.0).astype(np.float32)[:, None]
+        gap = (first * LUMA).sum(1) - (second * LUMA).sum(1)
+        far = np.where((first * LUMA).sum(1) > 0.5, 0.0, 1.0).astype(np.float32)[:, None]
         mix = np.where(np.abs(gap) < 0.35, 0.75, 0.0).astype(np.float32)[:, None]
         return first, second * (1.0 - mix) + far * mix
 
-    def noise(self, cells: int) -> Array:
-        """Smooth random field in [0, 1], `cells` bumps across the frame, shape (n, SIZE, SIZE)."""
-        grid = self.rng.random((self.n, cells + 1, cells + 1), dtype=np.float32)
-        position = np.linspace(0.0, cells * 0.999, SIZE, dtype=np.float32)
+    def noise(self, bumps: int) -> Array:
+        """Smooth random field in [0, 1] with `bumps` bumps across the frame, shape (n, SIZE, SIZE)."""
+        grid = self.rng.random((self.n, bumps + 1, bumps + 1), dtype=np.float32)
+        position = np.linspace(0.0, bumps * 0.999, SIZE, dtype=np.float32)
         low = position.astype(np.intp)
         t = position - low
         t = (t * t * (3.0 - 2.0 * t)).astype(np.float32)
@@ -151,7 +167,7 @@ class Canvas:
         return (np.abs(self.u - _per_image(cu)) + np.abs(self.v - _per_image(cv)) - _per_image(r)) * np.float32(0.7071)
 
     def polygon(self, *corners: tuple[Number, Number]) -> Array:
-        """Distance to a convex polygon; corners clockwise on the screen, each coordinate a number or one per image."""
+        """Distance to a convex polygon; corners clockwise on the screen, each coordinate a number or (n,)."""
         edges = []
         for (u0, v0), (u1, v1) in zip(corners, [*corners[1:], corners[0]], strict=True):
             du, dv = np.subtract(u1, u0), np.subtract(v1, v0)
@@ -161,13 +177,13 @@ class Canvas:
         return self._inside(edges)
 
     def _inside(self, edges: Sequence[tuple[Number, Number, Number]]) -> Array:
-        """Distance to where all `nu * u + nv * v <= offset`, each edge (nu, nv, offset) with a normal of length 1."""
+        """Distance to the set where `nu * u + nv * v <= offset` for all edges (nu, nv, offset) with unit normals."""
         distance = np.empty(self.u.shape, np.float32)
         brush.beyond(self.u, self.v, np.array([[self._each(x) for x in edge] for edge in edges]), distance)
         return distance
 
     def segment(self, u0: Number, v0: Number, u1: Number, v1: Number, width: Number) -> Array:
-        """Distance to a line from (u0, v0) to (u1, v1) with round ends."""
+        """Distance to a line with round ends from (u0, v0) to (u1, v1)."""
         a, b = _per_image(u0), _per_image(v0)
         du, dv = _per_image(u1) - a, _per_image(v1) - b
         pu, pv = self.u - a, self.v - b
@@ -175,18 +191,18 @@ class Canvas:
         return length(pu - t * du, pv - t * dv) - _per_image(width)
 
     def regular(self, sides: int, r: Number, turn: float = 0.0) -> Array:
-        """Distance to a regular polygon around the origin; `turn` in parts of the angle between two corners."""
+        """Distance to a regular polygon around the origin; `turn` is a fraction of the angle between two corners."""
         angles = [2.0 * np.pi * (k + turn) / sides for k in range(sides)]
         return self._inside([(np.sin(a), -np.cos(a), 0.0) for a in angles]) - _per_image(r)
 
     # -- painting ------------------------------------------------------------------------------------------------
 
     def mask(self, distance: Array) -> Array:
-        """Coverage in [0, 1] of the pixels by a shape."""
+        """Coverage in [0, 1] of the pixels by a shape, from its signed distance."""
         return np.clip(0.5 - distance / self.pixel, 0.0, 1.0)
 
     def paint(self, coverage: Array, colour: Array | Sequence[float]) -> None:
-        """Lay a colour, (3,) or (n, 3), over the picture with a coverage in [0, 1]."""
+        """Blend a colour, (3,) or (n, 3), over the picture with a coverage in [0, 1]."""
         brush.paint(self.rgb, self._everywhere(coverage), self._colours(colour))
 
     def shape(self, distance: Array, colour: Array | Sequence[float]) -> None:
@@ -199,12 +215,12 @@ class Canvas:
     def _colours(self, colour: Array | Sequence[float]) -> Array:
         return _full(np.asarray(colour, np.float32), (self.n, 3))
 
-    def fill(self, colour: Array | Sequence[float], mottle: float = 0.0, cells: int = 6) -> None:
-        """Fill the frame, optionally with smooth variation of brightness of relative size `mottle`."""
+    def fill(self, colour: Array | Sequence[float], mottle: float = 0.0, bumps: int = 6) -> None:
+        """Fill the frame; `mottle` is the relative size of a smooth variation of the brightness."""
         tones = self._colours(colour)[:, :, None, None]
         light: Array = np.ones((1, 1, 1), np.float32)
         if mottle:
-            light = self.noise(cells)  # in place from here on: new memory would cost more than the steps
+            light = self.noise(bumps)  # in place from here on: allocating would cost more than the arithmetic
             light *= 2.0
             light -= 1.0
             light *= mottle
@@ -215,7 +231,7 @@ class Canvas:
     def glyph(self, masks: Array, which: NDArray[np.intp], cu: Number, cv: Number, size: Number) -> Array:
         """Coverage of glyph `which` (n,) of an atlas `masks` (g, A, A), centred at (cu, cv) with half side `size`."""
         coverage = np.empty(self.u.shape, np.float32)
-        tiles = np.arange(len(masks))[np.broadcast_to(which, self.n)]  # an IndexError where there is no such glyph
+        tiles = np.arange(len(masks))[np.broadcast_to(which, self.n)]  # IndexError if there is no such glyph
         brush.stamp(masks, tiles, self.u, self.v, self._each(cu), self._each(cv), self._each(size), coverage)
         return coverage
 
@@ -255,3 +271,13 @@ def glyph_atlas(characters: str, fonts: tuple[str, ...]) -> Array:
             tile.paste(glyph, ((_ATLAS - glyph.width) // 2, (_ATLAS - glyph.height) // 2))
             tiles.append(np.asarray(tile.filter(ImageFilter.GaussianBlur(0.7)), np.float32) / 255.0)
     return np.stack(tiles)
+
+
+# -- concepts ----------------------------------------------------------------------------------------------------
+
+Concept = Callable[[Canvas], None]
+
+
+def by_name(*concepts: Concept, suffix: str = "") -> dict[str, Concept]:
+    """Concepts by the names of their functions, with spaces for underscores; their order is that of the labels."""
+    return {f"{concept.__name__.replace('_', ' ')}{suffix}": concept for concept in concepts}

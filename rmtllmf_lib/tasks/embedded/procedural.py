@@ -1,46 +1,34 @@
-"""The eight embedded tasks: small mirrors of the paper's data sets, drawn on demand, nothing to download.
+"""The eight embedded tasks: small counterparts of the paper's data sets, made on demand, with nothing to download.
 
-Seven are drawn, one is real: scikit-learn's 1,797 handwritten digits. A task is a set of concepts (what is drawn), a
-pose range and one camera of its own. Images are drawn in blocks of one class, each block from its own seed, so the
-same seed gives the same bits whatever the number of threads.
+Seven are drawn; one is real, scikit-learn's 1,797 handwritten digits. A drawn task is a set of concepts (what is
+drawn), a range of poses and one camera of its own. Images are drawn in blocks of one class, each from its own seed, so
+that the same seed gives the same bits whatever the number of threads.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 import torch
 
-from rmtllmf_lib.arrays import one_of
-from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.arrays import one_of, whole_number
 from rmtllmf_lib.tasks.base import TASK_NAMES, Split, Task, carve_validation, fingerprint
 from rmtllmf_lib.tasks.embedded.camera import Camera
 from rmtllmf_lib.tasks.embedded.concepts import aerial, cars, characters, landuse, scenes, signs, textures
-from rmtllmf_lib.tasks.embedded.draw import SIZE, Canvas
+from rmtllmf_lib.tasks.embedded.draw import SIZE, Canvas, Concept, Pose
 
-Concept = Callable[[Canvas], None]
-BLOCK = 64  # images of one class drawn together: the working set stays in the cache
-
-
-@dataclass(frozen=True)
-class Pose:
-    """How an object stands before the camera: the arguments of `Canvas`."""
-
-    angle: tuple[float, float] = (-10.0, 10.0)
-    scale: tuple[float, float] = (0.75, 1.05)
-    shift: float = 0.15
-    flip: bool = False
+BLOCK = 64  # images of one class drawn together, so that the working set stays in the cache
 
 
 @dataclass(frozen=True)
 class DrawnTask:
-    """The recipe of a drawn task."""
+    """What a drawn task shows, and how."""
 
     title: str
     concepts: Mapping[str, Concept]
@@ -104,48 +92,52 @@ DRAWN: dict[str, DrawnTask] = {
 }
 
 _DIGIT_TEMPLATES: tuple[str, ...] = ("a photo of the number {}.", "a photo of a handwritten {}.")
-_DIGIT_TRAIN = 1200  # the other 597 of scikit-learn's 1,797 are the test set
+_DIGIT_TRAIN, _DIGIT_TEST = 1200, 597  # of scikit-learn's 1,797
 
 
 def draw(concept: Concept, n: int, rng: np.random.Generator, pose: Pose, camera: Camera) -> np.ndarray:
     """`n` photographs (n, 3, 32, 32) uint8 of one concept."""
-    canvas = Canvas(n, rng, **{f.name: getattr(pose, f.name) for f in fields(pose)})
+    canvas = Canvas(n, rng, pose)
     concept(canvas)
     return camera.photograph(canvas)
 
 
-Job = tuple[Concept, int, Pose, Camera, tuple[int, ...]]  # what, how many, pose, camera, seed words
+Job = tuple[Concept, int, Pose, Camera, tuple[int, ...]]  # concept, number of images, pose, camera, seed
 
 
 def draw_blocks(jobs: Sequence[Job]) -> np.ndarray:
-    """Draw every job on all cores; photographs (n, 3, 32, 32) uint8 in the order of the jobs."""
+    """Draw all jobs with one thread per core; photographs (n, 3, 32, 32) uint8 in the order of the jobs."""
 
     def one(job: Job) -> np.ndarray:
-        concept, count, pose, camera, words = job
-        return draw(concept, count, np.random.default_rng(words), pose, camera)
+        concept, count, pose, camera, seed = job
+        return draw(concept, count, np.random.default_rng(seed), pose, camera)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return np.concatenate(list(pool.map(one, jobs)))
 
 
+def _count(given: int | None, default: int, limit: int, what: str) -> int:
+    return min(default, limit) if given is None else whole_number(given, what, 10, limit)
+
+
 def _word(text: str) -> int:
-    """A seed word that does not depend on Python's hash seed."""
+    """A number for seeds that does not depend on Python's hash seed."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
 
 
-def _drawn(name: str, part: str, count: int, seed: int, dealer: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images and labels of one part of a drawn task, in the dealer's order."""
-    recipe = DRAWN[name]
+def _drawn(name: str, split: str, count: int, seed: int, shuffle: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and labels of one split of a drawn task, shuffled."""
+    task = DRAWN[name]
     jobs: list[Job] = []
     labels: list[int] = []
-    classes = len(recipe.concepts)
-    for label, concept in enumerate(recipe.concepts.values()):
+    classes = len(task.concepts)
+    for label, concept in enumerate(task.concepts.values()):
         of_class = count // classes + (label < count % classes)
         for start in range(0, of_class, BLOCK):
-            words = (seed, _word(name), _word(part), label, start)
-            jobs.append((concept, min(BLOCK, of_class - start), recipe.pose, recipe.camera, words))
+            words = (seed, _word(name), _word(split), label, start)
+            jobs.append((concept, min(BLOCK, of_class - start), task.pose, task.camera, words))
         labels += [label] * of_class
-    order = torch.randperm(count, generator=dealer)
+    order = torch.randperm(count, generator=shuffle)
     return torch.from_numpy(draw_blocks(jobs))[order], torch.tensor(labels)[order]
 
 
@@ -168,9 +160,9 @@ def procedural_task(name: str, *, seed: int = 0, n_train: int | None = None, n_t
     name : str
         One of `TASK_NAMES`.
     seed : int
-        Draws other images of the same task. The digits are real: the seed only deals them into train and test.
+        Draws other images of the same task. The digits are real: the seed only assigns them to train and test.
     n_train, n_test : int, optional
-        Images (validation is carved out of train); default 4,000 and 1,200. Digits: at most 1,200 and 597.
+        Images in train (with validation) and test; default 4,000 and 1,200. Digits: at most 1,200 and 597.
 
     Returns
     -------
@@ -180,29 +172,25 @@ def procedural_task(name: str, *, seed: int = 0, n_train: int | None = None, n_t
     Raises
     ------
     InputError
-        Unknown name, a negative seed, or a count below 10 or, for the digits, larger than there are.
+        An unknown name, a negative seed, or fewer than 10 images or, for the digits, more than there are.
     """
     one_of(name, TASK_NAMES, "procedural task")
-    limits = (_DIGIT_TRAIN, len(_handwritten()[1]) - _DIGIT_TRAIN) if name == "digits" else (10**7, 10**7)
-    wanted = [min(4000, limits[0]) if n_train is None else n_train, min(1200, limits[1]) if n_test is None else n_test]
-    for what, count, limit in zip(("n_train", "n_test"), wanted, limits, strict=True):
-        if not isinstance(count, int | np.integer) or not 10 <= count <= limit:
-            raise InputError(f"{what} of task {name!r} is {count!r}: expected 10…{limit} images")
-    if not isinstance(seed, int | np.integer) or seed < 0:
-        raise InputError(f"seed is {seed!r}: expected a whole number of 0 or more")
-    dealer = torch.Generator().manual_seed(_word(f"{name}-{seed}"))
-    if name == "digits":
+    whole_number(seed, "seed", minimum=0)
+    digits = name == "digits"
+    train_count = _count(n_train, 4000, _DIGIT_TRAIN if digits else 10**7, f"n_train of task {name!r}")
+    test_count = _count(n_test, 1200, _DIGIT_TEST if digits else 10**7, f"n_test of task {name!r}")
+    shuffle = torch.Generator().manual_seed(_word(f"{name}-{seed}"))
+    if digits:
         title, class_names, templates = "Handwritten digits", characters.DIGIT_NAMES, _DIGIT_TEMPLATES
         images, labels = _handwritten()
-        order = torch.randperm(len(labels), generator=dealer)
-        parts = (order[: wanted[0]], order[_DIGIT_TRAIN : _DIGIT_TRAIN + wanted[1]])
-        train, test = ((images[part], labels[part]) for part in parts)
+        order = torch.randperm(len(labels), generator=shuffle)
+        chosen = (order[:train_count], order[_DIGIT_TRAIN:][:test_count])
+        train, test = ((images[indices], labels[indices]) for indices in chosen)
     else:
-        recipe = DRAWN[name]
-        title, class_names, templates = recipe.title, tuple(recipe.concepts), recipe.templates
-        train, test = (
-            _drawn(name, part, count, seed, dealer) for part, count in zip(("train", "test"), wanted, strict=True)
-        )
+        drawn = DRAWN[name]
+        title, class_names, templates = drawn.title, tuple(drawn.concepts), drawn.templates
+        train = _drawn(name, "train", train_count, seed, shuffle)
+        test = _drawn(name, "test", test_count, seed, shuffle)
     kept, held_out = carve_validation(train[1], seed=seed)
     return Task(
         name=name,

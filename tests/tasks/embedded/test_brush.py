@@ -2,21 +2,21 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rmtllmf_lib.tasks.embedded import brush
-from vectors import unhurried
 
 N, S = 3, 7
 seeds = st.integers(0, 2**32 - 1)
+few = settings(max_examples=20, deadline=None)
 
 
 def numbers(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-@unhurried
+@few
 @given(seeds, st.floats(-30, 30))
 def test_distance_is_that_of_the_c_library(seed: int, exponent: float) -> None:
     u, v = (numbers(seed + k, 500) * np.float32(2.0**exponent) for k in (0, 1))
@@ -25,7 +25,7 @@ def test_distance_is_that_of_the_c_library(seed: int, exponent: float) -> None:
     assert np.array_equal(out, np.hypot(u, v))
 
 
-@unhurried
+@few
 @given(seeds, st.sampled_from([np.float32, np.float64]))
 def test_painting(seed: int, dtype: type) -> None:
     rgb, colour, signed = numbers(seed, 3, N, S, S), numbers(seed + 1, N, 3), numbers(seed + 2, N, S, S).astype(dtype)
@@ -41,7 +41,7 @@ def test_painting(seed: int, dtype: type) -> None:
     assert np.array_equal(painted, expected)
 
 
-@unhurried
+@few
 @given(seeds, st.integers(1, 6))
 def test_interpolation(seed: int, cells: int) -> None:
     grid, t = numbers(seed, N, cells + 1, cells + 1), np.abs(numbers(seed + 1, S)) % 1
@@ -52,7 +52,7 @@ def test_interpolation(seed: int, cells: int) -> None:
     assert np.array_equal(out, rows[:, :, low] * (1 - t) + rows[:, :, low + 1] * t)
 
 
-@unhurried
+@few
 @given(seeds, st.integers(1, 5))
 def test_edges(seed: int, count: int) -> None:
     u, v, edges = numbers(seed, N, S, S), numbers(seed + 1, N, S, S), numbers(seed + 2, count, 3, N)
@@ -62,7 +62,7 @@ def test_edges(seed: int, count: int) -> None:
     assert np.array_equal(out, (u * nu + v * nv - offset).max(axis=0))
 
 
-@unhurried
+@few
 @given(seeds)
 def test_stamping(seed: int) -> None:
     masks, u, v = numbers(seed, 4, 5, 5), numbers(seed + 1, N, S, S), numbers(seed + 2, N, S, S)
@@ -76,7 +76,7 @@ def test_stamping(seed: int) -> None:
     assert np.array_equal(out, masks[which[:, None, None], place[0], place[1]] * inside)
 
 
-@unhurried
+@few
 @given(seeds, st.integers(0, 2), st.sampled_from([0.4, 1.0]), st.sampled_from([0.9, 1.0, 1.25]))
 def test_developing(seed: int, blurs: int, part: float, gamma: float) -> None:
     rgb, mixing, noise = numbers(seed, 3, N, S, S), numbers(seed + 1, N, 3, 3), numbers(seed + 2, 3, N, S, S)

@@ -14,7 +14,7 @@ from rmtllmf_lib.tasks.embedded.camera import Camera
 from rmtllmf_lib.tasks.embedded.draw import SIZE
 
 hues, saturations = st.floats(-180, 180), st.floats(-1, 2)
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=15, deadline=None)
 
 
 @few

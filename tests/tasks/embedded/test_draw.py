@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from canvases import canvas, still
-from rmtllmf_lib.tasks.embedded.draw import SIZE, TASK_FONTS, Array, Canvas, glyph_atlas, hsv, length
+from rmtllmf_lib.tasks.embedded.draw import SIZE, TASK_FONTS, Array, Canvas, Pose, by_name, glyph_atlas, hsv, length
 
 seeds = st.integers(0, 2**32 - 1)
 small_numbers = st.floats(-0.9, 0.9)
 sizes = st.floats(0.05, 0.9)
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=15, deadline=None)
 
 
 # --- geometry ---------------------------------------------------------------------------------------------------------
@@ -156,12 +156,12 @@ def test_pose_keeps_to_its_ranges() -> None:
     grid = (np.arange(SIZE) + 0.5) * 2 / SIZE - 1
     np.testing.assert_allclose(still().u[0], np.broadcast_to(grid, (SIZE, SIZE)), atol=1e-6)
     np.testing.assert_allclose(still().v[0], np.broadcast_to(grid[:, None], (SIZE, SIZE)), atol=1e-6)
-    c = canvas(n=400, angle=(0, 0), scale=(1, 1), shift=0.2, flip=True)
+    c = canvas(n=400, pose=Pose((0, 0), (1, 1), 0.2, True))
     mirrored = c.u[:, 0, 0] > c.u[:, 0, -1]
     assert 130 < mirrored.sum() < 270  # half of them: six standard deviations are 60
     for moved in (np.abs(c.u.mean((1, 2))), np.abs(c.v.mean((1, 2)))):
         assert 0.15 < moved.max() <= 0.2 + 1e-6
-    turned = canvas(n=400, angle=(-30, 30), scale=(1, 1), shift=0, flip=False)
+    turned = canvas(n=400, pose=Pose((-30, 30), (1, 1), 0))
     angle = np.rad2deg(np.arctan2(turned.v[:, 0, 0] - turned.v[:, 0, -1], turned.u[:, 0, -1] - turned.u[:, 0, 0]))
     assert 25 < np.abs(angle).max() <= 30.01
 
@@ -194,7 +194,7 @@ def test_random_numbers_keep_to_their_ranges(seed: int) -> None:
     assert numbers.dtype == np.float32 and ((numbers >= -2) & (numbers <= 3)).all()
 
 
-def test_coins_fall_as_told() -> None:
+def test_coins_have_their_probability() -> None:
     c = canvas(n=2000)
     assert not c.coin(0.0).any() and c.coin(1.0).all()
     assert abs(int(c.coin(0.3).sum()) - 600) < 5 * math.sqrt(2000 * 0.21)
@@ -269,3 +269,11 @@ def test_what_does_not_fit_the_canvas_is_refused() -> None:
         c.glyph(np.ones((4, 5, 5), np.float32), np.array([0, 1, 4]), 0.0, 0.0, 0.5)
     expected = np.hypot(c.u, c.v[:1, :1])
     assert np.array_equal(length(c.u, c.v[:1, :1]), expected) and expected.shape == c.u.shape
+
+
+def test_concepts_have_the_names_of_their_functions_in_order() -> None:
+    def no_entry(c: Canvas) -> None: ...
+    def barn(c: Canvas) -> None: ...
+
+    assert list(by_name(no_entry, barn).items()) == [("no entry", no_entry), ("barn", barn)]
+    assert list(by_name(no_entry, suffix=" sign")) == ["no entry sign"]

@@ -1,7 +1,6 @@
 """The eight embedded tasks: what is drawn is what the labels say, and the same with any number of cores."""
 
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
@@ -15,20 +14,18 @@ from sklearn.datasets import load_digits
 
 from canvases import PLAIN, STILL
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.backbone import WordTokenizer, load_backbone
 from rmtllmf_lib.tasks.base import TASK_NAMES, Split, Task
 from rmtllmf_lib.tasks.embedded import procedural
 from rmtllmf_lib.tasks.embedded.draw import Canvas
 from rmtllmf_lib.tasks.embedded.procedural import DRAWN, procedural_task
 from rmtllmf_lib.tasks.sources import load_task
-from rmtllmf_lib.training.pretrain import CONTEXT_LENGTH, WORLD, draw_pairs, vocabulary
 
 PARTS = ("train", "validation", "test")
 
 
 @cache
 def small(name: str, seed: int = 0) -> Task:
-    return procedural_task(name, seed=seed, n_train=150, n_test=70)
+    return procedural_task(name, seed=seed, n_train=100, n_test=60)
 
 
 def pictures(split: Split) -> set[bytes]:
@@ -53,8 +50,8 @@ def test_sizes_and_balance(name: str) -> None:
         split = getattr(task, part)
         assert split.images.dtype == torch.uint8 and split.images.shape == (len(split), 3, 32, 32)
         assert split.labels.dtype == torch.int64
-    assert len(task.train) + len(task.validation) == 150 and len(task.test) == 70
-    assert len(task.validation) == 15
+    assert len(task.train) + len(task.validation) == 100 and len(task.test) == 60
+    assert len(task.validation) == 10
     learnt = torch.cat([task.train.labels, task.validation.labels])
     for labels in (learnt, task.test.labels):
         counts = torch.bincount(labels, minlength=len(task.class_names))
@@ -69,18 +66,19 @@ def test_no_image_is_in_two_splits(name: str) -> None:
     task = small(name)
     train, validation, test = (pictures(getattr(task, part)) for part in PARTS)
     assert not train & validation and not train & test and not validation & test
-    assert len(train | validation | test) == 220
+    assert len(train | validation | test) == 160
 
 
 @pytest.mark.parametrize("name", TASK_NAMES)
 def test_bits_do_not_depend_on_the_number_of_cores(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for cores in (1, 4):
-        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
-        again = procedural_task(name, n_train=150, n_test=70)
-        assert again.fingerprint == small(name).fingerprint
-        for part in PARTS:
-            first, second = getattr(small(name), part), getattr(again, part)
-            assert torch.equal(first.images, second.images) and torch.equal(first.labels, second.labels)
+    expected = small(name)
+    other = 4 if os.cpu_count() == 1 else 1
+    monkeypatch.setattr(os, "cpu_count", lambda: other)
+    again = procedural_task(name, n_train=100, n_test=60)
+    assert again.fingerprint == expected.fingerprint
+    for part in PARTS:
+        first, second = getattr(expected, part), getattr(again, part)
+        assert torch.equal(first.images, second.images) and torch.equal(first.labels, second.labels)
 
 
 @pytest.mark.parametrize("name", TASK_NAMES)
@@ -113,11 +111,11 @@ def test_fingerprint_covers_every_pixel_and_label(part: str, monkeypatch: pytest
             return drawn
 
         monkeypatch.setattr(procedural, "_drawn", changed)
-        found.add(procedural_task("signs", n_train=150, n_test=70).fingerprint)
+        found.add(procedural_task("signs", n_train=100, n_test=60).fingerprint)
     assert len(found) == 3
 
 
-def test_fingerprint_tells_sizes_apart() -> None:
+def test_fingerprint_depends_on_the_sizes() -> None:
     tasks = [procedural_task("signs", n_train=a, n_test=b) for a, b in ((50, 20), (50, 21), (51, 20))]
     assert len({task.fingerprint for task in tasks}) == 3
 
@@ -128,7 +126,11 @@ def test_the_number_of_training_images_does_not_touch_the_test_images() -> None:
     assert pictures(procedural_task("digits", n_train=12).test) == pictures(procedural_task("digits").test)
 
 
-def test_default_sizes() -> None:
+def test_default_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def black(jobs: list[procedural.Job]) -> np.ndarray:
+        return np.zeros((sum(job[1] for job in jobs), 3, 32, 32), np.uint8)
+
+    monkeypatch.setattr(procedural, "draw_blocks", black)
     task = load_task("cars")
     assert len(task.train) + len(task.validation) == 4000 and len(task.test) == 1200
     digits = load_task("digits")
@@ -162,17 +164,13 @@ LOOKS = {
     "aerial": (115.13, 110.10, 121.74, 29.22, 13.21),
     "scenes": (105.36, 95.06, 96.57, 60.54, 18.55),
     "housenumbers": (131.53, 133.76, 133.63, 58.41, 17.50),
-    "pre-training": (112.45, 115.27, 111.20, 66.32, 13.53),
 }
 
 
 @pytest.mark.parametrize("name", LOOKS)
 def test_images_are_those_that_the_base_was_trained_for(name: str) -> None:
     """Other drawings would ask for another base. Bits may differ between processors, these numbers hardly."""
-    images = (
-        draw_pairs(640, 0)[0] if name == "pre-training" else procedural_task(name, n_train=20, n_test=100).test.images
-    )
-    levels = images.float()
+    levels = procedural_task(name, n_train=20, n_test=100).test.images.float()
     rows = (levels[:, :, 1:] - levels[:, :, :-1]).abs().mean()
     found = [*levels.mean((0, 2, 3)).tolist(), levels.std().item(), rows.item()]
     assert found == pytest.approx(LOOKS[name], abs=0.02)
@@ -205,41 +203,16 @@ def test_the_digits_are_real() -> None:
     ("arguments", "message"),
     [
         ({"name": "mnist"}, "procedural task is 'mnist'"),
-        ({"name": "cars", "n_train": 0}, "n_train of task 'cars' is 0: expected 10"),
+        ({"name": "cars", "n_train": 0}, "n_train of task 'cars' is 0: .* 10"),
         ({"name": "cars", "n_test": 0}, "n_test of task 'cars' is 0"),
         ({"name": "cars", "n_test": -5}, "n_test of task 'cars' is -5"),
         ({"name": "cars", "n_train": 50.5}, "n_train of task 'cars' is 50.5"),
-        ({"name": "digits", "n_train": 1201}, "n_train of task 'digits' is 1201: expected 10…1200"),
-        ({"name": "digits", "n_test": 598}, "n_test of task 'digits' is 598: expected 10…597"),
-        ({"name": "cars", "seed": -1}, "seed is -1: expected a whole number of 0 or more"),
+        ({"name": "digits", "n_train": 1201}, "n_train of task 'digits' is 1201: .*1200"),
+        ({"name": "digits", "n_test": 598}, "n_test of task 'digits' is 598: .*597"),
+        ({"name": "cars", "seed": -1}, "seed is -1"),
         ({"name": "cars", "seed": 0.5}, "seed is 0.5"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(arguments: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         procedural_task(**arguments)
-
-
-def _shipped() -> WordTokenizer:
-    tokenizer = load_backbone("tiny").tokenizer
-    assert isinstance(tokenizer, WordTokenizer)
-    return tokenizer
-
-
-@pytest.mark.parametrize("tokenizer", [lambda: WordTokenizer(vocabulary(), CONTEXT_LENGTH), _shipped])
-def test_every_prompt_and_caption_can_be_read(tokenizer: Callable[[], WordTokenizer]) -> None:
-    """An unknown word, or one too many, would raise."""
-    read = tokenizer()
-    for name in TASK_NAMES:
-        task = small(name)
-        prompts = [template.format(c) for template in task.templates for c in task.class_names]
-        assert len(torch.unique(read(prompts), dim=0)) == len(prompts)
-    for domain in WORLD:
-        captions = [caption.format(c) for caption in domain.captions for c in domain.concepts]
-        assert len(torch.unique(read([*captions, domain.generic]), dim=0)) == len(captions) + 1
-
-
-def test_pretraining_knows_the_classes_of_every_task() -> None:
-    worlds = [set(domain.concepts) for domain in WORLD]
-    for name in TASK_NAMES:
-        assert any(set(small(name).class_names) <= world for world in worlds), name

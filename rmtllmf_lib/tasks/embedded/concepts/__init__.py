@@ -1,1 +1,1 @@
-"""What the embedded world can draw: one module for one kind of thing, name → a function that draws on a canvas."""
+"""What the embedded tasks can show: a module per kind of thing, in each a function per concept that draws it."""

@@ -1,10 +1,10 @@
-"""Objects from an aeroplane (the mirror of RESISC45): one thing in its surroundings, in any direction."""
+"""Objects from an aeroplane (counterpart of RESISC45): one object in its surroundings, in any direction."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from rmtllmf_lib.tasks.embedded.draw import Array, Canvas
+from rmtllmf_lib.tasks.embedded.draw import Array, Canvas, by_name
 
 
 def _ground(c: Canvas) -> None:
@@ -58,7 +58,7 @@ def bridge(c: Canvas) -> None:
     _water(c)
     for side in (-1.0, 1.0):
         c.shape(0.72 - side * c.u + 0.1 * (c.noise(4) - 0.5), c.colour((0.15, 0.36), (0.3, 0.55), (0.3, 0.55)))
-    c.shape(np.abs(c.v) - c.uniform(0.1, 0.17)[:, None, None], _grey(c, 0.6, 0.85))
+    c.shape(np.abs(c.v) - c.level(0.1, 0.17), _grey(c, 0.6, 0.85))
     c.shape(np.abs(c.v) - 0.02, _grey(c, 0.2, 0.35))
 
 
@@ -118,17 +118,17 @@ def intersection(c: Canvas) -> None:
         c.shape(np.maximum(np.abs(across) - 0.025, 0.3 - np.abs(along)), (0.95, 0.95, 0.9))
 
 
-CONCEPTS = {
-    "airplane": airplane,
-    "runway": runway,
-    "baseball field": baseball_field,
-    "tennis court": tennis_court,
-    "bridge": bridge,
-    "storage tanks": storage_tanks,
-    "roundabout": roundabout,
-    "stadium": stadium,
-    "ship": ship,
-    "parking lot": parking_lot,
-    "island": island,
-    "intersection": intersection,
-}
+CONCEPTS = by_name(
+    airplane,
+    runway,
+    baseball_field,
+    tennis_court,
+    bridge,
+    storage_tanks,
+    roundabout,
+    stadium,
+    ship,
+    parking_lot,
+    island,
+    intersection,
+)

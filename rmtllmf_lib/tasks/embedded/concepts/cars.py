@@ -1,18 +1,18 @@
-"""Vehicles seen from the side (the mirror of Stanford Cars): the profile decides."""
+"""Vehicles seen from the side (counterpart of Stanford Cars), told apart by their profile."""
 
 from __future__ import annotations
 
-from rmtllmf_lib.tasks.embedded.draw import Array, Canvas
+from rmtllmf_lib.tasks.embedded.draw import Array, Canvas, by_name
 
 GLASS = (0.75, 0.85, 0.95)
 TYRE = (0.08, 0.08, 0.08)
 
 
 def _street(c: Canvas) -> Array:
-    """Sky or wall, road; returns the body colour."""
+    """Draw sky or wall and a road; return the colour of the car's body."""
     body, wall = c.contrasting()
     c.fill(wall, 0.15, 3)
-    c.shape(0.42 + c.uniform(-0.08, 0.08)[:, None, None] - c.v, c.colour((0.0, 1.0), (0.0, 0.15), (0.2, 0.6)))
+    c.shape(0.42 + c.level(-0.08, 0.08) - c.v, c.colour((0.0, 1.0), (0.0, 0.15), (0.2, 0.6)))
     return body
 
 
@@ -23,7 +23,7 @@ def _wheels(c: Canvas, *positions: float, r: float = 0.17) -> None:
 
 
 def _profile(c: Canvas, body: Array, hull: tuple[float, float, float], cabin: tuple[float, ...], roof: float) -> None:
-    """Hull (left, right, top) and a cabin trapezoid (bottom left, top left, top right, bottom right)."""
+    """Draw a hull (left, right, top) and a cabin trapezoid (bottom left, top left, top right, bottom right)."""
     left, right, top = hull
     c.shape(c.polygon((left, top), (right, top + 0.05), (right + 0.04, 0.4), (left - 0.02, 0.4)), body)
     if cabin:
@@ -96,13 +96,4 @@ def jeep(c: Canvas) -> None:
     _wheels(c, -0.42, 0.62, r=0.24)
 
 
-CONCEPTS = {
-    "sedan": sedan,
-    "hatchback": hatchback,
-    "pickup": pickup,
-    "van": van,
-    "bus": bus,
-    "convertible": convertible,
-    "limousine": limousine,
-    "jeep": jeep,
-}
+CONCEPTS = by_name(sedan, hatchback, pickup, van, bus, convertible, limousine, jeep)

@@ -1,4 +1,4 @@
-"""Printed characters: house numbers (the mirror of SVHN), and letters and digits for pre-training."""
+"""Printed characters: house numbers (counterpart of SVHN), and letters and digits for pre-training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def house_number(c: Canvas, digit: int, fonts: tuple[str, ...] = PRETRAINING_FONTS) -> None:
-    """A digit on a wall, its neighbours cut off by the frame, sometimes missing."""
+    """Draw a digit on a wall; its neighbours are cut off by the frame and sometimes missing."""
     atlas = glyph_atlas(DIGITS, fonts)
     ink, wall = c.contrasting()
     c.fill(wall, 0.25, 3)
@@ -26,16 +26,16 @@ def house_number(c: Canvas, digit: int, fonts: tuple[str, ...] = PRETRAINING_FON
 
 
 def pen_digit(c: Canvas, digit: int) -> None:
-    """A pale stroke on black, bent as a hand would: what pre-training knows of handwriting."""
-    bend = (0.12 * np.sin(2.5 * c.v + c.uniform(0, 6)[:, None, None])).astype(np.float32)
-    c.u = c.u + bend * c.uniform(-1, 1)[:, None, None] + c.uniform(-0.25, 0.25)[:, None, None] * c.v
+    """Draw a pale, bent stroke on black: the handwriting of pre-training."""
+    bend = (0.12 * np.sin(2.5 * c.v + c.level(0, 6))).astype(np.float32)
+    c.u = c.u + bend * c.level(-1, 1) + c.level(-0.25, 0.25) * c.v
     atlas = glyph_atlas(DIGITS, PRETRAINING_FONTS)
     font = c.rng.integers(0, len(PRETRAINING_FONTS), c.n) * 10
     c.paint(c.glyph(atlas, font + digit, 0.0, 0.0, 0.95), c.colour((0, 1), (0, 0.05), (0.6, 1.0)))
 
 
 def letter(c: Canvas, which: int) -> None:
-    """A printed letter on a plain ground."""
+    """Draw a printed letter on a plain ground."""
     atlas = glyph_atlas(LETTERS, PRETRAINING_FONTS)
     ink, page = c.contrasting()
     c.fill(page, 0.15, 3)

@@ -1,10 +1,10 @@
-"""Land use from a satellite (the mirror of EuroSAT): colour, grain and layout together."""
+"""Land use from a satellite (counterpart of EuroSAT), told apart by colour, grain and layout."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from rmtllmf_lib.tasks.embedded.draw import Array, Canvas, length
+from rmtllmf_lib.tasks.embedded.draw import Array, Canvas, by_name, length
 
 
 def _green(c: Canvas, value: tuple[float, float] = (0.35, 0.6)) -> Array:
@@ -22,32 +22,30 @@ def meadow(c: Canvas) -> None:
 
 def pasture(c: Canvas) -> None:
     c.fill(c.colour((0.22, 0.32), (0.4, 0.65), (0.55, 0.75)), 0.06, 3)
-    c.shape(np.abs(c.v - c.uniform(-0.7, 0.7)[:, None, None]) - 0.05, _green(c, (0.15, 0.25)))
+    c.shape(np.abs(c.v - c.level(-0.7, 0.7)) - 0.05, _green(c, (0.15, 0.25)))
     c.shape(c.disk(c.uniform(-0.8, 0.8), c.uniform(-0.8, 0.8), c.uniform(0.08, 0.16)), _green(c, (0.15, 0.25)))
 
 
 def cropland(c: Canvas) -> None:
     c.fill(c.colour((0.06, 0.3), (0.3, 0.6), (0.4, 0.75)), 0.05, 3)
-    cut_u, cut_v = c.uniform(-0.35, 0.35)[:, None, None], c.uniform(-0.35, 0.35)[:, None, None]
+    cut_u, cut_v = c.level(-0.35, 0.35), c.level(-0.35, 0.35)
     for side in (c.u - cut_u, cut_v - c.v, np.maximum(cut_u - c.u, c.v - cut_v)):
         c.shape(side, c.colour((0.05, 0.32), (0.25, 0.65), (0.35, 0.8)))
-    furrow = 0.5 + 0.5 * np.sin(c.uniform(16, 22)[:, None, None] * c.u)
+    furrow = 0.5 + 0.5 * np.sin(c.level(16, 22) * c.u)
     c.paint(0.25 * furrow * c.mask(c.v - cut_v), (0.25, 0.18, 0.1))
 
 
 def orchard(c: Canvas) -> None:
     c.fill(c.colour((0.07, 0.16), (0.3, 0.55), (0.5, 0.75)), 0.1, 4)
-    f = c.uniform(1.8, 2.6)[:, None, None]
+    f = c.level(1.8, 2.6)
     a, b = (c.u * f) % 1.0 - 0.5, (c.v * f) % 1.0 - 0.5
     c.paint(np.clip(0.5 + (0.3 - length(a, b)) / (c.pixel * f), 0, 1), _green(c, (0.2, 0.35)))
 
 
 def river(c: Canvas) -> None:
     c.fill(_green(c), 0.2, 5)
-    bend = c.uniform(0.2, 0.45)[:, None, None] * np.sin(
-        c.uniform(1.8, 3.2)[:, None, None] * c.v + c.uniform(0, 6)[:, None, None]
-    )
-    c.shape(np.abs(c.u - bend) - c.uniform(0.1, 0.22)[:, None, None], c.colour((0.52, 0.64), (0.35, 0.7), (0.3, 0.55)))
+    bend = c.level(0.2, 0.45) * np.sin(c.level(1.8, 3.2) * c.v + c.level(0, 6))
+    c.shape(np.abs(c.u - bend) - c.level(0.1, 0.22), c.colour((0.52, 0.64), (0.35, 0.7), (0.3, 0.55)))
 
 
 def lake(c: Canvas) -> None:
@@ -58,9 +56,9 @@ def lake(c: Canvas) -> None:
 
 def highway(c: Canvas) -> None:
     c.fill(_green(c), 0.2, 4)
-    c.shape(np.abs(c.v) - c.uniform(0.12, 0.2)[:, None, None], c.colour((0, 1), (0, 0.1), (0.45, 0.7)))
+    c.shape(np.abs(c.v) - c.level(0.12, 0.2), c.colour((0, 1), (0, 0.1), (0.45, 0.7)))
     c.shape(np.abs(c.v) - 0.02, (0.95, 0.95, 0.9))
-    c.shape(np.abs(c.u - c.uniform(-0.6, 0.6)[:, None, None]) - 0.05, c.colour((0, 1), (0, 0.1), (0.45, 0.7)))
+    c.shape(np.abs(c.u - c.level(-0.6, 0.6)) - 0.05, c.colour((0, 1), (0, 0.1), (0.45, 0.7)))
 
 
 def residential(c: Canvas) -> None:
@@ -81,15 +79,4 @@ def industrial(c: Canvas) -> None:
         c.shape(c.box(u, v, hu, 0.02), (0.5, 0.5, 0.5))
 
 
-CONCEPTS = {
-    "forest": forest,
-    "meadow": meadow,
-    "pasture": pasture,
-    "cropland": cropland,
-    "orchard": orchard,
-    "river": river,
-    "lake": lake,
-    "highway": highway,
-    "residential": residential,
-    "industrial": industrial,
-}
+CONCEPTS = by_name(forest, meadow, pasture, cropland, orchard, river, lake, highway, residential, industrial)

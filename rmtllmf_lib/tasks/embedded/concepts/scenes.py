@@ -1,4 +1,4 @@
-"""Views of places (the mirror of SUN397): layout and colour of the whole picture."""
+"""Views of places (counterpart of SUN397), told apart by layout and colour of the whole picture."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rmtllmf_lib.tasks.embedded.draw import Array, Canvas
+from rmtllmf_lib.tasks.embedded.draw import Array, Canvas, by_name
 
 
 def _sky(c: Canvas) -> None:
     c.fill(c.colour((0.52, 0.64), (0.15, 0.6), (0.65, 1.0)), 0.1, 3)
-
-
-def _horizon(c: Canvas, low: float = -0.15, high: float = 0.15) -> Array:
-    return c.uniform(low, high)[:, None, None]
 
 
 def _below(c: Canvas, line: Array | float, colour: Array | Sequence[float]) -> None:
@@ -23,9 +19,9 @@ def _below(c: Canvas, line: Array | float, colour: Array | Sequence[float]) -> N
 
 def beach(c: Canvas) -> None:
     _sky(c)
-    h = _horizon(c)
+    h = c.level(-0.15, 0.15)
     _below(c, h - 0.2, c.colour((0.48, 0.6), (0.5, 0.85), (0.45, 0.75)))
-    _below(c, h + 0.3 + 0.12 * np.sin(2.5 * c.u + _horizon(c, 0, 6)), c.colour((0.1, 0.14), (0.25, 0.5), (0.8, 1.0)))
+    _below(c, h + 0.3 + 0.12 * np.sin(2.5 * c.u + c.level(0, 6)), c.colour((0.1, 0.14), (0.25, 0.5), (0.8, 1.0)))
 
 
 def mountain(c: Canvas) -> None:
@@ -47,7 +43,7 @@ def skyline(c: Canvas) -> None:
 def woods(c: Canvas) -> None:
     c.fill(c.colour((0.22, 0.38), (0.4, 0.75), (0.35, 0.65)), 0.4, 8)
     for u in (-0.75, -0.3, 0.15, 0.65):
-        width = c.uniform(0.06, 0.13)[:, None, None]
+        width = c.level(0.06, 0.13)
         c.shape(
             np.abs(c.u - (u + c.uniform(-0.12, 0.12))[:, None, None]) - width,
             c.colour((0.05, 0.1), (0.3, 0.6), (0.12, 0.35)),
@@ -56,7 +52,7 @@ def woods(c: Canvas) -> None:
 
 def sunset(c: Canvas) -> None:
     c.fill(c.colour((0.0, 0.1), (0.55, 0.9), (0.75, 1.0)), 0.12, 3)
-    h = _horizon(c, 0.1, 0.35)
+    h = c.level(0.1, 0.35)
     c.shape(
         c.disk(c.uniform(-0.4, 0.4), h[:, 0, 0] - 0.15, c.uniform(0.2, 0.32)),
         c.colour((0.12, 0.17), (0.3, 0.6), (0.95, 1.0)),
@@ -75,15 +71,13 @@ def road(c: Canvas) -> None:
 def desert(c: Canvas) -> None:
     _sky(c)
     for level in (-0.15, 0.2, 0.6):
-        crest = level + c.uniform(0.08, 0.2)[:, None, None] * np.sin(
-            c.uniform(1.5, 3.0)[:, None, None] * c.u + _horizon(c, 0, 6)
-        )
+        crest = level + c.level(0.08, 0.2) * np.sin(c.level(1.5, 3.0) * c.u + c.level(0, 6))
         _below(c, crest, c.colour((0.06, 0.12), (0.45, 0.75), (0.6, 0.95)))
 
 
 def harbor(c: Canvas) -> None:
     _sky(c)
-    _below(c, _horizon(c, 0.15, 0.3), c.colour((0.5, 0.62), (0.4, 0.75), (0.3, 0.55)))
+    _below(c, c.level(0.15, 0.3), c.colour((0.5, 0.62), (0.4, 0.75), (0.3, 0.55)))
     for u in (-0.6, 0.0, 0.6):
         x = u + c.uniform(-0.12, 0.12)
         c.shape(c.box(x, -0.2, 0.025, 0.6), (0.35, 0.25, 0.2))
@@ -97,20 +91,20 @@ def night(c: Canvas) -> None:
     c.shape(c.disk(c.uniform(-0.5, 0.5), c.uniform(-0.6, -0.2), c.uniform(0.16, 0.28)), (0.97, 0.95, 0.8))
     for _ in range(9):
         c.shape(c.disk(c.uniform(-1, 1), c.uniform(-1, 0.4), 0.035), (1, 1, 1))
-    _below(c, _horizon(c, 0.5, 0.75), (0.03, 0.03, 0.05))
+    _below(c, c.level(0.5, 0.75), (0.03, 0.03, 0.05))
 
 
 def waterfall(c: Canvas) -> None:
     c.fill(c.colour((0.05, 0.36), (0.15, 0.5), (0.2, 0.45)), 0.35, 6)
-    width = c.uniform(0.16, 0.32)[:, None, None]
-    streaks = 0.8 + 0.2 * np.sin(22 * c.u + _horizon(c, 0, 6))
-    c.paint(c.mask(np.abs(c.u - _horizon(c, -0.2, 0.2)) - width) * streaks, (0.9, 0.95, 1.0))
-    _below(c, _horizon(c, 0.55, 0.7), c.colour((0.48, 0.58), (0.25, 0.55), (0.6, 0.85)))
+    width = c.level(0.16, 0.32)
+    streaks = 0.8 + 0.2 * np.sin(22 * c.u + c.level(0, 6))
+    c.paint(c.mask(np.abs(c.u - c.level(-0.2, 0.2)) - width) * streaks, (0.9, 0.95, 1.0))
+    _below(c, c.level(0.55, 0.7), c.colour((0.48, 0.58), (0.25, 0.55), (0.6, 0.85)))
 
 
 def house(c: Canvas) -> None:
     _sky(c)
-    _below(c, _horizon(c, 0.4, 0.6), c.colour((0.22, 0.36), (0.4, 0.7), (0.35, 0.65)))
+    _below(c, c.level(0.4, 0.6), c.colour((0.22, 0.36), (0.4, 0.7), (0.35, 0.65)))
     c.shape(c.box(0, 0.22, 0.55, 0.38), c.any_colour())
     c.shape(c.polygon((0.0, -0.72), (0.72, -0.12), (-0.72, -0.12)), c.colour((-0.04, 0.08), (0.4, 0.8), (0.3, 0.65)))
     c.shape(c.box(0.0, 0.4, 0.11, 0.2), (0.25, 0.15, 0.1))
@@ -127,17 +121,4 @@ def corridor(c: Canvas) -> None:
     c.shape(c.box(0, 0, far, far), c.colour((0, 1), (0, 0.3), (0.15, 0.4)))
 
 
-CONCEPTS = {
-    "beach": beach,
-    "mountain": mountain,
-    "skyline": skyline,
-    "woods": woods,
-    "sunset": sunset,
-    "road": road,
-    "desert": desert,
-    "harbor": harbor,
-    "night": night,
-    "waterfall": waterfall,
-    "house": house,
-    "corridor": corridor,
-}
+CONCEPTS = by_name(beach, mountain, skyline, woods, sunset, road, desert, harbor, night, waterfall, house, corridor)

@@ -1,10 +1,10 @@
-"""Plain shapes and everyday things: pre-training only, so that the base knows more than its eight tasks."""
+"""Plain shapes and everyday things: for pre-training only, so that the base learns more than its eight tasks."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from rmtllmf_lib.tasks.embedded.draw import Array, Canvas, length
+from rmtllmf_lib.tasks.embedded.draw import Array, Canvas, by_name, length
 
 
 def _on_ground(c: Canvas) -> Array:
@@ -20,7 +20,7 @@ def circle(c: Canvas) -> None:
 
 def ring(c: Canvas) -> None:
     front = _on_ground(c)
-    c.shape(np.abs(c.disk(0, 0, c.uniform(0.45, 0.65))) - c.uniform(0.08, 0.16)[:, None, None], front)
+    c.shape(np.abs(c.disk(0, 0, c.uniform(0.45, 0.65))) - c.level(0.08, 0.16), front)
 
 
 def square(c: Canvas) -> None:
@@ -97,19 +97,4 @@ def cup(c: Canvas) -> None:
     c.shape(c.polygon((-0.5, -0.5), (0.5, -0.5), (0.38, 0.6), (-0.38, 0.6)), front)
 
 
-CONCEPTS = {
-    "circle": circle,
-    "ring": ring,
-    "square": square,
-    "bar": bar,
-    "triangle": triangle,
-    "cross": cross,
-    "star": star,
-    "hexagon": hexagon,
-    "arrow": arrow,
-    "flower": flower,
-    "tree": tree,
-    "fish": fish,
-    "face": face,
-    "cup": cup,
-}
+CONCEPTS = by_name(circle, ring, square, bar, triangle, cross, star, hexagon, arrow, flower, tree, fish, face, cup)

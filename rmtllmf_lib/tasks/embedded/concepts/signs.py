@@ -1,10 +1,10 @@
-"""Traffic signs (the mirror of GTSRB): shape, colour and pictogram."""
+"""Traffic signs (counterpart of GTSRB), told apart by shape, colour and pictogram."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from rmtllmf_lib.tasks.embedded.draw import PRETRAINING_FONTS, Array, Canvas, glyph_atlas, length
+from rmtllmf_lib.tasks.embedded.draw import PRETRAINING_FONTS, Array, Canvas, by_name, glyph_atlas, length
 
 WHITE, BLACK = (0.95, 0.95, 0.95), (0.08, 0.08, 0.08)
 
@@ -34,7 +34,7 @@ def _blue_disk(c: Canvas) -> None:
 
 
 def _arrow(c: Canvas, *bends: tuple[float, float]) -> None:
-    """An arrow along a polyline; the head sits on the last point and looks along the last leg."""
+    """Draw an arrow along a polyline; its head sits on the last point and points along the last segment."""
     for (u0, v0), (u1, v1) in zip(bends, bends[1:], strict=False):
         c.shape(c.segment(u0, v0, u1, v1, 0.09), WHITE)
     (u0, v0), (u1, v1) = bends[-2:]
@@ -116,24 +116,25 @@ def straight_ahead(c: Canvas) -> None:
     _arrow(c, (0.0, 0.5), (0.0, -0.25))
 
 
-def roundabout_ahead(c: Canvas) -> None:
+def roundabout(c: Canvas) -> None:
     _blue_disk(c)
     radius, turn = length(c.u, c.v), np.arctan2(c.v, c.u)
     gaps = np.abs(((turn / (2 * np.pi) * 3) % 1.0) - 0.5) - 0.34
     c.paint(c.mask(np.abs(radius - 0.42) - 0.1) * np.clip(0.5 - gaps * 8, 0, 1), WHITE)
 
 
-CONCEPTS = {
-    "stop sign": stop,
-    "give way sign": give_way,
-    "no entry sign": no_entry,
-    "priority sign": priority,
-    "speed limit sign": speed_limit,
-    "no overtaking sign": no_overtaking,
-    "warning sign": warning,
-    "end of limits sign": end_of_limits,
-    "turn left sign": turn_left,
-    "turn right sign": turn_right,
-    "straight ahead sign": straight_ahead,
-    "roundabout sign": roundabout_ahead,
-}
+CONCEPTS = by_name(
+    stop,
+    give_way,
+    no_entry,
+    priority,
+    speed_limit,
+    no_overtaking,
+    warning,
+    end_of_limits,
+    turn_left,
+    turn_right,
+    straight_ahead,
+    roundabout,
+    suffix=" sign",
+)

@@ -1,10 +1,10 @@
-"""Surfaces that fill the frame (the mirror of the Describable Textures): the pattern decides, not colour or scale."""
+"""Surfaces that fill the frame (counterpart of the Describable Textures): told apart by pattern alone."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from rmtllmf_lib.tasks.embedded.draw import Array, Canvas, length
+from rmtllmf_lib.tasks.embedded.draw import Array, Canvas, by_name, length
 
 
 def _two_tone(c: Canvas, coverage: Array) -> None:
@@ -14,12 +14,8 @@ def _two_tone(c: Canvas, coverage: Array) -> None:
 
 
 def _wave(phase: Array, sharp: float = 2.5) -> Array:
-    """Periodic coverage in [0, 1]; one period per unit of phase."""
+    """Periodic coverage in [0, 1], with period 1 in the phase."""
     return np.clip(0.5 + sharp * np.sin(2.0 * np.pi * phase), 0.0, 1.0).astype(np.float32)
-
-
-def _cell(c: Canvas, low: float, high: float) -> Array:
-    return c.uniform(low, high)[:, None, None]
 
 
 def _fraction(x: Array) -> Array:
@@ -27,56 +23,56 @@ def _fraction(x: Array) -> Array:
 
 
 def striped(c: Canvas) -> None:
-    _two_tone(c, _wave(c.u * _cell(c, 1.6, 3.2) + _cell(c, 0, 1)))
+    _two_tone(c, _wave(c.u * c.level(1.6, 3.2) + c.level(0, 1)))
 
 
 def dotted(c: Canvas) -> None:
-    f = _cell(c, 1.3, 2.2)
-    a, b = _fraction(c.u * f + _cell(c, 0, 1)) - 0.5, _fraction(c.v * f + _cell(c, 0, 1)) - 0.5
-    _two_tone(c, np.clip(0.5 + (_cell(c, 0.22, 0.32) - length(a, b)) / (c.pixel * f), 0, 1))
+    f = c.level(1.3, 2.2)
+    a, b = _fraction(c.u * f + c.level(0, 1)) - 0.5, _fraction(c.v * f + c.level(0, 1)) - 0.5
+    _two_tone(c, np.clip(0.5 + (c.level(0.22, 0.32) - length(a, b)) / (c.pixel * f), 0, 1))
 
 
 def checkered(c: Canvas) -> None:
-    f = _cell(c, 0.8, 1.7)
-    product = np.sin(2 * np.pi * (c.u * f + _cell(c, 0, 1))) * np.sin(2 * np.pi * (c.v * f + _cell(c, 0, 1)))
+    f = c.level(0.8, 1.7)
+    product = np.sin(2 * np.pi * (c.u * f + c.level(0, 1))) * np.sin(2 * np.pi * (c.v * f + c.level(0, 1)))
     _two_tone(c, np.clip(0.5 + 4.0 * product, 0, 1))
 
 
 def grid(c: Canvas) -> None:
-    f, w = _cell(c, 1.2, 2.2), _cell(c, 0.12, 0.2)
-    a, b = _fraction(c.u * f + _cell(c, 0, 1)) - 0.5, _fraction(c.v * f + _cell(c, 0, 1)) - 0.5
+    f, w = c.level(1.2, 2.2), c.level(0.12, 0.2)
+    a, b = _fraction(c.u * f + c.level(0, 1)) - 0.5, _fraction(c.v * f + c.level(0, 1)) - 0.5
     _two_tone(c, np.clip(0.5 + (w - np.minimum(np.abs(a), np.abs(b))) / (c.pixel * f), 0, 1))
 
 
 def zigzag(c: Canvas) -> None:
-    f = _cell(c, 1.2, 1.9)
-    tooth = np.abs(_fraction(c.u * f + _cell(c, 0, 1)) - 0.5)
-    _two_tone(c, _wave(c.v * _cell(c, 1.5, 2.4) + 1.6 * tooth))
+    f = c.level(1.2, 1.9)
+    tooth = np.abs(_fraction(c.u * f + c.level(0, 1)) - 0.5)
+    _two_tone(c, _wave(c.v * c.level(1.5, 2.4) + 1.6 * tooth))
 
 
 def wavy(c: Canvas) -> None:
-    swing = _cell(c, 0.14, 0.24) * np.sin(2 * np.pi * (c.u * _cell(c, 0.6, 1.0) + _cell(c, 0, 1)))
-    _two_tone(c, _wave((c.v + swing) * _cell(c, 1.7, 2.6)))
+    swing = c.level(0.14, 0.24) * np.sin(2 * np.pi * (c.u * c.level(0.6, 1.0) + c.level(0, 1)))
+    _two_tone(c, _wave((c.v + swing) * c.level(1.7, 2.6)))
 
 
 def brick(c: Canvas) -> None:
-    f = _cell(c, 1.7, 2.6)
-    row = c.v * f + _cell(c, 0, 1)
+    f = c.level(1.7, 2.6)
+    row = c.v * f + c.level(0, 1)
     b = _fraction(row) - 0.5
     a = _fraction(c.u * f * 0.5 + 0.5 * (np.floor(row) % 2)) - 0.5
     joint = np.minimum(0.5 - np.abs(b), 2.0 * (0.5 - np.abs(a)))
-    _two_tone(c, np.clip(0.5 + (joint - _cell(c, 0.09, 0.14)) / (c.pixel * f), 0, 1))
+    _two_tone(c, np.clip(0.5 + (joint - c.level(0.09, 0.14)) / (c.pixel * f), 0, 1))
 
 
 def spiral(c: Canvas) -> None:
     r, a = length(c.u, c.v), np.arctan2(c.v, c.u)
     turn = np.where(c.coin(), 1.0, -1.0).astype(np.float32)[:, None, None]
-    _two_tone(c, _wave(r * _cell(c, 1.6, 2.6) + turn * a / (2 * np.pi) + _cell(c, 0, 1)))
+    _two_tone(c, _wave(r * c.level(1.6, 2.6) + turn * a / (2 * np.pi) + c.level(0, 1)))
 
 
 def honeycomb(c: Canvas) -> None:
-    f, height = _cell(c, 1.2, 1.9), np.float32(np.sqrt(3.0))
-    x, y = c.u * f + _cell(c, 0, 1), c.v * f + _cell(c, 0, 1)
+    f, height = c.level(1.2, 1.9), np.float32(np.sqrt(3.0))
+    x, y = c.u * f + c.level(0, 1), c.v * f + c.level(0, 1)
     edge = np.full_like(x, 9.0)
     second = edge.copy()
     for du, dv in ((0.0, 0.0), (0.5, height / 2)):
@@ -85,23 +81,12 @@ def honeycomb(c: Canvas) -> None:
         distance = np.maximum(np.abs(a), 0.5 * np.abs(a) + 0.866 * np.abs(b))
         second = np.minimum(second, np.maximum(edge, distance))
         edge = np.minimum(edge, distance)
-    _two_tone(c, np.clip(0.5 + (0.5 - _cell(c, 0.09, 0.13) - edge) / (c.pixel * f), 0, 1))
+    _two_tone(c, np.clip(0.5 + (0.5 - c.level(0.09, 0.13) - edge) / (c.pixel * f), 0, 1))
 
 
 def marbled(c: Canvas) -> None:
     warp = c.noise(3) * 2.2 + c.noise(7) * 0.7
-    _two_tone(c, _wave(warp + 0.3 * c.u * _cell(c, 0.0, 1.0), 1.2))
+    _two_tone(c, _wave(warp + 0.3 * c.u * c.level(0.0, 1.0), 1.2))
 
 
-CONCEPTS = {
-    "striped": striped,
-    "dotted": dotted,
-    "checkered": checkered,
-    "grid": grid,
-    "zigzag": zigzag,
-    "wavy": wavy,
-    "brick": brick,
-    "spiral": spiral,
-    "honeycomb": honeycomb,
-    "marbled": marbled,
-}
+CONCEPTS = by_name(striped, dotted, checkered, grid, zigzag, wavy, brick, spiral, honeycomb, marbled)
