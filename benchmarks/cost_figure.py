@@ -9,6 +9,7 @@ from rmtllmf_lib.chapters import style
 from rmtllmf_lib.chapters.worst_case_noise.figures import LOOKS
 
 SOLVER = ", cvxpy"  # behind the name of an attack: the same problem, given to a general convex solver
+RATES = style.look("SIC rates, given noise", "black")
 _FIXED = {"antennas": "users", "users": "antennas"}
 _SYMBOL = {"antennas": "$N_R$", "users": "$Q$"}
 
@@ -27,11 +28,11 @@ def cost(table: pd.DataFrame) -> Figure:
     for ax, sweep in zip(axes, sweeps, strict=True):
         rows = table[table["sweep"] == sweep]
         for method, curve in rows.groupby("method", sort=False):
-            known = LOOKS.get(str(method).removesuffix(SOLVER), {"label": "SIC rates, given noise", "color": "black"})
-            label, colour = known["label"], known["color"]
-            own = style.look(label, colour, "o")
-            solver = style.look(f"{label}, convex solver", colour, "s", ":")
-            ax.plot(curve[sweep], curve["seconds"], markersize=5, **solver if str(method).endswith(SOLVER) else own)
+            attack, solved = str(method).removesuffix(SOLVER), str(method).endswith(SOLVER)
+            look = LOOKS.get(attack, RATES) | {"marker": "o", "linestyle": "-"}
+            if solved:
+                look |= {"label": f"{look['label']}, convex solver", "marker": "s", "linestyle": ":"}
+            ax.plot(curve[sweep], curve["seconds"], markersize=5, **look)
         fixed = _FIXED[sweep]
         ax.set_xscale("log", base=2)
         ax.set_xticks(sorted(set(rows[sweep])), [str(size) for size in sorted(set(rows[sweep]))])

@@ -33,13 +33,13 @@ def show() -> None:
 
 
 def look(label: str, color: str, marker: str = "", linestyle: str = "-") -> dict[str, Any]:
-    """Keyword arguments of `Axes.plot` and `Axes.errorbar`; "none" is the line style of points alone."""
+    """Return keyword arguments of `Axes.plot` and `Axes.errorbar`; the line style "none" leaves points alone."""
     return {"label": label, "color": color, "marker": marker, "linestyle": linestyle}
 
 
 def panels(
     titles: Iterable[object], width: float, height: float, ylabel: str = "", *, sharey: bool = True
-) -> tuple[Figure, list[Axes]]:
+) -> tuple[Figure, list[Any]]:
     """Return a figure with one titled panel beside the other, each `width` × `height` inches."""
     names = [str(title) for title in titles]
     figure, grid = plt.subplots(1, len(names), figsize=(width * len(names), height), sharey=sharey, squeeze=False)
@@ -100,6 +100,6 @@ def log_ticks(ax: Axes, ticks: Sequence[float]) -> None:
     ax.minorticks_off()
 
 
-def legend_above(figure: Figure, ax: Axes, ncols: int, fontsize: float = 9, loc: str = "outside upper center") -> None:
-    """Give a figure one legend, that of `ax`, outside its panels."""
+def legend_above(figure: Figure, ax: Axes, ncols: int, fontsize: float = 9, loc: Any = "outside upper center") -> None:
+    """Give a figure one legend, that of `ax`, above its panels."""
     figure.legend(*ax.get_legend_handles_labels(), loc=loc, ncols=ncols, fontsize=fontsize, frameon=False)

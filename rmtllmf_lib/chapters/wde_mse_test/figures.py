@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -256,7 +257,7 @@ def wde_against_noise(levels: pd.DataFrame, clean: float, valid: float, marks: p
     return figure
 
 
-def _over_strip(height: float, stds: pd.Series, marks: pd.DataFrame, valid: float) -> tuple[Figure, Axes]:
+def _over_strip(height: float, stds: pd.Series, marks: pd.DataFrame, valid: float) -> tuple[Figure, Any]:
     """Return a figure and its upper panel, for what depends on the noise; below it, the MSEs of the link on that axis.
 
     The lower panel has a row for each scale and correlation of `marks`.
