@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -27,6 +27,7 @@ LOOKS = {
     "rank-one": style.look("rank one", "black", "D", "--"),
     "sum-aligned": style.look("sum-aligned", ORANGE, "P", "--"),
 }
+NAMES: Mapping[str, str] = {kind: look["label"] for kind, look in LOOKS.items()}  # in figures and tables
 
 
 def allocation(table: pd.DataFrame) -> Figure:
@@ -145,7 +146,7 @@ def error_covariances(covs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
             ax.grid(visible=False)
         row[0].set_ylabel(receiver, fontsize=10)
     for ax, kind in zip(axes[0], columns, strict=True):
-        ax.set_title(LOOKS[kind]["label"].replace(", ", ",\n"), fontsize=10)
+        ax.set_title(NAMES[kind].replace(", ", ",\n"), fontsize=10)
     figure.colorbar(image, ax=axes, label="correlation of two users' errors", shrink=0.7)
     return figure
 
@@ -195,8 +196,8 @@ def csi_loss(table: pd.DataFrame) -> Axes:
         means = rows.groupby("quality")[["objective", "best", "white"]].mean()
         share = (means["white"] - means["objective"]) / (means["white"] - means["best"])
         marker, line, assumed = looks.get(str(estimate), ("^", ":", str(estimate)))
-        attack = LOOKS[str(kind)]
-        ax.plot(1 - share.index, share, **style.look(f"{attack['label']}: {assumed}", attack["color"], marker, line))
+        look = style.look(f"{NAMES[str(kind)]}: {assumed}", LOOKS[str(kind)]["color"], marker, line)
+        ax.plot(1 - share.index, share, **look)
     ax.axhline(0, color="black", linestyle=":", label="white noise")
     ax.set(xscale="log", xlabel=r"share of error in the estimate's power, $1-\rho$", ylim=(None, 1.05))
     ax.set_ylabel("share kept of the\ngain over white noise")
@@ -204,6 +205,6 @@ def csi_loss(table: pd.DataFrame) -> Axes:
     return ax
 
 
-def names(kinds: Sequence[str]) -> list[str]:
+def names(kinds: Iterable[str]) -> list[str]:
     """Return the names of these attacks in the chapter's figures and tables."""
-    return [LOOKS[kind]["label"] for kind in kinds]
+    return [NAMES[kind] for kind in kinds]

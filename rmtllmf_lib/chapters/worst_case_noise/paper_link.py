@@ -1,7 +1,7 @@
-"""The link numbers of Section IV: what they can mean, what rules them out, and which settings come closest.
+"""The link of Section IV: what its numbers can mean, what rules them out, and which settings come closest.
 
-The paper gives an SNR and a mean MSE for three scenarios. It does not give the path loss, the noise power, the jammer's
-power, what the receiver knows of the jammer, or what SNR is meant.
+The paper gives an SNR and a mean MSE for three scenarios. It leaves open the path loss, the noise power, the jammer's
+power, what the receiver knows of the jammer, and which SNR is meant.
 """
 
 from __future__ import annotations
@@ -147,17 +147,15 @@ def attacked_mse(uplink: Uplink, jnr_db: float, setting: Setting) -> dict[str, f
 
 
 def _distance(found: Mapping[str, float]) -> float:
-    """Root mean square of the natural logarithms of ours over the paper's."""
-    return float(np.sqrt(np.mean([np.log(mse / PAPER.loc[kind, "mse"]) ** 2 for kind, mse in found.items()])))
+    """Return the root mean square of the natural logarithms of the attacked MSEs over the paper's."""
+    paper = PAPER["mse"].drop("none")
+    return float(np.sqrt(np.mean([np.log(found[kind] / mse) ** 2 for kind, mse in paper.items()])))
 
 
 def closest_power(uplink: Uplink, setting: Setting) -> float:
     """The jammer-to-noise ratio in dB at which the two attacked MSEs are closest to the paper's."""
     found = minimize_scalar(
-        lambda jnr_db: _distance(attacked_mse(uplink, jnr_db, setting)),
-        bounds=(-5.0, 30.0),
-        method="bounded",
-        options={"xatol": 1e-3},
+        lambda jnr_db: _distance(attacked_mse(uplink, jnr_db, setting)), bounds=(-5.0, 30.0), options={"xatol": 1e-3}
     )
     return float(found.x)
 
@@ -186,17 +184,9 @@ def closest_settings(settings: Sequence[Setting], n: int, seed: int) -> pd.DataF
     for setting in settings:
         drops = ideal_link(n, np.random.default_rng(seed), setting)
         jnr_db = closest_power(drops, setting)
-        mses = attacked_mse(drops, jnr_db, setting)
-        rows.append(
-            {
-                "setting": str(setting),
-                "jnr_db": jnr_db,
-                "none": mean_mse(drops, drops.thermal_cov, setting),
-                **mses,
-                "distance": _distance(mses),
-                "lmmse": float(lmmse_mse(drops, drops.thermal_cov).mean()),
-            }
-        )
+        mses = {"none": mean_mse(drops, drops.thermal_cov, setting), **attacked_mse(drops, jnr_db, setting)}
+        lmmse = float(lmmse_mse(drops, drops.thermal_cov).mean())
+        rows.append({"setting": str(setting), "jnr_db": jnr_db, **mses, "distance": _distance(mses), "lmmse": lmmse})
     return pd.DataFrame(rows).sort_values("distance", kind="stable", ignore_index=True)
 
 
@@ -210,8 +200,8 @@ def mse_curves(settings: Sequence[Setting], jnr_db: Sequence[float], n: int, see
     rows = []
     for setting in settings:
         drops = ideal_link(n, np.random.default_rng(seed), setting)
-        told = {"setting": str(setting), "detection": setting.detection, "knowledge": setting.knowledge}
-        rows += [{**told, "jnr_db": x, **attacked_mse(drops, x, setting)} for x in jnr_db]
+        names = {"setting": str(setting), "detection": setting.detection, "knowledge": setting.knowledge}
+        rows += [{**names, "jnr_db": x, **attacked_mse(drops, x, setting)} for x in jnr_db]
     return pd.DataFrame(rows)
 
 
@@ -236,15 +226,11 @@ def beside_paper(
     -------
     DataFrame, the paper first, with columns ("SNR (dB)", scenario) and ("MSE", scenario)
     """
-    rows = {"the paper": {("SNR (dB)", kind): snr for kind, snr in PAPER["snr_db"].items()}}
-    rows["the paper"] |= {("MSE", kind): mse for kind, mse in PAPER["mse"].items()}
+    snrs, mses = {"the paper": PAPER["snr_db"].to_dict()}, {"the paper": PAPER["mse"].to_dict()}
     for label, (setting, jnr_db) in cases.items():
         drops = ideal_link(n, np.random.default_rng(seed), setting)
-        row = {}
-        for kind in PAPER.index:
-            power = 0.0 if kind == "none" else jammer_power(drops, jnr_db[kind])
-            cov = attacked_cov(drops, power, kind)
-            row["SNR (dB)", kind], row["MSE", kind] = mean_snr_db(drops, cov, reading), mean_mse(drops, cov, setting)
-        rows[label] = row
-    order = [(group, kind) for group in ("SNR (dB)", "MSE") for kind in PAPER.index]
-    return pd.DataFrame(rows).T[order]
+        powers = {kind: 0.0 if kind == "none" else jammer_power(drops, jnr_db[kind]) for kind in PAPER.index}
+        covs = {kind: attacked_cov(drops, power, kind) for kind, power in powers.items()}
+        snrs[label] = {kind: mean_snr_db(drops, cov, reading) for kind, cov in covs.items()}
+        mses[label] = {kind: mean_mse(drops, cov, setting) for kind, cov in covs.items()}
+    return pd.concat({"SNR (dB)": pd.DataFrame(snrs).T, "MSE": pd.DataFrame(mses).T}, axis=1)

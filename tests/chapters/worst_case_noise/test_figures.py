@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from drawn import finished, style_of_the_book  # noqa: F401 - a fixture for every test here
 from rmtllmf_lib.chapters.worst_case_noise import figures as worst_case
-from rmtllmf_lib.chapters.worst_case_noise.figures import LOOKS
+from rmtllmf_lib.chapters.worst_case_noise.figures import LOOKS, NAMES
 from rmtllmf_lib.wireless.adversary import KINDS
 
 
@@ -24,9 +24,8 @@ def told(legend: Any) -> list[str]:
 
 def test_every_attack_has_a_look_of_its_own() -> None:
     assert set(LOOKS) == {"none", *KINDS}
-    assert len(set(worst_case.names([*LOOKS]))) == len(LOOKS)
+    assert len(set(NAMES.values())) == len(LOOKS)
     assert len({(look["color"], look["linestyle"]) for look in LOOKS.values()}) == len(LOOKS)
-    assert worst_case.names(["white", "none"]) == ["white", "no jammer"]
 
 
 def test_allocation() -> None:
@@ -72,12 +71,12 @@ def test_against_power() -> None:
     labels = {"sum_rate": "sum rate (nats)", "max_rate": "best rate (nats)", "mse": "mean MSE"}
     figure = finished(worst_case.against_power(table, labels))
     first, second, third, corner = figure.axes
-    np.testing.assert_allclose(line(first, LOOKS["minimax"]["label"]), [[0, 10], [0.5, 10.5]])
+    np.testing.assert_allclose(line(first, NAMES["minimax"]), [[0, 10], [0.5, 10.5]])
     np.testing.assert_allclose(line(second, "white")[1], 1.05)
     np.testing.assert_allclose(line(third, "white")[1], 0.2)
     assert [ax.get_ylabel() for ax in (first, second, third)] == list(labels.values())
     assert [ax.get_yscale() for ax in (first, second, third)] == ["linear", "linear", "log"]
-    assert set(told(corner.get_legend())) == {LOOKS["minimax"]["label"], "white"}
+    assert set(told(corner.get_legend())) == {NAMES["minimax"], "white"}
     assert "dB" in third.get_xlabel()
 
 
@@ -97,7 +96,7 @@ def test_bounds() -> None:
     table = pd.DataFrame({"kind": ["minimax"] * 2 + ["minimax-sic"] * 2, "steps": [1, 2] * 2, "gap": [1, 0.1, 2, 0.2]})
     ax = worst_case.bounds(table)
     finished(ax)
-    np.testing.assert_allclose(line(ax, LOOKS["minimax-sic"]["label"]), [[1, 2], [2, 0.2]])
+    np.testing.assert_allclose(line(ax, NAMES["minimax-sic"]), [[1, 2], [2, 0.2]])
     assert ax.get_yscale() == "log"
 
 
@@ -152,7 +151,7 @@ def test_csi_loss() -> None:
     columns = ["kind", "estimate", "quality", "drop", "objective", "best", "white"]
     ax = worst_case.csi_loss(pd.DataFrame(rows, columns=columns))
     finished(ax)
-    name = LOOKS["sum-rate"]["label"]
+    name = NAMES["sum-rate"]
     for how in ("estimate taken for the truth", "hedged"):
         np.testing.assert_allclose(line(ax, f"{name}: {how}"), [[1, 0.5], [0, 0.5]], atol=1e-12)
     assert ax.get_xscale() == "log"
