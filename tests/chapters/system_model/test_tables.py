@@ -1,8 +1,5 @@
 """Tables of the system model: each against the formulas of the receivers, a textbook, or a limit."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -137,15 +134,3 @@ def test_codes_leave_no_less_than_the_link_allows() -> None:
     assert (table["qam64"] >= table["gaussian"] - 1e-12).all() and (table["qam64"] >= 1 / 64 - 1e-12).all()
     assert table["qam64"].to_numpy() == pytest.approx(np.exp(-table["qam64_rate"]))
     assert (table["qam64"] > 1.5 * table["gaussian"]).any()
-
-
-def test_chapter_needs_no_torch_for_its_numbers_and_figures() -> None:
-    modules = (
-        "chapters.system_model.tables",
-        "chapters.system_model.figures",
-        "chapters.slider",
-        "wireless.information",
-        "wireless.simulate",
-    )
-    imports = "; ".join(f"import rmtllmf_lib.{name}" for name in modules)
-    subprocess.run([sys.executable, "-c", f"import sys; {imports}; sys.exit('torch' in sys.modules)"], check=True)

@@ -1,8 +1,5 @@
 """Comparisons of the attacks: the numbers of the receivers and attacks, in the right row."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -186,12 +183,3 @@ def test_attacked_cov() -> None:
     assert np.array_equal(attacked_cov(uplink, 2.0, "none"), uplink.thermal_cov)
     first = attacked_cov(uplink, 2.0, "minimax-sic", "strongest-first")
     assert np.array_equal(first, attack(uplink, 2.0, "minimax-sic", order="strongest-first").noise_cov)
-
-
-def test_imports_no_torch() -> None:
-    code = (
-        "import sys; from rmtllmf_lib.chapters import slider;"
-        "from rmtllmf_lib.chapters.worst_case_noise import figures, optimality, paper_link, tables;"
-        "sys.exit('torch' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
