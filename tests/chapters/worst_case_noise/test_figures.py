@@ -1,25 +1,12 @@
 """Figures of the chapter on worst-case noise: drawn from small tables, with labels and the numbers of the table."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
-from drawn import finished, style_of_the_book  # noqa: F401 - a fixture for every test here
+from drawn import finished, legend, line, style_of_the_book  # noqa: F401 - a fixture for every test here
 from rmtllmf_lib.chapters.worst_case_noise import figures as worst_case
 from rmtllmf_lib.chapters.worst_case_noise.figures import LOOKS, NAMES
 from rmtllmf_lib.wireless.adversary import KINDS
-
-
-def line(ax: Axes, label: str) -> tuple[np.ndarray, np.ndarray]:
-    (found,) = [each for each in ax.get_lines() if each.get_label() == label]
-    x, y = found.get_data()
-    return np.asarray(x, float), np.asarray(y, float)
-
-
-def told(legend: Any) -> list[str]:
-    return [text.get_text() for text in legend.get_texts()]
 
 
 def test_every_attack_has_a_look_of_its_own() -> None:
@@ -76,7 +63,7 @@ def test_against_power() -> None:
     np.testing.assert_allclose(line(third, "white")[1], 0.2)
     assert [ax.get_ylabel() for ax in (first, second, third)] == list(labels.values())
     assert [ax.get_yscale() for ax in (first, second, third)] == ["linear", "linear", "log"]
-    assert set(told(corner.get_legend())) == {NAMES["minimax"], "white"}
+    assert set(legend(corner)) == {NAMES["minimax"], "white"}
     assert "dB" in third.get_xlabel()
 
 
@@ -89,7 +76,7 @@ def test_user_rates() -> None:
     np.testing.assert_allclose(line(left, "no jammer"), [[1, 2, 3], [1, 0, 2]])
     np.testing.assert_allclose(line(right, "white"), [[1, 2, 3], [2, 3, 1]])
     assert [left.get_title(), right.get_title()] == ["each alone", "all"]
-    assert told(figure.legends[0]) == ["no jammer", "white"]
+    assert legend(figure.legends[0]) == ["no jammer", "white"]
 
 
 def test_bounds() -> None:
@@ -138,7 +125,7 @@ def test_paper_plane() -> None:
     np.testing.assert_allclose(np.ravel(curves[2].get_data()), [0.16, 0.21])
     np.testing.assert_allclose(np.asarray(curves[3].get_xdata(), float), 0.14)
     expected = ["SIC", "LMMSE", "matched", "unaware", "most for a matched receiver", "the paper"]
-    assert told(ax.get_legend()) == expected
+    assert legend(ax) == expected
 
 
 def test_csi_loss() -> None:
@@ -155,4 +142,4 @@ def test_csi_loss() -> None:
     for how in ("estimate taken for the truth", "hedged"):
         np.testing.assert_allclose(line(ax, f"{name}: {how}"), [[1, 0.5], [0, 0.5]], atol=1e-12)
     assert ax.get_xscale() == "log"
-    assert "white noise" in told(ax.get_legend())
+    assert "white noise" in legend(ax)
