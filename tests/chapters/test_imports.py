@@ -5,7 +5,7 @@ import sys
 
 MODULES = (
     "slider", "checks", "system_model.tables", "system_model.figures", "worst_case_noise.tables",
-    "worst_case_noise.figures", "worst_case_noise.optimality", "worst_case_noise.paper_link",
+    "worst_case_noise.figures", "worst_case_noise.paper_link",
 )  # fmt: skip
 
 

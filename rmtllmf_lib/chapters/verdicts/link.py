@@ -8,9 +8,9 @@ from rmtllmf_lib.chapters.system_model import tables as link_tables
 from rmtllmf_lib.chapters.verdicts.claims import Finding, graded, measures
 from rmtllmf_lib.chapters.verdicts.evidence import Evidence
 from rmtllmf_lib.chapters.worst_case_noise import paper_link
-from rmtllmf_lib.chapters.worst_case_noise.optimality import saddle_margins
 from rmtllmf_lib.chapters.worst_case_noise.tables import compare_attacks
 from rmtllmf_lib.wireless.adversary import attack, attacked_cov, largest_rate
+from rmtllmf_lib.wireless.optimality import saddle_margins
 from rmtllmf_lib.wireless.receiver import lmmse_mse, sic_mse, sic_rates, sum_rate, sum_rate_published
 from rmtllmf_lib.wireless.simulate import covariance_root, draw_symbols
 

@@ -217,3 +217,22 @@ def mse_by_rank(uplink: Uplink, jnr_db: Sequence[float], kinds: Sequence[str]) -
     powers = [jammer_power(uplink, ratio) for ratio in jnr_db]
     mses = [[sic_mse(uplink, attacked_cov(uplink, power, kind)) for kind in kinds] for power in powers]
     return np.array([[by_rank(mse, uplink).mean(axis=0) for mse in row] for row in mses])
+
+
+def certificates(
+    sizes: Iterable[tuple[int, int]], rng: np.random.Generator, kinds: Sequence[str], jnr_db: float, n: int = 2
+) -> pd.DataFrame:
+    """Relative gaps of the attacks' bounds, by number of antennas and users.
+
+    Returns
+    -------
+    DataFrame with columns num_rx_antennas, num_users, kind, gap (the largest of n drops, relative), iterations
+    """
+    rows = []
+    for antennas, users in sizes:
+        drops = draw_uplinks(n, rng, num_users=users, num_rx_antennas=antennas)
+        for kind in kinds:
+            found = attack(drops, jammer_power(drops, jnr_db), kind)
+            gap = float(((found.objective - found.lower_bound) / found.objective).max())
+            rows.append((antennas, users, kind, gap, found.iterations))
+    return pd.DataFrame(rows, columns=["num_rx_antennas", "num_users", "kind", "gap", "iterations"])
