@@ -1,4 +1,4 @@
-"""Figure of what the wireless half costs; `make benchmark` draws it."""
+"""Figure of the computing time of the wireless half; `make benchmark` draws it."""
 
 from __future__ import annotations
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +23,7 @@ from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.compare import gap
 from rmtllmf_lib.study.intervals import over_seeds
 from rmtllmf_lib.study.study import Study, run_study
+from rmtllmf_lib.training.evaluate import evaluate_combinations
 from rmtllmf_lib.training.suite import Suite
 from rmtllmf_lib.transport.scenario import CLEAN, Scenario, inject_mse
 from rmtllmf_lib.wireless.adversary import jammer_power
@@ -110,6 +113,11 @@ class Evidence:
         """Return the task vectors after a link."""
         generator = torch.Generator().manual_seed(self.seed)
         return scenario.receive(self.taus, self.suite.backbone.weights, generator=generator)
+
+    def evaluated(self, lam: Callable[[int], float], **options: Any) -> pd.DataFrame:
+        """Return the accuracies of the suite's fused models, see `evaluate_combinations`."""
+        parts = (self.suite.backbone, self.suite.taus, self.suite.tasks, self.suite.heads)
+        return evaluate_combinations(*parts, lam, device=self.suite.device, progress=False, **options)
 
     @cached_property
     def everything(self) -> pd.DataFrame:

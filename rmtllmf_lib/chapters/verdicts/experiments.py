@@ -14,7 +14,6 @@ from rmtllmf_lib.model.fusion import lambda_n
 from rmtllmf_lib.model.task_vector import cosine_matrix
 from rmtllmf_lib.published import PAPER_LINKS
 from rmtllmf_lib.study.intervals import over_seeds
-from rmtllmf_lib.training.evaluate import evaluate_combinations
 from rmtllmf_lib.transport.scenario import Scenario
 
 ATTACKED = ("SU", "SR")
@@ -253,11 +252,8 @@ def _samples_alone(evidence: Evidence) -> Finding:
 
 @measures("More tasks")
 def _more_tasks(evidence: Evidence) -> Finding:
-    suite, n = evidence.suite, len(evidence.suite.taus)
-    rows = evaluate_combinations(
-        suite.backbone, suite.taus, suite.tasks, suite.heads, lambda_n, sizes=(2, n), limit=evidence.images,
-        all_tasks=True, device=suite.device, progress=False,
-    )  # fmt: skip
+    n = len(evidence.taus)
+    rows = evidence.evaluated(lambda_n, sizes=(2, n), limit=evidence.images, all_tasks=True)
     over_all, fused = (part.groupby("n_tasks")["normalized"].mean() for part in (rows, rows[rows["member"]]))
     summary = (
         f"over all tasks {100 * over_all[2]:.0f} % with two fused and {100 * over_all[n]:.0f} % with {n}; over the "

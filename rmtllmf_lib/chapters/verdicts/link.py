@@ -32,7 +32,7 @@ def _channel(evidence: Evidence) -> Finding:
 
 
 def _largest_score(evidence: Evidence) -> float:
-    """How many standard errors the measured MSEs of a drop are off Eq. (5) at most."""
+    """Return the largest difference of the measured MSEs of a drop from Eq. (5), in standard errors."""
     found = link_tables.measured_mse(evidence.drops[0], SYMBOLS, evidence.rng())
     return float((abs(found["measured"] - found["theory"]) / found["standard_error"]).max())
 
@@ -44,7 +44,7 @@ def _rates(evidence: Evidence) -> Finding:
     summary = f"Gaussian symbols carry them; 64-QAM carries {100 * share:.0f} % on average"
     if _largest_score(evidence) > ERRORS:
         return Finding("does not hold", summary)
-    return Finding("holds" if share > 0.95 else "holds with caveat", summary)
+    return graded(summary, share > 0.95, caveat=True)
 
 
 @measures("Eq. (4)")
@@ -63,7 +63,7 @@ def _mse(evidence: Evidence) -> Finding:
     summary = f"mean {ideal:.4f} with perfect cancellation, {linear:.4f} for a receiver that is linear throughout"
     if _largest_score(evidence) > ERRORS:
         return Finding("does not hold", summary)
-    return Finding("holds" if linear < 1.05 * ideal else "holds with caveat", summary)
+    return graded(summary, linear < 1.05 * ideal, caveat=True)
 
 
 @measures("(P1)")

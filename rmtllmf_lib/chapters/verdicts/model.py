@@ -18,7 +18,6 @@ from rmtllmf_lib.disentanglement.wde import images_of, noise_std, wde
 from rmtllmf_lib.model.fusion import fuse, lambda_n
 from rmtllmf_lib.model.task_vector import cosine_matrix
 from rmtllmf_lib.published import PAPER_LINKS
-from rmtllmf_lib.training.evaluate import evaluate_combinations
 from rmtllmf_lib.transport.scenario import Scenario
 
 LAMBDAS = (0.2, 0.3, 0.4, 0.5, 0.6)  # tried against the published lambda_N
@@ -51,25 +50,19 @@ def _task_vectors(evidence: Evidence) -> Finding:
     base = rows[rows["protection"] == "base"].groupby("task")["accuracy"].mean()
     summary = f"added to the base it raises accuracy from {100 * base.mean():.0f} % to {100 * own.mean():.0f} %"
     summary += f", on {rows['images'].max()} test images a task"
-    return Finding("holds" if (own > base).all() else "holds with caveat", summary)
+    return graded(summary, (own > base).all(), caveat=True)
 
 
 @measures("Eq. (6)")
 def _fusion(evidence: Evidence) -> Finding:
-    suite, n = evidence.suite, len(evidence.suite.taus)
-    scores = {}
-    for lam in (*LAMBDAS, lambda_n(n)):
-        rows = evaluate_combinations(
-            suite.backbone, suite.taus, suite.tasks, suite.heads, partial(lambda_n, rule="constant", value=lam),
-            split="validation",
-            sizes=(n,), limit=2 * evidence.images, device=suite.device, progress=False,
-        )  # fmt: skip
+    n, published, scores = len(evidence.taus), evidence.lam, {}
+    for lam in (*LAMBDAS, published):
+        rule = partial(lambda_n, rule="constant", value=lam)
+        rows = evidence.evaluated(rule, split="validation", sizes=(n,), limit=2 * evidence.images)
         scores[lam] = float(rows["normalized"].mean())
-    lost = max(scores.values()) - scores[lambda_n(n)]
-    summary = (
-        f"the published value for {n} tasks, {lambda_n(n):.2f}, loses {100 * lost:.0f} points on validation images"
-    )
-    return Finding("holds" if lost < 0.05 else "holds with caveat", summary)
+    lost = max(scores.values()) - scores[published]
+    summary = f"the published value for {n} tasks, {published:.2f}, loses {100 * lost:.0f} points on validation images"
+    return graded(summary, lost < 0.05, caveat=True)
 
 
 def _wde_total(evidence: Evidence, own_lam: float | None = None, scenario: Scenario | None = None) -> float:

@@ -78,8 +78,7 @@ def attack_settings(
 ) -> pd.DataFrame:
     """`compare_attacks` for every spread of the users and every noise floor, at one power of the jammer.
 
-    The users keep their thermal noise and the jammer its power while the floor below the jammer moves: `inf` stands
-    for no floor at all. Fading and places are the same for all floors.
+    The jammer keeps its power while the noise floor moves; `inf` is no floor. All floors share fading and places.
 
     Parameters
     ----------
@@ -87,7 +86,7 @@ def attack_settings(
         Drops.
     kinds : names of attacks
     jnr_db : sequence of float, dB
-        Jammer over noise floor per antenna, the largest finite one with the floor of the default link budget.
+        Jammer over noise floor per antenna; the largest finite one has the floor of the default link budget.
 
     Returns
     -------
@@ -128,7 +127,7 @@ def csi_sweep(
         Drops with batch shape (n,), with a noise floor.
     power : float or (n,) float, W
     kinds : attack -> estimate
-        "sum-rate" or "minimax", with what the adversary takes for the channel, see `csi.imperfect_csi`.
+        "sum-rate" or "minimax", with the adversary's estimate of the channel, see `csi.imperfect_csi`.
     quality : iterable of float
         rho in [0, 1].
     seed : int
@@ -213,7 +212,7 @@ def allocation_table(uplink: Uplink, power: float, jnr_db: Mapping[str, float]) 
 
 
 def mse_by_rank(uplink: Uplink, jnr_db: Sequence[float], kinds: Sequence[str]) -> Real:
-    """Mean MSE over the drops of the weakest, second weakest, … user: (power, kind, user), matched receiver."""
+    """Return the mean MSE over the drops by rank of the user, weakest first: (power, kind, user), matched receiver."""
     powers = [jammer_power(uplink, ratio) for ratio in jnr_db]
     mses = [[sic_mse(uplink, attacked_cov(uplink, power, kind)) for kind in kinds] for power in powers]
     return np.array([[by_rank(mse, uplink).mean(axis=0) for mse in row] for row in mses])
