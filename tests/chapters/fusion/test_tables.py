@@ -64,7 +64,7 @@ def test_scenarios_of_a_drop() -> None:
         assert found[f"link, {name} known"].mean_mse < found[f"link, {name} unknown"].mean_mse
 
 
-def test_another_scale_is_told_in_the_name() -> None:
+def test_another_scale_is_part_of_the_name() -> None:
     found = link_scenarios(some_drops()[3], JNR_DB, scale="task", correlation="independent")
     assert {each.name.split(",")[0] for each in found} == {"task"}
     assert {(each.scale, each.correlation) for each in found} == {("task", "independent")}
