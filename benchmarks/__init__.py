@@ -21,9 +21,9 @@ class Row:
     name : str
         What was measured, against what.
     value : float or None
-        The measured ratio (or what `unit` says); None where it could not be measured, and `detail` says why.
+        The measured ratio (or number of `unit`); None where it could not be measured, for the reason in `detail`.
     bound : float or None
-        What is wanted; None for a line that only informs.
+        The target; None for a line that only informs.
     unit : str
     at_least : bool
         Whether the value should be at least the bound; otherwise at most.
@@ -48,7 +48,7 @@ class Row:
 
 
 def medians(ways: Mapping[str, Callable[[], Any]], repeats: int = 5) -> dict[str, float]:
-    """Median wall time in seconds of each way, in turn, so that other load on the machine meets all alike."""
+    """Median wall time in seconds of each way; they take turns, so that other load on the machine affects all alike."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for way in ways.values():
         way()  # untimed: caches, threads, first use of memory
@@ -61,7 +61,7 @@ def medians(ways: Mapping[str, Callable[[], Any]], repeats: int = 5) -> dict[str
 
 
 def available_memory() -> int | None:
-    """Bytes that can be had without swapping, where the system tells (Linux)."""
+    """Bytes of memory available without swapping, where the system reports it (Linux)."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             fields = dict(line.split(":") for line in file)

@@ -89,7 +89,7 @@ def run() -> list[Row]:
 
 
 def cost() -> list[dict[str, Any]]:
-    """Times of one drop alone, against the antennas and against the users, with what the attacks certify."""
+    """Times of single drops against the antennas and against the users, with the certified gaps of the attacks."""
     table = []
     for sweep, antennas, users in SWEEPS:
         uplink = link(antennas, users)

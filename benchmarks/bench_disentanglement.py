@@ -45,7 +45,7 @@ def vit_b16() -> tuple[Network, Weights]:
 
 
 def loop(net: Network, weights: Weights) -> Tensor:
-    """The matrices by one backward pass for each logit of each image, all gradients of an image at hand."""
+    """The matrices by one backward pass for each logit of each image, with all gradients of an image in memory."""
     views = weights.state_dict()
     grams = []
     for patches in net.patches.split(1):
@@ -77,7 +77,7 @@ def resident(which: str) -> int:
 
 
 def measure(name: str) -> dict[str, float]:
-    """In a child process: what a routine takes on a ViT-B/16 beyond what was there, and for how long."""
+    """Memory of a routine on a ViT-B/16 beyond that of the model, and its time; runs in a child process."""
     torch.set_num_threads(1)
     net, weights = vit_b16()
     work = routine(name, net, weights)

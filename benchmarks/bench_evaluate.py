@@ -102,7 +102,7 @@ def differences(
     heads: dict[str, Head],
     expected: dict[tuple[Combination, str], Tensor],
 ) -> tuple[int, int]:
-    """How many predictions differ from the expected ones, and how many there are."""
+    """Number of predictions that differ from the expected ones, and number of all predictions."""
     prepared = {name: prepare(backbone, task.test) for name, task in tasks.items()}
     differing = 0
     for (combination, name), reference in expected.items():

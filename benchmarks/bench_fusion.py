@@ -94,8 +94,8 @@ def fusing(base: Weights, taus: list[TaskVector]) -> list[Row]:
         "vector in place": by_vector_in_place,
         "copy": lambda: target.copy_(base.values),
     }
-    # Every timed run follows one of the same kind, whose memory it can have again. Memory that was left alone for
-    # seconds may cost more than all the arithmetic, and more for the dicts, which take more of it.
+    # Every timed run follows one of the same kind, whose memory it can have again. Memory unused for seconds may
+    # cost more than all the arithmetic, and more so for the dicts, which need more of it.
     twice = {name + when: way for name, way in ways.items() for when in (" before", "")}
     seconds = medians(twice, repeats=11)
     size = base.values.nbytes

@@ -39,7 +39,7 @@ NAMES, STEPS, IMAGES, K, SEEDS = TASK_NAMES, 60, 250, 5, 3
 
 
 def make_suite() -> Suite:
-    """Tasks with random vectors: what is timed does not depend on what they have learnt."""
+    """Tasks with random vectors: the time does not depend on their values."""
     backbone = load_backbone("tiny")
     tasks = {name: load_task(name, n_train=200, n_test=IMAGES) for name in NAMES}
     heads = {name: build_head(backbone, task) for name, task in tasks.items()}
@@ -69,15 +69,15 @@ def run() -> list[Row]:
     finally:
         torch.set_num_threads(threads)
     slow, fast = between - started, ended - between
-    told = f"{fast:.1f} s, reference {slow:.1f} s"
+    times = f"{fast:.1f} s, reference {slow:.1f} s"
     rows = [
-        Row(f"a study / one model at a time, cores: {cores}", slow / fast, 1.7 if cores == 2 else None, detail=told)
+        Row(f"a study / one model at a time, cores: {cores}", slow / fast, 1.7 if cores == 2 else None, detail=times)
     ]
     found = fast_study(study, suite)
     total = sum(len(part) for part in plain.values())
     differing = sum(int((found[key] != plain[key]).sum()) for key in plain)
-    told = f"{differing} of {total}, after {STEPS} steps of training"
-    rows.append(Row("predictions that differ from the plain study's", 100 * differing / total, 0.5, "%", False, told))
+    counts = f"{differing} of {total}, after {STEPS} steps of training"
+    rows.append(Row("predictions that differ from the plain study's", 100 * differing / total, 0.5, "%", False, counts))
     return rows
 
 

@@ -1,1 +1,1 @@
-"""What the notebooks show, a package for each, of the same name: `tables` compute, `figures` draw."""
+"""Tables and figures of the notebooks: a package for each, under its name, with `tables` and `figures`."""

@@ -1,4 +1,4 @@
-"""Claims of a chapter as code: each prints one line when it holds and stops the notebook when it does not."""
+"""Checks of a chapter's claims: each prints one line if the claim holds and stops the notebook if it does not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 
 def check(claim: str, value: ArrayLike, expected: ArrayLike, *, rtol: float = 1e-6, atol: float = 0.0) -> None:
-    """Compare numbers and print the claim with the tolerance it was held to.
+    """Compare numbers and print the claim with its tolerance.
 
     Parameters
     ----------
@@ -21,8 +21,8 @@ def check(claim: str, value: ArrayLike, expected: ArrayLike, *, rtol: float = 1e
     Raises
     ------
     AssertionError
-        With the claim and the largest difference, if any number is farther off or not finite on either side, or if
-        there is no number at all.
+        With the claim and the largest difference, if a number is farther off or not finite, or if there are no
+        numbers.
     """
     kind = np.complex128 if any(np.iscomplexobj(np.asarray(side)) for side in (value, expected)) else np.float64
     found, wanted = np.broadcast_arrays(np.asarray(value, kind), np.asarray(expected, kind))
@@ -44,8 +44,8 @@ def check_that(claim: str, holds: bool | np.bool_, evidence: str = "", *, strict
     Parameters
     ----------
     strict : bool
-        Whether a claim that does not hold stops the notebook. A chapter is strict with the parameters that its text
-        speaks of; with a reader's own parameters, what was found of them may well be otherwise, and is told.
+        Whether a claim that does not hold stops the notebook. A chapter is strict with the parameters of its text; with
+        a reader's own parameters a claim may fail, and is printed as failed.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """An interactive figure that needs no kernel and no network: bars that follow a slider, as inline SVG.
 
-Every position is computed beforehand and travels with the page. Lengths across are in per cent and text keeps its size
-and takes the page's colour, so the figure fits a telephone and a dark page. It has no identifier of its own: any number
-of them, equal ones too, can stand on one page.
+All positions are computed beforehand and are part of the page. Horizontal lengths are in per cent, and text keeps its
+size and takes the page's colour, so the figure fits a phone and a dark page. The markup has no identifiers: a page can
+hold any number of figures, even equal ones.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from rmtllmf_lib.errors import InputError
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED)
 HEIGHT = 240  # px, of the axes
-# The page's own colours where it names them, as the book's theme does: it lays outputs on a light card when it is dark.
+# The colours of the page where it defines them: on a dark page the book's theme shows outputs on a light card.
 _STYLE = (
     "max-width:42rem;margin:auto;padding:0.4rem;text-align:left;"
     "color:var(--pst-color-text-base,inherit);background:var(--pst-color-background,transparent)"
 )
 _ROUNDING = 1e-3  # a value this little beyond a tick does not move the axis: outputs stay comparable
 
-# Runs in the input element itself; what it writes is what `_told` and `_bar` write for the position shown first.
+# Runs in the input element; writes what `_description` and `_bar` write for the position shown first.
 _ON_INPUT = (
     "const box=this.closest('.slider-figure'),data=box.dataset,[position,bars]=JSON.parse(data.frames)[this.value];"
     "const told=[...box.querySelectorAll('.bar')].map((bar,i)=>{const[height,text]=bars[i],top=100-height+'%',"
@@ -46,7 +46,7 @@ _ON_INPUT = (
 
 @dataclass(frozen=True, repr=False)
 class InteractiveFigure:
-    """A piece of a page; the last value of a notebook's cell shows it.
+    """A piece of HTML that a notebook shows as the last value of a cell.
 
     Attributes
     ----------
@@ -83,18 +83,18 @@ def slider(
         Numbers of at least 0, with `log` above 0; the axis covers all positions.
         They are shown with two significant digits.
     position_label, value_label : str
-        What the slider sets and what the bars show, with units; plain text.
+        Quantity set by the slider and quantity shown by the bars, with units; plain text.
     position_values : (position,) str or float
-        What the slider reads at each position.
+        Reading of the slider at each position.
     bar_labels : (bar,) str or float
         Below the axis; short, or they meet on a narrow screen.
     series_labels : (series,) str
-        Names of up to five groups of bars, told apart by colour and order. Values stand above the bars of one series
-        alone; pointing at a bar shows its value in any case.
+        Names of up to five groups of bars, distinguished by colour and order. With a single series values stand above
+        the bars; pointing at a bar shows its value in any case.
     log : bool
-        A logarithmic axis, with dots on stems in the place of bars: a bar's length would mean nothing.
+        A logarithmic axis, with dots on stems instead of bars, whose length would have no meaning.
     least : float
-        Values below it are told as such, and not in digits.
+        Values below it are shown as "< least".
     start : int
         Index of the position shown first, and in print.
 
@@ -105,7 +105,7 @@ def slider(
     Raises
     ------
     InputError
-        for a wrong shape, a value that the axis does not hold, a negative `least`, or a start that is no position.
+        for a wrong shape, a value outside the axis, a negative `least`, or a start that is not a position.
     """
     numbers = real_array(values, "values", positive=log, minimum=None if log else 0)
     if numbers.ndim == 2:
@@ -129,7 +129,7 @@ def slider(
     owners = [f"{name}, {bar}" if name else bar for name in names or [""] for bar in bars]
     every = [_bars(*pair, least) for pair in zip(numbers, heights, strict=True)]
     position, shown = positions[start], every[start]
-    told = _told(f"{position_label}: {position}. {value_label}: ", owners, shown)
+    description = _description(f"{position_label}: {position}. {value_label}: ", owners, shown)
     drawn = "".join(
         _bar(owner, i, expected[1:], *frame, log=log)
         for i, (owner, frame) in enumerate(zip(owners, shown, strict=True))
@@ -139,17 +139,17 @@ def slider(
         f'data-value="{escape(value_label)}" data-frames="{_data(positions, every)}">'
         f'<label style="display:block">{escape(position_label)}: <span class="position">{escape(position)}</span>'
         f'<input type="range" min="0" max="{expected[0] - 1}" step="1" value="{start}" autocomplete="off" '
-        f'aria-valuetext="{escape(told)}" style="display:block;width:100%;accent-color:{BLUE}" '
+        f'aria-valuetext="{escape(description)}" style="display:block;width:100%;accent-color:{BLUE}" '
         f'oninput="{escape(_ON_INPUT)}" /></label>{_legend(names)}'
         f'<div style="padding:1.9rem 0.3rem 2rem 3.2rem">'
-        f'<svg role="img" aria-label="{escape(told)}" width="100%" height="{HEIGHT}" fill="currentColor" '
+        f'<svg role="img" aria-label="{escape(description)}" width="100%" height="{HEIGHT}" fill="currentColor" '
         f'font-size="12" style="overflow:visible;display:block">{_frame_of_axes(ticks, value_label, bars)}{drawn}</svg>'
         f"</div></div>"
     )
 
 
 def _axis(numbers: Real, log: bool) -> tuple[Real, list[tuple[float, str]]]:
-    """Heights in per cent of the axis, and its ticks: (height, text)."""
+    """Return heights in per cent of the axis, and its ticks (height, text)."""
     if log:
         low, high = np.floor(np.log10(numbers.min()) + _ROUNDING), np.ceil(np.log10(numbers.max()) - _ROUNDING)
         high = max(high, low + 1)
@@ -169,20 +169,20 @@ def _bars(numbers: Real, heights: Real, least: float) -> list[tuple[float, str]]
     return [(round(float(h), 1), text) for text, h in zip(texts, heights.ravel(), strict=True)]
 
 
-def _told(heading: str, owners: Sequence[str], bars: list[tuple[float, str]]) -> str:
-    """The figure in words."""
+def _description(heading: str, owners: Sequence[str], bars: list[tuple[float, str]]) -> str:
+    """Return the figure in words, for screen readers."""
     return heading + ", ".join(f"{owner}: {text}" for owner, (_, text) in zip(owners, bars, strict=True))
 
 
 def _short(number: float) -> str:
-    """At least two significant digits and one decimal, without an exponent from .001 to 1000."""
+    """Return a number with two significant digits and one decimal at least, without an exponent from .001 to 1000."""
     if number == 0 or number >= 1000 or number < 0.001:
         return f"{number:.1e}" if number else "0"
     return f"{number:.{max(1, 1 - int(np.floor(np.log10(number))))}f}"
 
 
 def _bar(owner: str, index: int, shape: tuple[int, int], height: float, text: str, *, log: bool) -> str:
-    """One bar at its place; series stand side by side within the room of a bar's label."""
+    """Return one bar; the series stand side by side above a bar's label."""
     series, bar = divmod(index, shape[1])
     room, width = 100 / shape[1], 72 / shape[1] / shape[0]
     centre = room * (bar + 0.5) + width * (series - (shape[0] - 1) / 2)

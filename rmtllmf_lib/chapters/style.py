@@ -1,19 +1,28 @@
-"""Every figure of the book, one function each: a tidy table in, matplotlib axes out; one module for one chapter.
+"""The look of the book's figures, and the pieces that several of them share.
 
-This module holds what the chapters share, and imports neither torch nor any other part of the library.
+A figure is one function of a chapter's `figures` module: tidy tables in, matplotlib axes or figure out. This module
+imports neither torch nor any other part of the library.
 """
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
-import seaborn as sns
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-# Okabe and Ito's palette: told apart by colour-blind readers and in grey.
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+# Okabe and Ito's palette: distinguishable for colour-blind readers and in greyscale.
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#7F7F7F"
 
 
 def use_style() -> None:
-    """The book's look; call once at the top of a chapter."""
+    """Set the book's style; call once at the top of a chapter."""
     sns.set_theme(context="notebook", style="whitegrid", font_scale=0.95)
     plt.rcParams.update({"figure.dpi": 110, "savefig.bbox": "tight", "figure.constrained_layout.use": True})
 
@@ -21,3 +30,76 @@ def use_style() -> None:
 def show() -> None:
     """Show the open figures; the last line of a cell with a figure."""
     plt.show()
+
+
+def look(label: str, color: str, marker: str = "", linestyle: str = "-") -> dict[str, Any]:
+    """Return keyword arguments of `Axes.plot` and `Axes.errorbar`; the line style "none" leaves points alone."""
+    return {"label": label, "color": color, "marker": marker, "linestyle": linestyle}
+
+
+def panels(
+    titles: Iterable[object], width: float, height: float, ylabel: str = "", *, sharey: bool = True
+) -> tuple[Figure, list[Any]]:
+    """Return a figure with one titled panel beside the other, each `width` × `height` inches."""
+    names = [str(title) for title in titles]
+    figure, grid = plt.subplots(1, len(names), figsize=(width * len(names), height), sharey=sharey, squeeze=False)
+    for ax, name in zip(grid[0], names, strict=True):
+        ax.set_title(name, fontsize=10)
+    grid[0][0].set_ylabel(ylabel)
+    return figure, list(grid[0])
+
+
+def with_intervals(
+    ax: Axes, x: ArrayLike, points: pd.DataFrame, *, factor: float = 1.0, sideways: bool = False, **options: Any
+) -> None:
+    """Draw the means of a table of `over_seeds` with their intervals, without bars where they are not known.
+
+    Parameters
+    ----------
+    x : (n,) float
+        Place of each point; its height where the figure lies `sideways`.
+    points : DataFrame
+        mean, half_width; n rows.
+    factor : float
+        100 for values in per cent.
+    options
+        Of `Axes.errorbar`, such as those of `look`.
+    """
+    mean, half_width = factor * points["mean"], factor * points["half_width"].fillna(0.0)
+    options = {"capsize": 3} | options
+    if sideways:
+        ax.errorbar(mean, x, xerr=half_width, **options)
+    else:
+        ax.errorbar(x, mean, half_width, **options)
+
+
+def with_band(
+    ax: Axes, x: ArrayLike, low: ArrayLike, middle: ArrayLike, high: ArrayLike, alpha: float = 0.2, **options: Any
+) -> None:
+    """Draw a line with `options` of `Axes.plot` over a band of its colour from `low` to `high`."""
+    ax.fill_between(x, low, high, color=options["color"], alpha=alpha, linewidth=0)
+    ax.plot(x, middle, **options)
+
+
+def heatmap(
+    ax: Axes, values: ArrayLike, rows: Iterable[str], columns: Iterable[str], rotation: float = 45, **options: Any
+) -> Any:
+    """Draw a matrix (row, column) with a number in every cell, and return what a colour bar needs."""
+    defaults = {"annot": True, "cbar": False, "annot_kws": {"fontsize": 9}}
+    sns.heatmap(np.asarray(values), ax=ax, xticklabels=[*columns], yticklabels=[*rows], **(defaults | options))
+    plt.setp(ax.get_xticklabels(), rotation=rotation, ha="right", rotation_mode="anchor")
+    ax.tick_params(axis="y", rotation=0)
+    ax.grid(visible=False)
+    return ax.collections[0]
+
+
+def log_ticks(ax: Axes, ticks: Sequence[float]) -> None:
+    """Make the horizontal axis logarithmic with these ticks alone."""
+    ax.set_xscale("log")
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+
+
+def legend_above(figure: Figure, ax: Axes, ncols: int, fontsize: float = 9, loc: Any = "outside upper center") -> None:
+    """Give a figure one legend, that of `ax`, above its panels."""
+    figure.legend(*ax.get_legend_handles_labels(), loc=loc, ncols=ncols, fontsize=fontsize, frameon=False)

@@ -1,4 +1,4 @@
-"""Numbers as the chapters write them."""
+"""Means and their intervals as text, in the formats of the chapters."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import pandas as pd
 
 
 def percent(mean: float, half_width: float) -> str:
-    """A mean in [0, 1] with the half width of its interval, in %: "65 ± 3"; without ± where it is not known."""
-    told = f"{round(100 * mean)}"  # an integer: there is no -0
-    return told if np.isnan(half_width) else f"{told} ± {100 * half_width:.0f}"
+    """Return a mean in [0, 1] with the half width of its interval, in %: "65 ± 3"; without ± where it is NaN."""
+    text = f"{round(100 * mean)}"  # an integer: there is no -0
+    return text if np.isnan(half_width) else f"{text} ± {100 * half_width:.0f}"
 
 
-def in_words(gaps: pd.DataFrame) -> str:
-    """Differences of `ablation.gap`, in points of a hundred: "ideal 25 ± 6, SU 42 ± 3"; names from `scenario`."""
+def in_points(gaps: pd.DataFrame) -> str:
+    """Return the rows of a table of `gap` in points of a hundred, "ideal 25 ± 6, SU 42 ± 3"; names from `scenario`."""
     names = gaps["scenario"] if "scenario" in gaps else [""] * len(gaps)
-    told = [
-        f"{name} {percent(row.mean, row.half_width)}".strip()
-        for name, row in zip(names, gaps[["mean", "half_width"]].itertuples(index=False), strict=True)
-    ]
-    return ", ".join(told)
+    texts = map(percent, gaps["mean"], gaps["half_width"])
+    return ", ".join(f"{name} {text}".strip() for name, text in zip(names, texts, strict=True))
+
+
+def as_fractions(rows: pd.DataFrame) -> str:
+    """Return the rows of a table of `gap` or `over_seeds` as fractions, "0.31 ± 0.02, 0.40 ± 0.05"."""
+    return ", ".join(f"{row.mean:.2f} ± {row.half_width:.2f}" for row in rows.itertuples())

@@ -1,9 +1,7 @@
 """The cost against antennas and users: the benchmark's table, and its figure."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,17 +9,7 @@ from matplotlib import pyplot as plt
 
 from benchmarks import bench_adversary as bench
 from benchmarks.cost_figure import SOLVER, cost
-from rmtllmf_lib.chapters import style
-
-matplotlib.use("Agg")
-
-
-@pytest.fixture(autouse=True)
-def _style_of_the_book() -> Iterator[None]:
-    with matplotlib.rc_context():
-        style.use_style()
-        yield
-    plt.close("all")
+from drawn import finished, legend, style_of_the_book  # noqa: F401 - a fixture for every test here
 
 
 def test_figure_has_a_curve_for_each_method_and_a_panel_for_each_sweep() -> None:
@@ -36,8 +24,7 @@ def test_figure_has_a_curve_for_each_method_and_a_panel_for_each_sweep() -> None
             for size in sizes[sweep]
         ]
     )
-    figure = cost(table)
-    figure.canvas.draw()
+    figure = finished(cost(table))
     for ax, sweep in zip(figure.axes, sizes, strict=True):
         assert ax.get_xlabel().startswith(sweep) and str(other[sweep][1]) in ax.get_xlabel()
         assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
@@ -46,8 +33,7 @@ def test_figure_has_a_curve_for_each_method_and_a_panel_for_each_sweep() -> None
             np.testing.assert_array_equal(line.get_xdata(), sizes[sweep])
             np.testing.assert_allclose(line.get_ydata(), np.array(sizes[sweep]) * 10.0**i)
     assert figure.axes[0].get_ylabel() == "time for one drop (s)"
-    labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["SIC rates, given noise", "sum rate (P1)", "sum rate (P1), convex solver"]
+    assert legend(figure.legends[0]) == ["SIC rates, given noise", "sum rate (P1)", "sum rate (P1), convex solver"]
 
 
 def test_benchmark_measures_every_size_and_certifies_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from benchmarks.bench_fusion import vit_b16
 ROWS = [
     Row("fast", 3.0, 2.5, detail="1 s, 3 s"),
     Row("seconds", 70.0, 60, unit="s", at_least=False),
-    Row("told only", 1.0),
+    Row("informs only", 1.0),
     Row("too large", None, 2, detail="needs 6 GiB"),
 ]
 

@@ -51,10 +51,10 @@ def test_every_position_is_in_the_page() -> None:
     assert [text for _, text in frames[2][1]] == ["0.011", "0.0020", "1.0"]
 
 
-def test_is_told_in_words() -> None:
-    told = "SNR (dB): 20. MSE: a: 0.011, b: 0.0020, <c>: 1.0"
+def test_has_a_description_in_words() -> None:
+    expected = "SNR (dB): 20. MSE: a: 0.011, b: 0.0020, <c>: 1.0"
     (svg,), (control,) = (list(tree(drawn(start=2)).iter(name)) for name in ("svg", "input"))
-    assert (svg.get("role"), svg.get("aria-label"), control.get("aria-valuetext")) == ("img", told, told)
+    assert (svg.get("role"), svg.get("aria-label"), control.get("aria-valuetext")) == ("img", expected, expected)
 
 
 def test_a_logarithmic_axis_covers_whole_decades() -> None:
@@ -94,9 +94,9 @@ def test_shown_numbers_are_right_to_two_digits(number: float) -> None:
     assert float(_short(number)) == pytest.approx(number, rel=0.0501)
 
 
-def test_numbers_that_mean_nothing_are_not_told_in_digits() -> None:
-    told = [text for _, text in _bars(np.array([0.0, 4e-35, 1e-6, 0.5]), np.zeros(4), 1e-6)]
-    assert told == ["< 1e-06", "< 1e-06", "1.0e-06", "0.50"]
+def test_numbers_below_the_least_are_not_shown_in_digits() -> None:
+    shown = [text for _, text in _bars(np.array([0.0, 4e-35, 1e-6, 0.5]), np.zeros(4), 1e-6)]
+    assert shown == ["< 1e-06", "< 1e-06", "1.0e-06", "0.50"]
     with pytest.raises(InputError, match="least is nan"):
         drawn(least=float("nan"))
     figure = drawn(np.array([[1e-9, 0.5, 1.0]] * 3), least=1e-6)
@@ -191,9 +191,9 @@ def test_keys_move_one_figure_alone(chromium: Browser, page_of_two: str) -> None
             "1.1%", "0.2%", "100%",
         ]  # fmt: skip
         assert first.locator(".bar text").all_text_contents() == ["0.011", "0.0020", "1.0"]
-        told = "SNR (dB): 20. MSE: a: 0.011, b: 0.0020, <c>: 1.0"
-        assert first.get_by_role("img").get_attribute("aria-label") == told
-        assert control.get_attribute("aria-valuetext") == told
+        expected = "SNR (dB): 20. MSE: a: 0.011, b: 0.0020, <c>: 1.0"
+        assert first.get_by_role("img").get_attribute("aria-label") == expected
+        assert control.get_attribute("aria-valuetext") == expected
         assert first.locator("title").first.text_content() == "a: 0.011"
         bottoms = first.locator("rect").evaluate_all("all => all.map(e => e.getBoundingClientRect().bottom)")
         assert np.ptp(bottoms) < 0.5
@@ -203,16 +203,16 @@ def test_keys_move_one_figure_alone(chromium: Browser, page_of_two: str) -> None
 
 def test_moving_there_and_back_changes_nothing(chromium: Browser, page_of_two: str) -> None:
     """What the page shows first is what the slider draws at the same position."""
-    told = "e => e.getAttribute('aria-label')"
+    label = "e => e.getAttribute('aria-label')"
     boxes = "all => all.map(e => [e.textContent, ...Object.values(e.getBoundingClientRect().toJSON())])"
     with open_page(chromium, page_of_two) as (page, problems):
         for figure in page.locator(".slider-figure").all():
-            before, words = figure.locator(".bar").evaluate_all(boxes), figure.locator("svg").evaluate(told)
+            before, words = figure.locator(".bar").evaluate_all(boxes), figure.locator("svg").evaluate(label)
             figure.locator("input").press("ArrowRight")
             assert figure.locator(".bar").evaluate_all(boxes) != before
             figure.locator("input").press("ArrowLeft")
             after = figure.locator(".bar").evaluate_all(boxes)
             assert [row[0] for row in after] == [row[0] for row in before]
-            assert figure.locator("svg").evaluate(told) == words
+            assert figure.locator("svg").evaluate(label) == words
             assert np.allclose([row[1:] for row in after], [row[1:] for row in before], atol=0.1)
         assert problems == []

@@ -1,12 +1,14 @@
-"""What the tests of figures share: the book's style for one test, and the one figure that it drew."""
+"""Helpers of the tests of figures: the book's style for one test, its one figure, and what is drawn in it."""
 
 from collections.abc import Iterator
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 
 from rmtllmf_lib.chapters import style
 
@@ -30,3 +32,24 @@ def finished(result: Axes | Figure) -> Figure:
     assert plt.get_fignums() == [figure.number]  # type: ignore[attr-defined]  # pyplot's own, not in the stubs
     figure.canvas.draw()
     return figure
+
+
+def legend(owner: Axes | Legend | None) -> list[str]:
+    """Texts of a legend, or of that of some axes."""
+    found = owner.get_legend() if isinstance(owner, Axes) else owner
+    assert found is not None
+    return [text.get_text() for text in found.get_texts()]
+
+
+def line(ax: Axes, label: str) -> tuple[np.ndarray, np.ndarray]:
+    """Points of the one line with this label."""
+    (found,) = [each for each in ax.get_lines() if each.get_label() == label]
+    x, y = found.get_data()
+    return np.asarray(x, float), np.asarray(y, float)
+
+
+def centres(ax: Axes, label: str) -> tuple[np.ndarray, np.ndarray]:
+    """Points of the error bars with this label."""
+    (found,) = [each for each in ax.containers if each.get_label() == label]
+    x, y = found.lines[0].get_data()  # type: ignore[attr-defined]
+    return np.asarray(x, float), np.asarray(y, float)

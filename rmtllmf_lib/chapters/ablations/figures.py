@@ -3,64 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rmtllmf_lib.chapters import style
 from rmtllmf_lib.chapters.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 from rmtllmf_lib.protection.resilience import PROTECTIONS
 from rmtllmf_lib.study.intervals import over_seeds
 
-# one look for each protection, in every figure of the chapter: colour, marker, line
-LOOKS: Mapping[str, tuple[str, str, str]] = {
-    "unprotected": (GREY, "x", ":"),
-    "freeze": (ORANGE, "v", ":"),
-    "realign": (RED, "^", "-"),
-    "reload-train-all": (PURPLE, "s", "-"),
-    "rmtllmf": (BLUE, "o", "-"),
-    "noise-aware": (GREEN, "D", "-"),
-    "control": ("black", "P", "--"),
-    "base": ("black", "", "-."),
+# one look for each protection, in every figure of the chapter
+LOOKS = {
+    name: style.look(PROTECTIONS[name].title, *look)
+    for name, look in {
+        "unprotected": (GREY, "x", ":"),
+        "freeze": (ORANGE, "v", ":"),
+        "realign": (RED, "^", "-"),
+        "reload-train-all": (PURPLE, "s", "-"),
+        "rmtllmf": (BLUE, "o", "-"),
+        "noise-aware": (GREEN, "D", "-"),
+        "control": ("black", "P", "--"),
+        "base": ("black", "", "-."),
+    }.items()
 }
 
 _CORRELATIONS = {"independent": (BLUE, "o"), "half": (ORANGE, "s"), "common": (RED, "^")}
+_FUSED = "normalised accuracy,\nall tasks fused (%)"
 _SCALES = {"task": "full", "weight": "left", "unit": "top", "snr": "none"}
 
 
 def phase_map(rows: pd.DataFrame) -> Figure:
-    """Normalised accuracy in every cell scale × correlation × link, beside what the paper reports.
+    """Normalised accuracy for every scale, correlation and link, beside what the paper reports.
 
     Parameters
     ----------
     rows : DataFrame
         scale, correlation, link, protection, mean, paper; a panel for each protection.
     """
-    panels = list(dict.fromkeys(rows["protection"]))
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.9 * len(panels), 5.6), sharey=True, squeeze=False)
+    protections = rows["protection"].unique()
+    titles = [PROTECTIONS[name].title for name in protections]
+    figure, axes = style.panels(titles, 3.9, 5.6, "what the error is in proportion to, link")
     columns = [*dict.fromkeys(rows["correlation"]), "paper"]
     lines = list(dict.fromkeys(zip(rows["scale"], rows["link"], strict=True)))
-    for ax, protection in zip(axes[0], panels, strict=True):
+    for ax, protection in zip(axes, protections, strict=True):
         chosen = rows[rows["protection"] == protection]
         wide = chosen.pivot(index=["scale", "link"], columns="correlation", values="mean").reindex(lines)
         wide["paper"] = chosen.groupby(["scale", "link"])["paper"].first()
-        sns.heatmap(
-            100 * wide[columns].to_numpy(), ax=ax, annot=True, fmt=".0f", cmap="cividis", vmin=0, vmax=100, cbar=False,
-            xticklabels=columns, yticklabels=[f"{scale}, {link}" for scale, link in lines], annot_kws={"fontsize": 9},
-        )  # fmt: skip
+        labels, colours = [f"{scale}, {link}" for scale, link in lines], {"cmap": "cividis", "vmin": 0, "vmax": 100}
+        style.heatmap(ax, 100 * wide[columns], labels, columns, rotation=25, fmt=".0f", **colours)
         ax.axvline(len(columns) - 1, color="white", linewidth=5)
         for place in range(1, len(lines)):
             if lines[place][0] != lines[place - 1][0]:
                 ax.axhline(place, color="white", linewidth=3)
-        ax.set_title(PROTECTIONS[protection].title, fontsize=10)
-        ax.grid(visible=False)
         ax.set_xlabel("error across users")
-        ax.tick_params(axis="x", rotation=25)
-        ax.tick_params(axis="y", rotation=0)
-    axes[0][0].set_ylabel("what the error is in proportion to, link")
     return figure
 
 
@@ -81,13 +80,10 @@ def phase_curves(rows: pd.DataFrame, paper: Mapping[str, float]) -> Axes:
     for correlation, group in rows.groupby("correlation", sort=False):
         colour, marker = _CORRELATIONS[str(correlation)]
         curve = group.sort_values("noise_to_signal")
-        decibel = 10 * np.log10(curve["noise_to_signal"])
-        ax.plot(decibel, 100 * curve["mean"], color=colour, linewidth=1)
+        ax.plot(10 * np.log10(curve["noise_to_signal"]), 100 * curve["mean"], color=colour, linewidth=1)
         for scale, points in curve.groupby("scale"):
-            ax.errorbar(
-                10 * np.log10(points["noise_to_signal"]), 100 * points["mean"], 100 * points["half_width"].fillna(0.0),
-                fmt=marker, color=colour, fillstyle=_SCALES[str(scale)], capsize=3, markersize=7,
-            )  # fmt: skip
+            look: dict[str, Any] = {"fmt": marker, "color": colour, "fillstyle": _SCALES[str(scale)], "markersize": 7}
+            style.with_intervals(ax, 10 * np.log10(points["noise_to_signal"]), points, factor=100, **look)
         ax.plot([], [], marker=marker, color=colour, label=f"{correlation} across users")
     for scale in dict.fromkeys(rows["scale"]):
         ax.plot([], [], "o", color="black", fillstyle=_SCALES[scale], label=f"scale “{scale}”")
@@ -105,31 +101,23 @@ def against_memory(table: pd.DataFrame, scenarios: Mapping[str, str]) -> Figure:
         Of `run_study`. Protections without a memory are drawn as lines; controls that receive nothing in every panel.
     scenarios : dict of name to title
     """
-    figure, axes = plt.subplots(1, len(scenarios), figsize=(4.0 * len(scenarios), 4.8), squeeze=False)
+    figure, axes = style.panels(scenarios.values(), 4.0, 4.8, _FUSED, sharey=False)
     points = over_seeds(table, ["scenario", "protection", "per_class"])
     counts = sorted(set(points["per_class"]) - {0})
-    for ax, (scenario, title) in zip(axes[0], scenarios.items(), strict=True):
+    for ax, scenario in zip(axes, scenarios, strict=True):
         here = (points["scenario"] == scenario) | ~points["protection"].map(lambda name: PROTECTIONS[name].receives)
-        for place, (name, (colour, marker, line)) in enumerate(LOOKS.items()):
+        for place, (name, look) in enumerate(LOOKS.items()):
             curve = points[here & (points["protection"] == name)].sort_values("per_class")
             if curve.empty:
                 continue
-            label = PROTECTIONS[name].title
             if curve["per_class"].iloc[0] == 0:
-                ax.axhline(100 * curve["mean"].iloc[0], color=colour, linestyle=line, label=label)
+                ax.axhline(100 * curve["mean"].iloc[0], **look | {"marker": ""})
                 continue
-            ax.errorbar(
-                [counts.index(count) + 0.05 * (place - 4) for count in curve["per_class"]], 100 * curve["mean"],
-                100 * curve["half_width"].fillna(0.0), color=colour, marker=marker, linestyle=line, capsize=3,
-                markersize=5, label=label,
-            )  # fmt: skip
+            x = [counts.index(count) + 0.05 * (place - 4) for count in curve["per_class"]]
+            style.with_intervals(ax, x, curve, factor=100, markersize=5, **look)
         ax.set_xticks(range(len(counts)), [f"{count}" for count in counts])
         ax.set(xlabel="memory, images per class")
-        ax.set_title(title, fontsize=10)
-    axes[0][0].set_ylabel("normalised accuracy,\nall tasks fused (%)")
-    figure.legend(
-        *axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=9, frameon=False
-    )
+    style.legend_above(figure, axes[0], ncols=3)
     return figure
 
 
@@ -142,20 +130,18 @@ def which_embeddings(table: pd.DataFrame, panels: Mapping[str, Sequence[str]]) -
         Of `run_study`.
     panels : dict of title to names of protections, in one order
     """
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.9 * len(panels), 2.9), sharey=True, squeeze=False)
+    figure, axes = style.panels(panels, 3.9, 2.9, "embeddings that are reloaded")
     points = over_seeds(table, ["protection"]).set_index("protection")
-    for ax, (title, names) in zip(axes[0], panels.items(), strict=True):
+    for ax, names in zip(axes, panels.values(), strict=True):
         chosen = points.loc[list(names)]
         place = np.arange(len(names))
-        colours = [LOOKS[name][0] if name in LOOKS else ORANGE for name in names]
+        colours = [LOOKS[name]["color"] if name in LOOKS else ORANGE for name in names]
         ax.barh(place, 100 * chosen["mean"], xerr=100 * chosen["half_width"].fillna(0.0), color=colours, capsize=3)
-        ax.set_title(title, fontsize=10)
         ax.set(xlabel="normalised accuracy (%)", xlim=(0, 100))
     labels = [name.split("-")[-1] if "-" in name else "all three" for name in next(iter(panels.values()))]
     labels[0] = "none"
-    axes[0][0].set_yticks(range(len(labels)), labels)
-    axes[0][0].invert_yaxis()
-    axes[0][0].set_ylabel("embeddings that are reloaded")
+    axes[0].set_yticks(range(len(labels)), labels)
+    axes[0].invert_yaxis()
     return figure
 
 
@@ -169,27 +155,16 @@ def against_setting(table: pd.DataFrame, column: str, label: str, panels: Mappin
     column, label : what varies ("steps", "lr"), and the label of its axis
     panels : dict of value of `by`, as text, to title
     """
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.9 * len(panels), 3.7), sharey=True, squeeze=False)
+    figure, axes = style.panels(panels.values(), 3.9, 3.7, _FUSED)
     points = over_seeds(table, [by, column, "protection"])
-    for ax, (value, title) in zip(axes[0], panels.items(), strict=True):
+    for ax, value in zip(axes, panels, strict=True):
         for name, curve in points[points[by].astype(str) == value].groupby("protection", sort=False):
-            colour, marker, line = LOOKS[str(name)]
             curve = curve.sort_values(column)
-            ax.errorbar(
-                curve[column], 100 * curve["mean"], 100 * curve["half_width"].fillna(0.0), color=colour, marker=marker,
-                linestyle=line, capsize=3, markersize=5, label=PROTECTIONS[str(name)].title,
-            )  # fmt: skip
-        ticks = sorted(set(points[column]))
-        ax.set_xscale("log")
-        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        ax.minorticks_off()
+            style.with_intervals(ax, curve[column], curve, factor=100, markersize=5, **LOOKS[str(name)])
+        style.log_ticks(ax, sorted(set(points[column])))
         ax.set_xlabel(label)
         ax.margins(x=0.12)
-        ax.set_title(title, fontsize=10)
-    axes[0][0].set_ylabel("normalised accuracy,\nall tasks fused (%)")
-    figure.legend(
-        *axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=9, frameon=False
-    )
+    style.legend_above(figure, axes[0], ncols=3)
     return figure
 
 
@@ -209,22 +184,14 @@ def lambda_under_noise(curves: pd.DataFrame, chosen: pd.DataFrame, lam: float) -
     ax.axvline(lam, color=GREY, linestyle="--", linewidth=1, label=r"$\lambda_N$ without noise")
     points = over_seeds(curves, ["scenario", "lam"])
     colours = (GREEN, BLUE, ORANGE, RED, PURPLE)
+    diamond: dict[str, Any] = {"marker": "D", "linestyle": "none", "fillstyle": "none", "markeredgewidth": 2}
     for (scenario, curve), colour in zip(points.groupby("scenario", sort=False), colours, strict=False):
         curve = curve.sort_values("lam")
-        low, high = (100 * (curve["mean"] + sign * curve["half_width"].fillna(0.0)) for sign in (-1, 1))
-        ax.fill_between(curve["lam"], low, high, color=colour, alpha=0.2, linewidth=0)
-        ax.plot(curve["lam"], 100 * curve["mean"], color=colour, marker=".", label=scenario)
+        low, middle, high = (100 * (curve["mean"] + sign * curve["half_width"].fillna(0.0)) for sign in (-1, 0, 1))
+        style.with_band(ax, curve["lam"], low, middle, high, **style.look(str(scenario), colour, "."))
         found = chosen[chosen["scenario"] == scenario].groupby("seed")[["lam", "normalized"]].mean()
-        ax.plot(
-            found["lam"],
-            100 * found["normalized"],
-            "D",
-            color=colour,
-            markersize=8,
-            fillstyle="none",
-            markeredgewidth=2,
-        )
-    ax.plot([], [], "D", color="black", fillstyle="none", markeredgewidth=2, label="chosen on the memory")
+        ax.plot(found["lam"], 100 * found["normalized"], color=colour, markersize=8, **diamond)
+    ax.plot([], [], color="black", label="chosen on the memory", **diamond)
     ax.set(xlabel=r"$\lambda$", ylabel="normalised accuracy (%)", ylim=(0, 100))
     ax.legend(fontsize=8, loc="center right", bbox_to_anchor=(1.0, 0.36))
     return ax

@@ -1,12 +1,13 @@
-"""Ablations of the protection (Section IV-3): cells of the noise model, paired comparisons, what a protection costs.
+"""Tables of the chapter on ablations, Section IV-3: readings of the paper's noise, and the costs of protections.
 
-The computation is `study.run_study`; here is what comes before it and after it.
+The studies themselves are run by `study.run_study`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -18,69 +19,64 @@ from rmtllmf_lib.transport.scenario import Scenario, inject_mse, inject_snr
 from rmtllmf_lib.transport.surrogate import CORRELATIONS, SCALES
 
 
-def cells(scales: Sequence[str] = SCALES, correlations: Sequence[str] = CORRELATIONS) -> tuple[Scenario, ...]:
-    """The paper's three links under every reading of its noise: scale × correlation × MSE.
+def noise_readings(scales: Sequence[str] = SCALES, correlations: Sequence[str] = CORRELATIONS) -> tuple[Scenario, ...]:
+    """Return the paper's three links under every reading of its noise: scale × correlation × MSE.
 
-    With scale "snr" the paper's SNR takes the place of its MSE, see `transport.inject_snr`.
+    With the scale "snr" the paper's SNR takes the place of its MSE, see `scenario.inject_snr`.
 
     Returns
     -------
     tuple of Scenario, named "scale, correlation, link"
     """
     found = []
-    for scale in scales:
-        for correlation in correlations:
-            links = inject_snr(correlation) if scale == "snr" else inject_mse(correlation, scale)
-            found += [replace(link, name=f"{scale}, {correlation}, {link.name}") for link in links]
+    for scale, correlation in product(scales, correlations):
+        links = inject_snr(correlation) if scale == "snr" else inject_mse(correlation, scale)
+        found += [replace(link, name=f"{scale}, {correlation}, {link.name}") for link in links]
     return tuple(found)
 
 
 def noise_to_signal(scenario: Scenario, taus: Sequence[TaskVector], base: Weights) -> float:
-    """Power of the errors over power of the task vectors, k_q, geometric mean over the users; 0 without noise."""
+    """Return power of the errors over power of the task vectors, geometric mean over the users; 0 without noise."""
     errors = np.diagonal(scenario.error_cov(taus, base))
     if not errors.all():
         return 0.0
     return float(np.exp(np.mean(np.log(errors / np.array([tau.rms**2 for tau in taus])))))
 
 
-def cell_table(
+def reading_table(
     table: pd.DataFrame, scenarios: Sequence[Scenario], taus: Sequence[TaskVector], base: Weights
 ) -> pd.DataFrame:  # fmt: skip
-    """What a study found in each cell, beside what the paper reports of the same link.
+    """Results of a study under each reading of the noise, beside the paper's for the same link.
 
     Parameters
     ----------
     table : DataFrame
-        Of `run_study`, with the `scenarios` of `cells` and the protections "unprotected" and "rmtllmf", or one of them.
+        Of `run_study`, with the `scenarios` of `noise_readings` and the protections "unprotected" or "rmtllmf".
 
     Returns
     -------
     DataFrame with columns scale, correlation, link, noise_to_signal, protection, mean, half_width, n, paper
         `paper` is the middle of the values that the paper gives.
     """
-    reported = {
-        "unprotected": {name: sum(link.unprotected) / 2 for name, link in PAPER_LINKS.items()},
-        "rmtllmf": {name: link.rmtllmf for name, link in PAPER_LINKS.items()},
-    }
-    known = pd.DataFrame(
-        [
-            (each.name, each.scale, each.correlation, each.name.split(", ")[-1], noise_to_signal(each, taus, base))
-            for each in scenarios
-        ],
-        columns=["scenario", "scale", "correlation", "link", "noise_to_signal"],
-    )
-    rows = known.merge(over_seeds(table, ["scenario", "protection"]), on="scenario").drop(columns="scenario")
-    pairs = zip(rows["protection"], rows["link"], strict=True)
-    return rows.assign(paper=[reported[protection][link] for protection, link in pairs])
+    columns = ["scenario", "scale", "correlation", "link", "noise_to_signal"]
+    known = [
+        (each.name, each.scale, each.correlation, each.name.split(", ")[-1], noise_to_signal(each, taus, base))
+        for each in scenarios
+    ]
+    points = over_seeds(table, ["scenario", "protection"])
+    rows = pd.DataFrame(known, columns=columns).merge(points, on="scenario").drop(columns="scenario")
+    reported = {("unprotected", name): sum(link.unprotected) / 2 for name, link in PAPER_LINKS.items()}
+    reported |= {("rmtllmf", name): link.rmtllmf for name, link in PAPER_LINKS.items()}
+    return rows.assign(paper=[reported[pair] for pair in zip(rows["protection"], rows["link"], strict=True)])
 
 
 def distance_to_paper(rows: pd.DataFrame) -> pd.DataFrame:
-    """How far each reading of the noise is from the paper's figures.
+    """Distance of each reading of the noise from the paper's accuracies.
 
     Parameters
     ----------
     rows : DataFrame
-        Of `cell_table`.
+        Of `reading_table`.
 
     Returns
     -------
@@ -92,18 +88,13 @@ def distance_to_paper(rows: pd.DataFrame) -> pd.DataFrame:
     return (means**0.5).sort_values().reset_index()
 
 
-def in_words(gaps: pd.DataFrame) -> str:
-    """The means of a table of `gap` or `over_seeds` with their intervals, "0.31 ± 0.02, …"."""
-    return ", ".join(f"{row.mean:.2f} ± {row.half_width:.2f}" for row in gaps.itertuples())
-
-
 def costs(table: pd.DataFrame) -> pd.DataFrame:
-    """What each protection asks for, mean over seeds and scenarios.
+    """Images, steps, memory and time that each protection needs, mean over seeds and scenarios.
 
     Returns
     -------
     DataFrame with columns protection, per_class, samples, steps, bytes, seconds
-        One row for each protection and memory size; `seconds` is the shortest wall time, the one least disturbed.
+        One row for each protection and memory size; `seconds` is the shortest wall time, the least disturbed one.
     """
     once = table.drop_duplicates(["scenario", "protection", "per_class", "seed", "combination", "lr", "steps"])
     groups = once.groupby(["protection", "per_class"], sort=False)

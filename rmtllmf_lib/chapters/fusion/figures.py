@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from rmtllmf_lib.chapters import style
 from rmtllmf_lib.chapters.style import BLUE, GREEN, GREY, ORANGE, RED
 from rmtllmf_lib.protection.resilience import PROTECTIONS
 from rmtllmf_lib.published import PAPER_LINKS
@@ -21,12 +22,18 @@ from rmtllmf_lib.study.study import NO_LINK
 from rmtllmf_lib.tasks.base import Task
 from rmtllmf_lib.transport.scenario import CLEAN
 
-# protections that train: colour and marker
-TRAINED = {"rmtllmf": (BLUE, "o"), "noise-aware": (GREEN, "D"), "control": (ORANGE, "s")}
+TRAINED = {"rmtllmf": (BLUE, "o"), "noise-aware": (GREEN, "D"), "control": (ORANGE, "s")}  # colour and marker
 
 
 def gallery(tasks: Mapping[str, Task], per_task: int = 10) -> Figure:
-    """A row of test images per task, one per class as far as they go, with the class names below them."""
+    """A row of test images per task, one of each class until the row is full, below the names of the classes.
+
+    Parameters
+    ----------
+    tasks : mapping of name to Task
+    per_task : int
+        Images in a row.
+    """
     figure, axes = plt.subplots(len(tasks), per_task, figsize=(0.92 * per_task, 1.24 * len(tasks)), squeeze=False)
     for row, task in zip(axes, tasks.values(), strict=True):
         labels = np.asarray(task.test.labels)
@@ -38,14 +45,20 @@ def gallery(tasks: Mapping[str, Task], per_task: int = 10) -> Figure:
             image = task.test.images[int(places[0])]
             ax.imshow(image.permute(1, 2, 0).numpy() if isinstance(image, Tensor) else image, interpolation="nearest")
             ax.set_title(task.class_names[column].replace(" sign", ""), fontsize=8, pad=2)
-        row[0].text(
-            -0.12, 0.5, task.title, transform=row[0].transAxes, rotation=90, va="center", ha="right", fontsize=7
-        )
+        beside = {"transform": row[0].transAxes, "rotation": 90, "va": "center", "ha": "right", "fontsize": 7}
+        row[0].text(-0.12, 0.5, task.title, **beside)
     return figure
 
 
 def single_tasks(table: pd.DataFrame, titles: Mapping[str, str]) -> Axes:
-    """Zero-shot against fine-tuned accuracy per task, with chance (table of `Suite.single_task_table`)."""
+    """Zero-shot and fine-tuned accuracy of each task, with chance.
+
+    Parameters
+    ----------
+    table : DataFrame
+        task, classes, zero_shot, fine_tuned, as of `Suite.single_task_table`.
+    titles : mapping of task to title
+    """
     _, ax = plt.subplots(figsize=(7.4, 3.4))
     place = np.arange(len(table))
     ax.bar(place - 0.2, 100 * table["zero_shot"], 0.38, color=ORANGE, label="zero-shot")
@@ -58,22 +71,30 @@ def single_tasks(table: pd.DataFrame, titles: Mapping[str, str]) -> Axes:
 
 
 def cosine_heatmap(cosines: np.ndarray, names: Sequence[str]) -> Axes:
-    """Cosine similarity of every pair of task vectors, (n, n), the diagonal left out of the colours."""
+    """Cosine similarity of every pair of task vectors, without the diagonal.
+
+    Parameters
+    ----------
+    cosines : (n, n) float
+    names : n labels
+    """
     _, ax = plt.subplots(figsize=(5.6, 4.6))
     shown = np.where(np.eye(len(cosines), dtype=bool), np.nan, np.round(cosines, 2) + 0.0)  # + 0.0: no "-0.00"
     limits = {"vmin": min(0.0, float(np.nanmin(shown))), "vmax": max(0.3, float(np.nanmax(shown)))}
-    sns.heatmap(
-        shown, annot=True, fmt=".2f", cmap="viridis", ax=ax, square=True, annot_kws={"fontsize": 8}, **limits,
-        xticklabels=list(names), yticklabels=list(names), cbar_kws={"label": "cosine similarity"},
-    )  # fmt: skip
-    plt.setp(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
-    ax.tick_params(axis="y", rotation=0)
-    ax.grid(False)
+    bar: dict[str, Any] = {"cbar": True, "cbar_kws": {"label": "cosine similarity"}, "annot_kws": {"fontsize": 8}}
+    style.heatmap(ax, shown, names, names, fmt=".2f", cmap="viridis", square=True, **limits, **bar)
     return ax
 
 
 def lambda_sweep(table: pd.DataFrame, chosen: Mapping[int, float]) -> Axes:
-    """Normalised validation accuracy against lambda, one curve per N (columns lam, score, n_tasks), choices marked."""
+    """Normalised accuracy on validation images against lambda, a curve for each N, with the choices circled.
+
+    Parameters
+    ----------
+    table : DataFrame
+        lam, score, n_tasks.
+    chosen : mapping of N to lambda_N
+    """
     _, ax = plt.subplots(figsize=(6.4, 3.8))
     colours = sns.color_palette("viridis", len(chosen))
     for colour, (n, lam) in zip(colours, sorted(chosen.items()), strict=True):
@@ -100,7 +121,7 @@ def accuracy_against_n(table: pd.DataFrame, published: pd.DataFrame) -> Axes:
     groups = table.groupby("n_tasks")["normalized"]
     n = np.array(sorted(groups.groups))
     low, high = (100 * groups.quantile(q).to_numpy() for q in (0.1, 0.9))
-    ax.fill_between(n, low, high, color=BLUE, alpha=0.18, lw=0, label="10–90 % of the combinations")
+    ax.fill_between(n, low, high, color=BLUE, alpha=0.18, linewidth=0, label="10–90 % of the combinations")
     jitter = np.random.default_rng(0).uniform(-0.12, 0.12, len(table))
     ax.plot(table["n_tasks"] + jitter, 100 * table["normalized"], ".", color=BLUE, alpha=0.3, markersize=4)
     ax.plot(n, 100 * groups.mean().to_numpy(), "o-", color=BLUE, label="embedded CLIP, mean")
@@ -120,47 +141,41 @@ def accuracy_under_noise(table: pd.DataFrame, few: pd.DataFrame, scenarios: Sequ
         seeds; bands, without one for "base", reach from the lowest to the highest combination.
     few : DataFrame
         Of `run_study`, protections that train. Points are means, bars 95 % intervals over seeds, dots combinations.
-    scenarios : names in both tables and in `PAPER_LINKS`, whose figures for eight tasks are stars at the right
+    scenarios : names in both tables and in `PAPER_LINKS`, whose values for eight tasks are stars at the right
     """
-    figure, axes = plt.subplots(1, len(scenarios), figsize=(3.2 * len(scenarios), 4.6), sharey=True, squeeze=False)
+    titles = [f"{name}, MSE {PAPER_LINKS[name].mse:g}" for name in scenarios]
+    figure, axes = style.panels(titles, 3.2, 4.6, "normalised accuracy (%)")
     sizes = sorted(table["n_tasks"].unique())
-    for ax, scenario in zip(axes[0], scenarios, strict=True):
-        for name, own, label, colour, line in (
-            ("unprotected", CLEAN.name, "no noise", GREY, "--"),
-            ("unprotected", scenario, "unprotected", RED, "-"),
-            ("base", NO_LINK, "base, zero-shot", GREY, ":"),
+    for ax, scenario in zip(axes, scenarios, strict=True):
+        for name, link, alpha, look in (
+            ("unprotected", CLEAN.name, 0.2, style.look("no noise", GREY, linestyle="--")),
+            ("unprotected", scenario, 0.2, style.look("unprotected", RED)),
+            ("base", NO_LINK, 0.0, style.look("base, zero-shot", GREY, linestyle=":")),
         ):
-            rows = table[(table["protection"] == name) & (table["scenario"] == own)]
-            _mean_and_range(ax, rows, {"color": colour, "linestyle": line, "label": label}, shaded=name != "base")
+            means = 100 * _combinations(table, name, link)
+            low, middle, high = (means.groupby("n_tasks").agg(how) for how in ("min", "mean", "max"))
+            style.with_band(ax, middle.index, low, middle, high, alpha, **look)
         for shift, (name, (colour, marker)) in zip((-0.22, 0.0, 0.22), TRAINED.items(), strict=True):
-            own = scenario if PROTECTIONS[name].receives else NO_LINK
-            rows = few[(few["protection"] == name) & (few["scenario"] == own)]
+            link = scenario if PROTECTIONS[name].receives else NO_LINK
+            rows = few[(few["protection"] == name) & (few["scenario"] == link)]
             points = over_seeds(rows, ["n_tasks"]).sort_values("n_tasks")
-            single = rows.groupby(["n_tasks", "combination"], as_index=False)["normalized"].mean()
-            style: dict[str, Any] = {"color": colour, "marker": marker, "capsize": 3, "markersize": 6, "linewidth": 1}
-            half = 100 * points["half_width"].fillna(0.0)
-            ax.errorbar(points["n_tasks"] + shift, 100 * points["mean"], half, label=PROTECTIONS[name].title, **style)
+            look = style.look(PROTECTIONS[name].title, colour, marker) | {"markersize": 6, "linewidth": 1}
+            style.with_intervals(ax, points["n_tasks"] + shift, points, factor=100, **look)
+            single = _combinations(few, name, link).reset_index("n_tasks")
             ax.plot(single["n_tasks"] + shift, 100 * single["normalized"], ".", color=colour, alpha=0.5, markersize=4)
         paper = PAPER_LINKS[scenario]
-        stars = [(sum(paper.unprotected) / 2, RED), (paper.rmtllmf, BLUE)]
-        for value, colour in stars:
+        for value, colour in ((sum(paper.unprotected) / 2, RED), (paper.rmtllmf, BLUE)):
             ax.plot(8.5, 100 * value, "*", color=colour, markersize=13, markeredgecolor="black", zorder=5)
         ax.plot([], [], "*", color="white", markersize=12, markeredgecolor="black", label="the paper, N = 8")
         ax.set(xlabel="number of fused tasks N", xticks=sizes, xlim=(sizes[0] - 0.5, 9), ylim=(0, 108))
-        ax.set_title(f"{scenario}, MSE {paper.mse:g}", fontsize=10)
-    axes[0][0].set_ylabel("normalised accuracy (%)")
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=8.5, frameon=False)
+    style.legend_above(figure, axes[0], ncols=4, fontsize=8.5)
     return figure
 
 
-def _mean_and_range(ax: Axes, rows: pd.DataFrame, style: Mapping[str, Any], shaded: bool) -> None:
-    """A line through the means and a band over all combinations, each averaged over tasks and seeds."""
-    single = rows.groupby(["n_tasks", "combination"])["normalized"].mean().groupby("n_tasks")
-    n = np.array(sorted(single.groups))
-    if shaded:
-        ax.fill_between(n, 100 * single.min(), 100 * single.max(), color=style["color"], alpha=0.2, lw=0)
-    ax.plot(n, 100 * single.mean(), **style)
+def _combinations(table: pd.DataFrame, protection: str, scenario: str) -> pd.Series:
+    """Return the normalised accuracy of each (n_tasks, combination), mean over tasks and seeds."""
+    rows = table[(table["protection"] == protection) & (table["scenario"] == scenario)]
+    return rows.groupby(["n_tasks", "combination"])["normalized"].mean()
 
 
 def accuracy_per_task(table: pd.DataFrame, titles: Mapping[str, str]) -> Axes:
@@ -173,18 +188,15 @@ def accuracy_per_task(table: pd.DataFrame, titles: Mapping[str, str]) -> Axes:
     titles : mapping of task to title
     """
     _, ax = plt.subplots(figsize=(7.6, 0.42 * len(table) + 1.6))
-    sns.heatmap(
-        100 * table, ax=ax, annot=True, fmt=".0f", cmap="cividis", vmin=0, vmax=100, cbar=False,
-        xticklabels=[titles[name] for name in table.columns], annot_kws={"fontsize": 9}, linewidths=0.5,
-    )  # fmt: skip
-    plt.setp(ax.get_xticklabels(), rotation=35, ha="right", rotation_mode="anchor")
-    ax.tick_params(axis="y", rotation=0)
+    columns = [titles[name] for name in table.columns]
+    colours = {"cmap": "cividis", "vmin": 0, "vmax": 100, "linewidths": 0.5}
+    style.heatmap(ax, 100 * table, table.index, columns, rotation=35, fmt=".0f", **colours)
     ax.set(xlabel="", ylabel="")
     return ax
 
 
 def link_to_fusion(scenarios: Mapping[str, Sequence[float]], points: pd.DataFrame) -> Figure:
-    """Users' MSEs of link scenarios, and the accuracy of all tasks fused under them.
+    """MSEs of the users in link scenarios, and the accuracy of all tasks fused under them.
 
     Parameters
     ----------
@@ -201,9 +213,8 @@ def link_to_fusion(scenarios: Mapping[str, Sequence[float]], points: pd.DataFram
     left.set_yticks(list(place.values()), list(place))
     looks = zip((RED, GREY, BLUE), ("o", "s", "D"), (-0.15, 0.0, 0.15), strict=True)
     for (name, rows), (colour, marker, shift) in zip(points.groupby("curve", sort=False), looks, strict=False):
-        height = rows["label"].map(place) - shift
-        half = 100 * rows["half_width"].fillna(0.0)
-        right.errorbar(100 * rows["mean"], height, xerr=half, fmt=marker, color=colour, capsize=3, label=name)
+        look = style.look(str(name), colour, marker, "none")
+        style.with_intervals(right, rows["label"].map(place) - shift, rows, factor=100, sideways=True, **look)
     right.set(xlabel="normalised accuracy, all tasks fused (%)", xlim=(0, 100))
-    figure.legend(*right.get_legend_handles_labels(), loc="outside upper right", ncols=3, fontsize=8.5, frameon=False)
+    style.legend_above(figure, right, ncols=3, fontsize=8.5, loc="outside upper right")
     return figure

@@ -1,4 +1,4 @@
-"""Noise scenarios of the chapter on fusion: from one drop of the uplink, next to the paper's own numbers."""
+"""Tables of the chapter on fusion: accuracies beside the paper's, and noise scenarios from one drop of the uplink."""
 
 from __future__ import annotations
 
@@ -8,27 +8,34 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rmtllmf_lib.chapters.tidy import stacked
 from rmtllmf_lib.chapters.words import percent
+from rmtllmf_lib.chapters.worst_case_noise.paper_link import ATTACKS, Setting, user_mse
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.protection.resilience import PROTECTIONS
 from rmtllmf_lib.published import PAPER_LINKS
 from rmtllmf_lib.study.compare import gap
 from rmtllmf_lib.study.intervals import over_seeds
+from rmtllmf_lib.study.study import NO_LINK
 from rmtllmf_lib.transport.scenario import Scenario, from_link
 from rmtllmf_lib.wireless.adversary import attacked_cov, jammer_power
 from rmtllmf_lib.wireless.channel import Uplink
-from rmtllmf_lib.wireless.receiver import Order, error_cov
 
-ORDER: Order = "strongest-first"  # the order that comes close to the paper's three MSEs
-
-ATTACKS: Mapping[str, str | None] = {"ideal": None, "SU": "strongest-user", "SR": "sum-rate"}
+# The one setting that comes close to the paper's three MSEs on average, see `paper_link.closest_settings`.
+CLOSEST = Setting(order="strongest-first", knowledge="unaware")
+LINKS = (
+    ("ideal", None, True),
+    ("SU known", "strongest-user", True),
+    ("SU unknown", "strongest-user", False),
+    ("SR known", "sum-rate", True),
+    ("SR unknown", "sum-rate", False),
+)  # name, attack, and whether the receiver knows its covariance
 
 
 def closest_drop(uplink: Uplink, jnr_db: float) -> Uplink:
-    """The drop whose three mean MSEs come closest to the paper's .013, .16 and .21 (Section IV-1).
+    """Return the drop whose three mean MSEs come closest in ratio to the paper's .013, .16 and .21 (Section IV-1).
 
-    The receiver decodes the strongest user first and does not know of the jammer: the one setting that comes close on
-    average, see `tables.paper_link.closest_settings`. Close is meant in ratios, not in differences.
+    The receiver decodes the strongest user first and does not know of the jammer.
 
     Parameters
     ----------
@@ -47,9 +54,7 @@ def closest_drop(uplink: Uplink, jnr_db: float) -> Uplink:
     power = jammer_power(uplink, jnr_db)
     distance = np.zeros(uplink.batch_shape)
     for name, kind in ATTACKS.items():
-        noise = attacked_cov(uplink, power, kind or "none")
-        error = error_cov(uplink, noise, uplink.thermal_cov, ORDER)
-        mse = np.einsum("...ii->...i", error).real.mean(axis=-1)
+        mse = user_mse(uplink, attacked_cov(uplink, power, kind), CLOSEST).mean(axis=-1)
         distance += np.log(mse / PAPER_LINKS[name].mse) ** 2
     return uplink[int(distance.argmin())]
 
@@ -57,7 +62,7 @@ def closest_drop(uplink: Uplink, jnr_db: float) -> Uplink:
 def link_scenarios(
     uplink: Uplink, jnr_db: float, *, scale: str = "weight", correlation: str = "half"
 ) -> tuple[Scenario, ...]:
-    """What one drop does to the users: no jammer, the paper's two attacks, and a receiver that knows of them or not.
+    """Return the scenarios of one drop: no jammer, and the paper's two attacks, known to the receiver or not.
 
     Parameters
     ----------
@@ -76,17 +81,13 @@ def link_scenarios(
     """
     power = float(jammer_power(uplink, jnr_db))
     start = "link" if scale == "weight" else f"{scale}, link"
-    found = []
-    for name, kind in ATTACKS.items():
-        for aware in (True, False) if kind else (True,):
-            told = "" if kind is None else " known" if aware else " unknown"
-            found.append(
-                from_link(
-                    f"{start}, {name}{told}", uplink, kind, power if kind else 0.0,
-                    aware=aware, order=ORDER, scale=scale, correlation=correlation,
-                )
-            )  # fmt: skip
-    return tuple(found)
+    return tuple(
+        from_link(
+            f"{start}, {name}", uplink, kind, power if kind else 0.0,
+            aware=aware, order=CLOSEST.order, scale=scale, correlation=correlation,
+        )
+        for name, kind, aware in LINKS
+    )  # fmt: skip
 
 
 def beside_paper(table: pd.DataFrame, protections: Sequence[str]) -> pd.DataFrame:
@@ -101,40 +102,38 @@ def beside_paper(table: pd.DataFrame, protections: Sequence[str]) -> pd.DataFram
 
     Returns
     -------
-    DataFrame of str, one row per scenario; a column per protection such as "65 ± 3", in %, and the paper's two
+    DataFrame of str, one row per scenario; a column per protection such as "65 ± 3", in %, and the paper's two columns
     """
     largest = table[table["n_tasks"] == table["n_tasks"].max()]
     points = over_seeds(largest, ["scenario", "protection"]).set_index(["scenario", "protection"])
+    text = points.apply(lambda row: percent(row["mean"], row["half_width"]), axis=1)
     rows = {}
     for name, paper in PAPER_LINKS.items():
-        row = {}
-        for protection in protections:
-            own = name if PROTECTIONS[protection].receives else "no link"
-            point = points.loc[(own, protection)]
-            row[PROTECTIONS[protection].title] = percent(point["mean"], point["half_width"])
+        links = {each: name if PROTECTIONS[each].receives else NO_LINK for each in protections}
         low, high = (f"{100 * value:.3g}" for value in paper.unprotected)
-        row["paper, unprotected"] = low if low == high else f"{low}–{high}"
-        row["paper, R-MTLLMF"] = f"{100 * paper.rmtllmf:.3g}"
-        rows[name] = row
+        rows[name] = {PROTECTIONS[each].title: text[link, each] for each, link in links.items()} | {
+            "paper, unprotected": low if low == high else f"{low}–{high}",
+            "paper, R-MTLLMF": f"{100 * paper.rmtllmf:.3g}",
+        }
     return pd.DataFrame(rows).T
 
 
 def against_each(table: pd.DataFrame, one: Mapping[str, Any], protection: str) -> pd.DataFrame:
-    """How much better one condition is than a protection under each of the paper's links, paired by seed.
+    """Difference in accuracy of one condition and a protection under each of the paper's links, paired by seed.
 
     Parameters
     ----------
     table : DataFrame
         Of `run_study`.
     one : dict of column to value
-        Which rows to compare, as in `ablation.gap`; the same for every link.
+        Which rows to compare, as in `compare.gap`; the same for every link.
 
     Returns
     -------
-    DataFrame with columns mean, half_width, n, scenario
+    DataFrame with columns scenario, mean, half_width, n
     """
-    parts = [gap(table, one, {"scenario": name, "protection": protection}).assign(scenario=name) for name in ATTACKS]
-    return pd.concat(parts, ignore_index=True)
+    links = {name: {"scenario": name, "protection": protection} for name in PAPER_LINKS}
+    return stacked({name: gap(table, one, link) for name, link in links.items()}, "scenario")
 
 
 def per_task(table: pd.DataFrame, conditions: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
@@ -158,7 +157,7 @@ def per_task(table: pd.DataFrame, conditions: Mapping[str, tuple[str, str]]) -> 
 
 
 def link_points(table: pd.DataFrame) -> pd.DataFrame:
-    """Normalised accuracy under the scenarios of `link_scenarios`, as `figures.fusion.link_to_fusion` draws it.
+    """Normalised accuracy under the scenarios of `link_scenarios`, as `figures.link_to_fusion` draws it.
 
     Returns
     -------

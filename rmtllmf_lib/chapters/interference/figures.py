@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rmtllmf_lib.chapters import style
 from rmtllmf_lib.chapters.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 from rmtllmf_lib.protection.resilience import PROTECTIONS
 from rmtllmf_lib.study.intervals import over_seeds
@@ -32,14 +34,8 @@ def matrices(found: Mapping[str, np.ndarray], names: Sequence[str]) -> Figure:
     for ax, (title, cosines) in zip(axes.flat, found.items(), strict=False):
         shown = np.where(np.eye(len(names), dtype=bool), np.nan, 100 * cosines)
         text = np.where(np.isnan(shown), "", np.char.mod("%d", np.rint(np.nan_to_num(shown)).astype(int)))
-        image = sns.heatmap(
-            shown, annot=text, fmt="", cmap="viridis", vmin=0, vmax=60, square=True, cbar=False, ax=ax,
-            xticklabels=list(names), yticklabels=list(names), annot_kws={"fontsize": 9},
-        ).collections[0]  # fmt: skip
+        image = style.heatmap(ax, shown, names, names, annot=text, fmt="", square=True, cmap="viridis", vmin=0, vmax=60)
         ax.set_title(title, fontsize=10)
-        ax.tick_params(axis="y", rotation=0)
-        plt.setp(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
-        ax.grid(visible=False)
     for ax in axes.flat[len(found) :]:
         ax.set_axis_off()
     figure.colorbar(image, ax=axes, label="cosine similarity × 100", shrink=0.6)
@@ -48,7 +44,7 @@ def matrices(found: Mapping[str, np.ndarray], names: Sequence[str]) -> Figure:
 
 def against_noise(
     bands: pd.DataFrame, points: pd.DataFrame, panels: Sequence[str], target: tuple[float, float]
-) -> Figure:  # fmt: skip
+) -> Figure:
     """Cosines against the noise-to-signal ratio: formula as bands, measurements as points, the paper's band in grey.
 
     Parameters
@@ -60,31 +56,23 @@ def against_noise(
     panels : titles, from left to right
     target : lowest and highest cosine of the paper's Figure 4
     """
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.0 * len(panels), 4.3), sharey=True, squeeze=False)
-    for ax, panel in zip(axes[0], panels, strict=True):
+    figure, axes = style.panels(panels, 4.0, 4.3, "cosine between task vectors")
+    for ax, panel in zip(axes, panels, strict=True):
         ax.axhspan(*target, color=GREY, alpha=0.35, label="the paper's Figure 4", linewidth=0)
         for correlation, (colour, marker) in _CORRELATIONS.items():
             band = bands[(bands["panel"] == panel) & (bands["correlation"] == correlation)]
             x = 10 * np.log10(band["noise_to_signal"])
             ax.fill_between(x, band["low"], band["high"], color=colour, alpha=0.4, linewidth=1, label=correlation)
             dots = points[(points["panel"] == panel) & (points["correlation"] == correlation)]
-            ax.errorbar(
-                10 * np.log10(dots["noise_to_signal"]), dots["mean"],
-                [dots["mean"] - dots["low"], dots["high"] - dots["mean"]],
-                fmt=marker, color=colour, markersize=4, capsize=2, linewidth=1,
-            )  # fmt: skip
+            reach = [dots["mean"] - dots["low"], dots["high"] - dots["mean"]]
+            look: dict[str, Any] = {"fmt": marker, "color": colour, "markersize": 4, "capsize": 2, "linewidth": 1}
+            ax.errorbar(10 * np.log10(dots["noise_to_signal"]), dots["mean"], reach, **look)
         ax.set(xlabel="noise over task vector, power (dB)", ylim=(-0.05, 1.02))
-        ax.set_title(panel, fontsize=10)
-    axes[0][0].set_ylabel("cosine between task vectors")
-    figure.legend(
-        *axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9, frameon=False
-    )
+    style.legend_above(figure, axes[0], ncols=4)
     return figure
 
 
-def by_definition(
-    table: pd.DataFrame, definitions: Sequence[str], limit: float, target: tuple[float, float]
-) -> Axes:  # fmt: skip
+def by_definition(table: pd.DataFrame, definitions: Sequence[str], limit: float, target: tuple[float, float]) -> Axes:
     """Range and mean of the cosines of all pairs, for each definition of the task vectors and each scenario.
 
     Parameters
@@ -98,15 +86,13 @@ def by_definition(
     _, ax = plt.subplots(figsize=(7.2, 0.5 * len(definitions) + 1.4))
     ax.axvline(limit, color="black", linestyle=":", label="Figure 3: at most")
     ax.axvspan(*target, color=GREY, alpha=0.35, linewidth=0, label="Figure 4")
-    scenarios = list(dict.fromkeys(table["scenario"]))
+    scenarios = table["scenario"].unique()
     for shift, (scenario, colour) in enumerate(zip(scenarios, _COLOURS, strict=False)):
         rows = table[table["scenario"] == scenario].groupby("definition")["cosine"].agg(["min", "mean", "max"])
         rows = rows.reindex(definitions).dropna()
         places = [definitions.index(name) + 0.22 * (shift - (len(scenarios) - 1) / 2) for name in rows.index]
-        ax.errorbar(
-            rows["mean"], places, xerr=[rows["mean"] - rows["min"], rows["max"] - rows["mean"]], fmt="o", color=colour,
-            capsize=4, label=scenario,
-        )  # fmt: skip
+        reach = [rows["mean"] - rows["min"], rows["max"] - rows["mean"]]
+        ax.errorbar(rows["mean"], places, xerr=reach, fmt="o", color=colour, capsize=4, label=scenario)
     ax.set_yticks(range(len(definitions)), definitions)
     ax.invert_yaxis()
     ax.set(xlabel="cosine between task vectors, smallest to largest pair", xlim=(min(0.0, ax.get_xlim()[0]), None))
@@ -115,7 +101,9 @@ def by_definition(
 
 
 def cosine_and_wde(cosines: pd.DataFrame, errors: pd.DataFrame, clean: str) -> Axes:
-    """WDE against the mean cosine, one point per scenario and protection; if one measured the other, they would rise.
+    """WDE against the mean cosine, a point for each scenario and protection.
+
+    If cosines measured the WDE, the points would lie on a rising curve.
 
     Parameters
     ----------
@@ -128,21 +116,18 @@ def cosine_and_wde(cosines: pd.DataFrame, errors: pd.DataFrame, clean: str) -> A
     _, ax = plt.subplots(figsize=(7.2, 4.4))
     mean = cosines.groupby("scenario")["cosine"].mean()
     points = over_seeds(errors[errors["scenario"].isin(mean.index)], ["scenario", "protection"], "wde")
-    scenarios = list(dict.fromkeys(points["scenario"]))
-    markers = dict(zip(dict.fromkeys(points["protection"]), "osDP^v", strict=False))
-    for row in points.itertuples():
-        ax.errorbar(
-            mean[row.scenario], row.mean, np.nan_to_num(row.half_width), fmt=markers[row.protection], capsize=3,
-            color=_COLOURS[scenarios.index(row.scenario) % len(_COLOURS)], markersize=7,
-            fillstyle="full" if row.protection == "unprotected" else "none",
-        )  # fmt: skip
+    colours = dict(zip(points["scenario"].unique(), cycle(_COLOURS), strict=False))
+    markers = dict(zip(points["protection"].unique(), "osDP^v", strict=False))
+    fills = {name: "full" if name == "unprotected" else "none" for name in markers}
+    for (scenario, protection), row in points.groupby(["scenario", "protection"], sort=False):
+        look = {"fmt": markers[protection], "color": colours[scenario], "fillstyle": fills[protection], "markersize": 7}
+        style.with_intervals(ax, [mean[scenario]], row, **look)
     level = points[(points["scenario"] == clean) & (points["protection"] == "unprotected")]["mean"]
     ax.axhline(float(level.iloc[0]), color="black", linestyle=":", linewidth=1)
-    for place, scenario in enumerate(scenarios):
-        ax.plot([], [], "s", color=_COLOURS[place % len(_COLOURS)], label=scenario)
+    for scenario, colour in colours.items():
+        ax.plot([], [], "s", color=colour, label=scenario)
     for name, marker in markers.items():
-        style = "full" if name == "unprotected" else "none"
-        ax.plot([], [], marker, color="black", fillstyle=style, label=PROTECTIONS[name].title)
+        ax.plot([], [], marker, color="black", fillstyle=fills[name], label=PROTECTIONS[name].title)
     ax.set(xlabel="mean cosine between received task vectors", ylabel="WDE, mean over the tasks", ylim=(0, 1))
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return ax

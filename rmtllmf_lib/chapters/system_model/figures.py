@@ -13,51 +13,54 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 
+from rmtllmf_lib.chapters import style
 from rmtllmf_lib.chapters.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 from rmtllmf_lib.study.intervals import over_seeds
 
 # one look for each receiver, in every figure of the chapter
 RECEIVERS = {
-    "weakest-first": ("SIC, weakest first", BLUE, "o"),
-    "strongest-first": ("SIC, strongest first", GREEN, "s"),
-    "joint LMMSE": ("joint LMMSE", RED, "^"),
+    "weakest-first": style.look("SIC, weakest first", BLUE, "o"),
+    "strongest-first": style.look("SIC, strongest first", GREEN, "s"),
+    "joint LMMSE": style.look("joint LMMSE", RED, "^"),
 }
 CANCELLATIONS = {
-    "genie": ("what was sent (genie)", GREY, "o"),
-    "soft": ("posterior means", BLUE, "s"),
-    "hard": ("hard decisions", ORANGE, "^"),
-    "linear": ("linear estimates", RED, "d"),
+    "genie": style.look("what was sent (genie)", GREY, "o"),
+    "soft": style.look("posterior means", BLUE, "s"),
+    "hard": style.look("hard decisions", ORANGE, "^"),
+    "linear": style.look("linear estimates", RED, "d"),
+}
+SYMBOLS = {
+    "gaussian": style.look("Gaussian symbols", BLUE, "o", "none"),
+    "qam64": style.look("64-QAM symbols", ORANGE, "s", "none"),
 }
 PAPER_MSE = 0.013
 
 
 def one_drop(table: pd.DataFrame, farthest_m: float) -> Figure:
-    """Where the users of a drop are, and with which SNR the base station hears them.
+    """Places of the users of a drop, and the SNR at which the base station receives them.
 
     Parameters
     ----------
     table : DataFrame
         user (name), distance_m, azimuth (radians), snr_db, without_fading_db.
     farthest_m : float, m
-        Edge of the cell.
+        Radius of the area in which users are.
     """
     figure = plt.figure(figsize=(7.8, 3.7))
     polar = figure.add_subplot(1, 2, 1, projection="polar")
     polar.plot(0, 0, "^", color="black", markersize=10)
     polar.scatter(table["azimuth"], table["distance_m"], s=170, color=BLUE, zorder=3)
+    text: dict[str, Any] = {"color": "white", "ha": "center", "va": "center", "fontsize": 10, "zorder": 4}
     for row in table.itertuples():
-        polar.annotate(
-            row.user, (row.azimuth, row.distance_m), color="white", ha="center", va="center", fontsize=10, zorder=4
-        )
+        polar.annotate(row.user, (row.azimuth, row.distance_m), **text)
     polar.set(ylim=(0, farthest_m), xticks=[])
-    polar.set_yticks(np.linspace(0, farthest_m, 5)[1:])
-    polar.set_yticklabels([f"{tick:.0f} m" for tick in np.linspace(0, farthest_m, 5)[1:]], fontsize=10)
+    radii = np.linspace(0, farthest_m, 5)[1:]
+    polar.set_yticks(radii, [f"{radius:.0f} m" for radius in radii], fontsize=10)
     ax = figure.add_subplot(1, 2, 2)
     rows = table.sort_values("snr_db").reset_index(drop=True)
     ax.hlines(rows.index, rows["without_fading_db"], rows["snr_db"], color=GREY, linewidth=1)
-    ax.plot(
-        rows["without_fading_db"], rows.index, "o", color="white", markeredgecolor=GREY, label="from distance alone"
-    )
+    from_distance = style.look("from distance alone", "white", "o", "none")
+    ax.plot(rows["without_fading_db"], rows.index, markeredgecolor=GREY, **from_distance)
     ax.plot(rows["snr_db"], rows.index, "o", color=BLUE, label="with fading")
     ax.set_yticks(rows.index, rows["user"])
     ax.set(xlabel="received SNR per antenna (dB)", ylabel="user, by received power")
@@ -66,12 +69,12 @@ def one_drop(table: pd.DataFrame, farthest_m: float) -> Figure:
 
 
 def sic_ladder(table: pd.DataFrame) -> Figure:
-    """Who interferes with whom while the users are decoded one by one, with the MSE that each step ends with.
+    """Interference in each step of successive cancellation, and the MSE of the user decoded in it.
 
     Parameters
     ----------
     table : DataFrame
-        Of `tables.link.ladder`.
+        step, position, user, state, snr_db, rate and mse, as of `tables.ladder`.
     """
     steps = int(table["step"].max())
     figure, (grid, ax) = plt.subplots(
@@ -90,10 +93,9 @@ def sic_ladder(table: pd.DataFrame) -> Figure:
     grid.set_title("blue: decoded now; orange: still interferes", fontsize=10)
     wanted = table[table["state"] == "wanted"]
     ax.plot(wanted["mse"], wanted["step"], "o", color=BLUE)
+    beside: dict[str, Any] = {"xytext": (9, 0), "textcoords": "offset points", "va": "center", "fontsize": 10}
     for row in wanted.itertuples():
-        ax.annotate(
-            f"{row.rate:.1f} nats", (row.mse, row.step), (9, 0), textcoords="offset points", va="center", fontsize=10
-        )
+        ax.annotate(f"{row.rate:.1f} nats", (row.mse, row.step), **beside)
     ax.set(xscale="log", xlabel=r"MSE $\mu_q = e^{-R_q}$", xlim=(wanted["mse"].min() / 2, wanted["mse"].max() * 6))
     grid.grid(visible=False)
     return figure
@@ -105,31 +107,25 @@ def monte_carlo(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        Of `tables.link.measured_mse`; bars are two standard errors.
+        order, symbols, position, theory, measured, standard_error, as of `tables.measured_mse`; bars are two standard
+        errors.
     """
-    orders = list(dict.fromkeys(table["order"]))
+    orders = table["order"].unique()
+    size = (3.9 * len(orders), 4.8)
     figure, axes = plt.subplots(
-        2,
-        len(orders),
-        figsize=(3.9 * len(orders), 4.8),
-        sharex=True,
-        sharey="row",
-        squeeze=False,
-        height_ratios=[1.5, 1],
+        2, len(orders), figsize=size, sharex=True, sharey="row", squeeze=False, height_ratios=[1.5, 1]
     )
-    looks = {"gaussian": ("Gaussian symbols", BLUE, "o", -0.12), "qam64": ("64-QAM symbols", ORANGE, "s", 0.12)}
     for (top, bottom), order in zip(axes.T, orders, strict=True):
         rows = table[table["order"] == order]
         theory = rows[rows["symbols"] == rows["symbols"].iloc[0]]
         top.plot(theory["position"], theory["theory"], "_", color="black", markersize=22, label="Eq. (5)")
         bottom.axhline(1, color="black", linewidth=1)
-        for symbols, (label, colour, marker, shift) in looks.items():
+        for shift, (symbols, look) in zip((-0.12, 0.12), SYMBOLS.items(), strict=True):
             part = rows[rows["symbols"] == symbols]
             place = part["position"] + shift
-            style: dict[str, Any] = {"color": colour, "markersize": 5}
-            top.plot(place, part["measured"], marker, label=label, **style)
+            top.plot(place, part["measured"], markersize=5, **look)
             ratio, bar = part["measured"] / part["theory"], 2 * part["standard_error"] / part["theory"]
-            bottom.errorbar(place, ratio, bar, fmt=marker, capsize=2, **style)
+            bottom.errorbar(place, ratio, bar, capsize=2, markersize=5, **look)
         top.set(yscale="log")
         top.set_title(order.replace("-", " "), fontsize=10)
         bottom.set(xlabel="position in the order of decoding", xticks=theory["position"])
@@ -145,15 +141,18 @@ def sum_rates(table: pd.DataFrame) -> Axes:
     Parameters
     ----------
     table : DataFrame
-        Of `tables.link.sum_rates`.
+        users, right and published (nats), a row for each drop, as of `tables.sum_rates`.
     """
     _, ax = plt.subplots(figsize=(6.6, 3.9))
-    looks = {"right": ("log det, Eq. (13)", BLUE, "o"), "published": ("log of 1 + sum, Eq. (4)", RED, "s")}
-    for column, (label, colour, marker) in looks.items():
-        groups = table.groupby("users")[column]
-        users = np.array(sorted(groups.groups))
-        ax.fill_between(users, groups.quantile(0.1), groups.quantile(0.9), color=colour, alpha=0.2, lw=0)
-        ax.plot(users, groups.median(), marker, color=colour, linestyle="-", label=label)
+    groups = table.groupby("users")
+    users = np.array(sorted(groups.groups))
+    low, median, high = (groups[["right", "published"]].quantile(q) for q in (0.1, 0.5, 0.9))
+    looks = {
+        "right": style.look("log det, Eq. (13)", BLUE, "o"),
+        "published": style.look("log of 1 + sum, Eq. (4)", RED, "s"),
+    }
+    for column, look in looks.items():
+        style.with_band(ax, users, low[column], median[column], high[column], **look)
     ax.set(xlabel="number of users Q", ylabel="sum rate (nats per channel use)", xticks=users, ylim=(0, None))
     ax.legend()
     return ax
@@ -165,16 +164,16 @@ def mse_by_rank(table: pd.DataFrame) -> Axes:
     Parameters
     ----------
     table : DataFrame
-        Of `tables.link.mse_by_receiver`.
+        receiver, rank and mse, a row for each drop and user, as of `tables.mse_by_receiver`.
     """
     _, ax = plt.subplots(figsize=(7.4, 4.2))
-    for shift, (receiver, (label, colour, marker)) in zip((-0.22, 0, 0.22), RECEIVERS.items(), strict=True):
+    for shift, (receiver, look) in zip((-0.22, 0, 0.22), RECEIVERS.items(), strict=True):
         groups = table[table["receiver"] == receiver].groupby("rank")["mse"]
         q10, q25, q50, q75, q90 = (groups.quantile(q) for q in (0.1, 0.25, 0.5, 0.75, 0.9))
         place = q50.index + shift
-        ax.vlines(place, q10, q90, color=colour, linewidth=1.2)
-        ax.vlines(place, q25, q75, color=colour, linewidth=4, alpha=0.5)
-        ax.plot(place, q50, marker, color=colour, markersize=5, label=label)
+        ax.vlines(place, q10, q90, color=look["color"], linewidth=1.2)
+        ax.vlines(place, q25, q75, color=look["color"], linewidth=4, alpha=0.5)
+        ax.plot(place, q50, markersize=5, **look | {"linestyle": "none"})
     ranks = sorted(table["rank"].unique())
     names = [str(rank) for rank in ranks]
     names[0], names[-1] = f"{names[0]}\nweakest", f"{names[-1]}\nstrongest"
@@ -185,34 +184,23 @@ def mse_by_rank(table: pd.DataFrame) -> Axes:
 
 
 def propagation(table: pd.DataFrame) -> Figure:
-    """What is lost to imperfect cancellation against the SNR, a panel for each order.
+    """Loss to imperfect cancellation against the SNR, a panel for each order; means over the drops, 95 % intervals.
 
     Parameters
     ----------
     table : DataFrame
-        Of `tables.link.propagation`; points are means over the drops with 95 % intervals.
+        order, cancellation, gain_db, seed and excess, as of `tables.propagation`.
     """
-    orders = list(dict.fromkeys(table["order"]))
+    orders = table["order"].unique()
     points = over_seeds(table, ["order", "cancellation", "gain_db"], "excess")
-    figure, axes = plt.subplots(1, len(orders), figsize=(3.9 * len(orders), 3.6), sharey=True, squeeze=False)
-    for ax, order in zip(axes[0], orders, strict=True):
-        for cancellation, (label, colour, marker) in CANCELLATIONS.items():
+    figure, axes = style.panels([order.replace("-", " ") for order in orders], 3.9, 3.6, "MSE / that of Eq. (5)")
+    for ax, order in zip(axes, orders, strict=True):
+        for cancellation, look in CANCELLATIONS.items():
             curve = points[(points["order"] == order) & (points["cancellation"] == cancellation)]
-            if curve.empty:
-                continue
-            ax.errorbar(
-                curve["gain_db"],
-                curve["mean"],
-                curve["half_width"],
-                marker=marker,
-                color=colour,
-                capsize=3,
-                label=label,
-            )
+            if not curve.empty:
+                style.with_intervals(ax, curve["gain_db"], curve, **look)
         ax.set(xlabel="SNR relative to the budget (dB)")
-        ax.set_title(order.replace("-", " "), fontsize=10)
-    axes[0][0].set_ylabel("MSE / that of Eq. (5)")
-    axes[0][0].legend(fontsize=10, title="subtracted:", title_fontsize=10)
+    axes[0].legend(fontsize=10, title="subtracted:", title_fontsize=10)
     return figure
 
 
@@ -222,9 +210,9 @@ def rate_and_distortion(users: pd.DataFrame, rounding: pd.DataFrame) -> Axes:
     Parameters
     ----------
     users : DataFrame
-        Of `tables.link.coded_distortion`.
+        rate (nats) and qam64 (distortion), as of `tables.coded_distortion`.
     rounding : DataFrame
-        rate, distortion.
+        rate (nats), distortion.
     """
     _, ax = plt.subplots(figsize=(6.8, 4.1))
     rate = np.linspace(0, users["rate"].max(), 200)
@@ -240,7 +228,7 @@ def rate_and_distortion(users: pd.DataFrame, rounding: pd.DataFrame) -> Axes:
 
 
 def placements(distances: pd.DataFrame, mses: pd.DataFrame) -> Figure:
-    """Where users are, and the mean MSE of the drops, with uniform distance and with uniform area.
+    """Distances of the users, and the distribution of a drop's mean MSE, with uniform distance and with uniform area.
 
     Parameters
     ----------
@@ -252,16 +240,14 @@ def placements(distances: pd.DataFrame, mses: pd.DataFrame) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.8, 3.2))
     for placement, colour in (("distance", BLUE), ("area", PURPLE)):
         metres = distances.loc[distances["placement"] == placement, "distance_m"]
-        left.hist(
-            metres, bins=30, density=True, histtype="step", color=colour, linewidth=1.8, label=f"uniform {placement}"
-        )
+        outline: dict[str, Any] = {"color": colour, "linewidth": 1.8, "label": f"uniform {placement}"}
+        left.hist(metres, bins=30, density=True, histtype="step", **outline)
         values = np.sort(mses.loc[mses["placement"] == placement, "mse"])
         right.plot(values, np.arange(1, len(values) + 1) / len(values), color=colour)
     left.set(xlabel="distance (m)", ylabel="density (1/m)")
     left.legend(fontsize=10, loc="upper left")
-    right.set(xlabel="mean MSE of a drop", ylabel="share of drops below", xscale="log")
-    right.set_xticks([0.003, 0.01, 0.03], ["0.003", "0.01", "0.03"])
-    right.minorticks_off()
+    right.set(xlabel="mean MSE of a drop", ylabel="share of drops below")
+    style.log_ticks(right, [0.003, 0.01, 0.03])
     right.yaxis.set_major_formatter(PercentFormatter(1))
     return figure
 
@@ -276,43 +262,35 @@ def path_losses(table: pd.DataFrame, bearable_db: float) -> Axes:
     bearable_db : float, dB
     """
     _, ax = plt.subplots(figsize=(7.0, 4.2))
-    looks = {
-        "free-space": (BLUE, "-"), "log-distance": (RED, "-"), "UMa-LoS": (GREEN, "-"), "UMa-NLoS": (GREEN, "--"),
-        "UMi-LoS": (PURPLE, "-"), "UMi-NLoS": (PURPLE, "--"),
-    }  # fmt: skip
+    colours = {"free-space": BLUE, "log-distance": RED, "UMa": GREEN, "UMi": PURPLE}
     for model, curve in table.groupby("model", sort=False):
-        colour, line = looks[str(model)]
-        ax.plot(
-            curve["distance_m"], curve["loss_db"], color=colour, linestyle=line, label=str(model).replace("-", " ", 1)
-        )
+        name, colour = str(model), colours[str(model).removesuffix("-LoS").removesuffix("-NLoS")]
+        look = style.look(name.replace("-", " ", 1), colour, linestyle="--" if name.endswith("-NLoS") else "-")
+        ax.plot(curve["distance_m"], curve["loss_db"], **look)
     ax.axhline(bearable_db, color="black", linestyle=":", label="SNR of 0 dB")
-    ax.set(xscale="log", xlabel="distance (m)", ylabel="path loss (dB)")
-    ticks = [100, 200, 300, 500, 700, 1000]
-    ax.set_xticks(ticks, [str(tick) for tick in ticks])
-    ax.minorticks_off()
+    style.log_ticks(ax, [100, 200, 300, 500, 700, 1000])
+    ax.set(xlabel="distance (m)", ylabel="path loss (dB)")
     ax.invert_yaxis()
     ax.legend(fontsize=10, ncols=2, loc="lower left")
     return ax
 
 
 def sensitivity(table: pd.DataFrame) -> Axes:
-    """Mean MSE of each setting of the link with its 95 % interval over the drops, in both orders.
+    """Mean MSE of each setting of the uplink with its 95 % interval over the drops, in both orders.
 
     Parameters
     ----------
     table : DataFrame
-        Of `tables.link.budgets`, the first setting on top.
+        setting, order, seed and mse, as of `tables.budgets`; the first setting is on top.
     """
     points = over_seeds(table, ["setting", "order"], "mse")
-    settings = list(dict.fromkeys(table["setting"]))
+    settings = table["setting"].unique()
     _, ax = plt.subplots(figsize=(7.4, 0.31 * len(settings) + 1.2))
     ax.axvline(PAPER_MSE, color="black", linestyle=":", label=f"the paper's {PAPER_MSE}".replace("0.", "."))
-    for shift, order in zip((-0.14, 0.14), dict.fromkeys(table["order"]), strict=True):
-        label, colour, marker = RECEIVERS[order]
+    for shift, order in zip((-0.14, 0.14), table["order"].unique(), strict=True):
         rows = points[points["order"] == order].set_index("setting").loc[settings]
-        place = np.arange(len(settings)) + shift
-        style: dict[str, Any] = {"color": colour, "markersize": 5, "label": label}
-        ax.errorbar(rows["mean"], place, xerr=rows["half_width"], fmt=marker, capsize=2, **style)
+        look = RECEIVERS[order] | {"linestyle": "none", "markersize": 5, "capsize": 2}
+        style.with_intervals(ax, np.arange(len(settings)) + shift, rows, sideways=True, **look)
     ax.set_yticks(range(len(settings)), settings)
     ax.set(xscale="log", xlabel="mean MSE over users and drops", ylim=(len(settings) - 0.5, -0.5))
     ax.legend(fontsize=10, loc="upper right")
@@ -320,31 +298,29 @@ def sensitivity(table: pd.DataFrame) -> Axes:
 
 
 def noise_figures(table: pd.DataFrame, orders: Sequence[str]) -> Axes:
-    """Mean MSE against the noise figure with its 95 % interval, and what rounds to the paper's value.
+    """Mean MSE against the noise figure with its 95 % interval, and the range that rounds to the paper's value.
 
     Parameters
     ----------
     table : DataFrame
         noise_figure_db, order, seed, mse.
     orders : sequence of str
-        Which of them to show.
+        The orders of cancellation to show.
     """
     points = over_seeds(table, ["order", "noise_figure_db"], "mse")
     _, ax = plt.subplots(figsize=(6.4, 3.6))
     ax.axhspan(PAPER_MSE - 0.0005, PAPER_MSE + 0.0005, color=GREY, alpha=0.4, lw=0, label="rounds to .013")
     for order in orders:
-        label, colour, marker = RECEIVERS[order]
         rows = points[points["order"] == order].sort_values("noise_figure_db")
-        x, mean, half = rows["noise_figure_db"], rows["mean"], rows["half_width"]
-        ax.fill_between(x, mean - half, mean + half, color=colour, alpha=0.25, lw=0)
-        ax.plot(x, mean, marker, color=colour, linestyle="-", label=label)
+        mean, half = rows["mean"], rows["half_width"]
+        style.with_band(ax, rows["noise_figure_db"], mean - half, mean, mean + half, alpha=0.25, **RECEIVERS[order])
     ax.set(xlabel="noise figure (dB)", ylabel="mean MSE")
     ax.legend(fontsize=10)
     return ax
 
 
 def errors_sent(table: pd.DataFrame, limits: tuple[float, float] = (1e-6, 10.0)) -> Figure:
-    """Errors of task vectors that were really sent, per scheme and user: variance and tails.
+    """Errors of task vectors after transmission, per scheme and user: variance and excess kurtosis.
 
     Parameters
     ----------
@@ -354,7 +330,7 @@ def errors_sent(table: pd.DataFrame, limits: tuple[float, float] = (1e-6, 10.0))
     limits : (float, float)
         Variances beyond them are drawn as arrows at the edge.
     """
-    schemes = list(dict.fromkeys(table["scheme"]))
+    schemes = table["scheme"].unique()
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(7.8, 0.42 * len(schemes) + 1.3), sharey=True, gridspec_kw={"width_ratios": [1.5, 1]}
     )
@@ -364,9 +340,8 @@ def errors_sent(table: pd.DataFrame, limits: tuple[float, float] = (1e-6, 10.0))
         left.plot(rows["predicted"].clip(*limits), heights, "|", color="black", markersize=9, zorder=3)
         variance = rows["variance"].to_numpy()
         for beyond, marker in ((variance > limits[1], ">"), (variance < limits[0], "<")):
-            left.plot(
-                np.clip(variance, *limits)[beyond], heights[beyond], marker, color=RED, markersize=6, clip_on=False
-            )
+            arrow: dict[str, Any] = {"marker": marker, "linestyle": "none", "color": RED, "markersize": 6}
+            left.plot(np.clip(variance, *limits)[beyond], heights[beyond], clip_on=False, **arrow)
         inside = (variance >= limits[0]) & (variance <= limits[1])
         left.plot(variance[inside], heights[inside], "o", color=BLUE, markersize=5)
         right.plot(rows["excess_kurtosis"], heights, "o", color=BLUE, markersize=5)

@@ -1,25 +1,26 @@
-"""Tables of the uplink of section II-A, its rates and its MSEs: what the chapter on the system model computes.
+"""Tables of the chapter on the system model, Section II-A: rates and MSEs of the uplink.
 
-Tables are tidy, a row for each drop and user. Where a table is averaged, its column "seed" numbers the drops: they are
-the independent repetitions that `intervals.over_seeds` wants. Rates are in nats, powers in W.
+Tables are tidy, one row for each drop and user. "seed" numbers the drops, the independent repetitions over which
+`intervals.over_seeds` averages. Rates are in nats, powers in W.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
 from rmtllmf_lib.arrays import Real, whole_number
+from rmtllmf_lib.chapters.tidy import per_seed, ranked, stacked
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.wireless.channel import Uplink, draw_uplinks, snr_db, with_floor
 from rmtllmf_lib.wireless.information import qam64_information
 from rmtllmf_lib.wireless.receiver import (
     ORDERS,
     Order,
-    by_rank,
     lmmse_mse,
     sic_mse,
     sic_order,
@@ -41,12 +42,11 @@ def ladder(uplink: Uplink, order: Order = "weakest-first") -> pd.DataFrame:
     """
     sequence = sic_order(_single(uplink), order)
     snr, rates = snr_db(uplink), sic_rates(uplink, uplink.thermal_cov, order)
-    rows = []
-    for step, wanted in enumerate(sequence):
-        for position, user in enumerate(sequence):
-            state = "decoded" if position < step else "wanted" if position == step else "interferes"
-            rows.append((step + 1, position + 1, user, state, snr[user], rates[wanted], np.exp(-rates[wanted])))
-    return pd.DataFrame(rows, columns=["step", "position", "user", "state", "snr_db", "rate", "mse"])
+    step, position = (index.ravel() for index in np.indices((len(sequence), len(sequence))))
+    user, rate = sequence[position], rates[sequence[step]]
+    state = np.select([position < step, position == step], ["decoded", "wanted"], "interferes")
+    columns = {"step": step + 1, "position": position + 1, "user": user, "state": state}
+    return pd.DataFrame(columns | {"snr_db": snr[user], "rate": rate, "mse": np.exp(-rate)})
 
 
 def _single(uplink: Uplink) -> Uplink:
@@ -56,40 +56,46 @@ def _single(uplink: Uplink) -> Uplink:
 
 
 def measured_mse(uplink: Uplink, n: int, rng: np.random.Generator) -> pd.DataFrame:
-    """MSEs of one drop by Eq. (5) beside those of `n` symbols that were sent, in both orders and of both kinds.
+    """MSEs of one drop by Eq. (5), and as measured with `n` symbols of each user, in both orders and of both kinds.
 
     Returns
     -------
     DataFrame
         order, symbols, position (1 is decoded first), theory, measured, standard_error.
     """
-    C, parts = _single(uplink).thermal_cov, []
-    for order in ORDERS:
+    C, tables = _single(uplink).thermal_cov, {}
+    for order, symbols in product(ORDERS, get_args(Symbols)):
         sequence = sic_order(uplink, order)
-        for symbols in get_args(Symbols):
-            found = measure_mse(uplink, C, n=n, rng=rng, symbols=symbols, order=order)
-            columns = {
-                "position": np.arange(1, uplink.num_users + 1),
-                "theory": sic_mse(uplink, C, order)[sequence],
-                "measured": found.mse[sequence],
-                "standard_error": found.standard_error[sequence],
-            }
-            parts.append(pd.DataFrame(columns).assign(order=order, symbols=symbols))
-    return pd.concat(parts, ignore_index=True)
+        found = measure_mse(uplink, C, n=n, rng=rng, symbols=symbols, order=order)
+        columns = {
+            "position": np.arange(1, uplink.num_users + 1),
+            "theory": sic_mse(uplink, C, order)[sequence],
+            "measured": found.mse[sequence],
+            "standard_error": found.standard_error[sequence],
+        }
+        tables[order, symbols] = pd.DataFrame(columns)
+    return stacked(tables, "order", "symbols")
 
 
 def sum_rates(users: Sequence[int], drops: int, rng: np.random.Generator, **setting: Any) -> pd.DataFrame:
-    """Both formulas of the sum rate in new drops for each number of users: users, seed, published, right (nats).
+    """Both formulas of the sum rate in new drops for each number of users.
 
-    `setting` goes to `channel.draw_uplinks`.
+    Parameters
+    ----------
+    setting
+        Of `channel.draw_uplinks`.
+
+    Returns
+    -------
+    DataFrame
+        users, seed, published (Eq. (4)) and right (Eq. (13)), in nats.
     """
-    parts = []
+    tables = {}
     for number in users:
         cells = draw_uplinks(drops, rng, num_users=number, **setting)
         C = cells.thermal_cov
-        columns = {"published": sum_rate_published(cells, C), "right": sum_rate(cells, C)}
-        parts.append(pd.DataFrame(columns).assign(users=number, seed=np.arange(drops)))
-    return pd.concat(parts, ignore_index=True)
+        tables[number] = per_seed(published=sum_rate_published(cells, C), right=sum_rate(cells, C))
+    return stacked(tables, "users")
 
 
 def mse_by_receiver(uplink: Uplink) -> pd.DataFrame:
@@ -100,17 +106,11 @@ def mse_by_receiver(uplink: Uplink) -> pd.DataFrame:
     C = uplink.thermal_cov
     receivers: dict[str, Real] = {order: sic_mse(uplink, C, order) for order in ORDERS}
     receivers["joint LMMSE"] = lmmse_mse(uplink, C)
-    parts = []
-    for receiver, mse in receivers.items():
-        ranked = by_rank(mse, uplink).reshape(-1, uplink.num_users)
-        seed, rank = np.indices(ranked.shape)
-        columns = {"seed": seed.ravel(), "rank": rank.ravel() + 1, "mse": ranked.ravel()}
-        parts.append(pd.DataFrame(columns).assign(receiver=receiver))
-    return pd.concat(parts, ignore_index=True)
+    return stacked({receiver: ranked(uplink, mse=mse) for receiver, mse in receivers.items()}, "receiver")
 
 
 def propagation(uplink: Uplink, gains_db: Sequence[float], n: int, rng: np.random.Generator) -> pd.DataFrame:
-    """What real cancellation costs: 64-QAM symbols through SIC that subtracts what it believes.
+    """Excess MSE of real cancellation: SIC on 64-QAM symbols that subtracts its own decisions or estimates.
 
     Parameters
     ----------
@@ -125,24 +125,21 @@ def propagation(uplink: Uplink, gains_db: Sequence[float], n: int, rng: np.rando
     -------
     DataFrame
         order, cancellation, gain_db, seed, and the means over the users: excess (MSE over that of Eq. (5)) and
-        symbol_errors. Cancellations are "genie", "soft" and "hard", see `monte_carlo.receive`, and "linear", which
+        symbol_errors. Cancellations are "genie", "soft" and "hard", see `simulate.receive`, and "linear", which
         subtracts linear estimates and is the joint LMMSE receiver; its excess is computed, not measured.
     """
-    parts = []
-    for gain in gains_db:
+    tables = {}
+    for gain, order in product(gains_db, ORDERS):
         cells = with_floor(uplink, -gain)
         C = cells.thermal_cov
-        for order in ORDERS:
-            ideal = sic_mse(cells, C, order).mean(axis=-1)
-            row = {"order": order, "gain_db": gain, "seed": np.arange(len(ideal))}
-            linear = lmmse_mse(cells, C).mean(axis=-1) / ideal
-            parts.append(pd.DataFrame(row | {"cancellation": "linear", "excess": linear, "symbol_errors": np.nan}))
-            for cancellation in ("genie", "soft", "hard"):
-                found = measure_mse(cells, C, n=n, rng=rng, symbols="qam64", order=order, cancellation=cancellation)
-                excess, errors = found.mse.mean(axis=-1) / ideal, found.symbol_errors.mean(axis=-1)
-                columns = {"cancellation": cancellation, "excess": excess, "symbol_errors": errors}
-                parts.append(pd.DataFrame(row | columns))
-    return pd.concat(parts, ignore_index=True)
+        ideal = sic_mse(cells, C, order).mean(axis=-1)
+        linear = lmmse_mse(cells, C).mean(axis=-1) / ideal
+        tables[order, "linear", gain] = per_seed(excess=linear, symbol_errors=np.nan)
+        for how in ("genie", "soft", "hard"):
+            found = measure_mse(cells, C, n=n, rng=rng, symbols="qam64", order=order, cancellation=how)
+            excess, errors = found.mse.mean(axis=-1) / ideal, found.symbol_errors.mean(axis=-1)
+            tables[order, how, gain] = per_seed(excess=excess, symbol_errors=errors)
+    return stacked(tables, "order", "cancellation", "gain_db")
 
 
 def budgets(settings: Mapping[str, Mapping[str, Any]], drops: int, seed: int) -> pd.DataFrame:
@@ -151,8 +148,8 @@ def budgets(settings: Mapping[str, Mapping[str, Any]], drops: int, seed: int) ->
     Parameters
     ----------
     settings : mapping
-        Name to keyword arguments of `channel.draw_uplinks`; all are drawn from the same seed, so that settings which
-        share places and fading can be compared drop by drop.
+        Name to keyword arguments of `channel.draw_uplinks`. All are drawn from the same seed, so that settings with the
+        same places and fading can be compared drop by drop.
     drops : int
     seed : int
 
@@ -161,17 +158,16 @@ def budgets(settings: Mapping[str, Mapping[str, Any]], drops: int, seed: int) ->
     DataFrame with setting, order, seed, mse.
     """
     whole_number(seed, "seed", minimum=0)
-    parts = []
+    tables = {}
     for name, setting in settings.items():
         cells = draw_uplinks(drops, np.random.default_rng(seed), **setting)
         for order in ORDERS:
-            mse = sic_mse(cells, cells.thermal_cov, order).mean(axis=-1)
-            parts.append(pd.DataFrame({"setting": name, "order": order, "seed": np.arange(drops), "mse": mse}))
-    return pd.concat(parts, ignore_index=True)
+            tables[name, order] = per_seed(mse=sic_mse(cells, cells.thermal_cov, order).mean(axis=-1))
+    return stacked(tables, "setting", "order")
 
 
 def coded_distortion(uplink: Uplink) -> pd.DataFrame:
-    """What is left of Gaussian numbers that ideal codes carry, two numbers per symbol, in the paper's order.
+    """Distortion of Gaussian numbers sent with ideal codes, two numbers per symbol, in the paper's order.
 
     Returns
     -------
@@ -179,9 +175,6 @@ def coded_distortion(uplink: Uplink) -> pd.DataFrame:
         seed, rank (1 is the weakest user), rate (nats, Eq. (3)), qam64_rate (what a symbol of 64-QAM carries there) and
         the two distortions `e^(-rate)`: gaussian and qam64.
     """
-    rates = by_rank(sic_rates(uplink, uplink.thermal_cov), uplink).reshape(-1, uplink.num_users)
-    seed, rank = np.indices(rates.shape)
+    rates = sic_rates(uplink, uplink.thermal_cov)
     qam64 = qam64_information(np.exp(-rates))
-    columns = {"rate": rates, "qam64_rate": qam64, "gaussian": np.exp(-rates), "qam64": np.exp(-qam64)}
-    flat = {name: column.ravel() for name, column in columns.items()}
-    return pd.DataFrame({"seed": seed.ravel(), "rank": rank.ravel() + 1, **flat})
+    return ranked(uplink, rate=rates, qam64_rate=qam64, gaussian=np.exp(-rates), qam64=np.exp(-qam64))

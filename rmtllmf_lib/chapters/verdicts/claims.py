@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import numpy as np
 import pandas as pd
 
 from rmtllmf_lib.errors import InputError
@@ -17,7 +18,7 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 @dataclass(frozen=True)
 class Finding:
-    """What was measured, in words with numbers, and the verdict that the claim's rule draws from it."""
+    """The verdict of a claim's rule, and a sentence with the numbers it was drawn from."""
 
     verdict: Verdict
     ours: str
@@ -27,6 +28,14 @@ class Finding:
             raise InputError(f"the verdict is {self.verdict!r}: expected one of {', '.join(VERDICTS)}")
 
 
+def graded(ours: str, holds: bool | np.bool_, caveat: bool | np.bool_ = False) -> Finding:
+    """Return the finding of a claim that holds, or else holds with a caveat, or else does not hold."""
+    return Finding("holds" if holds else "holds with caveat" if caveat else "does not hold", ours)
+
+
+Measure = Callable[[Any], Finding]
+
+
 @dataclass(frozen=True)
 class Claim:
     """One claim of the paper.
@@ -34,33 +43,46 @@ class Claim:
     Attributes
     ----------
     label : str
-        What the table calls it, "Eq. (4)".
+        Its name in the table, "Eq. (4)".
     section : str
         Of the paper, "II-A".
     statement : str
         In our words; Markdown with formulas.
-    paper : str
-        The paper's figure; empty where it gives none.
     where : str
-        Roles that lead to the evidence in the book, such as "{numref}`fig-sm-sum-rate`".
+        Roles that link to the evidence in the book, such as "{numref}`fig-sm-sum-rate`".
     measure : function of the evidence
         Measures, and applies the rule.
+    paper : str
+        The paper's number; empty where it gives none.
     """
 
     label: str
     section: str
     statement: str
-    paper: str
     where: str
-    measure: Callable[[Any], Finding]
+    measure: Measure
+    paper: str = ""
+
+
+MEASURES: dict[str, Measure] = {}
+
+
+def measures(label: str) -> Callable[[Measure], Measure]:
+    """Return a decorator for the measure of the claim with this label."""
+
+    def register(measure: Measure) -> Measure:
+        MEASURES[label] = measure
+        return measure
+
+    return register
 
 
 class NoIntervalError(Exception):
-    """A rule asked how sure a mean is, and there is a single seed."""
+    """Raised where a rule needs the interval of a mean over a single seed."""
 
 
 def assess(claims: Sequence[Claim], evidence: Any) -> pd.DataFrame:
-    """Measure every claim; one whose rule takes an interval that a single seed does not give is not testable.
+    """Measure every claim; one whose rule needs intervals is not testable with a single seed.
 
     Returns
     -------
@@ -72,14 +94,12 @@ def assess(claims: Sequence[Claim], evidence: Any) -> pd.DataFrame:
             found = claim.measure(evidence)
         except NoIntervalError:
             found = Finding("not testable here", "a single seed gives no interval: take two or more")
-        rows.append(
-            (claim.label, claim.section, claim.statement, claim.paper, found.ours, found.verdict, claim.where)
-        )  # fmt: skip
-    return pd.DataFrame(rows, columns=["label", "section", "statement", "paper", "ours", "verdict", "where"])
+        rows.append(vars(claim) | vars(found))
+    return pd.DataFrame(rows)[["label", "section", "statement", "paper", "ours", "verdict", "where"]]
 
 
 def counts(table: pd.DataFrame) -> pd.DataFrame:
-    """How many claims of each section have each verdict, with a last row for all; a column for every verdict."""
+    """Return the number of claims of each section with each verdict, and in the last row that of all sections."""
     found = pd.crosstab(table["section"], table["verdict"]).reindex(
         index=list(dict.fromkeys(table["section"])), columns=list(VERDICTS), fill_value=0
     )
@@ -89,7 +109,7 @@ def counts(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def markdown_table(table: pd.DataFrame, section: str) -> str:
-    """The claims of one section as a table of MyST Markdown, whose roles become links in the book.
+    """Return the claims of one section as a table of MyST Markdown, whose roles become links in the book.
 
     Raises
     ------
@@ -106,12 +126,12 @@ def markdown_table(table: pd.DataFrame, section: str) -> str:
         "Here": rows["ours"].tolist(),
         "Verdict": [f"**{row.verdict}** {row.where}" for row in rows.itertuples()],
     }
-    if not rows["paper"].any():  # a column of nothing takes room on a phone
+    if not rows["paper"].any():  # an empty column takes room on a phone
         del cells["The paper"]
     lines = [[*cells], ["---"] * len(cells), *zip(*cells.values(), strict=True)]
     return "\n".join("| " + " | ".join(_cell(each) for each in line) + " |" for line in lines)
 
 
 def _cell(text: str) -> str:
-    """Text that cannot end its cell: bars inside formulas are written as a command."""
+    """Return text that cannot end its cell: bars inside formulas become a command."""
     return text.replace("|", "\\vert ").replace("\n", " ").strip()

@@ -1,25 +1,31 @@
-"""Everything that the claims are measured on: cells of the uplink, a suite, and the results of studies."""
+"""The evidence on which claims are measured: drops of the uplink, a suite, and the results of studies."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from rmtllmf_lib.arrays import Real
 from rmtllmf_lib.chapters.fusion.tables import closest_drop, link_scenarios
 from rmtllmf_lib.chapters.interference.tables import wde_under
 from rmtllmf_lib.chapters.verdicts.claims import NoIntervalError
 from rmtllmf_lib.chapters.words import percent
+from rmtllmf_lib.model.fusion import lambda_n
+from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.compare import gap
 from rmtllmf_lib.study.intervals import over_seeds
 from rmtllmf_lib.study.study import Study, run_study
+from rmtllmf_lib.training.evaluate import evaluate_combinations
 from rmtllmf_lib.training.suite import Suite
-from rmtllmf_lib.transport.scenario import CLEAN, inject_mse
+from rmtllmf_lib.transport.scenario import CLEAN, Scenario, inject_mse
 from rmtllmf_lib.wireless.adversary import jammer_power
 from rmtllmf_lib.wireless.channel import Uplink, draw_uplinks
 
@@ -46,32 +52,37 @@ class Interval:
             raise NoIntervalError
         return self.half_width
 
+    @property
+    def points(self) -> str:
+        """Mean and half width in points of a hundred: "53 ± 2"."""
+        return percent(self.mean, self.half_width)
+
     def __str__(self) -> str:
-        return f"{percent(self.mean, self.half_width)} %"
+        return f"{self.points} %"
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What the claims are measured on.
+    """The evidence on which claims are measured.
 
     Attributes
     ----------
-    cells : Uplink
-        Drops of the uplink, batch shape (n,).
+    drops : Uplink
+        Batch shape (n,).
     jnr_db : float, dB
         Jammer over noise per antenna.
     suite : Suite
     results : DataFrame
-        Of `run_study`: all tasks fused, and the conditions of `collect`.
+        Of `run_study`: the studies of `studies`.
     wde : DataFrame
-        Of `tables.interference.wde_under`, for no noise and for the paper's links.
+        Of `wde_under`, without noise and on the paper's links.
     images : int
-        Test images of each task, for what no study has.
+        Test images of each task, for models that are in no study.
     seed : int
-        From which random numbers follow.
+        Of all random numbers.
     """
 
-    cells: Uplink
+    drops: Uplink
     jnr_db: float
     suite: Suite
     results: pd.DataFrame
@@ -81,16 +92,36 @@ class Evidence:
 
     @cached_property
     def power(self) -> Real:
-        """Budget of the jammer in each cell, W."""
-        return jammer_power(self.cells, self.jnr_db)
+        """Budget of the jammer in each drop, W."""
+        return jammer_power(self.drops, self.jnr_db)
 
     def rng(self) -> np.random.Generator:
-        """Random numbers, the same for every claim."""
+        """Return a new random number generator, the same for every claim."""
         return np.random.default_rng(self.seed)
+
+    @property
+    def taus(self) -> list[TaskVector]:
+        """Task vectors of the suite."""
+        return list(self.suite.taus.values())
+
+    @property
+    def lam(self) -> float:
+        """The lambda_N with which all tasks are fused."""
+        return lambda_n(len(self.suite.taus))
+
+    def received(self, scenario: Scenario) -> list[TaskVector]:
+        """Return the task vectors after a link."""
+        generator = torch.Generator().manual_seed(self.seed)
+        return scenario.receive(self.taus, self.suite.backbone.weights, generator=generator)
+
+    def evaluated(self, lam: Callable[[int], float], **options: Any) -> pd.DataFrame:
+        """Return the accuracies of the suite's fused models, see `evaluate_combinations`."""
+        parts = (self.suite.backbone, self.suite.taus, self.suite.tasks, self.suite.heads)
+        return evaluate_combinations(*parts, lam, device=self.suite.device, progress=False, **options)
 
     @cached_property
     def everything(self) -> pd.DataFrame:
-        """The rows in which all tasks are fused."""
+        """Results with all tasks fused."""
         return self.results[self.results["n_tasks"] == self.results["n_tasks"].max()]
 
     def point(self, **condition: object) -> Interval:
@@ -101,10 +132,9 @@ class Evidence:
         (found,) = over_seeds(rows.assign(all=0), ["all"]).itertuples()
         return Interval(found.mean, found.half_width)
 
-    def gain(self, one: dict[str, object], other: dict[str, object], n_tasks: int | None = None) -> Interval:
-        """How much better one condition is than another, paired by seed; all tasks fused, or `n_tasks` of them."""
-        rows = self.everything if n_tasks is None else self.results[self.results["n_tasks"] == n_tasks]
-        (found,) = gap(rows, one, other).itertuples()
+    def gain(self, one: dict[str, object], other: dict[str, object]) -> Interval:
+        """Difference in normalised accuracy of one condition and another, paired by seed; all tasks fused."""
+        (found,) = gap(self.everything, one, other).itertuples()
         return Interval(found.mean, found.half_width)
 
     @cached_property
@@ -116,21 +146,20 @@ class Evidence:
     def guessing(self) -> float:
         """Normalised accuracy of guessing, mean over the tasks."""
         reference = self.everything.groupby("task")["reference"].first()
-        chance = {name: 1 / len(task.class_names) for name, task in self.suite.tasks.items()}
-        return float(np.mean([chance[name] / value for name, value in reference.items()]))
+        return float(np.mean([1 / len(self.suite.tasks[name].class_names) / own for name, own in reference.items()]))
 
 
-def studies(cell: Uplink, jnr_db: float, n_tasks: int, *, seeds: int, test_images: int) -> tuple[Study, ...]:
-    """The studies that the claims need: parts of those of the chapters, under the same settings.
+def studies(drop: Uplink, jnr_db: float, n_tasks: int, *, seeds: int, test_images: int) -> tuple[Study, ...]:
+    """Return the studies that the claims need.
 
-    So whoever has run the chapters has their parts in the store, and computes nothing again.
+    They have the settings of the chapters' studies, so that after those chapters their parts are in the store.
 
     Parameters
     ----------
-    cell : Uplink
-        A single drop, for the scenarios from a link.
+    drop : Uplink
+        A single drop, for the scenarios from the uplink.
     n_tasks : int
-        All of the suite's.
+        Tasks in the suite.
     """
     links = inject_mse("half")
     plain = Study((CLEAN, *links), ("unprotected", "base"), seeds=seeds, sizes=(n_tasks,), test_images=test_images)
@@ -138,7 +167,7 @@ def studies(cell: Uplink, jnr_db: float, n_tasks: int, *, seeds: int, test_image
         *(replace(each, name=f"task, {each.name}") for each in inject_mse("half", "task")),
         *(replace(each, name=f"independent, {each.name}") for each in inject_mse("independent")),
     )
-    known = tuple(each for each in link_scenarios(cell, jnr_db) if "SU" in each.name)
+    known = tuple(each for each in link_scenarios(drop, jnr_db) if "SU" in each.name)
     return (
         plain,
         replace(plain, scenarios=other, protections=("unprotected",)),
@@ -157,40 +186,40 @@ def collect(
     *,
     seeds: int = 3,
     test_images: int = 250,
-    cells: int = 200,
+    drops: int = 200,
     jnr_db: float = 9.0,
-    link_cells: int = 500,
+    candidates: int = 500,
     images: int = 50,
     seed: int = 0,
     workers: int = 1,
     store: Store | None = None,
 ) -> Evidence:
-    """Draw the cells and run the studies, or take them from the store.
+    """Draw the drops and run the studies, or take them from the store.
 
     Parameters
     ----------
     suite : Suite
         With three tasks or more.
     seeds, test_images
-        Of the studies, see `Study`; those of the chapters, for nothing to be computed twice.
-    cells : int
-        Drops of the uplink on which the claims about the link are measured.
+        Of the studies, see `Study`; with the values of the chapters, nothing is computed twice.
+    drops : int
+        Drops of the uplink on which claims about the link are measured.
     jnr_db : float, dB
         Jammer over noise per antenna.
-    link_cells : int
-        Drops among which the one of `tables.fusion.closest_drop` is chosen.
+    candidates : int
+        Drops from which `closest_drop` chooses.
     images : int
-        Test images of each task, for what no study has.
+        Test images of each task, for models that are in no study.
     workers : int
         Processes, see `run_study`.
     """
-    drawn = draw_uplinks(max(cells, link_cells), np.random.default_rng(seed), num_users=len(suite.taus))
-    cell = closest_drop(drawn[:link_cells], jnr_db)
-    wanted = studies(cell, jnr_db, len(suite.taus), seeds=seeds, test_images=test_images)
+    drawn = draw_uplinks(max(drops, candidates), np.random.default_rng(seed), num_users=len(suite.taus))
+    drop = closest_drop(drawn[:candidates], jnr_db)
+    wanted = studies(drop, jnr_db, len(suite.taus), seeds=seeds, test_images=test_images)
     tables = [run_study(study, suite, store=store, workers=workers) for study in wanted]
     keys = ["scenario", "protection", "per_class", "seed", "combination", "task"]
     results = pd.concat(tables, ignore_index=True).drop_duplicates(keys, ignore_index=True)
     under = partial(wde_under, suite, seeds=seeds, images=test_images, store=store, workers=workers)
     ideal, _, attacked = inject_mse("half")
     errors = [under([CLEAN], ["unprotected"]), under([ideal, attacked], ["unprotected", "rmtllmf"])]
-    return Evidence(drawn[:cells], jnr_db, suite, results, pd.concat(errors), images, seed)
+    return Evidence(drawn[:drops], jnr_db, suite, results, pd.concat(errors), images, seed)

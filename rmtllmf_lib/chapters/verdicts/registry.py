@@ -1,17 +1,10 @@
-"""All claims of the paper in its order."""
+"""All claims of the paper, in its order: those of claims.toml with their measures."""
 
-import re
+import tomllib
+from pathlib import Path
 
-from rmtllmf_lib.chapters.verdicts import experiments, link, model
-from rmtllmf_lib.chapters.verdicts.claims import Claim
+from rmtllmf_lib.chapters.verdicts import experiments, link, model  # noqa: F401 - their measures
+from rmtllmf_lib.chapters.verdicts.claims import MEASURES, Claim
 
-SECTIONS = ("II-A", "II-B", "II-C", "III", "IV-1", "IV-2", "IV-3", "V")
-
-
-def _place(claim: Claim) -> tuple[int, int]:
-    """By section; numbered equations first, in their order."""
-    number = re.match(r"Eq\. \((\d+)\)", claim.label)
-    return SECTIONS.index(claim.section), int(number[1]) if number else 99
-
-
-CLAIMS: tuple[Claim, ...] = tuple(sorted((*model.CLAIMS, *link.CLAIMS, *experiments.CLAIMS), key=_place))
+_TEXT = (Path(__file__).parent / "claims.toml").read_text(encoding="utf-8")
+CLAIMS = tuple(Claim(**claim, measure=MEASURES[claim["label"]]) for claim in tomllib.loads(_TEXT)["claims"])

@@ -1,6 +1,6 @@
-"""From noise in the parameters to flips and weight disentanglement error, predicted next to counted, as tables.
+"""Tables on flips and weight disentanglement error under noise in the parameters, predicted beside counted.
 
-In the tables, `seed` numbers the noise draws: images share a draw's noise, so only draws are independent repetitions.
+In the tables, "seed" numbers the noise draws: images share a draw's noise, so only draws are independent repetitions.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from rmtllmf_lib.arrays import Real, real_array, whole_number
+from rmtllmf_lib.chapters.tidy import per_seed, stacked
+from rmtllmf_lib.chapters.wde_mse_test.ratio_tables import by_level
 from rmtllmf_lib.disentanglement import chi_square_test
 from rmtllmf_lib.disentanglement.first_order import FirstOrder
 from rmtllmf_lib.disentanglement.margins import flip_probability
@@ -34,13 +36,13 @@ def received_noise(
     correlations: Sequence[str] = ("independent", "half", "common"),
     seeds: int = 3,
 ) -> pd.DataFrame:
-    """Δθ of Eq. (9) from noisy task vectors that are really fused, and its predicted standard deviation.
+    """Δθ of Eq. (9) from noisy task vectors that are fused, and its predicted standard deviation.
 
     Returns
     -------
     DataFrame with columns correlation, seed, predicted, measured, difference
-        Root mean square of Δθ, by `disentanglement.error.noise_std` and as drawn; `difference` is the largest distance
-        between the fusion of the noisy vectors, less that of the clean ones, and λ times the sum of the errors.
+        Root mean square of Δθ, by `wde.noise_std` and as drawn. `difference` is the largest difference between
+        Δθ (fusion of the noisy vectors minus that of the clean ones) and λ times the sum of the errors.
     """
     whole_number(seeds, "seeds")
     clean = fuse(base, taus, lam).values
@@ -86,13 +88,13 @@ def flips(
     Parameters
     ----------
     noisy : mapping of task to (draws, images, classes)
-        Logits at this noise level, one level of `model_draws`.
+        Logits at this noise level, one of the levels of `noisy_logits.model_draws`.
 
     Returns
     -------
     DataFrame with columns task, image, lower, predicted, upper, counted, draws
     """
-    parts = []
+    tables = {}
     for name, model in models.items():
         found = flip_probability(model, std, rng=rng)
         columns = {
@@ -100,35 +102,40 @@ def flips(
             "lower": found.lower,
             "predicted": found.probability,
             "upper": found.upper,
-            "counted": (noisy[name].argmax(-1) != model.predicted).mean(0),
+            "counted": _changed(model, noisy[name]).mean(0),
             "draws": len(noisy[name]),
         }
-        parts.append(pd.DataFrame(columns).assign(task=name))
-    return pd.concat(parts, ignore_index=True)
+        tables[name] = pd.DataFrame(columns)
+    return stacked(tables, "task")
+
+
+def _changed(model: FirstOrder, noisy: Real) -> NDArray[np.bool_]:
+    """Return where noisy logits (draws, images, classes) predict another class: (draws, images)."""
+    return np.asarray(noisy.argmax(-1) != model.predicted)
 
 
 def flip_rates(models: Mapping[str, FirstOrder], noisy: Mapping[str, Real], table: pd.DataFrame) -> pd.DataFrame:
-    """Flip rate of each task and of all, counted and predicted, and their distance in standard errors.
+    """Flip rate of each task and of all, counted and predicted, and their difference in standard errors.
 
     Parameters
     ----------
     noisy : as in `flips`
     table : DataFrame
-        From `flips`, of the same models and samples.
+        As of `flips`, of the same models and logits.
 
     Returns
     -------
     DataFrame with columns task, lower, predicted, upper, counted, error, z
         The last row is the mean over all images, "all". z is NaN where no draw flipped anything.
     """
-    flipped = {name: noisy[name].argmax(-1) != model.predicted for name, model in models.items()}
+    flipped = {name: _changed(model, noisy[name]) for name, model in models.items()}
     flipped["all"] = np.concatenate(list(flipped.values()), axis=1)
     means = table.groupby("task")[["lower", "predicted", "upper"]].mean()
     means.loc["all"] = table[["lower", "predicted", "upper"]].mean()
     rows = means.loc[list(flipped)].reset_index(names="task")
-    per_draw = [shares.mean(1) for shares in flipped.values()]
-    rows["counted"] = [shares.mean() for shares in per_draw]
-    rows["error"] = [shares.std(ddof=1) / np.sqrt(len(shares)) for shares in per_draw]
+    per_draw = np.array([each.mean(1) for each in flipped.values()])
+    rows["counted"] = per_draw.mean(1)
+    rows["error"] = per_draw.std(1, ddof=1) / np.sqrt(per_draw.shape[1])
     rows["z"] = (rows["counted"] - rows["predicted"]) / rows["error"].where(rows["error"] > 0)
     return rows
 
@@ -147,14 +154,12 @@ def flips_against_noise(
     -------
     DataFrame with columns std, seed, counted, lower, predicted, upper
     """
-    parts = []
-    for place, std in enumerate(np.atleast_1d(real_array(stds, "the noise levels", positive=True)).tolist()):
-        noisy = {name: samples[name][place] for name in models}
+    tables = {}
+    for std, noisy in by_level(models, samples, stds):
         means = flips(models, noisy, std, rng=rng)[["lower", "predicted", "upper"]].mean()
-        changed = [noisy[name].argmax(-1) != model.predicted for name, model in models.items()]
-        counted = np.concatenate(changed, axis=1).mean(1)
-        parts.append(pd.DataFrame({"std": std, "seed": np.arange(len(counted)), "counted": counted, **means}))
-    return pd.concat(parts, ignore_index=True)
+        changed = [_changed(model, noisy[name]) for name, model in models.items()]
+        tables[std] = per_seed(counted=np.concatenate(changed, axis=1).mean(1), **means)
+    return stacked(tables, "std")
 
 
 def rejections(
@@ -172,23 +177,22 @@ def rejections(
     samples : mapping of task to (levels, draws, images, classes)
     stds : (levels,)
     reference_std : float
-        s₀, the noise that counts as harmless.
+        s₀, the noise taken as harmless.
 
     Returns
     -------
     DataFrame with columns task, classes, std, seed, rejected, theory
         Shares of the task's images; `theory` is the first-order power.
     """
-    rows = []
-    for name, model in models.items():
-        dof = chi_square_test.degrees_of_freedom(model)
-        critical = chi_square_test.critical_value(dof, level)
-        for place, std in enumerate(np.atleast_1d(real_array(stds, "the noise levels", positive=True)).tolist()):
-            change = samples[name][place] - model.logits
-            rejected = (chi_square_test.statistic(model, change, reference_std) > critical).mean(1)
+    tables = {}
+    for std, noisy in by_level(models, samples, stds):
+        for name, model in models.items():
+            dof = chi_square_test.degrees_of_freedom(model)
+            statistic = chi_square_test.statistic(model, noisy[name] - model.logits, reference_std)
+            rejected = (statistic > chi_square_test.critical_value(dof, level)).mean(1)
             theory = float(chi_square_test.power(dof, level, reference_std, std).mean())
-            rows += [(name, model.classes, std, draw, share, theory) for draw, share in enumerate(rejected)]
-    return pd.DataFrame(rows, columns=["task", "classes", "std", "seed", "rejected", "theory"])
+            tables[name, model.classes, std] = per_seed(rejected=rejected, theory=theory)
+    return stacked(tables, "task", "classes", "std")
 
 
 def power_curve(models: Mapping[str, FirstOrder], multiples: ArrayLike, level: float = 0.05) -> pd.DataFrame:
@@ -198,11 +202,11 @@ def power_curve(models: Mapping[str, FirstOrder], multiples: ArrayLike, level: f
     -------
     DataFrame with columns task, classes, multiple, power
     """
-    rows = [
-        (name, model.classes, k, float(chi_square_test.power(dof, level, 1.0, k).mean()))
-        for name, model, dof in ((n, m, chi_square_test.degrees_of_freedom(m)) for n, m in models.items())
-        for k in np.atleast_1d(real_array(multiples, "the multiples", positive=True)).tolist()
-    ]
+    factors = np.atleast_1d(real_array(multiples, "the multiples", positive=True)).tolist()
+    rows = []
+    for name, model in models.items():
+        dof = chi_square_test.degrees_of_freedom(model)
+        rows += [(name, model.classes, k, float(chi_square_test.power(dof, level, 1.0, k).mean())) for k in factors]
     return pd.DataFrame(rows, columns=["task", "classes", "multiple", "power"])
 
 
@@ -237,35 +241,33 @@ def wde_against_noise(
     samples : mapping of task to (levels, draws, images, classes)
     stds : (levels,)
     own : mapping of task to (images,) classes
-        What each task's own model sees, `disentanglement.error.own_classes`.
+        Predictions of each task's own model, as of `wde.own_classes`.
 
     Returns
     -------
     DataFrame with columns std, seed, wde, predicted, bound
         Sums over the tasks; `bound` is the clean WDE plus the mean flip probabilities.
     """
-    rows = []
+    tables = {}
     reference = {name: model.classes_or_predicted(np.asarray(own[name])) for name, model in models.items()}
     clean = sum(float((model.predicted != reference[name]).mean()) for name, model in models.items())
-    for place, std in enumerate(np.atleast_1d(real_array(stds, "the noise levels", positive=True)).tolist()):
-        differs = [(samples[name][place].argmax(-1) != reference[name]).mean(1) for name in models]
-        predicted = sum(
-            float(flip_probability(model, std, reference[name], rng=rng).probability.mean())
-            for name, model in models.items()
-        )
-        moved = sum(float(flip_probability(model, std, rng=rng).probability.mean()) for model in models.values())
-        rows += [(std, draw, wde, predicted, clean + moved) for draw, wde in enumerate(np.sum(differs, axis=0))]
-    return pd.DataFrame(rows, columns=["std", "seed", "wde", "predicted", "bound"])
+    for std, noisy in by_level(models, samples, stds):
+        counted = np.sum([(noisy[name].argmax(-1) != reference[name]).mean(1) for name in models], axis=0)
+        predicted = [flip_probability(model, std, reference[name], rng=rng) for name, model in models.items()]
+        moved = [flip_probability(model, std, rng=rng) for model in models.values()]
+        wde, flipped = (sum(float(each.probability.mean()) for each in found) for found in (predicted, moved))
+        tables[std] = per_seed(wde=counted, predicted=wde, bound=clean + flipped)
+    return stacked(tables, "std")
 
 
 def agrees(table: pd.DataFrame, expected: ArrayLike, errors: float = 3.0) -> bool:
-    """Whether every mean lies within so many standard errors of what is expected.
+    """Return whether every mean lies within so many standard errors of its expected value.
 
     Parameters
     ----------
     table : DataFrame
-        mean, half_width, n, from `intervals.over_seeds` at its default level.
-    expected : one number, or one for each row
+        mean, half_width, n, as of `intervals.over_seeds` at its default level.
+    expected : float or (rows,) float
     """
     error = table["half_width"] / stats.t.ppf(0.975, table["n"] - 1)
     return bool(((table["mean"] - np.asarray(expected)).abs() <= errors * error).all())

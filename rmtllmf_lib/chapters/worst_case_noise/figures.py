@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,27 +11,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from rmtllmf_lib.chapters import style
 from rmtllmf_lib.chapters.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 from rmtllmf_lib.wireless.receiver import error_correlations
 
 # one look for each attack, in every figure of the chapter
-LOOKS: Mapping[str, tuple[str, str, str]] = {
-    "none": ("no jammer", "black", ":"),
-    "white": ("white", GREY, "--"),
-    "sum-rate": ("sum rate (P1)", BLUE, "-"),
-    "sum-rate-published": ("Eq. (14) as printed", ORANGE, "-."),
-    "strongest-user": ("strongest user, Eq. (15)", RED, "-"),
-    "minimax": ("minimax, silent users", GREEN, "-"),
-    "minimax-sic": ("minimax, full power", PURPLE, "-"),
-    "rank-one": ("rank one", "black", "--"),
-    "sum-aligned": ("sum-aligned", ORANGE, "--"),
+LOOKS = {
+    "none": style.look("no jammer", "black", ".", ":"),
+    "white": style.look("white", GREY, "x", "--"),
+    "sum-rate": style.look("sum rate (P1)", BLUE, "o"),
+    "sum-rate-published": style.look("Eq. (14) as printed", ORANGE, "<", "-."),
+    "strongest-user": style.look("strongest user, Eq. (15)", RED, "s"),
+    "minimax": style.look("minimax, silent users", GREEN, "^"),
+    "minimax-sic": style.look("minimax, full power", PURPLE, "v"),
+    "rank-one": style.look("rank one", "black", "D", "--"),
+    "sum-aligned": style.look("sum-aligned", ORANGE, "P", "--"),
 }
-
-# beside colour and line, for who cannot tell the colours apart
-MARKERS: Mapping[str, str] = {
-    "none": ".", "white": "x", "sum-rate": "o", "sum-rate-published": "<", "strongest-user": "s", "minimax": "^",
-    "minimax-sic": "v", "rank-one": "D", "sum-aligned": "P",
-}  # fmt: skip
+NAMES: Mapping[str, str] = {kind: look["label"] for kind, look in LOOKS.items()}  # in figures and tables
 
 
 def allocation(table: pd.DataFrame) -> Figure:
@@ -42,10 +38,10 @@ def allocation(table: pd.DataFrame) -> Figure:
     table : DataFrame
         panel, direction (1 is the strongest), signal_db, level_db (noise with the jammer), floor_db (-inf without).
     """
-    panels = list(dict.fromkeys(table["panel"]))
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.7 * len(panels), 3.6), sharey=True, squeeze=False)
+    names = table["panel"].unique()
+    figure, axes = style.panels(names, 3.7, 3.6, "power (dB, white jammer = 0)")
     bottom = min(table["level_db"].min(), table["signal_db"].min()) - 5
-    for ax, panel in zip(axes[0], panels, strict=True):
+    for ax, panel in zip(axes, names, strict=True):
         rows = table[table["panel"] == panel].sort_values("direction")
         place, floor = rows["direction"], np.maximum(rows["floor_db"], bottom)
         ax.bar(place, floor - bottom, 0.8, bottom=bottom, color="0.8", label="thermal noise")
@@ -53,10 +49,8 @@ def allocation(table: pd.DataFrame) -> Figure:
         ax.plot(place, rows["signal_db"], "o", color=BLUE, label=r"signal $\upsilon_i$")
         ax.axhline(0, color="black", linestyle="--", linewidth=1, label="white jammer")
         ax.set(xlabel="direction, strongest first", xticks=place, ylim=(bottom, None))
-        ax.set_title(panel, fontsize=10)
         ax.grid(visible=False, axis="x")
-    axes[0][0].set_ylabel("power (dB, white jammer = 0)")
-    axes[0][-1].legend(fontsize=10, loc="upper right")
+    axes[-1].legend(fontsize=10, loc="upper right")
     return figure
 
 
@@ -93,9 +87,7 @@ def against_power(table: pd.DataFrame, panels: Mapping[str, str]) -> Figure:
     *shown, corner = axes.flat
     for ax, (column, label) in zip(shown, panels.items(), strict=True):
         for kind, rows in means.groupby("kind", sort=False):
-            name, colour, line = LOOKS[str(kind)]
-            marker = MARKERS[str(kind)]
-            ax.plot(rows["jnr_db"], rows[column], marker=marker, color=colour, linestyle=line, label=name)
+            ax.plot(rows["jnr_db"], rows[column], **LOOKS[str(kind)])
         ax.set(ylabel=label, yscale="log" if column == "mse" else "linear")
     for ax in (shown[1], shown[2]):
         ax.set_xlabel("jammer over noise, per antenna (dB)")
@@ -114,18 +106,12 @@ def user_rates(table: pd.DataFrame, panels: Mapping[str, str]) -> Figure:
         kind, rank (1 is the weakest user) and the columns of `panels`, nats.
     panels : column -> title
     """
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.7 * len(panels), 3.8), sharey=True, squeeze=False)
-    for ax, (column, title) in zip(axes[0], panels.items(), strict=True):
-        for kind, rows in table.groupby("kind", sort=False):
-            name, colour, line = LOOKS[str(kind)]
-            rows = rows.sort_values("rank")
-            marker = MARKERS[str(kind)]
-            ax.plot(rows["rank"], rows[column], marker=marker, markersize=6, color=colour, linestyle=line, label=name)
+    figure, axes = style.panels(panels.values(), 3.7, 3.8, "rate (nats)")
+    for ax, column in zip(axes, panels, strict=True):
+        for kind, rows in table.sort_values("rank").groupby("kind", sort=False):
+            ax.plot(rows["rank"], rows[column], markersize=6, **LOOKS[str(kind)])
         ax.set(xlabel="user, weakest first", xticks=sorted(table["rank"].unique()))
-        ax.set_title(title, fontsize=10)
-    axes[0][0].set_ylabel("rate (nats)")
-    handles, names = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=3, fontsize=10, frameon=False)
+    style.legend_above(figure, axes[0], ncols=3, fontsize=10)
     return figure
 
 
@@ -133,8 +119,7 @@ def bounds(table: pd.DataFrame) -> Axes:
     """Relative distance of upper and lower bound against Newton steps (kind, steps, gap)."""
     _, ax = plt.subplots(figsize=(6.2, 3.4))
     for (kind, rows), marker in zip(table.groupby("kind", sort=False), "os^v", strict=False):
-        name, colour, _ = LOOKS[str(kind)]
-        ax.plot(rows["steps"], rows["gap"], marker=marker, color=colour, label=name)
+        ax.plot(rows["steps"], rows["gap"], **LOOKS[str(kind)] | {"marker": marker})
     ax.set(yscale="log", xlabel="Newton steps", ylabel="relative gap of the bounds", xticks=table["steps"].unique())
     ax.legend(fontsize=10)
     return ax
@@ -153,17 +138,15 @@ def error_covariances(covs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     figure, axes = plt.subplots(len(covs), len(columns), figsize=size, squeeze=False)
     for row, (receiver, attacks) in zip(axes, covs.items(), strict=True):
         for ax, kind in zip(row, columns, strict=True):
-            E = attacks[kind]
-            mse = np.diagonal(E).real
-            shown = error_correlations(E)
+            shown = error_correlations(attacks[kind])
             np.fill_diagonal(shown, np.nan)
             image = ax.imshow(shown, vmin=0, vmax=1, cmap="viridis")
             ax.set(xticks=[], yticks=[])
-            ax.set_xlabel(f"mean MSE {mse.mean():.2f}", fontsize=10)
+            ax.set_xlabel(f"mean MSE {np.diagonal(attacks[kind]).real.mean():.2f}", fontsize=10)
             ax.grid(visible=False)
         row[0].set_ylabel(receiver, fontsize=10)
     for ax, kind in zip(axes[0], columns, strict=True):
-        ax.set_title(LOOKS[kind][0].replace(", ", ",\n"), fontsize=10)
+        ax.set_title(NAMES[kind].replace(", ", ",\n"), fontsize=10)
     figure.colorbar(image, ax=axes, label="correlation of two users' errors", shrink=0.7)
     return figure
 
@@ -183,20 +166,17 @@ def paper_plane(curves: pd.DataFrame, paper: tuple[float, float], reachable: flo
     _, ax = plt.subplots(figsize=(7.0, 4.6))
     colours = dict(zip(curves["detection"].unique(), (BLUE, ORANGE, GREEN, PURPLE), strict=False))
     lines = dict(zip(curves["knowledge"].unique(), ("-", "--"), strict=False))
-    for _, rows in curves.groupby("setting", sort=False):
-        first = rows.iloc[0]
-        look = {"color": colours[first["detection"]], "linestyle": lines[first["knowledge"]]}
-        ax.plot(rows["strongest-user"], rows["sum-rate"], linewidth=1.3, **look)
-    ax.plot(*paper, marker="*", markersize=16, color=RED, linestyle="none")
+    for (_, detection, knowledge), rows in curves.groupby(["setting", "detection", "knowledge"], sort=False):
+        line = {"color": colours[detection], "linestyle": lines[knowledge], "linewidth": 1.3}
+        ax.plot(rows["strongest-user"], rows["sum-rate"], **line)
+    ax.plot(*paper, "*", markersize=16, color=RED)
     ax.axvline(reachable, color=GREY, linestyle=":", linewidth=1.5)
     ax.set(xscale="log", yscale="log", xlim=(0.01, 1), ylim=(0.01, 1.5))
     ax.set(xlabel="mean MSE, strongest user jammed", ylabel="mean MSE, sum rate jammed")
     handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
     handles += [Line2D([], [], color="black", linestyle=line, label=name) for name, line in lines.items()]
-    handles += [
-        Line2D([], [], color=GREY, linestyle=":", label="most for a matched receiver"),
-        Line2D([], [], color=RED, marker="*", linestyle="none", markersize=12, label="the paper"),
-    ]
+    handles.append(Line2D([], [], color=GREY, linestyle=":", label="most for a matched receiver"))
+    handles.append(Line2D([], [], color=RED, marker="*", linestyle="none", markersize=12, label="the paper"))
     ax.legend(handles=handles, fontsize=10, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
     return ax
 
@@ -215,9 +195,9 @@ def csi_loss(table: pd.DataFrame) -> Axes:
     for (kind, estimate), rows in table[table["quality"] < 1].groupby(["kind", "estimate"], sort=False):
         means = rows.groupby("quality")[["objective", "best", "white"]].mean()
         share = (means["white"] - means["objective"]) / (means["white"] - means["best"])
-        name, colour, _ = LOOKS[str(kind)]
-        marker, line, told = looks.get(str(estimate), ("^", ":", str(estimate)))
-        ax.plot(1 - share.index, share, marker=marker, linestyle=line, color=colour, label=f"{name}: {told}")
+        marker, line, assumed = looks.get(str(estimate), ("^", ":", str(estimate)))
+        look = style.look(f"{NAMES[str(kind)]}: {assumed}", LOOKS[str(kind)]["color"], marker, line)
+        ax.plot(1 - share.index, share, **look)
     ax.axhline(0, color="black", linestyle=":", label="white noise")
     ax.set(xscale="log", xlabel=r"share of error in the estimate's power, $1-\rho$", ylim=(None, 1.05))
     ax.set_ylabel("share kept of the\ngain over white noise")
@@ -225,6 +205,6 @@ def csi_loss(table: pd.DataFrame) -> Axes:
     return ax
 
 
-def names(kinds: Sequence[str]) -> list[str]:
-    """What the figures and tables of the chapter call these attacks."""
-    return [LOOKS[kind][0] for kind in kinds]
+def names(kinds: Iterable[str]) -> list[str]:
+    """Return the names of these attacks in the chapter's figures and tables."""
+    return [NAMES[kind] for kind in kinds]

@@ -1,7 +1,7 @@
-"""The link numbers of Section IV: what they can mean, what rules them out, and which settings come closest.
+"""The link of Section IV: what its numbers can mean, what rules them out, and which settings come closest.
 
-The paper gives an SNR and a mean MSE for three scenarios. It does not give the path loss, the noise power, the jammer's
-power, what the receiver knows of the jammer, or what SNR is meant.
+The paper gives an SNR and a mean MSE for three scenarios. It leaves open the path loss, the noise power, the jammer's
+power, what the receiver knows of the jammer, and which SNR is meant.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from rmtllmf_lib.wireless.channel import LinkBudget, Uplink, draw_uplinks, with_
 from rmtllmf_lib.wireless.path_loss import PathLoss
 from rmtllmf_lib.wireless.receiver import Order, Receiver, error_cov, lmmse_mse, sic_mse
 
-_KINDS = {"ideal": "none", "SU": "strongest-user", "SR": "sum-rate"}
+ATTACKS = {"ideal": "none", "SU": "strongest-user", "SR": "sum-rate"}
 
 # The paper's "SNR of around" in dB, and mean MSE over the eight users, by the kind of attack.
 PAPER = pd.DataFrame(
-    [(kind, PAPER_LINKS[name].snr_db, PAPER_LINKS[name].mse) for name, kind in _KINDS.items()],
+    [(kind, PAPER_LINKS[name].snr_db, PAPER_LINKS[name].mse) for name, kind in ATTACKS.items()],
     columns=["scenario", "snr_db", "mse"],
 ).set_index("scenario")
 
@@ -47,7 +47,7 @@ SNR_READINGS: Mapping[str, Callable[[Real, Real], Real]] = {
 
 
 def mean_snr_db(uplink: Uplink, noise_cov: Complex, reading: str) -> float:
-    """Mean over the drops of the SNR in dB, in one of the `SNR_READINGS`.
+    """Return the mean over the drops of the SNR in dB, in one of the `SNR_READINGS`.
 
     "One user's power over all noise", `p ||h||^2 / tr C`, is also that user's mean SNR at one antenna.
     """
@@ -58,7 +58,7 @@ def mean_snr_db(uplink: Uplink, noise_cov: Complex, reading: str) -> float:
 
 
 def white_noise_bound(snr_db: float, num_rx_antennas: int) -> float:
-    """The least mean MSE that white noise leaves at an SNR of "one user's power over all noise", Eq. (5).
+    """Return the least mean MSE, Eq. (5), under white noise at an SNR of "one user's power over all noise".
 
     With the others cancelled, a user's MSE is `1 / (1 + p ||h||^2 / sigma^2)`, and `p ||h||^2 / sigma^2` is N_R times
     this SNR; the mean over users is least where all are equal (Jensen).
@@ -67,12 +67,12 @@ def white_noise_bound(snr_db: float, num_rx_antennas: int) -> float:
 
 
 def snr_readings(uplink: Uplink, order: Order = "weakest-first") -> pd.DataFrame:
-    """For every reading of SNR: ours in the ideal scenario, and the mean MSE if it is to be the paper's.
+    """For every reading of SNR: its value without a jammer, and the mean MSE where it has the paper's value.
 
     Returns
     -------
     DataFrame, one row per reading, with columns snr_db (of `uplink` without a jammer) and mse_at_paper_snr (mean over
-    users and drops, after moving the noise floor until the SNR is that of the paper).
+    users and drops, with the noise floor that gives the paper's SNR).
     """
     rows = {}
     for reading in SNR_READINGS:
@@ -83,7 +83,7 @@ def snr_readings(uplink: Uplink, order: Order = "weakest-first") -> pd.DataFrame
 
 
 def jnr_of_snr_drop(drop_db: float) -> float:
-    """Jammer over noise per antenna, dB, that lowers an SNR over all noise, `tr C`, by `drop_db` above 0.
+    """Return the jammer over noise per antenna, dB, that lowers an SNR over all noise, `tr C`, by `drop_db` > 0.
 
     `tr C = N_R sigma_0^2 + P_J`, so the drop is `1 + P_J / (N_R sigma_0^2)` whatever the shape of the attack.
     """
@@ -92,7 +92,7 @@ def jnr_of_snr_drop(drop_db: float) -> float:
 
 @dataclass(frozen=True)
 class Setting:
-    """What the paper leaves open, as one choice.
+    """One choice of what the paper leaves open.
 
     Attributes
     ----------
@@ -119,15 +119,20 @@ class Setting:
         return f"exponent {self.exponent:g}, {self.detection}, {self.knowledge}"
 
 
-def mean_mse(uplink: Uplink, noise_cov: Complex, setting: Setting) -> float:
-    """Mean MSE over users and drops with the receiver of `setting`."""
+def user_mse(uplink: Uplink, noise_cov: Complex, setting: Setting) -> Real:
+    """Return the MSE of each user (..., user) with the receiver of `setting`."""
     design = uplink.thermal_cov if setting.knowledge == "unaware" else None
     found = error_cov(uplink, noise_cov, design, setting.order, receiver=setting.receiver)
-    return float(np.einsum("...ii->...i", found).real.mean())
+    return np.asarray(np.einsum("...ii->...i", found).real)
+
+
+def mean_mse(uplink: Uplink, noise_cov: Complex, setting: Setting) -> float:
+    """Return the mean MSE over users and drops with the receiver of `setting`."""
+    return float(user_mse(uplink, noise_cov, setting).mean())
 
 
 def ideal_link(n: int, rng: np.random.Generator, setting: Setting, *, num_rx_antennas: int = 16) -> Uplink:
-    """Drops of the paper's cell over a noise floor that makes the mean MSE without a jammer the paper's .013."""
+    """Draw drops with the noise floor for which the mean MSE without a jammer is the paper's .013."""
     budget = LinkBudget(path_loss=PathLoss("log-distance", exponent=setting.exponent))
     drops = draw_uplinks(n, rng, num_rx_antennas=num_rx_antennas, budget=budget)
     target = PAPER.loc["none", "mse"]
@@ -140,30 +145,28 @@ def ideal_link(n: int, rng: np.random.Generator, setting: Setting, *, num_rx_ant
 
 
 def attacked_mse(uplink: Uplink, jnr_db: float, setting: Setting) -> dict[str, float]:
-    """Mean MSE under the paper's two attacks, at one power of the jammer over the noise per antenna."""
+    """Return the mean MSE under the paper's two attacks, at one ratio of jammer to noise per antenna."""
     power = jammer_power(uplink, jnr_db)
     scenarios = PAPER.index.drop("none")
     return {kind: mean_mse(uplink, attacked_cov(uplink, power, kind), setting) for kind in scenarios}
 
 
 def _distance(found: Mapping[str, float]) -> float:
-    """Root mean square of the natural logarithms of ours over the paper's."""
-    return float(np.sqrt(np.mean([np.log(mse / PAPER.loc[kind, "mse"]) ** 2 for kind, mse in found.items()])))
+    """Return the root mean square of the natural logarithms of the attacked MSEs over the paper's."""
+    paper = PAPER["mse"].drop("none")
+    return float(np.sqrt(np.mean([np.log(found[kind] / mse) ** 2 for kind, mse in paper.items()])))
 
 
 def closest_power(uplink: Uplink, setting: Setting) -> float:
-    """The jammer-to-noise ratio in dB at which the two attacked MSEs are closest to the paper's."""
+    """Return the jammer-to-noise ratio, dB, at which the two attacked MSEs are closest to the paper's."""
     found = minimize_scalar(
-        lambda jnr_db: _distance(attacked_mse(uplink, jnr_db, setting)),
-        bounds=(-5.0, 30.0),
-        method="bounded",
-        options={"xatol": 1e-3},
+        lambda jnr_db: _distance(attacked_mse(uplink, jnr_db, setting)), bounds=(-5.0, 30.0), options={"xatol": 1e-3}
     )
     return float(found.x)
 
 
 def closest_settings(settings: Sequence[Setting], n: int, seed: int) -> pd.DataFrame:
-    """Every setting with the jammer power that brings it closest to the paper's three MSEs, the closest first.
+    """Every setting with the jammer power for which it is closest to the paper's three MSEs, the closest first.
 
     Parameters
     ----------
@@ -178,30 +181,22 @@ def closest_settings(settings: Sequence[Setting], n: int, seed: int) -> pd.DataF
 
     - setting, its name
     - jnr_db: jammer over noise per antenna
-    - none, strongest-user, sum-rate: mean MSE; "none" is the paper's by the choice of the noise floor
-    - distance: root mean square logarithm of ours over the paper's, of the two attacked ones
+    - none, strongest-user, sum-rate: mean MSE; the noise floor makes "none" the paper's
+    - distance: root mean square of the natural logarithms of the two attacked MSEs over the paper's
     - lmmse: mean MSE of a joint LMMSE receiver without a jammer
     """
     rows = []
     for setting in settings:
         drops = ideal_link(n, np.random.default_rng(seed), setting)
         jnr_db = closest_power(drops, setting)
-        mses = attacked_mse(drops, jnr_db, setting)
-        rows.append(
-            {
-                "setting": str(setting),
-                "jnr_db": jnr_db,
-                "none": mean_mse(drops, drops.thermal_cov, setting),
-                **mses,
-                "distance": _distance(mses),
-                "lmmse": float(lmmse_mse(drops, drops.thermal_cov).mean()),
-            }
-        )
+        mses = {"none": mean_mse(drops, drops.thermal_cov, setting), **attacked_mse(drops, jnr_db, setting)}
+        lmmse = float(lmmse_mse(drops, drops.thermal_cov).mean())
+        rows.append({"setting": str(setting), "jnr_db": jnr_db, **mses, "distance": _distance(mses), "lmmse": lmmse})
     return pd.DataFrame(rows).sort_values("distance", kind="stable", ignore_index=True)
 
 
 def mse_curves(settings: Sequence[Setting], jnr_db: Sequence[float], n: int, seed: int) -> pd.DataFrame:
-    """The attacked MSEs of every setting along the jammer's power.
+    """Attacked MSEs of every setting against the jammer's power.
 
     Returns
     -------
@@ -210,8 +205,8 @@ def mse_curves(settings: Sequence[Setting], jnr_db: Sequence[float], n: int, see
     rows = []
     for setting in settings:
         drops = ideal_link(n, np.random.default_rng(seed), setting)
-        told = {"setting": str(setting), "detection": setting.detection, "knowledge": setting.knowledge}
-        rows += [{**told, "jnr_db": x, **attacked_mse(drops, x, setting)} for x in jnr_db]
+        names = {"setting": str(setting), "detection": setting.detection, "knowledge": setting.knowledge}
+        rows += [{**names, "jnr_db": x, **attacked_mse(drops, x, setting)} for x in jnr_db]
     return pd.DataFrame(rows)
 
 
@@ -236,15 +231,11 @@ def beside_paper(
     -------
     DataFrame, the paper first, with columns ("SNR (dB)", scenario) and ("MSE", scenario)
     """
-    rows = {"the paper": {("SNR (dB)", kind): snr for kind, snr in PAPER["snr_db"].items()}}
-    rows["the paper"] |= {("MSE", kind): mse for kind, mse in PAPER["mse"].items()}
+    snrs, mses = {"the paper": PAPER["snr_db"].to_dict()}, {"the paper": PAPER["mse"].to_dict()}
     for label, (setting, jnr_db) in cases.items():
         drops = ideal_link(n, np.random.default_rng(seed), setting)
-        row = {}
-        for kind in PAPER.index:
-            power = 0.0 if kind == "none" else jammer_power(drops, jnr_db[kind])
-            cov = attacked_cov(drops, power, kind)
-            row["SNR (dB)", kind], row["MSE", kind] = mean_snr_db(drops, cov, reading), mean_mse(drops, cov, setting)
-        rows[label] = row
-    order = [(group, kind) for group in ("SNR (dB)", "MSE") for kind in PAPER.index]
-    return pd.DataFrame(rows).T[order]
+        powers = {kind: 0.0 if kind == "none" else jammer_power(drops, jnr_db[kind]) for kind in PAPER.index}
+        covs = {kind: attacked_cov(drops, power, kind) for kind, power in powers.items()}
+        snrs[label] = {kind: mean_snr_db(drops, cov, reading) for kind, cov in covs.items()}
+        mses[label] = {kind: mean_mse(drops, cov, setting) for kind, cov in covs.items()}
+    return pd.concat({"SNR (dB)": pd.DataFrame(snrs).T, "MSE": pd.DataFrame(mses).T}, axis=1)

@@ -1,7 +1,7 @@
-"""Comparisons of the attacks of section II-C: what each does to users, rates and errors.
+"""Tables of the chapter on worst-case noise, Section II-C: what the attacks do to users, rates and errors.
 
-Tables are tidy: one row for each drop, attack and setting, so that differences between attacks can be taken drop by
-drop. Rates are in nats, and infinite where a user is free of noise.
+Tables are tidy, one row for each drop, attack and setting, so that attacks can be compared drop by drop. Rates are in
+nats, and infinite where a user is free of noise.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from rmtllmf_lib.arrays import Real
+from rmtllmf_lib.chapters.tidy import ranked, stacked
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.wireless.adversary import attack, attacked_cov, interference_free_rates, jammer_power, largest_rate
 from rmtllmf_lib.wireless.allocation import allocate
@@ -26,7 +27,7 @@ SPREADS: Mapping[str, tuple[float, float]] = {"100…1000 m": (100.0, 1000.0), "
 def compare_attacks(
     uplink: Uplink, power: ArrayLike, kinds: Iterable[str], order: Order = "weakest-first"
 ) -> pd.DataFrame:
-    """What each attack of this budget does to every drop.
+    """Rates and MSEs of every drop under each attack of this budget.
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ def compare_attacks(
     - mse: mean over the users, matched receiver with successive cancellation
     - strongest_is_best: whether the user with the largest received power has the rate `max_rate`
     """
-    rows = []
+    tables = {}
     strongest = sic_order(uplink)[..., -1:]
     for kind in kinds:
         cov = attacked_cov(uplink, power, kind, order)
@@ -62,8 +63,8 @@ def compare_attacks(
             "mse": sic_mse(uplink, cov, order).mean(axis=-1),
             "strongest_is_best": np.take_along_axis(rates, strongest, axis=-1)[..., 0] == best,
         }
-        rows.append(pd.DataFrame(columns).assign(kind=kind))
-    return pd.concat(rows, ignore_index=True)
+        tables[kind] = pd.DataFrame(columns)
+    return stacked(tables, "kind")
 
 
 def attack_settings(
@@ -77,8 +78,7 @@ def attack_settings(
 ) -> pd.DataFrame:
     """`compare_attacks` for every spread of the users and every noise floor, at one power of the jammer.
 
-    The users keep their thermal noise and the jammer its power while the floor below the jammer moves: `inf` stands
-    for no floor at all. Fading and places are the same for all floors.
+    The jammer keeps its power while the noise floor moves; `inf` is no floor. All floors share fading and places.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def attack_settings(
         Drops.
     kinds : names of attacks
     jnr_db : sequence of float, dB
-        Jammer over noise floor per antenna, the largest finite one with the floor of the default link budget.
+        Jammer over noise floor per antenna; the largest finite one has the floor of the default link budget.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def attack_settings(
     finite = [value for value in jnr_db if np.isfinite(value)]
     if not finite or any(np.isnan(value) or value == -np.inf for value in jnr_db):
         raise InputError(f"jnr_db is {list(jnr_db)}: expected ratios in dB, one of them finite; inf is no floor")
-    tables = []
+    tables = {}
     for spread, (nearest, farthest) in SPREADS.items():
         drops = draw_uplinks(
             n, rng, num_users=num_users, num_rx_antennas=num_rx_antennas, nearest_m=nearest, farthest_m=farthest
@@ -103,21 +103,13 @@ def attack_settings(
         power = jammer_power(drops, max(finite))
         for ratio in jnr_db:
             floor = power / num_rx_antennas * 10 ** (-ratio / 10)
-            table = compare_attacks(Uplink(drops.H, drops.power, floor), power, kinds)
-            table.insert(0, "jnr_db", ratio)
-            table.insert(0, "spread", spread)
-            tables.append(table)
-    return pd.concat(tables, ignore_index=True)
+            tables[spread, ratio] = compare_attacks(Uplink(drops.H, drops.power, floor), power, kinds)
+    return stacked(tables, "spread", "jnr_db")
 
 
 def power_sweep(uplink: Uplink, jnr_db: Iterable[float], kinds: Sequence[str]) -> pd.DataFrame:
     """`compare_attacks` for a grid of jammer powers, with a column jnr_db in front."""
-    tables = []
-    for ratio in jnr_db:
-        table = compare_attacks(uplink, jammer_power(uplink, ratio), kinds)
-        table.insert(0, "jnr_db", ratio)
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True)
+    return stacked({ratio: compare_attacks(uplink, jammer_power(uplink, ratio), kinds) for ratio in jnr_db}, "jnr_db")
 
 
 def csi_sweep(
@@ -127,7 +119,7 @@ def csi_sweep(
     quality: Iterable[float],
     seed: int,
 ) -> pd.DataFrame:
-    """What an adversary's attack is worth when it knows the channels imperfectly.
+    """Objectives of attacks by an adversary that knows the channels imperfectly.
 
     Parameters
     ----------
@@ -135,7 +127,7 @@ def csi_sweep(
         Drops with batch shape (n,), with a noise floor.
     power : float or (n,) float, W
     kinds : attack -> estimate
-        "sum-rate" or "minimax", with what the adversary takes for the channel, see `csi.imperfect_csi`.
+        "sum-rate" or "minimax", with the adversary's estimate of the channel, see `csi.imperfect_csi`.
     quality : iterable of float
         rho in [0, 1].
     seed : int
@@ -148,7 +140,7 @@ def csi_sweep(
     """
     white = attack(uplink, power, "white").noise_cov
     objectives = {"sum-rate": sum_rate, "minimax": largest_rate}
-    rows = []
+    tables = {}
     for kind, estimate in kinds.items():
         if kind not in objectives:
             raise InputError(f"kind is {kind!r}: expected {' or '.join(objectives)}")
@@ -157,8 +149,8 @@ def csi_sweep(
             believed = imperfect_csi(uplink, rho, np.random.default_rng(seed), estimate=estimate)
             found = attack(uplink, power, kind, csi=believed).objective
             columns = {"drop": np.arange(len(found)), "objective": found, "best": best, "white": reference}
-            rows.append(pd.DataFrame(columns).assign(kind=kind, estimate=estimate, quality=rho))
-    return pd.concat(rows, ignore_index=True)
+            tables[kind, estimate, rho] = pd.DataFrame(columns)
+    return stacked(tables, "kind", "estimate", "quality")
 
 
 def user_rates(uplink: Uplink, power: float, kinds: Iterable[str], order: Order = "weakest-first") -> pd.DataFrame:
@@ -174,18 +166,14 @@ def user_rates(uplink: Uplink, power: float, kinds: Iterable[str], order: Order 
 
     Returns
     -------
-    DataFrame with columns kind, rank (1 is the weakest user), alone (the others silent), sic (full power), in nats
+    DataFrame with columns kind, seed (0), rank (1 is the weakest user), alone (the others silent), sic (full power)
     """
-    tables = []
+    tables = {}
     for kind in kinds:
         cov = attacked_cov(uplink, power, kind, order)
-        columns = {
-            "rank": np.arange(1, uplink.num_users + 1),
-            "alone": by_rank(interference_free_rates(uplink, cov), uplink),
-            "sic": by_rank(sic_rates(uplink, cov, order), uplink),
-        }
-        tables.append(pd.DataFrame(columns).assign(kind=kind))
-    return pd.concat(tables, ignore_index=True)
+        alone, sic = interference_free_rates(uplink, cov), sic_rates(uplink, cov, order)
+        tables[kind] = ranked(uplink, alone=alone, sic=sic)
+    return stacked(tables, "kind")
 
 
 def allocation_table(uplink: Uplink, power: float, jnr_db: Mapping[str, float]) -> pd.DataFrame:
@@ -207,7 +195,7 @@ def allocation_table(uplink: Uplink, power: float, jnr_db: Mapping[str, float]) 
     """
     white = power / uplink.num_rx_antennas
     values = np.square(np.linalg.svd(uplink.G, compute_uv=False))
-    tables = []
+    tables = {}
     for panel, ratio in jnr_db.items():
         floor = white * 10 ** (-ratio / 10)
         extra, _ = allocate(values, power, floor)
@@ -219,15 +207,31 @@ def allocation_table(uplink: Uplink, power: float, jnr_db: Mapping[str, float]) 
                 "floor_db": np.full(len(values), -float(ratio)),
                 "filled": extra > 0,
             }
-        tables.append(pd.DataFrame(columns).assign(panel=panel))
-    return pd.concat(tables, ignore_index=True)
+        tables[panel] = pd.DataFrame(columns)
+    return stacked(tables, "panel")
 
 
 def mse_by_rank(uplink: Uplink, jnr_db: Sequence[float], kinds: Sequence[str]) -> Real:
-    """Mean MSE over the drops of the weakest, second weakest, … user: (power, kind, user), matched receiver."""
-    found = np.empty((len(jnr_db), len(kinds), uplink.num_users))
-    for i, ratio in enumerate(jnr_db):
-        for j, kind in enumerate(kinds):
-            mse = sic_mse(uplink, attacked_cov(uplink, jammer_power(uplink, ratio), kind))
-            found[i, j] = by_rank(mse, uplink).mean(axis=0)
-    return found
+    """Return the mean MSE over the drops by rank of the user, weakest first: (power, kind, user), matched receiver."""
+    powers = [jammer_power(uplink, ratio) for ratio in jnr_db]
+    mses = [[sic_mse(uplink, attacked_cov(uplink, power, kind)) for kind in kinds] for power in powers]
+    return np.array([[by_rank(mse, uplink).mean(axis=0) for mse in row] for row in mses])
+
+
+def certificates(
+    sizes: Iterable[tuple[int, int]], rng: np.random.Generator, kinds: Sequence[str], jnr_db: float, n: int = 2
+) -> pd.DataFrame:
+    """Relative gaps of the attacks' bounds, by number of antennas and users.
+
+    Returns
+    -------
+    DataFrame with columns num_rx_antennas, num_users, kind, gap (the largest of n drops, relative), iterations
+    """
+    rows = []
+    for antennas, users in sizes:
+        drops = draw_uplinks(n, rng, num_users=users, num_rx_antennas=antennas)
+        for kind in kinds:
+            found = attack(drops, jammer_power(drops, jnr_db), kind)
+            gap = float(((found.objective - found.lower_bound) / found.objective).max())
+            rows.append((antennas, users, kind, gap, found.iterations))
+    return pd.DataFrame(rows, columns=["num_rx_antennas", "num_users", "kind", "gap", "iterations"])

@@ -2,21 +2,11 @@
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
-from drawn import finished, style_of_the_book  # noqa: F401 - a fixture for every test here
+from drawn import centres, finished, legend, style_of_the_book  # noqa: F401 - a fixture for every test here
 from rmtllmf_lib.chapters.ablations import figures as ablations
 from rmtllmf_lib.chapters.ablations.figures import LOOKS
 from rmtllmf_lib.protection.resilience import PROTECTIONS
-
-
-def bars(ax: Axes) -> dict[str, np.ndarray]:
-    """Heights of the error bars' points by label."""
-    return {
-        str(container.get_label()): np.asarray(container.lines[0].get_ydata(), float)
-        for container in ax.containers
-        if hasattr(container, "lines")
-    }
 
 
 def study(rows: list[tuple], *columns: str) -> pd.DataFrame:
@@ -25,10 +15,10 @@ def study(rows: list[tuple], *columns: str) -> pd.DataFrame:
 
 def test_every_look_is_one_of_its_own() -> None:
     assert set(LOOKS) <= set(PROTECTIONS)
-    assert len(set(LOOKS.values())) == len(LOOKS)
+    assert len({(look["color"], look["marker"], look["linestyle"]) for look in LOOKS.values()}) == len(LOOKS)
 
 
-def cells() -> pd.DataFrame:
+def readings() -> pd.DataFrame:
     rows = [
         (scale, correlation, link, 10.0**k, protection, 0.1 * k + 0.05 * j, 0.01, 0.5 - 0.1 * (link == "SR"))
         for j, scale in enumerate(("task", "weight"))
@@ -41,8 +31,8 @@ def cells() -> pd.DataFrame:
     return study(rows, *columns.split())
 
 
-def test_phase_map_has_a_line_for_every_cell_and_blanks_for_the_others() -> None:
-    figure = finished(ablations.phase_map(cells()))
+def test_phase_map_has_a_row_for_every_scale_and_link() -> None:
+    figure = finished(ablations.phase_map(readings()))
     plain, protected = figure.axes
     assert [ax.get_title() for ax in figure.axes] == ["unprotected", "R-MTLLMF"]
     assert [tick.get_text() for tick in plain.get_yticklabels()] == [
@@ -56,11 +46,10 @@ def test_phase_map_has_a_line_for_every_cell_and_blanks_for_the_others() -> None
 
 
 def test_phase_curves() -> None:
-    rows = cells()
+    rows = readings()
     ax = ablations.phase_curves(rows[rows["protection"] == "unprotected"], {"ideal": 0.4})
     finished(ax)
-    told = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert told == [
+    assert legend(ax) == [
         "reported by the paper", "independent across users", "half across users", "common across users",
         "scale “task”", "scale “weight”",
     ]  # fmt: skip
@@ -85,16 +74,15 @@ def memory_table() -> pd.DataFrame:
 def test_against_memory() -> None:
     figure = finished(ablations.against_memory(memory_table(), {"ideal": "Ideal", "SR": "Attacked"}))
     left, right = figure.axes
-    np.testing.assert_allclose(bars(left)["R-MTLLMF"], [51, 61])
-    np.testing.assert_allclose(bars(right)["R-MTLLMF"], [11, 21])
+    np.testing.assert_allclose(centres(left, "R-MTLLMF")[1], [51, 61])
+    np.testing.assert_allclose(centres(right, "R-MTLLMF")[1], [11, 21])
     for ax in (left, right):  # what receives nothing is the same in every panel
-        np.testing.assert_allclose(bars(ax)["base, realigned"], 70)
+        np.testing.assert_allclose(centres(ax, "base, realigned")[1], 70)
         assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "10"]
     (line,) = [line for line in left.get_lines() if line.get_label() == "embeddings reloaded"]
     np.testing.assert_allclose(line.get_ydata(), 40)
     assert [ax.get_title() for ax in (left, right)] == ["Ideal", "Attacked"]
-    told = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert told == ["embeddings reloaded", "R-MTLLMF", "base, realigned"]
+    assert legend(figure.legends[0]) == ["embeddings reloaded", "R-MTLLMF", "base, realigned"]
 
 
 def test_which_embeddings() -> None:
@@ -120,8 +108,8 @@ def test_against_setting() -> None:
     table = study(rows, "per_class", "lr", "protection", "seed", "normalized")
     figure = finished(ablations.against_setting(table, "lr", "learning rate", {"1": "one", "2": "two"}, "per_class"))
     one, two = figure.axes
-    np.testing.assert_allclose(bars(one)["R-MTLLMF"], [11, 20])
-    np.testing.assert_allclose(bars(two)["base, realigned"], [31, 40])
+    np.testing.assert_allclose(centres(one, "R-MTLLMF")[1], [11, 20])
+    np.testing.assert_allclose(centres(two, "base, realigned")[1], [31, 40])
     assert one.get_xscale() == "log" and one.get_xlabel() == "learning rate"
     assert [tick.get_text() for tick in one.get_xticklabels()] == ["0.0001", "0.001"]
 

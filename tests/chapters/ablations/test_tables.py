@@ -1,4 +1,4 @@
-"""Ablations: the cells of the noise model, what is compared with the paper, and paired differences."""
+"""Ablations: readings of the noise, their comparison with the paper, and paired differences."""
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from rmtllmf_lib.chapters.ablations.tables import cell_table, cells, costs, distance_to_paper, in_words, noise_to_signal
+from rmtllmf_lib.chapters.ablations.tables import (
+    costs,
+    distance_to_paper,
+    noise_readings,
+    noise_to_signal,
+    reading_table,
+)
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.study.compare import gap, surely_above
 from rmtllmf_lib.transport.scenario import CLEAN, Scenario
@@ -22,17 +28,17 @@ def table(rows: list[tuple], *columns: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(columns))
 
 
-# --- cells ------------------------------------------------------------------------------------------------------------
+# --- readings ---------------------------------------------------------------------------------------------------------
 
 
-def test_every_reading_of_every_link_is_a_cell() -> None:
-    found = cells()
-    assert len({cell.name for cell in found}) == len(found) == 3 * len(SCALES) * len(CORRELATIONS)
-    assert {(cell.scale, cell.correlation) for cell in found} == {(s, c) for s in SCALES for c in CORRELATIONS}
-    by_name = {cell.name: cell for cell in found}
+def test_every_reading_of_every_link() -> None:
+    found = noise_readings()
+    assert len({reading.name for reading in found}) == len(found) == 3 * len(SCALES) * len(CORRELATIONS)
+    assert {(reading.scale, reading.correlation) for reading in found} == {(s, c) for s in SCALES for c in CORRELATIONS}
+    by_name = {reading.name: reading for reading in found}
     assert by_name["weight, half, SR"].mse == 0.21
     assert by_name["snr, common, ideal"].mse == pytest.approx(10**1.62)  # -16.2 dB
-    assert [cell.name for cell in cells(["unit"], ["half"])] == [
+    assert [reading.name for reading in noise_readings(["unit"], ["half"])] == [
         f"unit, half, {link}" for link in ("ideal", "SU", "SR")
     ]
 
@@ -45,15 +51,15 @@ def test_noise_to_signal() -> None:
     assert noise_to_signal(CLEAN, TAUS, BASE) == 0
 
 
-def test_cells_beside_the_paper() -> None:
-    scenarios = cells(["task", "snr"], ["half"])
+def test_readings_beside_the_paper() -> None:
+    scenarios = noise_readings(["task", "snr"], ["half"])
     rows = [
         (each.name, protection, seed, 0.5 + 0.1 * seed)
         for each in scenarios
         for protection in ("unprotected", "rmtllmf")
         for seed in (0, 1)
     ]
-    found = cell_table(table(rows, "scenario", "protection", "seed", "normalized"), scenarios, TAUS, BASE)
+    found = reading_table(table(rows, "scenario", "protection", "seed", "normalized"), scenarios, TAUS, BASE)
     assert len(found) == 12
     assert_allclose(found["mean"], 0.55)
     assert set(found["n"]) == {2}
@@ -122,11 +128,6 @@ def test_surely_above_asks_for_every_row() -> None:
     assert surely_above(rows)
     assert not surely_above(rows, 0.1)
     assert not surely_above(-rows)
-
-
-def test_in_words() -> None:
-    rows = pd.DataFrame({"mean": [0.514, -0.2], "half_width": [0.016, 0.1]})
-    assert in_words(rows) == "0.51 ± 0.02, -0.20 ± 0.10"
 
 
 # --- costs ------------------------------------------------------------------------------------------------------------

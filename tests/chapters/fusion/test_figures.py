@@ -3,7 +3,6 @@
 from dataclasses import replace
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,8 +11,7 @@ from matplotlib.axes import Axes
 from PIL import Image
 from scipy import stats
 
-from drawn import finished, style_of_the_book  # noqa: F401 - a fixture for every test here
-from rmtllmf_lib.chapters import style
+from drawn import finished, legend, line, style_of_the_book  # noqa: F401 - a fixture for every test here
 from rmtllmf_lib.chapters.fusion import figures as fusion
 from rmtllmf_lib.published import normalized_accuracy_vit_b16
 from rmtllmf_lib.tasks.images import LazyImages
@@ -22,24 +20,6 @@ from small import CLASSES, small_task
 
 def assert_labelled(ax: Axes) -> None:
     assert ax.get_xlabel() and ax.get_ylabel()
-
-
-def legend(ax: Axes) -> list[str]:
-    found = ax.get_legend()
-    assert found is not None
-    return [text.get_text() for text in found.get_texts()]
-
-
-def line(ax: Axes, label: str) -> tuple[np.ndarray, np.ndarray]:
-    (found,) = [each for each in ax.get_lines() if each.get_label() == label]
-    x, y = found.get_data()
-    return np.asarray(x, float), np.asarray(y, float)
-
-
-def test_style_is_the_books() -> None:
-    assert matplotlib.rcParams["figure.constrained_layout.use"] and matplotlib.rcParams["figure.dpi"] == 110
-    colours = {style.BLUE, style.ORANGE, style.GREEN, style.RED, style.PURPLE, style.GREY}
-    assert len(colours) == 6
 
 
 def test_gallery_shows_one_image_of_each_class() -> None:
@@ -152,8 +132,7 @@ def test_accuracy_under_noise(seeds: int) -> None:
     figure = finished(fusion.accuracy_under_noise(table, few, links))
     assert [ax.get_title() for ax in figure.axes] == ["ideal, MSE 0.013", "SR, MSE 0.21"]
     assert figure.axes[0].get_ylabel() and all(ax.get_xlabel() for ax in figure.axes)
-    (told,) = figure.legends
-    assert [text.get_text() for text in told.get_texts()] == [
+    assert legend(figure.legends[0]) == [
         "no noise", "unprotected", "base, zero-shot", "the paper, N = 8",
         "R-MTLLMF", "noise-aware lambda, realigned", "base, realigned",
     ]  # fmt: skip
@@ -201,7 +180,7 @@ def test_link_to_fusion() -> None:
     dots, mean = left.get_lines()[2:4]
     np.testing.assert_allclose(dots.get_xdata(), scenarios["link, SR"])
     np.testing.assert_allclose(mean.get_xdata(), 0.3)
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["x", "y"]
+    assert legend(figure.legends[0]) == ["x", "y"]
     for bars, curve in zip(right.containers, "xy", strict=True):
         own = points[points["curve"] == curve]
         np.testing.assert_allclose(np.asarray(bars[0].get_xdata(), float), 100 * own["mean"].to_numpy(float))

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from drawn import finished, style_of_the_book  # noqa: F401 - a fixture for every test here
+from drawn import finished, legend, style_of_the_book  # noqa: F401 - a fixture for every test here
 from rmtllmf_lib.chapters.interference import figures as interference
 
 
@@ -41,8 +41,7 @@ def test_against_noise() -> None:
     np.testing.assert_allclose(np.asarray(dots.get_data(), float), [[10], [0.2]])
     (bar,) = [bars for bars in left.containers if len(bars.lines[0].get_xdata())]
     np.testing.assert_allclose(np.asarray(bar.lines[2][0].get_segments()[0], float), [[10, 0.1], [10, 0.4]])
-    told = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert told == ["the paper's Figure 4", "independent", "half", "common"]
+    assert legend(figure.legends[0]) == ["the paper's Figure 4", "independent", "half", "common"]
 
 
 def test_by_definition() -> None:
@@ -78,7 +77,7 @@ def test_cosine_and_wde() -> None:
     finished(ax)
     points = [np.ravel(np.asarray(bars.lines[0].get_data(), float)) for bars in ax.containers]
     np.testing.assert_allclose(points, [[0.1, 0.15], [0.1, 0.15], [0.5, 0.65], [0.5, 0.65]])
-    told = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert told == ["clean", "half", "unprotected", "R-MTLLMF"]
+    names = legend(ax)
+    assert names == ["clean", "half", "unprotected", "R-MTLLMF"]
     (level,) = [line for line in ax.get_lines() if line.get_linestyle() == ":"]
     np.testing.assert_allclose(level.get_ydata(), 0.15)

@@ -1,52 +1,35 @@
 """Figures of the system model: drawn from small tables, with labels and the numbers of the table."""
 
-from collections.abc import Iterator
-
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+import drawn
+from drawn import legend, style_of_the_book  # noqa: F401 - a fixture for every test here
 from rmtllmf_lib.chapters import style
 from rmtllmf_lib.chapters.system_model import figures as system
 from rmtllmf_lib.chapters.system_model import tables as link_tables
 from rmtllmf_lib.study.intervals import over_seeds
 from rmtllmf_lib.wireless.channel import Uplink, draw_uplinks
 
-matplotlib.use("Agg")
-
-
-@pytest.fixture(autouse=True)
-def _style_of_the_book() -> Iterator[None]:
-    """The style is set for one test; every figure is closed after it."""
-    assert plt.get_fignums() == []
-    with matplotlib.rc_context():
-        style.use_style()
-        yield
-    plt.close("all")
-
 
 @pytest.fixture(scope="module")
-def cells() -> Uplink:
+def drops() -> Uplink:
     return draw_uplinks(8, np.random.default_rng(0), num_users=3, num_rx_antennas=4)
 
 
 def finished(result: Axes | Figure) -> list[Axes]:
-    """Axes of the one figure that was opened, drawn, each with labels that stand within the figure."""
-    figure = result if isinstance(result, Figure) else result.figure
-    assert isinstance(figure, Figure)
-    assert plt.get_fignums() == [figure.number]  # type: ignore[attr-defined]
-    figure.canvas.draw()
+    """Axes of the one figure, drawn, with all texts inside it."""
+    figure = drawn.finished(result)
     frame = figure.bbox
     for text in figure.findobj(matplotlib.text.Text):
         if text.get_visible() and text.get_text() and text.axes is not None and text.axes.name != "polar":
             box = text.get_window_extent()
-            inside = (
-                frame.x0 - 2 <= box.x0 and box.x1 <= frame.x1 + 2 and frame.y0 - 2 <= box.y0 and box.y1 <= frame.y1 + 2
-            )
+            inside = frame.padded(2).fully_containsx(box.x0) and frame.padded(2).fully_containsx(box.x1)
+            inside = inside and frame.padded(2).fully_containsy(box.y0) and frame.padded(2).fully_containsy(box.y1)
             beyond_axis = text in text.axes.get_xticklabels() + text.axes.get_yticklabels()
             assert inside or beyond_axis, text.get_text()
     return list(figure.axes)
@@ -57,12 +40,6 @@ def labelled(result: Axes | Figure) -> list[Axes]:
     assert all(ax.get_xlabel() for ax in axes if ax.get_subplotspec() is None or ax.get_subplotspec().is_last_row())  # type: ignore[union-attr]
     assert axes[0].get_ylabel() or not axes[0].get_yticklabels()[0].get_text().isnumeric()  # names need no label
     return axes
-
-
-def legend(ax: Axes) -> list[str]:
-    found = ax.get_legend()
-    assert found is not None
-    return [text.get_text() for text in found.get_texts()]
 
 
 def points(ax: Axes, marker: str, colour: str) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -84,8 +61,8 @@ def test_one_drop_puts_users_where_they_are() -> None:
     assert list(snr) == [4, 20]
 
 
-def test_ladder_has_a_row_for_each_step(cells: Uplink) -> None:
-    table = link_tables.ladder(cells[0])
+def test_ladder_has_a_row_for_each_step(drops: Uplink) -> None:
+    table = link_tables.ladder(drops[0])
     grid, ax = labelled(system.sic_ladder(table))
     marks = [text.get_text() for text in grid.texts]
     assert marks.count("✓") == 3 and len(marks) == 9
@@ -95,8 +72,8 @@ def test_ladder_has_a_row_for_each_step(cells: Uplink) -> None:
     assert list(mse) == list(wanted["mse"]) and list(steps) == [1, 2, 3]
 
 
-def test_monte_carlo_shows_ratios_with_their_bars(cells: Uplink) -> None:
-    table = link_tables.measured_mse(cells[0], 200, np.random.default_rng(1))
+def test_monte_carlo_shows_ratios_with_their_bars(drops: Uplink) -> None:
+    table = link_tables.measured_mse(drops[0], 200, np.random.default_rng(1))
     axes = labelled(system.monte_carlo(table))
     assert len(axes) == 4 and len(legend(axes[0])) == 3
     rows = table[(table["order"] == "weakest-first") & (table["symbols"] == "gaussian")]
@@ -116,16 +93,16 @@ def test_sum_rates_show_the_medians() -> None:
     assert np.allclose(printed, table.groupby("users")["published"].median())
 
 
-def test_mse_by_rank_shows_each_receiver(cells: Uplink) -> None:
-    table = link_tables.mse_by_receiver(cells)
+def test_mse_by_rank_shows_each_receiver(drops: Uplink) -> None:
+    table = link_tables.mse_by_receiver(drops)
     (ax,) = labelled(system.mse_by_rank(table))
     assert len(legend(ax)) == 3 and ax.get_yscale() == "log"
     ((_, joint),) = points(ax, "^", style.RED)
     assert np.allclose(joint, table[table["receiver"] == "joint LMMSE"].groupby("rank")["mse"].median())
 
 
-def test_propagation_shows_what_the_table_has(cells: Uplink) -> None:
-    table = link_tables.propagation(cells, [0, 10], 50, np.random.default_rng(3))
+def test_propagation_shows_what_the_table_has(drops: Uplink) -> None:
+    table = link_tables.propagation(drops, [0, 10], 50, np.random.default_rng(3))
     axes = labelled(system.propagation(table[table["cancellation"] != "genie"]))
     assert len(axes) == 2 and len(legend(axes[0])) == 3
     ((gain, excess),) = points(axes[1], "d", style.RED)
@@ -133,8 +110,8 @@ def test_propagation_shows_what_the_table_has(cells: Uplink) -> None:
     assert list(gain) == [0, 10] and np.allclose(excess, rows.groupby("gain_db")["excess"].mean())
 
 
-def test_distortion_has_the_bound_and_the_users(cells: Uplink) -> None:
-    users = link_tables.coded_distortion(cells)
+def test_distortion_has_the_bound_and_the_users(drops: Uplink) -> None:
+    users = link_tables.coded_distortion(drops)
     rounding = pd.DataFrame({"rate": [1.0, 2.0], "distortion": [0.5, 0.2]})
     (ax,) = labelled(system.rate_and_distortion(users, rounding))
     rate, bound = ax.get_lines()[0].get_data()

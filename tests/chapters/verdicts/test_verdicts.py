@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,9 +13,9 @@ import pytest
 
 from places import ROOT
 from rmtllmf_lib.chapters.fusion.tables import link_scenarios
-from rmtllmf_lib.chapters.verdicts.claims import VERDICTS, Claim, Finding, assess, counts, markdown_table
+from rmtllmf_lib.chapters.verdicts.claims import MEASURES, VERDICTS, Claim, Finding, assess, counts, markdown_table
 from rmtllmf_lib.chapters.verdicts.evidence import Evidence, Interval, studies
-from rmtllmf_lib.chapters.verdicts.registry import CLAIMS, SECTIONS
+from rmtllmf_lib.chapters.verdicts.registry import CLAIMS
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.published import PAPER_LINKS
 from rmtllmf_lib.study.study import Study, study_units
@@ -29,7 +30,7 @@ BY_LABEL = {claim.label: claim for claim in CLAIMS}
 
 def test_every_numbered_formula_and_every_number_is_there() -> None:
     labels = {claim.label for claim in CLAIMS}
-    assert len(labels) == len(CLAIMS)
+    assert len(labels) == len(CLAIMS) and labels == set(MEASURES)
     assert {f"Eq. ({number})" for number in range(1, 16)} | {"(P1)", "(P2)"} <= labels
     figures = " ".join(claim.paper for claim in CLAIMS)
     for number in (
@@ -42,8 +43,8 @@ def test_every_numbered_formula_and_every_number_is_there() -> None:
 
 
 def test_claims_are_in_the_order_of_the_paper() -> None:
-    places = [SECTIONS.index(claim.section) for claim in CLAIMS]
-    assert places == sorted(places) and set(places) == set(range(len(SECTIONS)))
+    sections = ["II-A", "II-B", "II-C", "III", "IV-1", "IV-2", "IV-3", "V"]
+    assert list(dict.fromkeys(claim.section for claim in CLAIMS)) == sections
     assert [claim.label for claim in CLAIMS][:3] == ["Eq. (1)", "Eq. (2)", "Eq. (3)"]
 
 
@@ -64,7 +65,7 @@ def test_all_evidence_exists_in_the_book() -> None:
 
 
 def toy(label: str, section: str, verdict: Any, paper: str = "") -> Claim:
-    return Claim(label, section, "Says $|x|$.", paper, "({numref}`fig-x`)", lambda seen: Finding(verdict, f"{seen} %"))
+    return Claim(label, section, "Says $|x|$.", "({numref}`fig-x`)", lambda seen: Finding(verdict, f"{seen} %"), paper)
 
 
 TOYS = [toy("A", "I", "holds"), toy("B", "II", "does not hold", "5 %"), toy("C", "II", "holds with caveat")]
@@ -86,22 +87,22 @@ def test_a_table_in_markdown() -> None:
     assert lines[2] == "| **B** Says $\\vert x\\vert $. | 5 % | 7 % | **does not hold** ({numref}`fig-x`) |"
     assert {line.count("|") for line in lines} == {5}
     assert markdown_table(table, "I").splitlines()[0] == "| Claim | Here | Verdict |"  # the paper gives no figure
-    with pytest.raises(InputError, match="'III' has no claims: expected one of I, II"):
+    with pytest.raises(InputError, match="III"):
         markdown_table(table, "III")
 
 
 def test_no_other_verdict() -> None:
-    with pytest.raises(InputError, match="the verdict is 'maybe': expected one of holds"):
+    with pytest.raises(InputError, match="maybe"):
         Finding("maybe", "")  # type: ignore[arg-type]
 
 
 # --- the link ---------------------------------------------------------------------------------------------------------
 
 
-def on_the_link(label: str, num_users: int = 8, jnr_db: float = 9.0, antennas: int = 16) -> str:
-    cells = draw_uplinks(30, np.random.default_rng(3), num_users=num_users, num_rx_antennas=antennas)
+def on_the_link(label: str, num_users: int = 8) -> str:
+    drops = draw_uplinks(30, np.random.default_rng(3), num_users=num_users)
     nothing: Any = None
-    return BY_LABEL[label].measure(Evidence(cells, jnr_db, nothing, nothing, nothing)).verdict
+    return BY_LABEL[label].measure(Evidence(drops, 9.0, nothing, nothing, nothing)).verdict
 
 
 @pytest.mark.parametrize(
@@ -177,8 +178,13 @@ def evidence(
     )
 
 
-def verdict(label: str, **changes: Any) -> str:
-    return BY_LABEL[label].measure(evidence(**changes)).verdict
+@cache
+def unchanged() -> Evidence:
+    return evidence()
+
+
+def verdict(label: str, changed: Mapping[tuple[str, str, int], float] | None = None) -> str:
+    return BY_LABEL[label].measure(evidence(changed) if changed else unchanged()).verdict
 
 
 @pytest.mark.parametrize(
@@ -267,13 +273,13 @@ def test_one_seed_proves_nothing() -> None:
 
 
 def test_intervals() -> None:
-    found = evidence().point(scenario="SR", protection="rmtllmf")
+    found = unchanged().point(scenario="SR", protection="rmtllmf")
     half = 0.01 * 4.302653 / np.sqrt(3)
     assert (found.mean, found.low, found.high) == pytest.approx((0.53, 0.53 - half, 0.53 + half))
     assert str(Interval(0.534, 0.021)) == "53 ± 2 %" and str(Interval(0.5, np.nan)) == "50 %"
-    gain = evidence().gain({"protection": "control"}, {"scenario": "SR", "protection": "rmtllmf"})
+    gain = unchanged().gain({"protection": "control"}, {"scenario": "SR", "protection": "rmtllmf"})
     assert gain.mean == pytest.approx(0.39) and gain.half_width == pytest.approx(0, abs=1e-9)  # paired
-    assert evidence().guessing == pytest.approx(0.1) and evidence().clean == pytest.approx(0.87)
+    assert unchanged().guessing == pytest.approx(0.1) and unchanged().clean == pytest.approx(0.87)
 
 
 # --- nothing is computed twice ----------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 
-from drawn import finished, style_of_the_book  # noqa: F401 - a fixture for every test here
+from drawn import centres, finished, legend, line, style_of_the_book  # noqa: F401 - a fixture for every test here
 from rmtllmf_lib.chapters.wde_mse_test import figures as drawn
 
 MARKS = pd.DataFrame(
@@ -17,25 +17,6 @@ MARKS = pd.DataFrame(
     ],
     columns=["scale", "correlation", "mse", "std"],
 )
-
-
-def line(ax: Axes, label: str) -> tuple[np.ndarray, np.ndarray]:
-    (found,) = [each for each in ax.get_lines() if each.get_label() == label]
-    x, y = found.get_data()
-    return np.asarray(x, float), np.asarray(y, float)
-
-
-def points(ax: Axes, label: str) -> tuple[np.ndarray, np.ndarray]:
-    """Centres of the error bars with this label."""
-    (found,) = [each for each in ax.containers if each.get_label() == label]
-    x, y = found.lines[0].get_data()  # type: ignore[attr-defined]
-    return np.asarray(x, float), np.asarray(y, float)
-
-
-def told(ax: Axes) -> list[str]:
-    legend = ax.get_legend()
-    assert legend is not None
-    return [text.get_text() for text in legend.get_texts()]
 
 
 def assert_strip(ax: Axes) -> None:
@@ -109,8 +90,8 @@ def test_variance() -> None:
     )
     ax = drawn.variance(table, 0.36)
     finished(ax)
-    np.testing.assert_allclose(points(ax, "R"), [[0.1, 1], [1, 1.1]])
-    np.testing.assert_allclose(points(ax, "|R|")[1], [0.3, 0.4])
+    np.testing.assert_allclose(centres(ax, "R"), [[0.1, 1], [1, 1.1]])
+    np.testing.assert_allclose(centres(ax, "|R|")[1], [0.3, 0.4])
     np.testing.assert_allclose(line(ax, r"$(1-2/\pi)\,\sigma_k^2$")[1], 0.36)
     assert ax.get_xscale() == "log"
 
@@ -157,7 +138,7 @@ def test_flips() -> None:
     np.testing.assert_allclose(line(right, "orthant probability"), [[1e-4, 1e-2], [0.01, 0.15]])
     np.testing.assert_allclose(line(right, "union bound")[1], [0.012, 0.3])
     np.testing.assert_allclose(line(right, "lower bound")[1], [0.008, 0.1])
-    np.testing.assert_allclose(points(right, "counted")[1], [0.01, 0.2])
+    np.testing.assert_allclose(centres(right, "counted")[1], [0.01, 0.2])
 
 
 def test_power() -> None:
@@ -167,9 +148,9 @@ def test_power() -> None:
     curve = table.assign(power=table["mean"] + 0.01)
     ax = drawn.power(table, curve, 0.05)
     finished(ax)
-    np.testing.assert_allclose(points(ax, "A"), [[1, 2], [0.05, 0.9]])
+    np.testing.assert_allclose(centres(ax, "A"), [[1, 2], [0.05, 0.9]])
     np.testing.assert_allclose(ax.get_lines()[0].get_ydata(), [0.06, 0.91])
-    assert set(told(ax)) == {"A", "B", "size 0.05"}
+    assert set(legend(ax)) == {"A", "B", "size 0.05"}
 
 
 def test_wde_against_noise() -> None:
@@ -178,7 +159,7 @@ def test_wde_against_noise() -> None:
     )
     figure = finished(drawn.wde_against_noise(levels, 0.9, 1e-3, MARKS, unit=2e-3))
     ax, strip, *_ = figure.axes
-    np.testing.assert_allclose(points(ax, "counted"), [[1e-4, 1e-2], [1, 2]])
+    np.testing.assert_allclose(centres(ax, "counted"), [[1e-4, 1e-2], [1, 2]])
     np.testing.assert_allclose(line(ax, "predicted, first order")[1], [1, 1.5])
     np.testing.assert_allclose(line(ax, "clean WDE + flip probability")[1], [1.1, 2.5])
     np.testing.assert_allclose(line(ax, "no noise")[1], 0.9)

@@ -38,6 +38,10 @@ def gaussian_samples(
     }
 
 
+def one_level(models: dict[str, FirstOrder], draws: int, std: float) -> dict[str, np.ndarray]:
+    return {name: logits[0] for name, logits in gaussian_samples(models, draws, np.array([std])).items()}
+
+
 def models() -> dict[str, FirstOrder]:
     return {"a": random_model(4, 5, 0), "b": random_model(3, 2, 1)}
 
@@ -114,7 +118,7 @@ def test_acceptance_of_both_readings() -> None:
 def test_law_fits_gaussian_deviations_and_only_those_of_its_level() -> None:
     found = models()
     std = 0.05  # wide ratios, far from linear
-    samples = gaussian_samples(found, 1000, np.array([std]))
+    samples = one_level(found, 1000, std)
     right = law_fit(found, samples, std)
     assert list(right["task"]) == ["a"] * 4 + ["b"] * 3
     assert right["p_value"].min() > 1e-3
@@ -123,7 +127,7 @@ def test_law_fits_gaussian_deviations_and_only_those_of_its_level() -> None:
     label = found[name].predicted[image]
     row = right[(right["task"] == name) & (right["image"] == image)]
     z = found[name].logits[image, label]
-    g = np.sort(samples[name][0][:, image, label] / z - 1)
+    g = np.sort(samples[name][:, image, label] / z - 1)
     plain = stats.kstest(np.abs(1 / (1 + g) - 1), lambda t: _law(t, relative_std(found[name], std)[image, label]))
     assert row["distance"].item() == pytest.approx(plain.statistic)
 
@@ -139,12 +143,12 @@ def _law(limit: np.ndarray, sigma: float) -> np.ndarray:
 
 def test_alarms_against_a_plain_loop() -> None:
     found = models()
-    samples = gaussian_samples(found, 40, np.array([0.1]))
+    samples = one_level(found, 40, 0.1)
     table = alarms(found, samples, 0.1, shifts=[0.0, 3.0], limit=0.2).set_index("shift")
     for shift in (0.0, 3.0):
         some, own, flipped = [], [], []
         for name, model in found.items():
-            for draw in samples[name][0]:
+            for draw in samples[name]:
                 for before, after in zip(model.logits, draw, strict=True):
                     off = np.abs((before + shift) / (after + shift) - 1) > 0.2
                     some.append(off.any())
@@ -163,7 +167,7 @@ def test_alarms_against_noise_is_one_row_a_level() -> None:
     found, samples = models(), gaussian_samples(models(), 30)
     table = alarms_against_noise(found, samples, STDS)
     assert list(table["std"]) == list(STDS)
-    alone = {name: logits[1:] for name, logits in samples.items()}
+    alone = {name: logits[1] for name, logits in samples.items()}
     assert table["some_ratio"].iloc[1] == alarms(found, alone, STDS[1])["some_ratio"].item()
 
 

@@ -1,32 +1,18 @@
 """Figures of the chapter on worst-case noise: drawn from small tables, with labels and the numbers of the table."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
-from drawn import finished, style_of_the_book  # noqa: F401 - a fixture for every test here
+from drawn import finished, legend, line, style_of_the_book  # noqa: F401 - a fixture for every test here
 from rmtllmf_lib.chapters.worst_case_noise import figures as worst_case
-from rmtllmf_lib.chapters.worst_case_noise.figures import LOOKS
+from rmtllmf_lib.chapters.worst_case_noise.figures import LOOKS, NAMES
 from rmtllmf_lib.wireless.adversary import KINDS
-
-
-def line(ax: Axes, label: str) -> tuple[np.ndarray, np.ndarray]:
-    (found,) = [each for each in ax.get_lines() if each.get_label() == label]
-    x, y = found.get_data()
-    return np.asarray(x, float), np.asarray(y, float)
-
-
-def told(legend: Any) -> list[str]:
-    return [text.get_text() for text in legend.get_texts()]
 
 
 def test_every_attack_has_a_look_of_its_own() -> None:
     assert set(LOOKS) == {"none", *KINDS}
-    assert len({name for name, _, _ in LOOKS.values()}) == len(LOOKS)
-    assert len({look[1:] for look in LOOKS.values()}) == len(LOOKS)
-    assert worst_case.names(["white", "none"]) == ["white", "no jammer"]
+    assert len(set(NAMES.values())) == len(LOOKS)
+    assert len({(look["color"], look["linestyle"]) for look in LOOKS.values()}) == len(LOOKS)
 
 
 def test_allocation() -> None:
@@ -72,12 +58,12 @@ def test_against_power() -> None:
     labels = {"sum_rate": "sum rate (nats)", "max_rate": "best rate (nats)", "mse": "mean MSE"}
     figure = finished(worst_case.against_power(table, labels))
     first, second, third, corner = figure.axes
-    np.testing.assert_allclose(line(first, LOOKS["minimax"][0]), [[0, 10], [0.5, 10.5]])
+    np.testing.assert_allclose(line(first, NAMES["minimax"]), [[0, 10], [0.5, 10.5]])
     np.testing.assert_allclose(line(second, "white")[1], 1.05)
     np.testing.assert_allclose(line(third, "white")[1], 0.2)
     assert [ax.get_ylabel() for ax in (first, second, third)] == list(labels.values())
     assert [ax.get_yscale() for ax in (first, second, third)] == ["linear", "linear", "log"]
-    assert set(told(corner.get_legend())) == {LOOKS["minimax"][0], "white"}
+    assert set(legend(corner)) == {NAMES["minimax"], "white"}
     assert "dB" in third.get_xlabel()
 
 
@@ -90,14 +76,14 @@ def test_user_rates() -> None:
     np.testing.assert_allclose(line(left, "no jammer"), [[1, 2, 3], [1, 0, 2]])
     np.testing.assert_allclose(line(right, "white"), [[1, 2, 3], [2, 3, 1]])
     assert [left.get_title(), right.get_title()] == ["each alone", "all"]
-    assert told(figure.legends[0]) == ["no jammer", "white"]
+    assert legend(figure.legends[0]) == ["no jammer", "white"]
 
 
 def test_bounds() -> None:
     table = pd.DataFrame({"kind": ["minimax"] * 2 + ["minimax-sic"] * 2, "steps": [1, 2] * 2, "gap": [1, 0.1, 2, 0.2]})
     ax = worst_case.bounds(table)
     finished(ax)
-    np.testing.assert_allclose(line(ax, LOOKS["minimax-sic"][0]), [[1, 2], [2, 0.2]])
+    np.testing.assert_allclose(line(ax, NAMES["minimax-sic"]), [[1, 2], [2, 0.2]])
     assert ax.get_yscale() == "log"
 
 
@@ -139,7 +125,7 @@ def test_paper_plane() -> None:
     np.testing.assert_allclose(np.ravel(curves[2].get_data()), [0.16, 0.21])
     np.testing.assert_allclose(np.asarray(curves[3].get_xdata(), float), 0.14)
     expected = ["SIC", "LMMSE", "matched", "unaware", "most for a matched receiver", "the paper"]
-    assert told(ax.get_legend()) == expected
+    assert legend(ax) == expected
 
 
 def test_csi_loss() -> None:
@@ -152,8 +138,8 @@ def test_csi_loss() -> None:
     columns = ["kind", "estimate", "quality", "drop", "objective", "best", "white"]
     ax = worst_case.csi_loss(pd.DataFrame(rows, columns=columns))
     finished(ax)
-    name = LOOKS["sum-rate"][0]
+    name = NAMES["sum-rate"]
     for how in ("estimate taken for the truth", "hedged"):
         np.testing.assert_allclose(line(ax, f"{name}: {how}"), [[1, 0.5], [0, 0.5]], atol=1e-12)
     assert ax.get_xscale() == "log"
-    assert "white noise" in told(ax.get_legend())
+    assert "white noise" in legend(ax)

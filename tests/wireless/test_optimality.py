@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from links import link
-from rmtllmf_lib.chapters.worst_case_noise.optimality import certificates, kkt_residuals, saddle_margins
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.wireless.adversary import attack, largest_rate
 from rmtllmf_lib.wireless.allocation import allocate
 from rmtllmf_lib.wireless.channel import Uplink
+from rmtllmf_lib.wireless.optimality import kkt_residuals, saddle_margins
 from rmtllmf_lib.wireless.receiver import sum_rate
 
 RATES = {"sum-rate": sum_rate, "minimax": largest_rate}
@@ -82,16 +82,6 @@ def test_kkt_residuals_by_hand() -> None:
     # left alone over a floor of 1: its gain 4 / (1 * 5) = .8 is twice the price
     assert kkt_residuals([4.0, 4.0], [1.0, 0.0], 0.4, 1.0, 1.0).unfilled == pytest.approx(1)
     assert kkt_residuals([2.0, 1.0], [1.0, 0.0], 2 / 3, 1.0).unfilled == np.inf  # free of noise
-
-
-def test_certificates() -> None:
-    sizes = [(3, 2), (2, 4)]
-    table = certificates(sizes, np.random.default_rng(0), ["sum-rate", "minimax", "white"], 10.0)
-    assert list(zip(table["num_rx_antennas"], table["num_users"], strict=True)) == [s for s in sizes for _ in range(3)]
-    gap = table.set_index(["num_rx_antennas", "kind"])["gap"]
-    assert gap[[(3, "sum-rate"), (2, "minimax")]].max() < 1e-6
-    assert gap[3, "white"] > 1e-3
-    assert (table["iterations"] >= 0).all()
 
 
 def test_bad_input() -> None:

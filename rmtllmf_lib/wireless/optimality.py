@@ -1,22 +1,20 @@
-"""Checks of the attacks of section II-C: optimality conditions, saddle points, bounds."""
+"""Checks of the attacks of Section II-C: saddle points by random moves, and KKT conditions of Eq. (14)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 
 from rmtllmf_lib.arrays import Complex, Real, real_array, whole_number
-from rmtllmf_lib.wireless.adversary import attack, jammer_power
-from rmtllmf_lib.wireless.channel import Uplink, draw_uplinks
+from rmtllmf_lib.wireless.channel import Uplink
 
 
 @dataclass(frozen=True)
 class SaddleMargins:
-    """How far random moves stay on their side of a saddle point; negative numbers are violations.
+    """Margins by which random moves stay on their side of a saddle point; negative ones are violations.
 
     Attributes
     ----------
@@ -41,9 +39,9 @@ def saddle_margins(
     rng: np.random.Generator,
     trials: int = 20,
 ) -> SaddleMargins:
-    """Try random powers and random covariances against `R(p, C*) <= R(p*, C*) <= R(p*, C)`, with p* full power.
+    """Return the smallest margins of `R(p, C*) <= R(p*, C*) <= R(p*, C)` over random p and C, with p* full power.
 
-    Half of the moves stay near the saddle point, where a wrong one would be seen first; covariances have every rank.
+    Half of the moves stay near the saddle point, where a wrong one would show first; covariances have every rank.
 
     Parameters
     ----------
@@ -82,18 +80,18 @@ def _random_jammer(uplink: Uplink, budget: Real, rng: np.random.Generator) -> Co
 
 @dataclass(frozen=True)
 class KktResiduals:
-    """What is left of the optimality conditions of Eq. (14), the largest over a batch; all are 0 at the optimum.
+    """Residuals of the KKT conditions of Eq. (14), the largest over a batch; all are 0 at the optimum.
 
     Attributes
     ----------
     stationarity : float
         `|nu c_i (c_i + upsilon_i) / upsilon_i - 1|` over the directions that the jammer fills.
     unfilled : float
-        How far the gain `upsilon_i / (c_i (c_i + upsilon_i))` of a direction left alone exceeds nu, relative to nu.
+        Excess of the gain `upsilon_i / (c_i (c_i + upsilon_i))` over nu in directions without jammer, relative to nu.
     budget : float
         `|sum (c_i - sigma_0^2) / P_J - 1|`.
     filled : int
-        The fewest directions that are filled in a drop.
+        The fewest directions with jammer in a drop.
     """
 
     stationarity: float
@@ -105,7 +103,7 @@ class KktResiduals:
 def kkt_residuals(
     eigenvalues: ArrayLike, extra: ArrayLike, nu: ArrayLike, power: ArrayLike, noise_floor: ArrayLike = 0.0
 ) -> KktResiduals:
-    """Residuals of the KKT conditions of the worst allocation, for what `allocate` returns.
+    """Return the residuals of the KKT conditions of the worst allocation, of what `allocate` returns.
 
     Parameters
     ----------
@@ -128,22 +126,3 @@ def kkt_residuals(
         budget=float(np.abs(added.sum(axis=-1) / real_array(power, "power", positive=True) - 1).max()),
         filled=int(filled.sum(axis=-1).min()),
     )
-
-
-def certificates(
-    sizes: Iterable[tuple[int, int]], rng: np.random.Generator, kinds: Sequence[str], jnr_db: float, n: int = 2
-) -> pd.DataFrame:
-    """How tightly the bounds enclose the optimum, by number of antennas and users.
-
-    Returns
-    -------
-    DataFrame with columns num_rx_antennas, num_users, kind, gap (the largest of n drops, relative), iterations
-    """
-    rows = []
-    for antennas, users in sizes:
-        drops = draw_uplinks(n, rng, num_users=users, num_rx_antennas=antennas)
-        for kind in kinds:
-            found = attack(drops, jammer_power(drops, jnr_db), kind)
-            gap = float(((found.objective - found.lower_bound) / found.objective).max())
-            rows.append((antennas, users, kind, gap, found.iterations))
-    return pd.DataFrame(rows, columns=["num_rx_antennas", "num_users", "kind", "gap", "iterations"])
