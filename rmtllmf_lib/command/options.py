@@ -9,5 +9,5 @@ import typer
 
 BackboneFile = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="OpenAI's weights in open_clip's format, where nothing can be downloaded."),
+    typer.Option(metavar="FILE", help="OpenAI's weights in open_clip's format.  [default: download them]"),
 ]

@@ -32,7 +32,7 @@ class SuiteSpec:
     """Who the users are; each field as in `load_suite` and `load_backbone`."""
 
     backbone: str = "tiny"
-    checkpoint: str | None = None
+    weights_file: str | None = None
     tasks: tuple[str, ...] = TASK_NAMES
     source: str = "procedural"
     root: str | None = None
@@ -43,7 +43,7 @@ class SuiteSpec:
 
     def load(self, *, device: str = "cpu", store: Store | None = None) -> Suite:
         """The suite, its task vectors from files or the store, or trained."""
-        backbone = load_backbone(self.backbone, checkpoint=self.checkpoint)
+        backbone = load_backbone(self.backbone, weights_file=self.weights_file)
         return load_suite(
             backbone, self.tasks, source=self.source, root=self.root, head=self.head, vectors=self.vectors,
             seed=self.seed, device=device, autocast=self.autocast, store=store,

@@ -182,18 +182,18 @@ def test_a_model_of_another_shape_or_format_is_refused(folder: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("name", "checkpoint", "message"),
+    ("name", "weights_file", "message"),
     [
         ("ViT-B-16", None, "'ViT-B-16' would run OpenAI's weights with the wrong activation: expected 'ViT-B-16-qu"),
         ("ViT-L-14", None, "unknown backbone 'ViT-L-14': expected 'tiny'"),
         ("", None, "unknown backbone ''"),
-        ("tiny", "weights.pt", "checkpoint 'weights.pt' is for 'ViT-B-16-quickgelu' only, not for 'tiny'"),
-        (OPENAI_VIT, "/nowhere/w.safetensors", "checkpoint '/nowhere/w.safetensors' does not exist"),
+        ("tiny", "weights.pt", "weights_file is 'weights.pt'.* 'ViT-B-16-quickgelu'"),
+        (OPENAI_VIT, "/nowhere/w.safetensors", "weights_file '/nowhere/w.safetensors' does not exist"),
     ],
 )
-def test_unknown_names(name: str, checkpoint: str | None, message: str) -> None:
+def test_unknown_names(name: str, weights_file: str | None, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        load_backbone(name, checkpoint=checkpoint)
+        load_backbone(name, weights_file=weights_file)
 
 
 def test_a_tower_is_a_copy(backbone: Backbone) -> None:

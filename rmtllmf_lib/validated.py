@@ -1,0 +1,75 @@
+"""Frozen dataclasses that check the types and ranges of their fields, by pydantic."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from typing import Any, NoReturn, TypeVar, dataclass_transform
+
+import numpy as np
+import pydantic
+from pydantic import ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+from rmtllmf_lib.arrays import one_of
+from rmtllmf_lib.errors import InputError
+
+_Class = TypeVar("_Class", bound=type)
+
+_CONFIG = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid", arbitrary_types_allowed=True)
+_WRONG_CALL = ("missing", "missing_argument", "unexpected_keyword_argument", "unexpected_positional_argument")
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, pydantic.Field))
+def validated(cls: _Class) -> _Class:
+    """Make a class a frozen dataclass whose construction checks every field against its annotation.
+
+    Ranges and lengths are annotations as well, `Annotated[int, Field(ge=1)]`; `__post_init__` is left for what concerns
+    several fields. Types are strict: an int is taken for a float, a list for a tuple, a NumPy scalar for a Python one,
+    and nothing else is converted. NaN and infinity are refused.
+
+    Raises
+    ------
+    InputError
+        On construction, for the first field that fails: "<name> is <value>: expected <...>".
+    TypeError
+        On construction, for a missing or an unknown argument.
+    """
+    made: Any = pydantic_dataclass(cls, frozen=True, config=_CONFIG)
+    construct = made.__init__
+
+    @functools.wraps(construct)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            construct(self, *map(_plain, args), **{name: _plain(value) for name, value in kwargs.items()})
+        except ValidationError as error:
+            _refuse(error)
+
+    made.__init__ = __init__
+    return made
+
+
+def _plain(value: Any) -> Any:
+    """Lists as tuples and NumPy scalars as Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return tuple(map(_plain, value)) if type(value) in (list, tuple) else value
+
+
+def _refuse(error: ValidationError) -> NoReturn:
+    """Raise the error of the first field that failed."""
+    first, *others = error.errors(include_url=False)
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, InputError):  # raised by __post_init__
+        raise cause from None
+    field, *inside = first["loc"] or ("",)
+    if first["type"] in _WRONG_CALL:
+        raise TypeError(f"{error.title}: {first['msg'].lower()}: {field!r}") from None
+    name = str(field) + "".join(f"[{index}]" for index in inside if isinstance(index, int))
+    if first["type"] == "literal_error":
+        one_of(first["input"], re.findall(r"'([^']*)'", first["ctx"]["expected"]), name)
+    # the members of a union fail one by one
+    same = [first, *(other for other in others if other["loc"][:1] == first["loc"][:1])]
+    expected = dict.fromkeys(re.sub(r"^Input should be |^\w+ should have ", "", each["msg"]) for each in same)
+    raise InputError(f"{name} is {first['input']!r}: expected {' or '.join(expected)}") from None
