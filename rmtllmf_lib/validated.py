@@ -40,13 +40,13 @@ def validated(cls: _Class) -> _Class:
     construct = made.__init__
 
     @functools.wraps(construct)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+    def checked(self: Any, *args: Any, **kwargs: Any) -> None:
         try:
             construct(self, *map(_plain, args), **{name: _plain(value) for name, value in kwargs.items()})
         except ValidationError as error:
             _refuse(error)
 
-    made.__init__ = __init__
+    made.__init__ = checked
     return made
 
 
