@@ -64,6 +64,8 @@ def _refuse(error: ValidationError) -> NoReturn:
     if isinstance(cause, InputError):  # raised by __post_init__
         raise cause from None
     field, *inside = first["loc"] or ("",)
+    if first["type"] == "missing" and inside:
+        raise InputError(f"{field} is {first['input']!r}: expected more values") from None
     if first["type"] in _WRONG_CALL:
         raise TypeError(f"{error.title}: {first['msg'].lower()}: {field!r}") from None
     name = str(field) + "".join(f"[{index}]" for index in inside if isinstance(index, int))

@@ -1,5 +1,6 @@
 """Suites: trained once, kept under what decides them, tuned on validation images alone."""
 
+import errno
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
+import rmtllmf_lib.training.finetune as finetune_module
 import rmtllmf_lib.training.suite as module
 from artifacts import write_two_tasks
 from bases import write_base
@@ -161,7 +163,7 @@ def test_the_default_recipe_is_the_backbones(backbone: Backbone, store: Store, m
         asked.append(arguments[3])
         return finetune(*arguments[:3], QUICK, generator=torch.Generator().manual_seed(0))
 
-    monkeypatch.setattr(module, "_task_vector", record)
+    monkeypatch.setattr(module, "_stored_vector", record)
     for name in ("tiny", "ViT-B-16-quickgelu"):
         load_suite(replace(backbone, name=name), ["digits"], store=store)
         assert asked.pop() == RECIPES[name]
@@ -201,8 +203,8 @@ def test_vectors_come_from_files(backbone: Backbone, suite: Suite, tmp_path: Pat
     assert [tau.info["task"] for tau in found.taus.values()] == list(NAMES)
     assert found.accuracies(found.fuse(lam=0.3)) == suite.accuracies(suite.fuse(lam=0.3))
     for options, message in (
-        ({"head": "prototype"}, "of 'signs' was made with head = text, and here there is prototype"),
-        ({"seed": 1}, "of 'signs' was made with data_seed = 0, and here there is 1"),
+        ({"head": "prototype"}, "of 'signs' was made with head = text: expected prototype"),
+        ({"seed": 1}, "of 'signs' was made with data_seed = 0: expected 1"),
         ({"recipe": QUICK}, "a recipe is for training"),
         ({"names": ["signs", "cars"]}, "has no cars.safetensors: expected a task vector for each of signs, cars"),
     ):
@@ -249,6 +251,39 @@ def test_auto_is_the_device_that_is_there(backbone: Backbone, suite: Suite, stor
     assert where in ("cpu", "cuda") and (where == "cuda" or trained == [])
 
 
+def test_a_full_disk_after_the_training_costs_no_step(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The vector cannot be stored; the second attempt starts from the checkpoint, which `verify` reports until then."""
+    store = Store(tmp_path)
+    steps: list[int] = []
+    train, write = finetune_module.training_step, Store._write
+
+    def counted(optimizer: Any, loss: Any, recipe: Recipe, step: int) -> float:
+        steps.append(step)
+        return train(optimizer, loss, recipe, step)
+
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(finetune_module, "training_step", counted)
+    for cleared in (False, True):
+        monkeypatch.setattr(Store, "_write", full)
+        with pytest.raises(OSError, match="No space left"):
+            load_suite(backbone, ["signs"], recipe=QUICK, store=store)
+        assert steps == [*range(QUICK.steps)]
+        (problem,) = store.verify()
+        assert problem.kind == "task-vector" and "unfinished" in problem.reason and problem.path.is_file()
+        monkeypatch.setattr(Store, "_write", write)
+        steps.clear()
+        if cleared:
+            assert store.clear() == 0 and store.verify() == [] and not problem.path.exists()
+        load_suite(backbone, ["signs"], recipe=QUICK, store=store)
+        assert steps == [*range(QUICK.steps)] * cleared and store.verify() == []
+        assert store.clear("task-vector") == 1
+        steps.clear()
+
+
 @pytest.mark.parametrize(
     ("names", "options", "message"),
     [
@@ -260,7 +295,7 @@ def test_auto_is_the_device_that_is_there(backbone: Backbone, suite: Suite, stor
         (("signs",), {"source": "internet"}, "source is 'internet'"),
         (("signs",), {"head": "linear"}, "head is 'linear'"),
         (("signs",), {"seed": 2**64}, "seed is 18446744073709551616: expected a whole number from 0"),
-        (("signs",), {"device": "gpu"}, "device 'gpu' is not known"),
+        (("signs",), {"device": "gpu"}, "device is 'gpu'"),
     ],
 )
 def test_what_makes_no_suite(
@@ -346,7 +381,7 @@ def test_the_best_lambda_of_every_n(suite: Suite) -> None:
     )  # fmt: skip
     means = rows.groupby("n_tasks")["normalized"].mean()
     np.testing.assert_allclose(table.loc[table["lam"] == 0.4, "score"], means)
-    limited, _ = choose_lambdas(suite, GRID, limit=5, workers=2)
+    limited, _ = choose_lambdas(suite, GRID, limit=5, threads=2)
     assert set(limited) == {2, 3}
 
 

@@ -81,5 +81,5 @@ def test_another_run_is_refused_and_stays(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     state = new_run(tmp_path / "file" / "state.safetensors", 0)
-    with pytest.raises(OSError, match="stopped at step 7: make room and start it again"):
+    with pytest.raises(OSError, match="stopped at step 7: "):
         state.save(7)
