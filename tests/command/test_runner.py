@@ -88,7 +88,7 @@ def test_what_papermill_overlooks_is_checked(tmp_path: Path, caplog: pytest.LogC
     with caplog.at_level("ERROR", logger="papermill"):
         found = inspect_notebook(path)
     overlooked = {each.name for each in parameters(path)} - found.keys()
-    assert overlooked == {"seed", "limit", "device", "low", "high"}
+    assert overlooked == {"seed", "sizes", "limit", "device", "low", "high"}
     for name in overlooked:
         with pytest.raises(InputError, match=f"parameter {name!r}.*expected"):
             run_notebook(path, tmp_path / "out.ipynb", {name: "no such value"})

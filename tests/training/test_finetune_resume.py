@@ -1,11 +1,8 @@
 """A fine-tuning run that was stopped, killed or hindered goes on to the same bits, or says why it cannot."""
 
-import multiprocessing
-import os
 import pickle
 import resource
 import signal
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +13,7 @@ import torch
 import rmtllmf_lib.training.finetune as module
 import rmtllmf_lib.training.training_state as state_module
 from artifacts import truncate
+from forks import die, exit_code, forked
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone
 from rmtllmf_lib.tasks.base import Task
@@ -90,12 +88,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(
     file = tmp_path / "run.safetensors"
     recipe = Recipe(steps=12, batch_size=8, lr=1e-3, warmup_steps=3, augment="crop")
     whole = finetune(backbone, task, small_head(), recipe, generator=generator(9))
-    process = multiprocessing.get_context("fork").Process(target=killed_run, args=(backbone, task, recipe, file))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of threads in the parent, which a fork does not copy
-        process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    assert exit_code(forked(killed_run, backbone, task, recipe, file)) == -signal.SIGKILL
     assert len([*tmp_path.iterdir()]) == 2  # the second checkpoint, and half of the third
     trained = count_steps(monkeypatch)
     resumed = finetune(backbone, task, small_head(), recipe, generator=generator(9), checkpoint=file)
@@ -111,7 +104,7 @@ def killed_run(backbone: Backbone, task: Task, recipe: Recipe, file: Path) -> No
         safetensors.torch.save_file(tensors, path, metadata)
         if len(saved) == 3:
             truncate(path)
-            os.kill(os.getpid(), signal.SIGKILL)
+            die()
 
     state_module.save_file = save_file
     finetune(
