@@ -250,19 +250,11 @@ def evaluate_models(
         else:
             factor = coefficient(len(taus), lam, rule)
         common["fused"] = fuse(base, list(taus.values()), factor)
-    rows = []
-    for name, task in suite.tasks.items():
-        images, classifier = prepare(backbone, task.test, device=device), suite.heads[name]
-        own = {"fine_tuned": base + taus[name]} if name in taus else {}
-        scores = {
-            label: accuracy(backbone, weights, images, classifier) for label, weights in {**common, **own}.items()
-        }
-        if taus:
-            reference = scores.get("fine_tuned", 0.0)
-            scores["normalized"] = scores["fused"] / reference if reference > 0 else math.nan
-        about = {"task": name, "head": classifier.kind, "classes": len(task.class_names), "test": len(task.test)}
-        rows.append({**about, **scores})
-    table = pd.DataFrame(rows)
+    table = suite.score(common).rename(columns={"images": "test"})
+    table["head"] = [classifier.kind for classifier in suite.heads.values()]
+    if taus:
+        own = table["fine_tuned"] if "fine_tuned" in table else pd.Series(math.nan, table.index)
+        table["normalized"] = (table["fused"] / own).where(own > 0)
     return table[[name for name in COLUMNS if name in table] + list(models.points)], factor
 
 

@@ -23,8 +23,7 @@ def import_models(
     ] = "ViT-B-16-quickgelu",
     backbone_file: BackboneFile = None,
     published_base: Annotated[
-        Path | None,
-        typer.Option(metavar="PATH", help="The authors' copy of the base; must equal the backbone."),
+        Path | None, typer.Option(metavar="PATH", help="The authors' copy of the base; must equal the backbone.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing task vectors.")] = False,
 ) -> None:

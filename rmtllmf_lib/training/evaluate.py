@@ -272,7 +272,12 @@ def evaluate_combinations(
     """
     whole_number(threads, "threads")
     names = list(taus)
-    _require_matching(names, taus, tasks, heads, split)
+    one_of(split, SPLITS, "split")
+    for what, mapping in (("tasks", tasks), ("heads", heads)):
+        if missing := [name for name in names if name not in mapping]:
+            raise InputError(f"there are task vectors of {', '.join(names)}, but no {what} for {', '.join(missing)}")
+    for name in names:
+        heads[name].require_classes(tasks[name])
     combinations = task_combinations(names, sizes)
     prepared = {
         name: prepare(backbone, getattr(tasks[name], split), limit=limit, batch_size=batch_size, device=device)
@@ -312,22 +317,3 @@ def evaluate_combinations(
     table = pd.DataFrame(rows, columns=columns)
     table["normalized"] = normalized_accuracy(table["accuracy"], table["reference"])
     return table if all_tasks else table.drop(columns="member")
-
-
-def _require_matching(
-    names: Sequence[str],
-    taus: Mapping[str, TaskVector],
-    tasks: Mapping[str, Task],
-    heads: Mapping[str, Head],
-    split: str,
-) -> None:
-    one_of(split, SPLITS, "split")
-    for what, mapping in (("tasks", tasks), ("heads", heads)):
-        if missing := [name for name in names if name not in mapping]:
-            raise InputError(f"there are task vectors of {', '.join(names)}, but no {what} for {', '.join(missing)}")
-    for name in names:
-        if heads[name].class_names != tasks[name].class_names:
-            raise InputError(
-                f"the head of task {name!r} is for the classes {heads[name].class_names[:4]} … and the task has "
-                f"{tasks[name].class_names[:4]} …; build the head from the task: build_head(backbone, task)"
-            )

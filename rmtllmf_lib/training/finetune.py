@@ -173,7 +173,11 @@ def finetune(
     recipe = recipe or recipe_for(backbone)
     start = start or backbone.weights
     where = resolve_device(device)
-    _require_usable(backbone, task, head, start, autocast)
+    start.layout.require_equal(backbone.weights.layout, "the start")
+    if len(task.train) == 0:
+        raise InputError(f"task {task.name!r} has no training images: expected at least one")
+    head.require_classes(task)
+    require_autocast(autocast)
     whole_number(checkpoint_every, "checkpoint_every")
     schedule = Schedule.draw(len(task.train), recipe.steps, recipe.batch_size, generator)
     # The copy stays in evaluation mode: layers that are random in training mode would use other generators.
@@ -263,18 +267,6 @@ def _optimizer(tower: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
 def precision(device: torch.device, autocast: str | None) -> AbstractContextManager[Any]:
     """Context manager for matrix products in the precision `autocast`, or in float32 for None."""
     return torch.autocast(device.type, AUTOCAST[autocast]) if autocast else nullcontext()
-
-
-def _require_usable(backbone: Backbone, task: Task, head: Head, start: Weights, autocast: str | None) -> None:
-    start.layout.require_equal(backbone.weights.layout, "the start")
-    if len(task.train) == 0:
-        raise InputError(f"task {task.name!r} has no training images; give it at least one")
-    if head.class_names != task.class_names:
-        raise InputError(
-            f"the head is for {len(head.class_names)} classes {head.class_names[:4]} … and task {task.name!r} has "
-            f"{len(task.class_names)}, {task.class_names[:4]} …; build it from the task: build_head(backbone, task)"
-        )
-    require_autocast(autocast)
 
 
 def require_autocast(autocast: str | None) -> None:

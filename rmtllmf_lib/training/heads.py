@@ -40,6 +40,14 @@ class Head:
         """sha256 of the weight and the scale, which decide the logits. Never change the weight in place."""
         return hashlib.sha256(self.weight.numpy().tobytes() + str(self.scale).encode()).hexdigest()
 
+    def require_classes(self, task: Task) -> None:
+        """Check that the head was built for the classes of the task."""
+        if self.class_names != task.class_names:
+            raise InputError(
+                f"the head for task {task.name!r} is for {len(self.class_names)} classes {self.class_names[:4]} …: "
+                f"expected {len(task.class_names)}, {task.class_names[:4]} …; use build_head(backbone, task)"
+            )
+
 
 def build_head(backbone: Backbone, task: Task, kind: str = "text") -> Head:
     """The zero-shot head of a task.

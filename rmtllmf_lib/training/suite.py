@@ -27,7 +27,7 @@ from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.tasks.base import TASK_NAMES, Task
 from rmtllmf_lib.tasks.sources import TaskSpec, load_spec, parse_tasks
-from rmtllmf_lib.training.evaluate import accuracy, evaluate_combinations
+from rmtllmf_lib.training.evaluate import accuracy, evaluate_combinations, prepare
 from rmtllmf_lib.training.finetune import Recipe, finetune, recipe_for
 from rmtllmf_lib.training.heads import Head, build_head
 from rmtllmf_lib.training.loading import resolve_device
@@ -74,13 +74,26 @@ class Suite:
 
     def single_task_table(self, split: str = "test") -> pd.DataFrame:
         """Zero-shot and fine-tuned accuracy of each task: columns task, classes, images, zero_shot, fine_tuned."""
-        base = self.accuracies(self.backbone.weights, split)
-        own = {n: self.accuracies(self.backbone.weights + tau, split, [n])[n] for n, tau in self.taus.items()}
-        rows = [
-            (name, len(task.class_names), len(getattr(task, split)), base[name], own[name])
-            for name, task in self.tasks.items()
-        ]
-        return pd.DataFrame(rows, columns=["task", "classes", "images", "zero_shot", "fine_tuned"])
+        return self.score({"zero_shot": self.backbone.weights}, split)
+
+    def score(self, models: Mapping[str, Weights], split: str = "test") -> pd.DataFrame:
+        """Accuracy of several models on each task.
+
+        Returns
+        -------
+        DataFrame with columns task, classes, images, one for each model, and fine_tuned: the task's own model, NaN for
+        a task without a vector; without the last if there are no vectors.
+        """
+        rows = []
+        for name, task in self.tasks.items():
+            images = prepare(self.backbone, getattr(task, split), device=self.device)
+            own = {"fine_tuned": self.backbone.weights + self.taus[name]} if name in self.taus else {}
+            scores = {
+                label: accuracy(self.backbone, weights, images, self.heads[name])
+                for label, weights in {**models, **own}.items()
+            }
+            rows.append({"task": name, "classes": len(task.class_names), "images": len(images.split), **scores})
+        return pd.DataFrame(rows)
 
 
 def load_suite(

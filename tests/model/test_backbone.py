@@ -275,7 +275,7 @@ def test_unknown_class_names_are_listed(backbone: Backbone) -> None:
 def test_a_task_cannot_have_pixel_statistics_of_its_own(backbone: Backbone, signs: Task, which: str) -> None:
     """They would be ignored: images are normalised with the backbone's."""
     used = str(getattr(backbone, which))
-    message = rf"pixel {which} \(0.5, 0.5, 0.25\): expected {re.escape(used)}, .* leave the task's {which}"
+    message = rf"pixel {which} \(0.5, 0.5, 0.25\): expected {re.escape(used)}"
     for kind in HEAD_KINDS:
         with pytest.raises(InputError, match=message):
             build_head(backbone, replace(signs, **{which: (0.5, 0.5, 0.25)}), kind)

@@ -231,7 +231,7 @@ def test_bad_combinations_are_named(
     taus, tasks, heads = three
     with pytest.raises(InputError, match="no tasks for two"):
         evaluate_combinations(backbone, taus, {k: tasks[k] for k in ("one", "three")}, heads, lambda n: 0.5)
-    with pytest.raises(InputError, match="head of task 'one'"):
+    with pytest.raises(InputError, match="task 'one'"):
         other = replace(heads["one"], class_names=CLASSES[::-1])
         evaluate_combinations(backbone, taus, tasks, {**heads, "one": other}, lambda n: 0.5)
     with pytest.raises(InputError, match="split is 'tests'"):

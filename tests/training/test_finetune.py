@@ -207,7 +207,7 @@ def test_bad_input_is_named(backbone: Backbone, task: Task, head: Head) -> None:
             finetune(**arguments, generator=generator())  # type: ignore[arg-type]
 
     refused("no training images", task=replace(task, train=task.train.subset([])))
-    refused("the head is for 3 classes", head=small_head(classes=CLASSES[:3]))
+    refused("is for 3 classes", head=small_head(classes=CLASSES[:3]))
     refused("the layout of the start", start=small_backbone(layers=3).weights)
     refused("autocast is 'float8'", autocast="float8")
     refused("autocast is 'bf16'", autocast="bf16")
