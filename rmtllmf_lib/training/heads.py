@@ -71,7 +71,7 @@ def build_head(backbone: Backbone, task: Task, kind: str = "text") -> Head:
         if asked != used:
             raise InputError(
                 f"task {task.name!r} has pixel {statistic} {asked}: expected {used}, with which backbone "
-                f"{backbone.name!r} normalises all images; set the task's {statistic} to the backbone's"
+                f"{backbone.name!r} normalises all images; leave the task's {statistic} at the backbone's"
             )
     weight = _text_rows(backbone, task) if kind == "text" else _prototype_rows(backbone, task)
     return Head(torch.nn.functional.normalize(weight, dim=-1), backbone.scale, kind, task.class_names)

@@ -93,7 +93,7 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
 
 
-def test_pretrain_is_given_what_was_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_pretrain_receives_its_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from rmtllmf_lib.training import pretrain
 
     given: list[Any] = []
@@ -111,7 +111,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("words", ["fly", "fuse --out x", "finetune signs", "run", "fuse x --out y --lam many"])
-def test_wrong_usage_is_told(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_is_reported(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words.split()) == 2
     assert "Usage: rmtllmf" in (err := capsys.readouterr().err) and "Traceback" not in err
 
@@ -120,7 +120,7 @@ def test_wrong_usage_is_told(words: str, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "told"),
+    ("error", "status", "message"),
     [
         (InputError("lam is 'x': expected a number"), 2, "rmtllmf: lam is 'x': expected a number\n"),
         (
@@ -133,8 +133,8 @@ def test_wrong_usage_is_told(words: str, capsys: pytest.CaptureFixture[str]) -> 
         (NotebookError("n.ipynb failed"), 1, "rmtllmf: n.ipynb failed\n"),
     ],
 )
-def test_what_the_user_can_mend_is_one_message(
-    error: Exception, status: int, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_user_errors_are_one_line(
+    error: Exception, status: int, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise error
@@ -142,7 +142,7 @@ def test_what_the_user_can_mend_is_one_message(
     monkeypatch.setattr(runner, "parameters", fail)
     assert cli.main(["run", "n.ipynb", "--list"]) == status
     shown = capsys.readouterr()
-    assert (shown.out, shown.err) == ("", told)
+    assert (shown.out, shown.err) == ("", message)
 
 
 def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,12 +246,12 @@ def test_store_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert cli.main(["store", "clear", "../x", *root]) == 2
     capsys.readouterr()
     assert cli.main(["store", "clear", "notes", *root]) == 2
-    assert "no kind 'notes'" in (told := capsys.readouterr().err) and "expected one of note, other" in told
+    assert "no kind 'notes'" in (message := capsys.readouterr().err) and "expected one of note, other" in message
     assert [entry.kind for entry in where.list()] == ["other"]
     assert cli.main(["store", "clear", *root]) == 0 and where.list() == []
 
 
-def test_the_store_is_the_users_own_unless_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_default_store_is_the_users(capsys: pytest.CaptureFixture[str]) -> None:
     Store().json("note", {"seed": 1}, lambda: 1)
     assert cli.main(["store", "list"]) == 0
     assert capsys.readouterr().out.endswith(f"bytes in {default_root()}\n")

@@ -59,7 +59,7 @@ def finetuned(
 # ---------------------------------------------------------------- fine-tuning
 
 
-def test_a_vector_tells_where_it_comes_from(images: Path, tmp_path: Path) -> None:
+def test_a_vector_records_its_origin(images: Path, tmp_path: Path) -> None:
     (spec,) = parse_tasks(["warm"], "folder", images)
     made = finetuned(spec, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["warm.safetensors"]
@@ -101,7 +101,7 @@ def test_a_vector_made_in_the_same_way_is_kept(images: Path, tmp_path: Path, mon
 def test_a_vector_that_cannot_be_written_is_not_trained_again(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full disk at the very end: the second attempt takes no step, and its vector is that of a run without it."""
+    """A full disk at the very end: the second attempt needs no training step and gives the same vector."""
     steps: list[int] = []
     train = finetune.training_step
     monkeypatch.setattr(finetune, "training_step", lambda *given: steps.append(given[-1]) or train(*given))
@@ -144,7 +144,7 @@ def test_class_names_that_the_text_tower_does_not_know(images: Path, tmp_path: P
 # ---------------------------------------------------------------- files of models
 
 
-def test_vectors_and_weights_are_told_apart(vectors: dict[str, TaskVector], folder: Path, tmp_path: Path) -> None:
+def test_vectors_and_weights_are_distinguished(vectors: dict[str, TaskVector], folder: Path, tmp_path: Path) -> None:
     fused = fuse(BACKBONE.weights, list(vectors.values()), 0.5)
     for place in (tmp_path / "fused.safetensors", tmp_path / "again" / "fused.safetensors"):
         fused.save(place)
@@ -237,7 +237,7 @@ def test_a_vector_is_not_judged_by_another_task(
     assert caplog.text == ""
     write_image(tmp_path / "else" / "warm" / "test" / "one" / "new.png", size=(32, 32))
     commands.evaluate_models(BACKBONE, models, [spec], n_test=9)
-    assert caplog.text == ""  # of some of the images nobody can tell
+    assert caplog.text == ""  # cannot be checked with some of the images only
     commands.evaluate_models(BACKBONE, models, [spec])
     assert "'warm' was trained on other images" in caplog.text
     for part in ("train", "test"):
@@ -321,7 +321,7 @@ def test_lambda_without_validation_images(
         commands.evaluate_models(BACKBONE, Models(vectors, {}), specs, lam="validation")
 
 
-def test_vectors_tell_their_tasks(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tasks_from_the_metadata_of_vectors(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(images.parent)
     for text, root in (("warm", images), (f"mine={images.name}/cold", None), (f"far={images}/cold", None)):
         (spec,) = parse_tasks([text], "folder", root)

@@ -1,4 +1,4 @@
-"""The commands finetune, fuse and evaluate, from words to files and tables."""
+"""The commands finetune, fuse and evaluate, from arguments to files and tables."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_how_many_images_to_train_and_to_test_on(
         ("finetune warm --source folder --root IMAGES --head paper --out tau", "head is 'paper'"),
     ],
 )
-def test_bad_words_are_one_message(
+def test_bad_arguments_are_one_message(
     words: str,
     message: str,
     images: Path,

@@ -1,4 +1,4 @@
-"""A second process without a second start of Python: for what a process does until it is killed."""
+"""Forked processes, for tests of kills: no second interpreter has to start."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def forked(function: Callable[..., Any], *arguments: Any) -> int:
-    """Start the function in a copy of this process; return its number."""
+    """Run the function in a fork of this process; return its process number."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # other threads are not copied, which is harmless here
         process = os.fork()
@@ -26,7 +26,7 @@ def forked(function: Callable[..., Any], *arguments: Any) -> int:
 
 
 def exit_code(process: int) -> int:
-    """The exit status of a process that ends by itself; -9 after SIGKILL."""
+    """Wait for a process; return its exit status, -9 after SIGKILL."""
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 

@@ -60,7 +60,7 @@ def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
         ({"study": {**MINIMAL["study"], "scenarios": [{"name": "a", "mse": -1}]}}, "study.scenarios.0"),
     ],
 )
-def test_files_that_are_none(tmp_path: Path, content: Any, message: str) -> None:
+def test_invalid_study_files(tmp_path: Path, content: Any, message: str) -> None:
     file = tmp_path / "study.json"
     data = content if isinstance(content, bytes) else (content if isinstance(content, str) else json.dumps(content))
     file.write_bytes(data if isinstance(data, bytes) else data.encode())
@@ -76,7 +76,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Suite:
-    """Take the small suite for whatever is asked."""
+    """Load the small suite instead of any other."""
     suite = make_suite()
     monkeypatch.setattr(module, "load_backbone", lambda *_, **__: suite.backbone)
     monkeypatch.setattr(module, "load_suite", lambda *_, device, **__: replace(suite, device=device))

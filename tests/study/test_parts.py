@@ -65,7 +65,7 @@ def test_no_part_is_no_work(tmp_path: Path) -> None:
     assert build_parts(Store(tmp_path), "part", [], table) == []
 
 
-def test_a_run_that_failed_goes_on(tmp_path: Path) -> None:
+def test_a_failed_run_resumes(tmp_path: Path) -> None:
     store, log = Store(tmp_path / "store"), tmp_path / "log"
 
     def fail(place: int) -> pd.DataFrame:
@@ -92,7 +92,7 @@ def test_a_damaged_part_is_built_again(tmp_path: Path, file: str, caplog: pytest
     assert store.verify() == []
 
 
-def test_one_thread_inside_and_as_before_outside(tmp_path: Path) -> None:
+def test_one_thread_inside_and_restored_outside(tmp_path: Path) -> None:
     own = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
@@ -105,7 +105,7 @@ def test_one_thread_inside_and_as_before_outside(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, -1, 1.5])
-def test_workers_that_are_none(tmp_path: Path, workers: Any) -> None:
+def test_invalid_numbers_of_workers(tmp_path: Path, workers: Any) -> None:
     with pytest.raises(InputError, match="workers is .*: expected a whole number"):
         build_parts(Store(tmp_path), "part", CONFIGS, table, workers=workers)
 
@@ -118,7 +118,7 @@ def test_a_bar_on_a_terminal_only(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     build_parts(Store(tmp_path / "store"), "part", CONFIGS[:4], table)
     assert "4/4" in capsys.readouterr().err
-    build_parts(Store(tmp_path / "store"), "part", CONFIGS, table)  # goes on from what is there
+    build_parts(Store(tmp_path / "store"), "part", CONFIGS, table)  # resumes
     assert "6/6" in capsys.readouterr().err
     build_parts(Store(tmp_path / "other"), "part", CONFIGS, table, progress=False)
     assert capsys.readouterr().err == ""
@@ -137,7 +137,7 @@ def test_processes_are_bounded_by_the_environment(tmp_path: Path, monkeypatch: p
         assert asked == [1 if bound else 4]
 
 
-def test_a_run_killed_at_any_step_loses_only_the_part_at_work(tmp_path: Path) -> None:
+def test_a_run_killed_at_any_step_loses_only_the_part_in_progress(tmp_path: Path) -> None:
     """A real SIGKILL before each call that touches the disk; then the run is finished here."""
     configs, stop, code = CONFIGS[:2], 0, -signal.SIGKILL
     while code:

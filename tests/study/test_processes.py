@@ -57,7 +57,7 @@ build_parts(Store(sys.argv[1]), "part", [{"part": place} for place in range(400)
 
 
 def test_processes_of_a_run_that_is_killed_stop(tmp_path: Path) -> None:
-    """They would go on alone otherwise. And the second process of a run gives way to others."""
+    """They would work on alone otherwise. And the second process of a run has a lower priority."""
     run = python(RUN, tmp_path / "store", tmp_path / "log")
     assert run.stdout is not None
     try:

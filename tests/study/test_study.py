@@ -1,4 +1,4 @@
-"""Studies: the models of a plain loop, test images for the score alone, and the same table however it came about."""
+"""Studies: equal to a plain loop, test images used for the score only, the same table after a kill."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def table(suite: Suite, store: Store) -> pd.DataFrame:
 
 
 def test_predictions_are_those_of_a_plain_loop(suite: Suite) -> None:
-    """One model at a time with open_clip, noise and memory drawn anew for each, every task through its own head."""
+    """One model at a time with open_clip, noise and memory drawn again for each."""
     study = replace(STUDY, seeds=1, per_class=(2,))
     found, expected = fast_study(study, suite), plain_study(study, suite)
     assert found.keys() == expected.keys() and len(found) == len({*found}) > 50
@@ -274,7 +274,7 @@ def test_killed_and_run_again(
     assert Store(tmp_path).verify() == []
 
 
-def test_the_table_on_disk_with_its_origin(suite: Suite, table: pd.DataFrame, tmp_path: Path) -> None:
+def test_the_table_on_disk_with_its_provenance(suite: Suite, table: pd.DataFrame, tmp_path: Path) -> None:
     write_table(table, tmp_path / "sub" / "fig.parquet", STUDY, suite)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "sub" / "fig.parquet"), table)
     origin = json.loads((tmp_path / "sub" / "fig.provenance.json").read_text())
@@ -309,7 +309,7 @@ def test_the_table_on_disk_with_its_origin(suite: Suite, table: pd.DataFrame, tm
         ({"autocast": "float8"}, "autocast is 'float8'"),
     ],
 )
-def test_studies_that_make_no_sense(change: dict[str, Any], message: str) -> None:
+def test_invalid_studies(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         replace(STUDY, **change)
 

@@ -77,7 +77,9 @@ def test_accuracy_counts(backbone: Backbone, weights: Weights) -> None:
     assert accuracy(backbone, weights, prepare(backbone, Split(split.images, wrong)), head) == 0.75
 
 
-def test_what_does_not_fit_is_not_kept(backbone: Backbone, weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_split_beyond_the_cache_size_is_not_cached(
+    backbone: Backbone, weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
     split, head = small_split(20), small_head()
     kept = prepare(backbone, split, batch_size=8)
     monkeypatch.setattr(module, "CACHE_BYTES", 1000)
@@ -211,7 +213,7 @@ def test_the_table_does_not_depend_on_the_threads(
     pd.testing.assert_frame_equal(tables[0], tables[2], check_exact=True)
 
 
-def test_the_threads_of_torch_are_as_before(
+def test_the_number_of_torch_threads_is_restored(
     backbone: Backbone, three: tuple[dict[str, TaskVector], dict[str, Task], dict[str, Head]]
 ) -> None:
     taus, tasks, heads = three

@@ -1,4 +1,4 @@
-"""Fine-tuning: what it learns, what it leaves alone, what it refuses."""
+"""Fine-tuning: the training loop, frozen groups, recipes and bad input."""
 
 import io
 import json
@@ -88,7 +88,7 @@ def test_the_same_seed_gives_the_same_bits(backbone: Backbone, task: Task, head:
     assert backbone.weights.hash == small_backbone(layers=2).weights.hash  # the base is not trained in place
 
 
-def test_a_start_elsewhere(backbone: Backbone, task: Task, head: Head) -> None:
+def test_training_from_other_weights(backbone: Backbone, task: Task, head: Head) -> None:
     start = backbone.weights + small_tau(backbone.weights, 1)
     tau = finetune(backbone, task, head, SHORT, generator=generator(), start=start)
     assert tau.base_hash == backbone.weights.hash
@@ -181,7 +181,7 @@ def test_values_in_place_of_the_recipes() -> None:
 # ------------------------------------------------------------------------------------------------------------ bad input
 
 
-def test_a_breakdown_names_step_and_learning_rate(backbone: Backbone, task: Task, head: Head) -> None:
+def test_divergence_names_step_and_learning_rate(backbone: Backbone, task: Task, head: Head) -> None:
     with pytest.raises(InputError, match=r"step [2-9]\d* of 20: loss .* learning rate 1e\+30; .*expected"):
         finetune(backbone, task, head, Recipe(steps=20, batch_size=4, lr=1e30, warmup_steps=1), generator=generator())
 
@@ -248,7 +248,7 @@ def test_the_bar_is_for_terminals(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_tau_goes_through_a_file(backbone: Backbone, task: Task, head: Head, tmp_path: Path) -> None:
+def test_a_tau_survives_saving_and_loading(backbone: Backbone, task: Task, head: Head, tmp_path: Path) -> None:
     tau = finetune(backbone, task, head, SHORT, generator=generator())
     tau.save(tmp_path / "tau.safetensors")
     again = TaskVector.load(tmp_path / "tau.safetensors", backbone.weights)

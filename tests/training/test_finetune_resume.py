@@ -1,4 +1,4 @@
-"""A fine-tuning run that was stopped, killed or hindered goes on to the same bits, or says why it cannot."""
+"""An interrupted fine-tuning run resumes to the same bits, or the error says why it cannot."""
 
 import pickle
 import resource
@@ -30,7 +30,7 @@ class StoppedError(Exception):
 
 
 def stop_after(saves: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a run end with an exception right after its n-th checkpoint."""
+    """Raise an exception right after the n-th checkpoint of a run."""
     real, done = TrainingState.save, []
 
     def save(self: TrainingState, step: int) -> None:
@@ -62,7 +62,7 @@ def test_a_resumed_run_has_the_same_bits(
     assert len(trained) == recipe.steps - every * saves
     assert torch.equal(resumed.values, whole.values) and resumed.info == whole.info
     assert [*file.parent.iterdir()] == [file]
-    trained.clear()  # it stays, and whoever loses the vector has it again without a step
+    trained.clear()  # the checkpoint stays: a lost vector is recovered without a step
     again = finetune(backbone, task, head, recipe, generator=generator(), checkpoint=file, checkpoint_every=every)
     assert trained == [] and torch.equal(again.values, whole.values) and again.info == whole.info
     used = generator()
@@ -81,7 +81,7 @@ def count_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return steps
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(
+def test_a_killed_run_resumes_to_the_same_bits(
     backbone: Backbone, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A real SIGKILL in a forked process, in the middle of the third checkpoint."""
@@ -187,7 +187,7 @@ def test_a_checkpoint_of_another_run_is_refused(backbone: Backbone, task: Task, 
         finetune(backbone, task, head, SHORT, generator=generator(), checkpoint=stopped.parent)
 
 
-def test_a_full_disk_is_told_and_the_checkpoint_before_stays(
+def test_a_full_disk_is_reported_and_the_previous_checkpoint_stays(
     backbone: Backbone, task: Task, head: Head, stopped: Path
 ) -> None:
     """A limit on the size of files fails the write half-way, as a full disk does."""

@@ -1,4 +1,4 @@
-"""Pre-training: the loss, the captions, the images, and what is left on the disk."""
+"""Pre-training: loss, captions, images, and the files of finished and failed runs."""
 
 import hashlib
 import json
@@ -152,8 +152,8 @@ def test_each_pair_shows_its_concept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WORLD", world)
     monkeypatch.setattr(module, "_random_camera", lambda rng: PLAIN)
     images, which, concepts = draw_pairs(301, 0)  # several blocks of each
-    told = torch.tensor([levels[name] for _, name in concepts])[which]
-    assert torch.equal(images[:, 0, 5, 5].long(), told)
+    shown = torch.tensor([levels[name] for _, name in concepts])[which]
+    assert torch.equal(images[:, 0, 5, 5].long(), shown)
 
 
 def test_cameras_differ_from_block_to_block() -> None:
@@ -167,7 +167,7 @@ def test_cameras_differ_from_block_to_block() -> None:
 
 @pytest.fixture(scope="module")
 def quick() -> Iterator[None]:
-    """Small tests for the zero-shot table, and the global generator as it was."""
+    """Few test images for the zero-shot table; the global generator is restored."""
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
         patch.setattr(module, "procedural_task", lambda name, **_: procedural_task(name, n_train=20, n_test=24))
         yield
@@ -186,7 +186,7 @@ def digest(folder: Path) -> str:
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
-def test_a_run_ends_as_a_base(trained: Path) -> None:
+def test_a_run_writes_a_base(trained: Path) -> None:
     backbone = load_backbone(trained)
     assert {path.name for path in trained.iterdir()} == {"model.safetensors", "config.json", "provenance.json"}
     assert backbone.vocabulary == set(module.vocabulary())
@@ -307,7 +307,7 @@ def test_a_run_that_fails_while_writing_leaves_the_older_base(
 
 
 @pytest.mark.usefixtures("quick")
-def test_where_nothing_can_be_written_nothing_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_drawn_if_the_folder_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(pairs: int, seed: int) -> None:
         raise AssertionError("drawn before the folder was tried")
 

@@ -1,4 +1,4 @@
-"""Suites: trained once, kept under what decides them, tuned on validation images alone."""
+"""Suites: stored task vectors, vectors from files, and lambda chosen on validation images."""
 
 import errno
 from collections.abc import Iterator
@@ -59,7 +59,7 @@ def suite(backbone: Backbone, store: Store) -> Suite:
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the tasks that are trained from here on."""
+    """Names of the tasks that are trained during the test."""
     seen: list[str] = []
 
     def spy(backbone: Backbone, task: Any, *arguments: Any, **options: Any) -> Any:
@@ -77,7 +77,7 @@ def hashes(suite: Suite) -> dict[str, str]:
 # --- loading ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_suite_holds_what_was_asked_for(suite: Suite, backbone: Backbone) -> None:
+def test_a_suite_holds_its_tasks_heads_and_vectors(suite: Suite, backbone: Backbone) -> None:
     assert tuple(suite.tasks) == tuple(suite.heads) == tuple(suite.taus) == NAMES
     for name in NAMES:
         assert suite.heads[name].class_names == suite.tasks[name].class_names
@@ -114,7 +114,7 @@ def test_a_vector_does_not_depend_on_the_others(
         {"head": "prototype"},
     ],
 )
-def test_what_decides_a_vector_trains_it_anew(
+def test_other_settings_train_a_vector_again(
     suite: Suite, backbone: Backbone, store: Store, trained: list[str], change: dict[str, Any]
 ) -> None:
     other = load_suite(backbone, ["signs"], **{"recipe": QUICK, "store": store, **change})
@@ -122,7 +122,7 @@ def test_what_decides_a_vector_trains_it_anew(
     assert other.taus["signs"].hash != suite.taus["signs"].hash
 
 
-def test_another_image_or_text_tower_trains_anew(
+def test_another_image_or_text_tower_trains_again(
     suite: Suite, backbone: Backbone, store: Store, trained: list[str], tmp_path: Path
 ) -> None:
     load_suite(load_backbone(write_base(tmp_path, seed=6)), ["signs"], recipe=QUICK, store=store)
@@ -138,7 +138,7 @@ def test_another_image_or_text_tower_trains_anew(
     assert trained == ["signs"]
 
 
-def test_other_data_train_anew(
+def test_other_data_train_again(
     backbone: Backbone, store: Store, trained: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(task_spec, "load_task", limited(131))
@@ -146,7 +146,7 @@ def test_other_data_train_anew(
     assert trained == ["signs"]
 
 
-def test_another_seed_trains_real_data_anew(
+def test_another_seed_trains_on_real_data_again(
     backbone: Backbone, store: Store, trained: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Images that are not drawn do not depend on the seed; their order in training does."""
@@ -194,7 +194,7 @@ def test_tasks_of_several_sources_make_one_suite(backbone: Backbone, tmp_path: P
 
 
 def test_vectors_come_from_files(backbone: Backbone, suite: Suite, tmp_path: Path, trained: list[str]) -> None:
-    """As told by those who made them, and as other people's checkpoints, which tell nothing."""
+    """With metadata from fine-tuning, and imported ones without."""
     for name, tau in suite.taus.items():
         about = {"task": name, "head": "text", "classes": str(len(suite.tasks[name].class_names)), "data_seed": "0"}
         replace(tau, info=about if name != "scenes" else {}).save(tmp_path / f"{name}.safetensors")
@@ -226,7 +226,7 @@ def test_vectors_come_from_files(backbone: Backbone, suite: Suite, tmp_path: Pat
 
 
 @pytest.mark.parametrize("same", [True, False])
-def test_vectors_of_other_images_are_told(
+def test_vectors_of_other_images_give_a_warning(
     backbone: Backbone, suite: Suite, tmp_path: Path, caplog: pytest.LogCaptureFixture, same: bool
 ) -> None:
     data = suite.tasks["signs"].fingerprint if same else "of other images"
@@ -235,8 +235,8 @@ def test_vectors_of_other_images_are_told(
     assert ("of 'signs' was trained on other images" in caplog.text) != same
 
 
-def test_a_head_of_few_images_stays_one(backbone: Backbone, tmp_path: Path) -> None:
-    """A vector trained on few images has a head of their means, whatever else there is."""
+def test_a_head_uses_the_images_of_the_vector(backbone: Backbone, tmp_path: Path) -> None:
+    """The prototypes of a vector trained on few images are means over these images."""
     images = write_two_tasks(tmp_path / "images")
     (spec,) = parse_tasks(["warm"], "folder", images)
     finetune_task(backbone, spec, tmp_path / "tau", QUICK, head="prototype", seed=0, n_train=9)
@@ -246,7 +246,7 @@ def test_a_head_of_few_images_stays_one(backbone: Backbone, tmp_path: Path) -> N
     assert own == pytest.approx(float(suite.taus["warm"].info["accuracy"]), abs=1e-6)
 
 
-def test_auto_is_the_device_that_is_there(backbone: Backbone, suite: Suite, store: Store, trained: list[str]) -> None:
+def test_auto_selects_an_existing_device(backbone: Backbone, suite: Suite, store: Store, trained: list[str]) -> None:
     where = load_suite(backbone, NAMES, recipe=QUICK, store=store, device="auto").device
     assert where in ("cpu", "cuda") and (where == "cuda" or trained == [])
 
@@ -319,7 +319,7 @@ def test_fusing_and_scoring_are_those_of_the_library(suite: Suite, backbone: Bac
     assert suite.accuracies(weights, names=[]) == {}
 
 
-def test_unknown_and_missing_names_are_told(suite: Suite) -> None:
+def test_unknown_and_missing_names_are_reported(suite: Suite) -> None:
     with pytest.raises(InputError, match="unknown task 'cars': expected some of signs, digits, scenes"):
         suite.fuse(["signs", "cars"])
     with pytest.raises(InputError, match="unknown task 'cars'"):
