@@ -119,12 +119,12 @@ def test_one_noise_for_all_protections_one_memory_for_all_scenarios(suite: Suite
 
 
 def poisoned(suite: Suite, part: str, *, images: bool) -> Suite:
-    """The labels of one split turned by one class, or its images made noise."""
+    """The labels of one split turned by one class, and its images made noise, if asked for."""
 
     def poison(split: Split) -> Split:
         assert isinstance(split.images, torch.Tensor)
         noise = torch.randint(256, split.images.shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-        return Split(noise, split.labels) if images else Split(split.images, (split.labels + 1) % 5)
+        return Split(noise if images else split.images, (split.labels + 1) % 5)
 
     tasks = {name: replace(task, **{part: poison(getattr(task, part))}) for name, task in suite.tasks.items()}
     return replace(suite, tasks=tasks)
@@ -145,10 +145,9 @@ def test_test_images_change_nothing_but_the_score(suite: Suite, tmp_path: Path) 
         return run_study(CHOOSING, changed, store=Store(tmp_path / name))
 
     clean = run("clean", suite)
-    for images in (False, True):
-        other = run(f"test {images}", poisoned(suite, "test", images=images))
-        require_same(clean.drop(columns=SCORES), other.drop(columns=SCORES))
-        assert not np.allclose(clean["accuracy"], other["accuracy"])
+    other = run("test", poisoned(suite, "test", images=True))
+    require_same(clean.drop(columns=SCORES), other.drop(columns=SCORES))
+    assert not np.allclose(clean["accuracy"], other["accuracy"])
     # and the test can fail: what may be seen does change the models
     trained = run("trained", poisoned(suite, "train", images=False))
     seen = clean["protection"].map(lambda name: PROTECTIONS[name].trains)
