@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+from collections.abc import Sequence
 from typing import Any, NoReturn, TypeVar, dataclass_transform
 
 import numpy as np
@@ -25,9 +26,9 @@ _WRONG_CALL = ("missing", "missing_argument", "unexpected_keyword_argument", "un
 def validated(cls: _Class) -> _Class:
     """Make a class a frozen dataclass whose construction checks every field against its annotation.
 
-    Ranges and lengths are annotations as well, `Annotated[int, Field(ge=1)]`; `__post_init__` is left for what concerns
-    several fields. Types are strict: an int is taken for a float, a list for a tuple, a NumPy scalar for a Python one,
-    and nothing else is converted. NaN and infinity are refused.
+    Ranges and lengths are annotations as well, `Annotated[int, Field(ge=1)]`; `__post_init__` is left for checks
+    across fields. Types are strict: an int is accepted for a float, a list or an array for a tuple, and a NumPy scalar
+    for a Python one; nothing else is converted. NaN and infinity are refused.
 
     Raises
     ------
@@ -44,34 +45,41 @@ def validated(cls: _Class) -> _Class:
         try:
             construct(self, *map(_plain, args), **{name: _plain(value) for name, value in kwargs.items()})
         except ValidationError as error:
-            _refuse(error)
+            _refuse(error, [field.name for field in dataclasses.fields(made)])
 
     made.__init__ = checked
     return made
 
 
 def _plain(value: Any) -> Any:
-    """Lists as tuples and NumPy scalars as Python's."""
-    if isinstance(value, np.generic):
-        return value.item()
+    """Lists and arrays as tuples, NumPy scalars as Python's."""
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
     return tuple(map(_plain, value)) if type(value) in (list, tuple) else value
 
 
-def _refuse(error: ValidationError) -> NoReturn:
+def _refuse(error: ValidationError, names: Sequence[str]) -> NoReturn:
     """Raise the error of the first field that failed."""
     first, *others = error.errors(include_url=False)
     cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, InputError):  # raised by __post_init__
+    if isinstance(cause, Exception):  # raised by __post_init__
         raise cause from None
     field, *inside = first["loc"] or ("",)
-    if first["type"] == "missing" and inside:
+    if first["type"] == "missing" and inside:  # of a tuple that is too short
         raise InputError(f"{field} is {first['input']!r}: expected more values") from None
     if first["type"] in _WRONG_CALL:
         raise TypeError(f"{error.title}: {first['msg'].lower()}: {field!r}") from None
-    name = str(field) + "".join(f"[{index}]" for index in inside if isinstance(index, int))
-    if first["type"] == "literal_error":
-        one_of(first["input"], re.findall(r"'([^']*)'", first["ctx"]["expected"]), name)
+    name = (names[field] if isinstance(field, int) else field) + "".join(
+        f"[{index}]" for index in inside if isinstance(index, int)
+    )
+    if first["type"] == "literal_error" and (words := re.findall(r"'([^']*)'", first["ctx"]["expected"])):
+        one_of(first["input"], words, name)
     # the members of a union fail one by one
     same = [first, *(other for other in others if other["loc"][:1] == first["loc"][:1])]
-    expected = dict.fromkeys(re.sub(r"^Input should be |^\w+ should have ", "", each["msg"]) for each in same)
+    expected = dict.fromkeys(_expectation(each["msg"]) for each in same)
     raise InputError(f"{name} is {first['input']!r}: expected {' or '.join(expected)}") from None
+
+
+def _expectation(message: str) -> str:
+    """What pydantic says the input should be, to follow "expected"."""
+    return re.sub(r"^(greater|less) ", r"a number \1 ", re.sub(r"^Input should be |^\w+ should have ", "", message))
