@@ -67,9 +67,9 @@ def run() -> list[Row]:
     def plain() -> dict[tuple[Combination, str], Tensor]:
         return plain_loop(backbone, taus, heads, tasks, [*singles, *combinations])
 
-    def fast(workers: int) -> None:
+    def fast(threads: int) -> None:
         evaluate_combinations(
-            backbone, taus, tasks, heads, lambda n: LAM, sizes=SIZES, workers=workers, progress=False
+            backbone, taus, tasks, heads, lambda n: LAM, sizes=SIZES, threads=threads, progress=False
         )  # fmt: skip
 
     differing, total = differences(backbone, taus, tasks, heads, plain())

@@ -65,6 +65,8 @@ def _refuse(error: ValidationError, names: Sequence[str]) -> NoReturn:
     if isinstance(cause, Exception):  # raised by __post_init__
         raise cause from None
     field, *inside = first["loc"] or ("",)
+    if first["type"] == "missing" and inside:  # of a tuple that is too short
+        raise InputError(f"{field} is {first['input']!r}: expected more values") from None
     if first["type"] in _WRONG_CALL:
         raise TypeError(f"{error.title}: {first['msg'].lower()}: {field!r}") from None
     name = (names[field] if isinstance(field, int) else field) + "".join(

@@ -1,6 +1,6 @@
-"""The command `rmtllmf`: each subcommand reads its arguments and calls one function of the library.
+"""The command `rmtllmf`: each subcommand parses its arguments and calls the library.
 
-Modules that import torch are imported by the subcommand that needs them, so that help comes at once.
+Modules that import torch are imported inside the subcommands that need them, to keep `--help` fast.
 """
 
 # ruff: noqa: D301 -- in help texts, \b keeps the lines of a paragraph as they are
@@ -35,10 +35,10 @@ app = typer.Typer(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status: 0 done, 1 failed, 2 the user can mend it.
+    """Run the command line; return the exit status: 0 for success, 1 for a failed notebook, 2 for bad input.
 
-    Bad input and files that cannot be read or written end in one message. Any other exception is a defect of the
-    library and keeps its traceback.
+    Bad input and files that cannot be read or written give a one-line message. Any other exception is a bug and keeps
+    its traceback.
     """
     from rmtllmf_lib.command.runner import NotebookError
 
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except (InputError, OSError) as error:
-        print(f"rmtllmf: {_told(error)}", file=sys.stderr)
+        print(f"rmtllmf: {_message(error)}", file=sys.stderr)
         return 2
     except NotebookError as error:
         print(f"rmtllmf: {error}", file=sys.stderr)
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _told(error: Exception) -> str:
+def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return str(error) or type(error).__name__
@@ -70,23 +70,23 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and stop.", callback=_show_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
     """Resilient multi-task model fusion over wireless links.
 
-    Several users fine-tune one pre-trained image model, each on a task of their
-    own, and send what changed: a task vector. Fusing the vectors gives one model
-    for all tasks.
+    Several users fine-tune the same pre-trained image model, each on a task of
+    their own, and send their task vectors, the changes of the weights. Fusing
+    the vectors gives one model for all tasks.
 
     \b
-    A first walk, with nothing to download (two minutes):
+    To get started, without any download (two minutes):
       rmtllmf finetune signs digits scenes --out tau
       rmtllmf fuse tau/*.safetensors --out fused.safetensors
       rmtllmf evaluate tau/*.safetensors
 
     \b
-    Each command explains itself:
+    Help for a command:
       rmtllmf finetune --help
     """
 
@@ -95,48 +95,46 @@ _Backbone = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="tiny (comes with the library), ViT-B-16-quickgelu (OpenAI's, through open_clip), or a folder that"
-        " 'rmtllmf pretrain' has written.",
+        help="tiny (ships with the library), ViT-B-16-quickgelu (OpenAI's, through open_clip), or a folder written by"
+        " 'rmtllmf pretrain'.",
     ),
 ]
 _Source = Annotated[
     str,
     typer.Option(
         metavar="SOURCE",
-        help="Where the images come from: procedural, torchvision or folder. A task can bring its own, as in"
+        help="Source of the images: procedural, torchvision or folder. A task may name its own, as in"
         " torchvision:mnist or folder:pets.",
     ),
 ]
-_Root = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Folder that holds the data sets (torchvision, folder).")
-]
-_Seed = Annotated[int, typer.Option(help="Seed of the drawn images and of the training.")]
-_Device = Annotated[str, typer.Option(metavar="cpu|cuda|auto", help="auto is a GPU where there is one.")]
-_Lam = Annotated[float | None, typer.Option(metavar="NUMBER", help="lambda itself, such as 0.3.")]
+_Root = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder with the data sets (torchvision, folder).")]
+_Seed = Annotated[int, typer.Option(help="Seed of the procedural images and of the training.")]
+_Device = Annotated[str, typer.Option(metavar="cpu|cuda|auto", help="auto is a GPU if there is one.")]
+_Lam = Annotated[float | None, typer.Option(metavar="NUMBER", help="Value of lambda, such as 0.3.")]
 _Rule = Annotated[
     str | None,
     typer.Option(
         metavar="RULE",
-        help="lambda from the number N of vectors: published (best values for ViT-B/16: 0.70 for two, 0.29 for eight)"
-        " or inverse (1/N, the mean of the models).  [default: published]",
+        help="Rule for lambda, given the number N of vectors: published (the best values for ViT-B/16: 0.70 for two,"
+        " 0.29 for eight) or inverse (1/N, the mean of the models).  [default: published]",
     ),
 ]
 
 
 @app.command()
 def pretrain(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write the trained base to.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder for the trained base.")],
     seed: Annotated[int, typer.Option(help="Seed of the images and of the training.")] = 0,
-    samples: Annotated[int, typer.Option(help="Image-caption pairs seen in all.")] = 2_560_000,
-    pairs: Annotated[int, typer.Option(help="Different pairs that are drawn.")] = 300_000,
+    samples: Annotated[int, typer.Option(help="Image-caption pairs seen in training.")] = 2_560_000,
+    pairs: Annotated[int, typer.Option(help="Distinct pairs drawn.")] = 300_000,
     threads: Annotated[
-        int | None, typer.Option(help="Threads of torch; the last bits of the result depend on it.")
+        int | None, typer.Option(help="Number of torch threads; affects the last bits of the result.")
     ] = None,
 ) -> None:
-    """Train the embedded CLIP from scratch on drawn images.
+    """Train the embedded CLIP from scratch on procedural images.
 
-    Needed only for a base other than the one that comes with the library: three
-    quarters of an hour on one core with the defaults, a minute for a try with few samples.
+    Needed only for another base than the one that ships with the library. The
+    defaults take 45 minutes on one core, a trial run with few samples a minute.
 
     \b
     Example:
@@ -152,9 +150,9 @@ def pretrain(
 @app.command()
 def finetune(
     tasks: Annotated[
-        list[str], typer.Argument(metavar="TASK", help="Names of tasks; for folders of images, name=path or a path.")
+        list[str], typer.Argument(metavar="TASK", help="Task name; for a folder of images, name=path or just the path.")
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the task vectors, one file a task.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder, one task vector file per task.")],
     backbone: _Backbone = "tiny",
     backbone_file: BackboneFile = None,
     source: _Source = "procedural",
@@ -163,38 +161,39 @@ def finetune(
         str,
         typer.Option(
             metavar="text|prototype",
-            help="The frozen classifier: class names through the text tower, or the means of the training images'"
-            " features, for names that the text tower does not know.",
+            help="The frozen classifier: text features of the class names, or mean features of the training images"
+            " (prototype), for class names that the text tower does not know.",
         ),
     ] = "text",
     seed: _Seed = 0,
-    steps: Annotated[int | None, typer.Option(help="Steps of training.  [default: the backbone's recipe]")] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps.  [default: the backbone's recipe]")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.  [default: the backbone's recipe]")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a step.  [default: the backbone's recipe]")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step.  [default: the backbone's recipe]")] = None,
     device: _Device = "cpu",
     autocast: Annotated[
-        str | None, typer.Option(metavar="bfloat16", help="Compute products in this precision.  [default: float32]")
+        str | None, typer.Option(metavar="bfloat16", help="Precision of matrix products.  [default: float32]")
     ] = None,
     train_images: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Train on N images of each task, a tenth of which is kept for validation.  [default: all]"
+            metavar="N", help="Training images per task; a tenth of them is used for validation.  [default: all]"
         ),
     ] = None,
-    checkpoint_every: Annotated[int, typer.Option(metavar="STEPS", help="Save the state every so many steps.")] = 250,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace vectors made with other settings.")] = False,
+    checkpoint_every: Annotated[int, typer.Option(metavar="STEPS", help="Steps between checkpoints.")] = 250,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace task vectors made with other settings.")
+    ] = False,
 ) -> None:
-    """Fine-tune the backbone on each task and write its task vector.
+    """Fine-tune the backbone on each task and write the task vectors.
 
-    Prints the accuracy on test images before (base: zero-shot with the text head)
-    and after (fine_tuned). A run that was stopped goes on where it was: give the
-    same command again.
+    Prints the test accuracy before (base; zero-shot with the text head) and after
+    (fine_tuned). To resume an interrupted run, give the same command again.
 
     \b
-    Tasks of each source:
+    Tasks by source:
       procedural   cars textures landuse signs digits aerial scenes housenumbers
       torchvision  mnist gtsrb eurosat svhn dtd sun397 cars, below --root
-      folder       your own: train/<class>/*.jpg and test/<class>/*.jpg
+      folder       your images: train/<class>/*.jpg and test/<class>/*.jpg
 
     \b
     Examples:
@@ -206,9 +205,10 @@ def finetune(
     """
     from rmtllmf_lib.command import commands
     from rmtllmf_lib.tasks.sources import parse_tasks
+    from rmtllmf_lib.training.finetune import recipe_for
 
     base = _load_backbone(backbone, backbone_file)
-    recipe = commands.chosen_recipe(base, steps, lr, batch_size)
+    recipe = recipe_for(base, steps=steps, lr=lr, batch_size=batch_size)
     specs = parse_tasks(tasks, source, root)
     taus = []
     for spec in specs:
@@ -233,8 +233,8 @@ def finetune(
 
 @app.command()
 def fuse(
-    vectors: Annotated[list[Path], typer.Argument(metavar="VECTOR", help="Task vectors of one base.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the fused weights go (safetensors).")],
+    vectors: Annotated[list[Path], typer.Argument(metavar="VECTOR", help="Task vectors of the same base.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Output file for the fused weights (safetensors).")],
     lam: _Lam = None,
     rule: _Rule = None,
     backbone: _Backbone = "tiny",
@@ -242,8 +242,7 @@ def fuse(
 ) -> None:
     """Fuse task vectors into one model: base + lambda * sum.
 
-    The file names the base that it was made from; vectors of another base are
-    refused.
+    Task vectors of another base are refused. The output records its base.
 
     \b
     Examples:
@@ -260,12 +259,10 @@ def fuse(
 
 @app.command()
 def evaluate(
-    models: Annotated[
-        list[Path] | None, typer.Argument(metavar="FILE", help="Task vectors, fused weights, or both.")
-    ] = None,
+    models: Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="Task vectors or fused weights.")] = None,
     task: Annotated[
         list[str] | None,
-        typer.Option(metavar="TASK", help="A task to evaluate on; may be repeated.  [default: the vectors' own]"),
+        typer.Option(metavar="TASK", help="A task to evaluate on; repeatable.  [default: the vectors' tasks]"),
     ] = None,
     backbone: _Backbone = "tiny",
     backbone_file: BackboneFile = None,
@@ -273,28 +270,26 @@ def evaluate(
     root: _Root = None,
     head: Annotated[
         str | None,
-        typer.Option(metavar="text|prototype", help="The frozen classifier.  [default: the vector's own, else text]"),
+        typer.Option(metavar="text|prototype", help="The frozen classifier.  [default: as in fine-tuning, else text]"),
     ] = None,
     lam: Annotated[
         str | None,
         typer.Option(
             metavar="NUMBER|validation",
-            help="lambda itself, or 'validation': the best one on validation images, never on test images.",
+            help="Value of lambda, or 'validation': the best value on the validation images.",
         ),
     ] = None,
     rule: _Rule = None,
-    seed: Annotated[int, typer.Option(help="Seed of drawn images, for tasks without a vector.")] = 0,
-    test_images: Annotated[
-        int | None, typer.Option(metavar="N", help="Test on N images of each task.  [default: all]")
-    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the procedural images, for tasks without a vector.")] = 0,
+    test_images: Annotated[int | None, typer.Option(metavar="N", help="Test images per task.  [default: all]")] = None,
     device: _Device = "cpu",
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table to this file, too.")] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table to this file as well.")] = None,
 ) -> None:
-    """Measure accuracy on test images, task by task.
+    """Evaluate models on the test images of each task.
 
-    The columns: base (the backbone alone; with the text head this is zero-shot),
-    fine_tuned (the task's own vector), fused (all vectors at one lambda),
-    normalized (fused / fine_tuned), and one for each file of fused weights.
+    Columns: base (the backbone; zero-shot with the text head), fine_tuned (with the
+    task's own vector), fused (all vectors with one lambda), normalized (fused /
+    fine_tuned), and one for each file of fused weights.
 
     \b
     Examples:
@@ -313,7 +308,7 @@ def evaluate(
     files = commands.read_models(models or [], base.weights)
     specs = parse_tasks(task, source, root) if task else commands.specs_of(files.taus, root)
     if not specs:
-        raise InputError("no task to evaluate on: name them, as in --task signs --task digits, or give task vectors")
+        raise InputError("no task to evaluate on: expected task vectors, or tasks, as in --task signs --task digits")
     table, factor = commands.evaluate_models(
         base, files, specs, head=head, lam=number, rule=rule, seed=seed, n_test=test_images, device=device
     )
@@ -336,7 +331,7 @@ app.add_typer(store_app, name="store")
 def _load_backbone(name: str, file: Path | None) -> Any:
     from rmtllmf_lib.model.backbone import load_backbone
 
-    return load_backbone(name, checkpoint=file)
+    return load_backbone(name, weights_file=file)
 
 
 def _lambda(text: str | None) -> float | str | None:
@@ -349,7 +344,7 @@ def _lambda(text: str | None) -> float | str | None:
 
 
 def _print(table: pd.DataFrame) -> None:
-    """Rates with three decimals; "-" where no model gives one, and nothing for a mean of counts."""
+    """Print rates with three decimals, "-" for missing rates, and nothing for missing counts."""
     shown = {
         name: [f"{value:.3f}" if value == value else "-" for value in column]
         if column.dtype.kind == "f"

@@ -1,4 +1,4 @@
-"""The command `rmtllmf import`: task vectors of models that others fine-tuned."""
+"""The command `rmtllmf import`: task vectors of published fine-tuned models."""
 
 # ruff: noqa: D301 -- in help texts, \b keeps the lines of a paragraph as they are
 
@@ -15,27 +15,26 @@ from rmtllmf_lib.errors import InputError
 
 def import_models(
     models: Annotated[
-        list[str], typer.Argument(metavar="TASK=PATH", help="Each fine-tuned model: a file, or a folder that holds it.")
+        list[str], typer.Argument(metavar="TASK=PATH", help="Task name, and file or folder of the fine-tuned model.")
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the task vectors, one file a task.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder, one task vector file per task.")],
     backbone: Annotated[
-        str, typer.Option(metavar="NAME", help="The base that they were fine-tuned from, as in 'finetune'.")
+        str, typer.Option(metavar="NAME", help="Base of the fine-tuned models, as in 'finetune'.")
     ] = "ViT-B-16-quickgelu",
     backbone_file: BackboneFile = None,
     published_base: Annotated[
-        Path | None,
-        typer.Option(metavar="PATH", help="The base as the models' authors published it; must equal the backbone."),
+        Path | None, typer.Option(metavar="PATH", help="The authors' copy of the base; must equal the backbone.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace vectors that are there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing task vectors.")] = False,
 ) -> None:
-    """Make task vectors of models that others fine-tuned.
+    """Make task vectors of published fine-tuned models.
 
-    Reads CLIP image towers under open_clip's or Hugging Face's names, as
-    safetensors or as plain state dicts. A model of another base is refused, and so
-    is one and the same model under two names.
+    Reads CLIP image towers with open_clip's or Hugging Face's parameter names, from
+    safetensors or plain state dicts. Models of another base are refused, and so is
+    the same model under two names.
 
     \b
-    Example, with published checkpoints of ViT-B/16 in the folder models:
+    Example, with published models of ViT-B/16 in the folder models:
       rmtllmf import svhn=models/clip-vit-base-patch16_svhn \\
           dtd=models/clip-vit-base-patch16_dtd \\
           --published-base models/clip-vit-base-patch16 --out tau
@@ -54,7 +53,7 @@ def import_models(
         if task in files:
             raise InputError(f"task {task!r} is given twice: name each once")
         files[task] = path
-    base = load_backbone(backbone, checkpoint=backbone_file).weights
+    base = load_backbone(backbone, weights_file=backbone_file).weights
     table = import_task_vectors(files, base, out, base_checkpoint=published_base, overwrite=overwrite)
     shown = table.assign(change=table["change"].map("{:.4f}".format))
     print(shown.to_string(index=False))

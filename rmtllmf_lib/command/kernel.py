@@ -1,4 +1,4 @@
-"""The kernel that notebooks run on: that of the running interpreter, whatever else is installed for the user."""
+"""The Jupyter kernel for notebooks: always the running interpreter."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from traitlets import default
 
 
 class ThisInterpreter(AsyncKernelManager):
-    """Kernel manager that knows no installed kernels.
+    """Kernel manager that ignores installed kernels.
 
-    Without folders to look in, only the kernel of the running interpreter is left, under the name "python3": one of
-    that name that another environment installed for the user would run the notebook with other packages.
+    Without folders to search, only the kernel of the running interpreter remains, under the name "python3". A kernel
+    that another environment installed under that name would run the notebook with other packages.
     """
 
     @default("kernel_spec_manager")
@@ -21,5 +21,5 @@ class ThisInterpreter(AsyncKernelManager):
 
     @default("transport_encryption")
     def _where_possible(self) -> str:
-        # other users of the machine could read code and outputs, and newer kernels warn of that in every run
+        # without encryption other users of the machine could read code and outputs, and newer kernels warn about it
         return "auto" if zmq.has("curve") else "disabled"

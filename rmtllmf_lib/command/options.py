@@ -8,6 +8,5 @@ from typing import Annotated
 import typer
 
 BackboneFile = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="OpenAI's weights in open_clip's format, where nothing can be downloaded."),
+    Path | None, typer.Option(metavar="FILE", help="OpenAI's weights in open_clip's format.  [default: download them]")
 ]

@@ -1,4 +1,4 @@
-"""Types of notebook parameters: read them from an annotation, check a value against them, write it as source."""
+"""Types of notebook parameters: parse annotations, convert values, write them as source text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EXAMPLES = {bool: "true or false", int: "2000", float: "0.3 or 1e-3", list: "'[
 
 
 def shown_by(default: str) -> str:
-    """Name of the type that the source text of a default shows; "any" for None and for what is not a literal."""
+    """Name of the type of a default, given as source text; "any" for None and for anything but a literal."""
     try:
         value = ast.literal_eval(default)
     except (ValueError, SyntaxError):
@@ -29,22 +29,22 @@ def shown_by(default: str) -> str:
 
 
 def convert(value: Any, annotation: str) -> Any:
-    """`value` as `annotation` wants it.
+    """`value` converted to the type of `annotation`.
 
     Parameters
     ----------
     value
-        Text is read: as it stands where text is wanted, else as a number, true/false, None, or a list, tuple or
-        mapping in the notation of Python or JSON (a list also as ``a,b``). Other values are checked strictly; an int
-        may stand for a float and a list for a tuple, a bool for neither.
+        A string is taken as it is for a str, else parsed as a number, true/false, None, or a list, tuple or mapping in
+        Python or JSON notation (a list also as ``a,b``). Other values are checked strictly: an int is accepted for a
+        float and a list for a tuple, a bool for neither.
     annotation
         Source text: bool, int, float, str, list, tuple, dict, Optional, Union (also ``|``), Literal, with their
-        subscripts. A type that is none of these ("any", a class of some library) takes every literal, and other text.
+        subscripts. Any other type ("any", a class of some library) accepts all literals and strings.
 
     Raises
     ------
     InputError
-        if the value is not of that type; the message says what was expected, with an example.
+        if the value is not of that type; the message gives an example.
     """
     from pydantic import TypeAdapter, ValidationError
 
@@ -53,16 +53,16 @@ def convert(value: Any, annotation: str) -> Any:
     for reading in _readings(value) if isinstance(value, str) else (_plain(value),):
         try:
             text = json.dumps(reading)
-        except (TypeError, ValueError):  # of no type that a notebook's cell could be given
+        except (TypeError, ValueError):  # a type that cannot be written into a cell
             continue
-        # As JSON a list may stand for a tuple; as Python a tuple stays one where the type leaves it open.
+        # JSON mode accepts a list for a tuple; Python mode first, so that a tuple stays one if any type is accepted.
         for validate, form in ((adapter.validate_python, reading), (adapter.validate_json, text)):
             try:
                 return validate(form, strict=True)
             except ValidationError:
                 continue
     example = _EXAMPLES.get(typing.get_origin(type_) or type_)
-    raise InputError(f"expected {annotation}{f' (such as {example})' if example else ''}, and got {value!r}")
+    raise InputError(f"expected {annotation}{f' (such as {example})' if example else ''}, found {value!r}")
 
 
 def source(value: Any) -> str:
@@ -82,12 +82,12 @@ def _evaluate(annotation: str) -> Any:
     text = annotation.replace("typing.", "").replace("collections.abc.", "")
     try:
         return eval(text, {"__builtins__": {}, **_NAMES})
-    except Exception:  # a name of some library: no way to check it here
+    except Exception:  # a class of some library, which cannot be checked here
         return Any
 
 
 def _readings(text: str) -> Iterator[Any]:
-    """What `text` may mean, the likeliest first."""
+    """Possible meanings of a string, the likeliest first."""
     word = text.strip()
     for parse in (ast.literal_eval, json.loads, lambda word: {"true": True, "false": False}[word.lower()]):
         try:
@@ -95,7 +95,7 @@ def _readings(text: str) -> Iterator[Any]:
         except (ValueError, SyntaxError, KeyError, MemoryError, RecursionError):
             continue
         if not isinstance(value, (str, float)) or isinstance(value, float) and math.isfinite(value):
-            yield value  # text in quotes is text with quotes: it is taken as it stands, below
+            yield value  # a quoted string keeps its quotes: it is yielded as it is, below
     yield text
     try:
         yield float(word)  # inf, nan
@@ -105,5 +105,5 @@ def _readings(text: str) -> Iterator[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A numpy number as Python's own."""
+    """A NumPy scalar as a Python number."""
     return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value

@@ -1,4 +1,4 @@
-"""The command `rmtllmf run`: a notebook with other parameters."""
+"""The command `rmtllmf run`: execute a notebook with given parameters."""
 
 # ruff: noqa: D301 -- in help texts, \b keeps the lines of a paragraph as they are
 
@@ -14,10 +14,10 @@ from rmtllmf_lib.errors import InputError
 
 
 class PairsCommand(TyperCommand):
-    """Lets ``-p NAME VALUE`` take two words, which typer cannot repeat: they become one, ``NAME=VALUE``."""
+    """Accepts ``-p NAME VALUE``: typer has no repeatable options with two values, so they become ``NAME=VALUE``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Join the two words after each ``-p``."""
+        """Join the two arguments after each ``-p``."""
         joined, rest = [], list(args)
         while rest:
             word = rest.pop(0)
@@ -32,20 +32,20 @@ class PairsCommand(TyperCommand):
 
 
 def run(
-    notebook: Annotated[Path, typer.Argument(metavar="NOTEBOOK", help="The notebook to execute.")],
+    notebook: Annotated[Path, typer.Argument(metavar="NOTEBOOK", help="Notebook to execute.")],
     parameter: Annotated[
         list[str] | None,
-        typer.Option("-p", "--parameter", metavar="NAME VALUE", help="A parameter's value; may be repeated."),
+        typer.Option("-p", "--parameter", metavar="NAME VALUE", help="Value of a parameter; repeatable."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="FILE", help="The result.  [default: runs/NOTEBOOK]")
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="Output notebook.  [default: runs/NOTEBOOK]")
     ] = None,
-    list_: Annotated[bool, typer.Option("--list", help="Show the notebook's parameters and stop.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the notebook's parameters and exit.")] = False,
 ) -> None:
-    """Execute a notebook with other parameters.
+    """Execute a notebook with the given parameters.
 
-    Names and types are checked before anything runs. The result appears under its
-    name when the last cell has run; a failed notebook is kept beside it, as
+    Names and types are checked before anything runs. The output is written once the
+    last cell has run; if a cell fails, the notebook is kept next to it as
     *.failed.ipynb.
 
     \b

@@ -1,8 +1,7 @@
-"""Run a notebook with checked parameters, by papermill.
+"""Run a notebook with checked parameters, through papermill.
 
-Papermill runs a notebook with a misspelt parameter to its end, checks no types, and leaves a part of a notebook under
-the final name when a cell fails. Here names and types are checked before anything starts, and the output gets its name
-when the last cell has run.
+Papermill accepts misspelt parameters, checks no types, and leaves an incomplete notebook under the output's name if a
+cell fails. Here names and types are checked before anything runs, and the output is written after the last cell.
 """
 
 from __future__ import annotations
@@ -33,15 +32,15 @@ _TAG, _INJECTED_TAG = "parameters", "injected-parameters"
 
 
 class NotebookError(RuntimeError):
-    """A cell failed, or the kernel died; the message holds the cell's traceback and says where the notebook is kept."""
+    """A cell failed or the kernel died; the message has the cell's traceback and the path of the kept notebook."""
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One name of a notebook's `parameters` cell.
+    """A parameter from a notebook's `parameters` cell.
 
-    `type` is the annotation, or what the default shows ("any" where it shows nothing); `default` is its source text;
-    `help` is the comment behind the assignment.
+    `type` is the annotation, or the type of the default ("any" if it has none); `default` is source text; `help` is the
+    comment after the assignment.
     """
 
     name: str
@@ -55,12 +54,12 @@ class Parameter:
 
 
 def parameters(path: str | os.PathLike[str]) -> list[Parameter]:
-    """Parameters of the notebook at `path`, in the order of its `parameters` cell; none where it has no such cell.
+    """The parameters of a notebook, in the order of its `parameters` cell; empty without such a cell.
 
     Raises
     ------
     InputError
-        if there is no such notebook, it cannot be read, or its `parameters` cell is not Python.
+        if the notebook does not exist or cannot be read, or its `parameters` cell is not valid Python.
     """
     return _parameters(_read(Path(path)), Path(path))
 
@@ -72,32 +71,27 @@ def run_notebook(
     *,
     progress: bool | None = None,
 ) -> Path:
-    """Execute the notebook at `path` and write it, with its outputs, to `output`.
+    """Execute a notebook and write it, with its outputs, to `output`; return that path.
 
-    The kernel is the running interpreter, whatever kernels are installed and whatever the notebook names. It runs in
-    the current folder, as papermill's does, so that paths among the parameters mean what they mean to the caller.
+    The kernel is the running interpreter, whatever kernels are installed and whichever the notebook names. It runs in
+    the current folder, as papermill's does, so relative paths among the parameters are relative to that.
 
     Parameters
     ----------
     path, output
-        Notebook to run, and the name (``*.ipynb``) it gets when every cell has run. They may be the same.
+        Notebook to run, and output file (``*.ipynb``), written after the last cell. They may be the same.
     parameters
-        Values by name. Text is read as the parameter's type (``"1e-3"`` for a float, ``"[2, 3]"`` for a list,
+        Values by name. Strings are parsed as the parameter's type (``"1e-3"`` for a float, ``"[2, 3]"`` for a list,
         ``"None"`` for an optional one); other values are checked.
     progress
-        Show a bar of the cells; None means on a terminal only.
-
-    Returns
-    -------
-    Path
-        The output.
+        Show a bar of the cells; default: on a terminal only.
 
     Raises
     ------
     InputError
-        for an unknown name or a value of another type, before anything runs; the message lists the known ones.
+        for an unknown name or a value of the wrong type, before anything runs; the message lists the parameters.
     NotebookError
-        if a cell fails. The notebook up to that cell is kept as ``<output>.failed.ipynb``, and `output` is untouched.
+        if a cell fails. The notebook up to that cell is kept as ``<output>.failed.ipynb``; `output` is untouched.
     """
     source, final = Path(path), Path(output)
     if final.suffix != ".ipynb" or final.is_dir():
@@ -116,9 +110,9 @@ def run_notebook(
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.with_name(f".{final.stem}.{uuid.uuid4().hex}.ipynb")
     try:
-        nbformat.write(notebook, temporary)  # a folder that cannot be written shows now, not after hours
+        nbformat.write(notebook, temporary)  # fails now, not after hours, if the folder is not writable
         done = _execute(temporary, progress)
-        # Papermill records its own absolute, temporary paths; and infinity is not JSON, hence source text.
+        # Papermill records temporary, absolute paths; values as source text, because infinity is not valid JSON.
         given = {name: parameter_types.source(value) for name, value in values.items()}
         done.metadata.papermill.update(input_path=str(path), output_path=str(output), parameters=given)
         with atomic_write(final) as place:
@@ -126,7 +120,7 @@ def run_notebook(
     except (PapermillExecutionError, DeadKernelError) as error:
         os.replace(temporary, failed)
         raise NotebookError(
-            f"{source} failed: {str(error).strip()}\nIt is kept, up to that cell, as {failed}"
+            f"{source} failed: {str(error).strip()}\nThe notebook up to that cell is kept as {failed}"
         ) from error
     except KeyboardInterrupt:
         os.replace(temporary, failed)
@@ -134,7 +128,7 @@ def run_notebook(
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-    failed.unlink(missing_ok=True)  # of an earlier run: it would tell of a failure that is mended
+    failed.unlink(missing_ok=True)  # left by an earlier run
     return final
 
 
@@ -145,14 +139,7 @@ def _read(path: Path) -> NotebookNode:
         raise InputError(f"there is no notebook {str(path)!r}: give the path of an .ipynb file")
     try:
         notebook = nbformat.read(path, as_version=4)
-    except (
-        nbformat.reader.NotJSONError,
-        nbformat.ValidationError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-    ) as error:
+    except (nbformat.ValidationError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{str(path)!r} cannot be read as a notebook: {' '.join(str(error).split())[:200]}") from error
     language = notebook.metadata.get("kernelspec", {}).get("language", "python")
     if language != "python":
@@ -165,38 +152,37 @@ def _tagged(notebook: NotebookNode, tag: str) -> int | None:
 
 
 def _parameters(notebook: NotebookNode, path: Path) -> list[Parameter]:
-    # Papermill's own inspection reads line by line with a pattern: it passes over `n: int | None = 3`, and over every
-    # line with a second "=", as in a comment that gives an example. Hence Python's own parser.
+    # Not by `papermill.inspect_notebook`: it matches line by line and overlooks `n: int | None = 3`, types with quotes,
+    # and lines with a second "=", even in a comment; without the annotation there is no type to check a value against.
     index = _tagged(notebook, _TAG)
     if index is None:
         return []
     source = re.sub(r"^[ \t]*[%!].*$", "", notebook.cells[index].source, flags=re.MULTILINE)
     try:
         statements = ast.parse(source).body
-        comments = {
-            token.start[0]: token.string.lstrip("# ").rstrip()
-            for token in tokenize.generate_tokens(io.StringIO(source).readline)
-            if token.type == tokenize.COMMENT
-        }
     except SyntaxError as error:
         raise InputError(f"the cell tagged 'parameters' of {str(path)!r} is not valid Python: {error}") from error
+    comments = {
+        token.start[0]: token.string.lstrip("# ").rstrip()
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    }
     found = {}
     for statement in statements:
         if not isinstance(statement, (ast.Assign, ast.AnnAssign)) or statement.value is None:
             continue
-        annotation = ast.unparse(statement.annotation) if isinstance(statement, ast.AnnAssign) else None
-        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        help = comments.get(statement.end_lineno or statement.lineno, comments.get(statement.lineno, ""))
         default = ast.unparse(statement.value)
-        for target in targets:
-            if isinstance(target, ast.Name):
-                type_ = (annotation or parameter_types.shown_by(default)).strip("'\"")
-                found[target.id] = Parameter(target.id, type_, default, help)
+        if isinstance(statement, ast.Assign):
+            targets, type_ = statement.targets, parameter_types.shown_by(default)
+        else:
+            targets, type_ = [statement.target], ast.unparse(statement.annotation).strip("'\"")
+        help = comments.get(statement.end_lineno or 0, comments.get(statement.lineno, ""))
+        found.update({t.id: Parameter(t.id, type_, default, help) for t in targets if isinstance(t, ast.Name)})
     return list(found.values())
 
 
 def checked_values(values: Mapping[str, Any], known: Sequence[Parameter], path: Path) -> dict[str, Any]:
-    """`values` as the types that `known` wants, or an InputError that shows them all, with the notebook's `path`."""
+    """`values` converted to the types of the `known` parameters; InputError, with their list, where that fails."""
     by_name = {parameter.name: parameter for parameter in known}
     if not values:
         return {}
@@ -210,10 +196,8 @@ def checked_values(values: Mapping[str, Any], known: Sequence[Parameter], path: 
     for name, value in values.items():
         if name not in by_name:
             near = get_close_matches(name, by_name, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise InputError(
-                f"{str(path)!r} has no parameter {name!r}{hint} It has\n{listing}".replace("' It", "'. It")
-            )
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise InputError(f"{str(path)!r} has no parameter {name!r}{hint} It has\n{listing}")
         try:
             checked[name] = parameter_types.convert(value, by_name[name].type)
         except InputError as error:
@@ -222,8 +206,8 @@ def checked_values(values: Mapping[str, Any], known: Sequence[Parameter], path: 
 
 
 def _inject(notebook: NotebookNode, values: Mapping[str, Any]) -> None:
-    """Put a cell that assigns `values` behind the `parameters` cell, in the place of one from an earlier run."""
-    # Papermill would write a tuple as text in quotes, so the cell is made here.
+    """Insert a cell that assigns `values` after the `parameters` cell, in place of one from an earlier run."""
+    # Papermill itself would write a tuple as a string.
     if not values:
         return
     import nbformat
@@ -240,7 +224,7 @@ def _inject(notebook: NotebookNode, values: Mapping[str, Any]) -> None:
 
 
 def _execute(path: Path, progress: bool | None) -> NotebookNode:
-    """Run the notebook at `path`, which is saved there after each cell, in the current folder."""
+    """Run the notebook at `path` in the current folder; it is saved after each cell."""
     import papermill
 
     from rmtllmf_lib.command.kernel import ThisInterpreter
@@ -253,5 +237,5 @@ def _execute(path: Path, progress: bool | None) -> NotebookNode:
         language="python",
         progress_bar=sys.stderr.isatty() if progress is None else progress,
         kernel_manager_class=ThisInterpreter,
-        resources={"metadata": {"path": os.getcwd()}},  # not that of the temporary file
+        resources={"metadata": {"path": os.getcwd()}},  # not the folder of the temporary file
     )

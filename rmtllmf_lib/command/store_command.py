@@ -1,4 +1,4 @@
-"""The commands `rmtllmf store …`: what is kept, whether it is whole, and how to be rid of it."""
+"""The commands `rmtllmf store …`: list, verify and clear stored results."""
 
 # ruff: noqa: D301 -- in help texts, \b keeps the lines of a paragraph as they are
 
@@ -16,13 +16,14 @@ from rmtllmf_lib.storage.store import Store, default_root
 store_app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
 _StoreRoot = Annotated[
-    Path | None, typer.Option("--root", metavar="DIR", help="The store.  [default: $RMTLLMF_HOME or the user's cache]")
+    Path | None,
+    typer.Option("--root", metavar="DIR", help="Folder of the store.  [default: $RMTLLMF_HOME or the user's cache]"),
 ]
 
 
 @store_app.callback()
 def _store() -> None:
-    """Look after stored results: task vectors, tables and their parts.
+    """Manage stored results: task vectors, tables and their parts.
 
     \b
     Examples:
@@ -34,7 +35,7 @@ def _store() -> None:
 
 @store_app.command("list")
 def store_list(root: _StoreRoot = None) -> None:
-    """Show what is stored: kind, key, format, size, time, configuration.
+    """List the entries: kind, key, format, size, time, configuration.
 
     \b
     Example:
@@ -51,9 +52,9 @@ def store_list(root: _StoreRoot = None) -> None:
 
 @store_app.command("verify")
 def store_verify(root: _StoreRoot = None) -> None:
-    """Compare checksums; exit status 1 if something is damaged.
+    """Verify the checksums; exit with status 1 if an entry is damaged.
 
-    Everything is read, nothing is changed. A damaged entry is built again when it is next needed.
+    Nothing is changed. A damaged entry is recomputed when it is next needed.
 
     \b
     Example:
@@ -63,17 +64,19 @@ def store_verify(root: _StoreRoot = None) -> None:
     problems = store.verify()
     for problem in problems:
         print(f"{problem.path}: {problem.reason}")
-    print(f"{len(problems)} problems in {store.root}" if problems else f"everything in {store.root} is whole")
+    print(f"{len(problems)} problems in {store.root}" if problems else f"no problems in {store.root}")
     if problems:
         raise typer.Exit(1)
 
 
 @store_app.command("clear")
 def store_clear(
-    kind: Annotated[str | None, typer.Argument(metavar="[KIND]", help="Only this kind, as in 'store list'.")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(metavar="[KIND]", help="Kind of the entries, as in 'store list'.  [default: all]")
+    ] = None,
     root: _StoreRoot = None,
 ) -> None:
-    """Remove stored results; they are computed anew when needed.
+    """Remove stored results; they are recomputed when needed.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""The command `rmtllmf study`: many conditions, from a small file to one table."""
+"""The command `rmtllmf study`: from a JSON file of conditions to one table."""
 
 # ruff: noqa: D301 -- in help texts, \b keeps the lines of a paragraph as they are
 
@@ -11,21 +11,21 @@ import typer
 
 
 def study(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What to compute, as JSON.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The study, as JSON.")],
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", metavar="FILE", help="The table.  [default: FILE with the ending .parquet]"),
+        typer.Option("-o", "--out", metavar="FILE", help="Output table.  [default: FILE with suffix .parquet]"),
     ] = None,
-    workers: Annotated[int, typer.Option(help="Processes, with one thread each; one on a GPU.")] = 1,
-    device: Annotated[str, typer.Option(metavar="cpu|cuda|auto", help="auto is a GPU where there is one.")] = "cpu",
-    template: Annotated[bool, typer.Option("--template", help="Write an example to FILE and stop.")] = False,
+    workers: Annotated[int, typer.Option(help="Processes, with one thread each; use one on a GPU.")] = 1,
+    device: Annotated[str, typer.Option(metavar="cpu|cuda|auto", help="auto is a GPU if there is one.")] = "cpu",
+    template: Annotated[bool, typer.Option("--template", help="Write an example study to FILE and exit.")] = False,
 ) -> None:
-    """Compute many conditions into one table: noise, protections, tasks, seeds.
+    """Run a study of noise scenarios, protections, tasks and seeds.
 
-    Every part is stored when it is done: a study that was stopped goes on where it
-    was, and several processes or machines with one store share the work. The table
-    has one row for each model and task; what it was made from goes into a JSON
-    file beside it.
+    Finished parts are stored: an interrupted study resumes with the same command,
+    and several processes or machines with a common store share the work. The table
+    has one row per model and task; its provenance is written to a JSON file next
+    to it.
 
     \b
     Examples:
@@ -38,7 +38,7 @@ def study(
 
     if template:
         if file.exists():
-            raise InputError(f"{file} is there already: give the example another name, or delete the file")
+            raise InputError(f"{file} already exists: give the example another name, or delete the file")
         study_file.save_study(file, study_file.example())
         print(file)
         return

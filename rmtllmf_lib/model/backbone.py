@@ -128,7 +128,7 @@ def new_model(config: dict[str, Any]) -> open_clip.CLIP:
     )
 
 
-def load_backbone(name: str | Path = "tiny", *, checkpoint: str | Path | None = None) -> Backbone:
+def load_backbone(name: str | Path = "tiny", *, weights_file: str | Path | None = None) -> Backbone:
     """Load a pre-trained CLIP.
 
     Parameters
@@ -136,8 +136,8 @@ def load_backbone(name: str | Path = "tiny", *, checkpoint: str | Path | None = 
     name : str or path
         "tiny" (ships with the library), "ViT-B-16-quickgelu" (OpenAI's weights through open_clip), or a folder that
         `rmtllmf pretrain` has written.
-    checkpoint : path, optional
-        For ViT-B-16-quickgelu: a local file of OpenAI's weights in open_clip's format, where nothing can be downloaded.
+    weights_file : path, optional
+        For ViT-B-16-quickgelu: a local file of OpenAI's weights in open_clip's format; default: download them.
 
     Raises
     ------
@@ -145,10 +145,10 @@ def load_backbone(name: str | Path = "tiny", *, checkpoint: str | Path | None = 
         Unknown name; files missing, truncated or changed; weights that can neither be found nor downloaded.
     """
     if str(name) == OPENAI_VIT:
-        return _openai(checkpoint)
-    if checkpoint is not None:
+        return _openai(weights_file)
+    if weights_file is not None:
         raise InputError(
-            f"checkpoint {str(checkpoint)!r} is for {OPENAI_VIT!r} only, not for {str(name)!r}: leave it out"
+            f"weights_file is {str(weights_file)!r}: expected None for {str(name)!r}, only {OPENAI_VIT!r} takes a file"
         )
     if str(name) == "ViT-B-16":
         raise InputError(f"'ViT-B-16' would run OpenAI's weights with the wrong activation: expected {OPENAI_VIT!r}")
@@ -203,10 +203,10 @@ def _assemble(name: str, folder: Path, config_json: bytes, provenance_json: byte
 
 
 @lru_cache(maxsize=1)
-def _openai(checkpoint: str | Path | None) -> Backbone:
-    source = "openai" if checkpoint is None else str(checkpoint)
-    if checkpoint is not None and not Path(checkpoint).is_file():
-        raise InputError(f"checkpoint {source!r} does not exist: expected a file of OpenAI's ViT-B/16 weights")
+def _openai(weights_file: str | Path | None) -> Backbone:
+    source = "openai" if weights_file is None else str(weights_file)
+    if weights_file is not None and not Path(weights_file).is_file():
+        raise InputError(f"weights_file {source!r} does not exist: expected a file of OpenAI's ViT-B/16 weights")
     try:
         model = open_clip.create_model(OPENAI_VIT, pretrained=source)
     except Exception as error:  # the download layers raise errors of their own, one family per version
@@ -215,7 +215,7 @@ def _openai(checkpoint: str | Path | None) -> Backbone:
             f"the weights of {OPENAI_VIT!r} could not be loaded from {source!r} ({detail}). "
             "With a network, open_clip downloads them once (about 600 MB). Without one, fetch the model "
             "`timm/vit_base_patch16_clip_224.openai` elsewhere, copy its open_clip_model.safetensors here and pass "
-            "checkpoint=<that file>; or use the backbone 'tiny'"
+            "weights_file=<that file>; or use the backbone 'tiny'"
         ) from error
     if not any(isinstance(part, open_clip.transformer.QuickGELU) for part in model.visual.modules()):
         raise InputError(

@@ -1,4 +1,4 @@
-"""Paired differences between the conditions of a study."""
+"""Paired differences between two conditions of a study, with intervals over the seeds."""
 
 from __future__ import annotations
 
@@ -18,18 +18,22 @@ def gap(
     by: Sequence[str] = (),
     value: str = "normalized",
 ) -> pd.DataFrame:
-    """How much better one condition is than another, paired by seed, with its interval over the seeds.
+    """Mean difference `one` - `other` between two conditions, paired by seed, with its interval over the seeds.
 
-    Paired, because a seed has the same noise, the same memory and the same order of training under all conditions.
+    The differences are paired because a seed gives the same noise, memory and order of training in all conditions:
+
+        d_s = mean of `value` over the rows of seed s in `one` - the same in `other`,  mean(d) ± t · std(d) / √n.
 
     Parameters
     ----------
     table : DataFrame
-        Of `run_study`.
+        From `run_study`.
     one, other : dict of column to value
-        Which rows to compare, `{"protection": "rmtllmf", "scenario": "SR"}`.
-    by : names of columns
-        One row of the result for each of their combinations that both conditions have.
+        The rows to compare, for example `{"protection": "rmtllmf", "scenario": "SR"}`.
+    by : sequence of str
+        Columns; the result has a row for each combination of their values that both conditions have.
+    value : str
+        Column to compare.
 
     Returns
     -------
@@ -38,7 +42,7 @@ def gap(
     Raises
     ------
     InputError
-        A condition without rows, or two without a seed and a combination of `by` in common.
+        for a condition without rows, or two conditions without a seed and a combination of `by` in common.
     """
     keys = [*by, "seed"]
     first, second = (_chosen(table, condition).groupby(keys, sort=False)[value].mean() for condition in (one, other))
@@ -56,10 +60,10 @@ def _chosen(table: pd.DataFrame, condition: Mapping[str, Any]) -> pd.DataFrame:
             raise InputError(f"the table has no column {column!r}: expected some of {', '.join(table)}")
         rows = rows[rows[column] == wanted]
     if rows.empty:
-        raise InputError(f"the table has no rows with {dict(condition)}: name values that it holds")
+        raise InputError(f"the table has no rows with {dict(condition)}: expected values that occur in it")
     return rows
 
 
 def surely_above(gaps: pd.DataFrame, level: float = 0.0) -> bool:
-    """Whether every interval of a table of `gap` lies above a level; an interval that is not known does not."""
+    """Whether all intervals in a table of `gap` lie above a level; False for an unknown (NaN) interval."""
     return bool((gaps["mean"] - gaps["half_width"] > level).all())

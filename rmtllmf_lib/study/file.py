@@ -1,10 +1,10 @@
-"""A study in a small JSON file: who the users are, and what to compute.
+"""Studies as small JSON files: the suite of users, and the study.
 
     {"suite": {"backbone": "tiny", "tasks": ["signs", "digits"]},
      "study": {"scenarios": [{"name": "ideal", "mse": 0.013, "scale": "weight", "correlation": "half"}],
                "protections": ["unprotected", "rmtllmf", "control"], "seeds": 5}}
 
-What is left out has its default. `save_study` writes every setting.
+Settings that are left out have their defaults. `save_study` writes all of them.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from rmtllmf_lib.transport.scenario import CLEAN, inject_mse
 
 @dataclass(frozen=True)
 class SuiteSpec:
-    """Who the users are; each field as in `load_suite` and `load_backbone`."""
+    """The users of a study; each field as in `load_suite` and `load_backbone`."""
 
     backbone: str = "tiny"
-    checkpoint: str | None = None
+    weights_file: str | None = None
     tasks: tuple[str, ...] = TASK_NAMES
     source: str = "procedural"
     root: str | None = None
@@ -42,8 +42,8 @@ class SuiteSpec:
     autocast: str | None = None
 
     def load(self, *, device: str = "cpu", store: Store | None = None) -> Suite:
-        """The suite, its task vectors from files or the store, or trained."""
-        backbone = load_backbone(self.backbone, checkpoint=self.checkpoint)
+        """The suite, with task vectors from files or the store, or trained."""
+        backbone = load_backbone(self.backbone, weights_file=self.weights_file)
         return load_suite(
             backbone, self.tasks, source=self.source, root=self.root, head=self.head, vectors=self.vectors,
             seed=self.seed, device=device, autocast=self.autocast, store=store,
@@ -64,28 +64,32 @@ def load_study(path: str | Path) -> tuple[Study, SuiteSpec]:
     Raises
     ------
     InputError
-        No JSON, an unknown or missing field, a value of another type, or one that `Study` refuses; all at once, each
-        with its place in the file.
+        for invalid JSON, unknown or missing fields, and values of another type or out of range; the message lists all
+        of them with their places in the file.
     """
     from pydantic import TypeAdapter, ValidationError
 
     try:
         found = TypeAdapter(_File).validate_json(Path(path).read_bytes())
     except ValidationError as error:
-        told = [f"{'.'.join(map(str, part['loc'])) or 'the file'}: {part['msg']}" for part in error.errors()]
-        raise InputError(f"{path} is no study file: " + "; ".join(told)) from None
+        problems = []
+        for part in error.errors(include_url=False):
+            place = ".".join(map(str, part["loc"])) or "the file"
+            value = "" if isinstance(part["input"], dict | bytes) else f" is {part['input']!r}"
+            problems.append(f"{place}{value}: {part['msg']}")
+        raise InputError(f"{path} is not a study file: " + "; ".join(problems)) from None
     return found.study, found.suite
 
 
 def save_study(path: str | Path, study: Study, suite: SuiteSpec | None = None) -> None:
-    """Write a study file with every setting, defaults too."""
+    """Write a study file with all settings, defaults included."""
     content = {"suite": asdict(suite or SuiteSpec()), "study": asdict(study)}
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def example() -> Study:
-    """A study of a few minutes, to begin with: the paper's three MSEs for all eight tasks."""
+    """An example study of a few minutes: the paper's three MSEs for all eight tasks."""
     return Study(
         scenarios=(CLEAN, *inject_mse("half")),
         protections=("unprotected", "rmtllmf", "noise-aware", "control", "base"),
@@ -94,7 +98,7 @@ def example() -> Study:
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Normalised accuracy of each condition: mean over tasks and combinations, with its interval over the seeds."""
+    """Mean normalised accuracy of each condition over tasks and combinations, with its interval over the seeds."""
     rows = over_seeds(table, ["scenario", "protection", "per_class", "n_tasks"])
     return rows.assign(mean=rows["mean"].round(3), half_width=rows["half_width"].round(3)).rename(
         columns={"n": "seeds"}
@@ -109,13 +113,12 @@ def run_study_file(
     device: str = "cpu",
     store: Store | None = None,
 ) -> pd.DataFrame:
-    """Run the study of a file, see `run_study`; a study that was stopped goes on where it was.
+    """The table of the study in a file, see `run_study`; an interrupted study resumes.
 
     Parameters
     ----------
     out : path, optional
-        Where the table goes, as parquet; a JSON file beside it, `<name>.provenance.json`, tells what it
-        was made from.
+        Output file for the table, see `write_table`.
     workers, device, store
         As in `run_study` and `load_suite`.
     """

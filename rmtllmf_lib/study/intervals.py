@@ -1,4 +1,4 @@
-"""How sure a mean over seeds is."""
+"""Confidence intervals of means over seeds."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from rmtllmf_lib.errors import InputError
 
 
 def over_seeds(table: pd.DataFrame, by: Sequence[str], value: str = "normalized", level: float = 0.95) -> pd.DataFrame:
-    """Mean over seeds with its confidence interval.
+    """Mean over seeds with Student's t interval, for each combination of values of the columns `by`.
 
-    Rows of one seed (its tasks, say) are averaged first: seeds are the independent repetitions. Values that are NaN
-    are left out; NaN in a column of `by` is a value like another (what has no learning rate, say).
+    The rows of one seed (its tasks, for example) are averaged first, since only the seeds are independent repetitions:
+
+        x_s = mean of `value` over the rows of seed s,  mean(x) ± t_{n-1} · std(x) / √n.
 
     Parameters
     ----------
     table : DataFrame
-        Columns `by`, "seed" and `value`.
-    by : names of columns
-        One row of the result for each of their combinations.
+        Columns `by`, "seed" and `value`. NaN in `value` is left out; in `by` it counts as a value of its own.
+    by : sequence of str
     level : float
-        Confidence, in (0, 1).
+        Confidence level, in (0, 1).
 
     Returns
     -------
-    DataFrame with columns `by`, mean, half_width, n; half_width is that of Student's t interval, NaN for one seed.
+    DataFrame with columns `by`, mean, half_width, n; half_width is NaN for one seed.
 
     Raises
     ------
     InputError
-        A column is missing, or the level is not inside (0, 1).
+        for a missing column, or a level outside (0, 1).
     """
     if missing := [name for name in (*by, "seed", value) if name not in table]:
         raise InputError(f"the table has no column {', '.join(missing)}: expected {', '.join((*by, 'seed', value))}")
     if not 0 < level < 1:
-        raise InputError(f"level is {level!r}: expected a confidence between 0 and 1, such as .95")
+        raise InputError(f"level is {level!r}: expected a number between 0 and 1, such as 0.95")
     seeds = table.groupby([*by, "seed"], as_index=False, sort=False, dropna=False)[value].mean()
     groups = seeds.groupby([*by], sort=False, dropna=False)[value]
     n = groups.count()

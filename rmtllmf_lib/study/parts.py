@@ -1,8 +1,8 @@
-"""A long computation in parts: each part is stored when it is done, and whoever is there takes the next one.
+"""A long computation in parts: each part is stored when it is finished, and idle processes take the next one.
 
-Processes of one run, a second run of the same, a run after a crash: they all share the work through the store. A part
-is claimed with a lock that its process loses when it dies, and is whole or absent on the disk. So nothing is lost but
-the parts at work, nothing is done twice, and what comes out does not depend on how many took part.
+The processes of one run, a second run of the same computation and a run after a crash all share the work through the
+store. A part is claimed with a file lock, which is released when its process dies, and is written atomically. So only
+the parts in progress can be lost, none is computed twice, and the result does not depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,14 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from rmtllmf_lib.arrays import whole_number
+from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.storage.store import Store
 
-_NICENESS = 10  # about a tenth of the time of a process that does not give way
-_PAUSE = 0.05  # s between looks at parts that others are at
+MAX_WORKERS = "RMTLLMF_MAX_WORKERS"  # environment variable: upper bound for the processes of a run
+
+_NICENESS = 10  # gets about a tenth of the time of a process with niceness 0
+_PAUSE = 0.05  # s between checks for parts that other processes are building
 
 
 def build_parts(
@@ -44,56 +48,111 @@ def build_parts(
     Parameters
     ----------
     kind, configs
-        Under which `store.table` keeps the parts. Equal configurations are one part.
-    build : function of a position in `configs`
-        Goes to other processes (cloudpickle) where there are several; must depend on what `configs` tells alone.
+        Kind and configurations of the parts in the store. Equal configurations are one part.
+    build : function of an index into `configs`
+        Its result must depend on the configuration alone. It is sent to the other processes (cloudpickle).
     workers : int
-        Processes with one thread each, this one among them.
+        Processes with one thread each, including this one; at most `RMTLLMF_MAX_WORKERS`, if that is set.
     progress : bool
-        A bar with an estimate of the time left, on a terminal only.
+        Show a bar with the estimated time left, on a terminal only.
 
     Raises
     ------
-    whatever `build` raises; the other processes are stopped then.
+    InputError
+        if `workers` or `RMTLLMF_MAX_WORKERS` is not a positive whole number.
+    Exception
+        whatever `build` raises; the other processes are stopped.
     """
-    whole_number(workers, "workers")
+    workers = _allowed(whole_number(workers, "workers"))
     keys = [config_key(config) for config in configs]
     first = {key: place for place, key in reversed([*enumerate(keys)])}
-    todo = [place for key, place in first.items() if not _folder(store, kind, key).is_dir()]
-    todo.sort()
+    job = _Job(store, kind, configs, keys, build, sorted(first.values()))
+    todo = job.missing()
     shown = None if progress and sys.stderr.isatty() else True
     with tqdm(total=len(first), initial=len(first) - len(todo), desc=kind, unit="part", disable=shown) as bar:
-        _share(partial(_work, store, kind, configs, keys, todo, build), min(workers, len(todo)), bar)
+        _share(job, min(workers, len(todo)), bar)
     with _one_thread():
-        tables = {key: store.table(kind, configs[place], partial(build, place)) for key, place in first.items()}
-    for key in tables:
-        _claim(store, kind, key).unlink(missing_ok=True)
+        tables = {key: job.table(place) for key, place in first.items()}
+    for place in job.places:
+        job.claim(place).unlink(missing_ok=True)
     return [tables[key] for key in keys]
 
 
-def _folder(store: Store, kind: str, key: str) -> Path:
-    return Path(store.root) / kind / key
+def _allowed(workers: int) -> int:
+    """Limit the number of processes to that in the environment, so that concurrent runs can share the cores."""
+    text = os.environ.get(MAX_WORKERS)
+    if not text:
+        return workers
+    if not (text.isdecimal() and int(text)):
+        raise InputError(f"{MAX_WORKERS} is {text!r}: expected a whole number of at least 1")
+    return min(workers, int(text))
 
 
-def _claim(store: Store, kind: str, key: str) -> Path:
-    """Lock of who is at a part; the store's own lock would make everybody else wait for it."""
-    return Path(store.root) / f".{kind}-claims" / key
+@dataclass(frozen=True)
+class _Job:
+    """The parts of a computation; `places` are the indices of the distinct ones."""
+
+    store: Store
+    kind: str
+    configs: Sequence[Mapping[str, Any]]
+    keys: Sequence[str]
+    build: Callable[[int], pd.DataFrame]
+    places: Sequence[int]
+
+    def table(self, place: int) -> pd.DataFrame:
+        """A part, from the store or built."""
+        return self.store.table(self.kind, self.configs[place], partial(self.build, place))
+
+    def done(self, place: int) -> bool:
+        return (Path(self.store.root) / self.kind / self.keys[place]).is_dir()
+
+    def missing(self) -> list[int]:
+        return [place for place in self.places if not self.done(place)]
+
+    def claim(self, place: int) -> Path:
+        """Lock held by the worker building a part; on the store's own lock the other workers would wait."""
+        return Path(self.store.root) / f".{self.kind}-claims" / self.keys[place]
+
+    def work(self, bar: tqdm | None = None, parent: int | None = None) -> None:
+        """Build the missing parts that no other worker is building, until none is missing."""
+        with _one_thread():
+            while missing := self.missing():
+                built = 0
+                for place in missing:
+                    if parent is not None and os.getppid() != parent:
+                        os._exit(1)  # the main process was killed, so its workers must stop
+                    if self.done(place):
+                        continue
+                    self.claim(place).parent.mkdir(parents=True, exist_ok=True)
+                    with suppress(Timeout), FileLock(self.claim(place), timeout=0):
+                        if not self.done(place):
+                            self.table(place)
+                            built += 1
+                    self._show(bar)
+                if not built:
+                    time.sleep(_PAUSE)
+            self._show(bar)
+
+    def _show(self, bar: tqdm | None) -> None:
+        """Update the bar with the number of finished parts, whichever process built them."""
+        if bar is not None and not bar.disable:
+            bar.update(bar.total - len(self.missing()) - bar.n)
 
 
-def _share(work: Callable[..., None], workers: int, bar: tqdm) -> None:
-    """Run `work` here and in `workers - 1` other processes."""
+def _share(job: _Job, workers: int, bar: tqdm) -> None:
+    """Work on the parts here and in `workers - 1` other processes."""
     if workers < 2:
-        work(bar=bar)
+        job.work(bar)
         return
-    # Unlike multiprocessing's, these processes do not run the caller's script again, and they serve the next study too.
+    # Unlike multiprocessing's, these processes do not re-run the caller's script, and they are reused by later studies.
     from joblib.externals.loky import get_reusable_executor
 
-    # A process that has grown a lot ends between two jobs, and another takes its place: nobody has to know.
+    # Loky replaces processes whose memory has grown a lot, which is harmless here.
     warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor", UserWarning)
     pool = get_reusable_executor(max_workers=workers - 1, timeout=300, initializer=_give_way)
     try:
-        others = [pool.submit(work, parent=os.getpid()) for _ in range(workers - 1)]
-        work(bar=bar)
+        others = [pool.submit(job.work, parent=os.getpid()) for _ in range(workers - 1)]
+        job.work(bar)
         for other in others:
             other.result()
     except BaseException:
@@ -102,55 +161,14 @@ def _share(work: Callable[..., None], workers: int, bar: tqdm) -> None:
 
 
 def _give_way() -> None:
-    """Let whoever else is at work on this machine go first, such as the run of another study."""
+    """Lower the priority of this process, in favour of the main process and of other runs on this machine."""
     if hasattr(os, "nice"):  # not on Windows
         os.nice(_NICENESS)
 
 
-def _work(
-    store: Store,
-    kind: str,
-    configs: Sequence[Mapping[str, Any]],
-    keys: Sequence[str],
-    todo: Sequence[int],
-    build: Callable[[int], pd.DataFrame],
-    *,
-    bar: tqdm | None = None,
-    parent: int | None = None,
-) -> None:
-    """Build what is missing and nobody else is at, until nothing is missing."""
-    _claim(store, kind, "").mkdir(parents=True, exist_ok=True)
-    missing = list(todo)
-    with _one_thread():
-        while missing:
-            built = 0
-            for place in missing:
-                if parent is not None and os.getppid() != parent:
-                    os._exit(1)  # it was killed, and this process must not go on alone
-                folder = _folder(store, kind, keys[place])
-                if folder.is_dir():
-                    continue
-                with suppress(Timeout), FileLock(_claim(store, kind, keys[place]), timeout=0):
-                    if not folder.is_dir():
-                        store.table(kind, configs[place], partial(build, place))
-                        built += 1
-                _count(bar, store, kind, keys, todo)
-            missing = [place for place in missing if not _folder(store, kind, keys[place]).is_dir()]
-            if missing and not built:
-                time.sleep(_PAUSE)
-        _count(bar, store, kind, keys, todo)
-
-
-def _count(bar: tqdm | None, store: Store, kind: str, keys: Sequence[str], todo: Sequence[int]) -> None:
-    """Show how many parts are done, whoever did them."""
-    if bar is not None and not bar.disable:
-        done = sum(_folder(store, kind, keys[place]).is_dir() for place in todo)
-        bar.update(bar.total - len(todo) + done - bar.n)
-
-
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """One thread for torch: the last bits of a result depend on their number."""
+    """Limit torch to one thread: the last bits of a result depend on the number of threads."""
     own = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,29 +1,28 @@
-"""A study: scenarios × protections × combinations of tasks × seeds, from its description to one tidy table.
+"""A study: scenarios × protections × combinations of tasks × seeds, evaluated into one tidy table.
 
-The description is a frozen dataclass that fits in a small JSON file. The work is cut into units that are stored one by
-one, see `parts`; so a study that was stopped goes on where it was, and a study that grows (more seeds, more scenarios)
-or shares conditions with another computes only what is new.
+The description is a frozen dataclass that fits into a small JSON file. The work is divided into units that are stored
+separately, see `parts`: an interrupted study resumes, and a study that grows (more seeds, more scenarios) or shares
+conditions with another one computes only what is new.
 
-Training and every choice (step sizes, lambda) see training and validation images alone. Test images are looked at once,
-to score the models.
+Training and all choices (learning rates, lambda) use training and validation images only. Test images are used once, to
+score the models.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, field, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
+from pydantic import PositiveFloat, PositiveInt
 
 from rmtllmf_lib import __version__
-from rmtllmf_lib.arrays import real_number, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.fusion import lambda_n
 from rmtllmf_lib.protection.realign import REALIGNMENT
@@ -34,18 +33,21 @@ from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.parts import build_parts
 from rmtllmf_lib.study.units import Bench, Unit, run_unit, specialists
 from rmtllmf_lib.training.evaluate import normalized_accuracy, task_combinations
-from rmtllmf_lib.training.finetune import Recipe, require_autocast
+from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.suite import Suite
 from rmtllmf_lib.transport.scenario import Scenario
+from rmtllmf_lib.validated import validated
 
-NO_LINK = "no link"  # in the column `scenario`, of protections that look at nothing that was received
+NO_LINK = "no link"  # in the column `scenario`, for protections that ignore the link
 
-_CHUNK = 8  # combinations in a unit: what a kill can cost, at most
+_CHUNK = 8  # combinations in a unit, which bounds what is lost by a kill
+
+Condition = tuple[Scenario | None, str, int]  # scenario, protection, images per class in the memory
 
 
-@dataclass(frozen=True)
+@validated
 class Study:
-    """What to compute.
+    """Description of a study.
 
     Attributes
     ----------
@@ -53,86 +55,66 @@ class Study:
     protections : tuple of str
         Names in `resilience.PROTECTIONS`.
     seeds : int
-        Repetitions; each has noise, a memory and an order of training of its own. The same seed has the same ones for
-        all scenarios and protections, so that differences are paired. Data and task vectors are the suite's.
+        Repetitions, each with its own noise, memory and order of training. A seed gives the same ones for all scenarios
+        and protections, so that differences are paired. Data and task vectors are those of the suite.
     per_class : tuple of int
-        Images of each class in the memory; a smaller memory is part of a larger one.
+        Images per class in the memory; a smaller memory is a subset of a larger one.
     sizes : tuple of int, optional
-        Numbers of tasks to fuse; None: 2 to all.
+        Numbers of tasks to fuse; default 2 to all.
     per_size : int, optional
-        Combinations of each size, chosen so that every task occurs about as often; None: all.
+        Combinations of each size, chosen so that all tasks occur about equally often; default all.
     test_images : int, optional
-        Of each task; None: all.
+        Per task; None for all.
     lam : dict of int to float, optional
-        lambda_N by N, such as `choose_lambdas` finds; None: `fusion.lambda_n`.
+        lambda_N by N, from `choose_lambdas` for example; default `fusion.lambda_n`.
     realignment : Recipe
-        Steps, batch, learning rate. What is frozen is up to each protection.
+        Settings of the realignment; `freeze` is overridden by each protection.
     lr : dict of str to float
-        Learning rates of single protections, instead of the recipe's.
+        Learning rates by protection, in place of the recipe's.
     lr_grid : tuple of float
-        If not empty, the learning rate is chosen from it for each scenario, protection and memory size, on validation
-        images, the largest combination and random numbers of their own. `lr` goes first.
+        If not empty, the learning rate of each scenario, protection and memory size without an entry in `lr` is chosen
+        from this grid: on validation images, with the largest combination and separate random numbers.
     validation_images : int, optional
-        Of each task, for that choice.
+        Per task, for that choice; None for all.
     autocast : "bfloat16", optional
-        Precision of the products in the realignment.
+        Precision of the matrix products in the realignment.
     """
 
     scenarios: tuple[Scenario, ...]
     protections: tuple[str, ...]
-    seeds: int = 3
-    per_class: tuple[int, ...] = (10,)
+    seeds: PositiveInt = 3
+    per_class: tuple[PositiveInt, ...] = (10,)
     sizes: tuple[int, ...] | None = None
-    per_size: int | None = None
-    test_images: int | None = 500
+    per_size: PositiveInt | None = None
+    test_images: PositiveInt | None = 500
     lam: Mapping[int, float] | None = None
     realignment: Recipe = REALIGNMENT
-    lr: Mapping[str, float] = field(default_factory=dict)
-    lr_grid: tuple[float, ...] = ()
-    validation_images: int | None = 100
-    autocast: str | None = None
+    lr: Mapping[str, PositiveFloat] = field(default_factory=dict)
+    lr_grid: tuple[PositiveFloat, ...] = ()
+    validation_images: PositiveInt | None = 100
+    autocast: Literal["bfloat16"] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("scenarios", "protections", "per_class", "lr_grid"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if self.sizes is not None:
-            object.__setattr__(self, "sizes", tuple(self.sizes))
-        for name in self.protections:
+        for name in (*self.protections, *self.lr):
             protection_named(name)
-        for name in self.lr:
-            protection_named(name)
-        _require_some(self.protections, "protections")
-        _require_some(self.per_class, "per_class")
-        if self.sizes is not None:
-            _require_some(self.sizes, "sizes")
+        named: dict[str, Sequence[Any] | None] = {
+            "protections": self.protections, "per_class": self.per_class, "sizes": self.sizes
+        }  # fmt: skip
         if any(protection_named(name).receives for name in self.protections):
-            _require_some([scenario.name for scenario in self.scenarios], "scenarios")
+            named["scenarios"] = [scenario.name for scenario in self.scenarios]
+        for what, items in named.items():
+            if items is not None and (not items or len(set(items)) < len(items)):
+                raise InputError(f"{what} are {list(items)}: expected at least one, each named once")
         if NO_LINK in (scenario.name for scenario in self.scenarios):
-            raise InputError(f"a scenario is called {NO_LINK!r}: choose another name, this one is taken")
-        whole_number(self.seeds, "seeds")
-        for count in self.per_class:
-            whole_number(count, "a number of per_class")
-        for name in ("per_size", "test_images", "validation_images"):
-            if getattr(self, name) is not None:
-                whole_number(getattr(self, name), name)
-        require_autocast(self.autocast)
-        for size, value in (self.lam or {}).items():
-            real_number(value, f"lam of {size} tasks")
-        for lr in (*self.lr_grid, *self.lr.values()):
-            replace(self.realignment, lr=lr)
-
-
-def _require_some(items: Sequence[Any], what: str) -> None:
-    if not items or len(set(items)) < len(items):
-        raise InputError(f"{what} are {list(items)}: expected at least one, each named once")
+            raise InputError(f"a scenario is called {NO_LINK!r}: choose another name, this one is reserved")
 
 
 def sample_combinations(
     names: Sequence[str], sizes: Sequence[int] | None = None, per_size: int | None = None
 ) -> list[tuple[str, ...]]:
-    """Combinations of tasks, all of them or `per_size` of each size, in which the tasks occur about equally often.
+    """Combinations of tasks: all, or `per_size` of each size in which the tasks occur about equally often.
 
-    The choice is fixed: it depends on the arguments alone.
+    The choice depends on the arguments alone.
     """
     chosen: list[tuple[str, ...]] = []
     everything = task_combinations(names, sizes)
@@ -157,27 +139,27 @@ def sample_combinations(
 def run_study(
     study: Study, suite: Suite, *, store: Store | None = None, workers: int = 1, progress: bool = True
 ) -> pd.DataFrame:
-    """Compute a study, or take it from the store; what was begun is finished.
+    """The table of a study, from the store or computed; an interrupted study resumes.
 
     Parameters
     ----------
     suite : Suite
         Tasks, heads, task vectors; evaluation and realignment run on its device.
     store : Store, optional
-        Default: the user's. Parts are kept under "study-part", the table under "study".
+        Default: the user's. Parts are stored under "study-part", the table under "study".
     workers : int
-        Processes with one thread each. The table does not depend on it. Take one on a GPU.
+        Processes with one thread each, see `build_parts`; use one on a GPU. The table does not depend on it.
     progress : bool
-        A bar with an estimate of the time left, on a terminal only.
+        Show a bar with the estimated time left, on a terminal only.
 
     Returns
     -------
-    DataFrame, one row for each model and task that it was tested on: `scenario`, `scale`, `correlation`, `mse` (mean
-    over the users), `protection`, `per_class` (0 without a memory), `seed`, `combination` (names joined by +),
-    `n_tasks`, `task`, `lam` (as used, mean over the users), `lr` (NaN without realignment), `images`, `accuracy`,
-    `reference` (the specialist's), `normalized`, `model` (start of the hash of the weights), `samples`, `steps`,
-    `bytes`, `seconds` (the protection's budget; wall time is the one column that differs from run to run).
-    Protections that look at nothing that was received have the scenario "no link" and no MSE.
+    DataFrame with one row for each model and task: `scenario`, `scale`, `correlation`, `mse` (mean over the users),
+    `protection`, `per_class` (0 without a memory), `seed`, `combination` (names joined by +), `n_tasks`, `task`, `lam`
+    (as used, mean over the users), `lr` (NaN without realignment), `images`, `accuracy`, `reference` (the
+    specialist's), `normalized`, `model` (prefix of the hash of the weights), and the protection's cost: `samples`,
+    `steps`, `bytes`, `seconds` (wall time, the only column that differs between runs).
+    Protections that ignore the link have the scenario "no link" and no MSE.
 
     Raises
     ------
@@ -186,76 +168,52 @@ def run_study(
     """
     store = store or Store()
     _require_fitting(study, suite)
-    config = _config(study, suite)
-    bench = Bench(suite)
+    bench, origin = Bench(suite), provenance(suite)
+
+    def parts(configs: Sequence[Mapping[str, Any]], build: Callable[[int], pd.DataFrame]) -> list[pd.DataFrame]:
+        whole = [{**config, **origin} for config in configs]
+        return build_parts(store, "study-part", whole, build, workers=workers, progress=progress)
+
+    def run(units: Sequence[Unit]) -> list[pd.DataFrame]:
+        return parts([{"unit": unit.described()} for unit in units], lambda place: run_unit(bench, units[place]))
 
     def assemble() -> pd.DataFrame:
-        parts = _parts(store, bench, study, workers, progress)
-        (own,) = parts([None])
-        units = study_units(study, suite, _learning_rates(study, suite, parts))
-        tables = parts([unit for _, _, unit in units])
+        (own,) = parts([{"specialists": study.test_images}], lambda _: specialists(bench, study.test_images))
+        units = study_units(study, suite, _chosen_rates(study, suite, run))
+        tables = run([unit for _, _, unit in units])
         rows = [_labelled(*unit, table) for unit, table in zip(units, tables, strict=True)]
         return _scored(pd.concat(rows, ignore_index=True), own)
 
-    # The parts come first: a second run of this study shares them, while the table's lock would make it wait.
+    # Not built inside `store.table`: its lock would make a second run of this study wait instead of sharing the parts.
+    config = _config(study, suite)
     found = None if (Path(store.root) / "study" / config_key(config)).is_dir() else assemble()
     return store.table("study", config, lambda: assemble() if found is None else found)
 
 
-def _parts(store: Store, bench: Bench, study: Study, workers: int, progress: bool) -> Any:
-    origin = provenance(bench.suite)
-
-    def run(units: Sequence[Unit | None]) -> list[pd.DataFrame]:
-        configs = [_part_config(unit, study, origin) for unit in units]
-        build = partial(_build, bench, units, study.test_images)
-        return build_parts(store, "study-part", configs, build, workers=workers, progress=progress)
-
-    return run
-
-
-def _build(bench: Bench, units: Sequence[Unit | None], images: int | None, place: int) -> pd.DataFrame:
-    unit = units[place]
-    return specialists(bench, images) if unit is None else run_unit(bench, unit)
-
-
-def _part_config(unit: Unit | None, study: Study, origin: Mapping[str, Any]) -> dict[str, Any]:
-    decides = {"specialists": study.test_images} if unit is None else {"unit": unit.described()}
-    return {**decides, **origin}
-
-
-def _fixed_rates(study: Study) -> dict[tuple[str, str, int], float]:
-    return {
-        (NO_LINK if scenario is None else scenario.name, name, count): study.lr.get(name, study.realignment.lr)
-        for scenario, name, count in _conditions(study)
-        if protection_named(name).trains
-    }
-
-
-def _learning_rates(study: Study, suite: Suite, parts: Any) -> dict[tuple[str, str, int], float]:
-    """The learning rate of each scenario, protection and memory size, chosen where there is a choice."""
-    rates, grid = _fixed_rates(study), sorted(study.lr_grid)
-    open_ = [condition for condition in _conditions(study) if protection_named(condition[1]).trains and grid]
-    open_ = [condition for condition in open_ if condition[1] not in study.lr]
-    if not open_:
-        return rates
+def _chosen_rates(
+    study: Study, suite: Suite, run: Callable[[Sequence[Unit]], list[pd.DataFrame]]
+) -> dict[Condition, float]:
+    """The best learning rate of the grid for each condition that trains, without a rate of its own."""
+    grid = sorted(study.lr_grid)
+    trained = [c for c in _conditions(study) if protection_named(c[1]).trains and c[1] not in study.lr]
+    if not grid or not trained:
+        return {}
     largest = max(sample_combinations(tuple(suite.tasks), study.sizes, study.per_size), key=len)
     trials = [
         Unit(
             scenario, name, 0, count, (largest,), (_lam(study, len(largest)),),
             replace(study.realignment, lr=lr), study.autocast, "validation", study.validation_images,
         )
-        for (scenario, name, count), lr in product(open_, grid)
+        for (scenario, name, count), lr in product(trained, grid)
     ]  # fmt: skip
-    scores = np.array([(table["correct"] / table["images"]).mean() for table in parts(trials)])
-    best = scores.reshape(len(open_), len(grid)).argmax(axis=1)
-    for (scenario, name, count), place in zip(open_, best, strict=True):
-        rates[NO_LINK if scenario is None else scenario.name, name, count] = grid[place]
-    return rates
+    scores = np.array([(table["correct"] / table["images"]).mean() for table in run(trials)])
+    best = scores.reshape(len(trained), len(grid)).argmax(axis=1)
+    return {condition: grid[place] for condition, place in zip(trained, best, strict=True)}
 
 
-def _conditions(study: Study) -> list[tuple[Scenario | None, str, int]]:
-    """Scenario, protection, memory size, without repeating what does not depend on one of them."""
-    found: list[tuple[Scenario | None, str, int]] = []
+def _conditions(study: Study) -> list[Condition]:
+    """All conditions; protections without a link or a memory occur once for all scenarios or memory sizes."""
+    found: list[Condition] = []
     for name in study.protections:
         protection = protection_named(name)
         scenarios: Sequence[Scenario | None] = study.scenarios if protection.receives else (None,)
@@ -265,16 +223,15 @@ def _conditions(study: Study) -> list[tuple[Scenario | None, str, int]]:
 
 
 def study_units(
-    study: Study, suite: Suite, rates: Mapping[tuple[str, str, int], float] | None = None
+    study: Study, suite: Suite, rates: Mapping[Condition, float] | None = None
 ) -> list[tuple[str, int, Unit]]:
     """The units of a study, each with the name of its scenario, or "no link", and its seed.
 
     Parameters
     ----------
-    rates : dict of (scenario, protection, per_class) to float, optional
-        Chosen learning rates; default: those that the study names.
+    rates : dict of condition to float, optional
+        Learning rates in place of the study's.
     """
-    rates = _fixed_rates(study) if rates is None else rates
     combinations = sample_combinations(tuple(suite.tasks), study.sizes, study.per_size)
     chunks = []
     for size in sorted({len(c) for c in combinations}, reverse=True):
@@ -282,9 +239,10 @@ def study_units(
         chunks += [tuple(same[start : start + _CHUNK]) for start in range(0, len(same), _CHUNK)]
     units = []
     for scenario, name, count in _conditions(study):
-        shown = NO_LINK if scenario is None else scenario.name
-        rate = rates.get((shown, name, count))
-        recipe = None if rate is None else replace(study.realignment, lr=rate)
+        recipe = None
+        if protection_named(name).trains:
+            rate = study.lr.get(name, study.realignment.lr)
+            recipe = replace(study.realignment, lr=(rates or {}).get((scenario, name, count), rate))
         for seed in range(study.seeds):
             for chunk in chunks:
                 lams = tuple(_lam(study, len(c)) for c in chunk)
@@ -292,7 +250,7 @@ def study_units(
                 unit = Unit(
                     scenario, name, seed, count, chunk, lams, recipe, autocast, "test", study.test_images
                 )  # fmt: skip
-                units.append((shown, seed, unit))
+                units.append((NO_LINK if scenario is None else scenario.name, seed, unit))
     return units
 
 
@@ -336,35 +294,27 @@ def _require_fitting(study: Study, suite: Suite) -> None:
         scenario.error_cov(taus, suite.backbone.weights)
 
 
-def _plain(study: Study) -> dict[str, Any]:
-    described = asdict(study)
-    described["lam"] = None if study.lam is None else {str(n): float(value) for n, value in study.lam.items()}
-    return described
-
-
 def provenance(suite: Suite) -> dict[str, Any]:
-    """What results computed from a suite depend on, besides their own settings: data, vectors, device, versions."""
+    """Everything besides their own settings that results from a suite depend on: data, vectors, device, versions."""
     tasks = {
         name: {"data": task.fingerprint, "head": suite.heads[name].hash, "tau": suite.taus[name].hash}
         for name, task in suite.tasks.items()
     }
-    # in a list too: the order of the users decides which noise is whose
+    # "users" is a list because the order of the users decides which noise each gets, and keys are sorted
     versions = {"rmtllmf": __version__, "torch": torch.__version__}
     base = suite.backbone.weights.hash
     return {"base": base, "users": list(tasks), "tasks": tasks, "device": suite.device, "versions": versions}
 
 
 def _config(study: Study, suite: Suite) -> dict[str, Any]:
-    return {"study": _plain(study), **provenance(suite)}
-
-
-def study_key(study: Study, suite: Suite) -> str:
-    """Under which the store keeps the table: of kind "study"."""
-    return config_key(_config(study, suite))
+    described = asdict(study)
+    if study.lam is not None:
+        described["lam"] = {str(n): float(value) for n, value in study.lam.items()}
+    return {"study": described, **provenance(suite)}
 
 
 def write_table(table: pd.DataFrame, path: str | Path, study: Study, suite: Suite) -> None:
-    """Write a study's table as parquet, and what it was made from beside it, as JSON."""
+    """Write a study's table as parquet, with its provenance in `<name>.provenance.json` next to it."""
     path = Path(path)
     with atomic_write(path) as temporary:
         table.to_parquet(temporary, engine="pyarrow")

@@ -1,8 +1,8 @@
-"""The unit of work of a study: one protection under one scenario and seed, for a few combinations of tasks."""
+"""Units of work of a study: one protection, scenario and seed, for a few combinations of tasks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from rmtllmf_lib.model.fusion import fuse
-from rmtllmf_lib.model.task_vector import TaskVector
+from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.protection.memory import Memory, draw_memory
 from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.protection.resilience import Protected, Station, protect
@@ -20,21 +20,21 @@ from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.suite import Suite
 from rmtllmf_lib.transport.scenario import Scenario
 
-NOISE, MEMORY, ORDER = range(3)  # what random numbers are for
+NOISE, MEMORY, ORDER = range(3)  # purposes of random numbers
 
 
 @dataclass(frozen=True)
 class Unit:
-    """What decides the models of a unit and what they are tested on.
+    """The settings that decide the models of a unit and the images they are tested on.
 
     Attributes
     ----------
     scenario : Scenario or None
-        None for a protection that looks at nothing that was received.
+        None for a protection that ignores the link.
     protection : str
     seed : int
     per_class : int
-        Of the memory; 0 where there is none.
+        Images per class in the memory; 0 without a memory.
     combinations : tuple of tuples of task names
     lams : tuple of float
         lambda_N of each combination.
@@ -42,9 +42,9 @@ class Unit:
         None for a protection that does not train.
     autocast : "bfloat16" or None
     split : "test" or "validation"
-        "validation" for choices, with random numbers that no other unit has.
+        "validation" for choices of settings, with random numbers of its own.
     images : int or None
-        Of each task, at most.
+        Upper bound for the images per task.
     """
 
     scenario: Scenario | None
@@ -59,7 +59,7 @@ class Unit:
     images: int | None
 
     def described(self) -> dict[str, Any]:
-        """What decides the rows of the unit, and nothing else, for the store: not what the scenario is called."""
+        """Everything that decides the rows of the unit, as its key in the store; not the scenario's name."""
         config = asdict(self)
         if self.scenario is not None:
             config["scenario"].pop("name")
@@ -69,11 +69,11 @@ class Unit:
 
     @property
     def draws(self) -> bool:
-        """Whether the seed matters."""
+        """Whether the models depend on the seed."""
         return self.per_class > 0 or (self.scenario is not None and self.scenario.mean_mse > 0)
 
     def generator(self, purpose: int) -> torch.Generator:
-        """Random numbers of this seed for one purpose, the same for all scenarios and protections."""
+        """A generator for one purpose, which depends on the seed but not on the scenario or protection."""
         entropy = [self.seed, purpose, int(self.split != "test")]
         state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
         return torch.Generator().manual_seed(int(state) >> 1)
@@ -81,24 +81,25 @@ class Unit:
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """A suite with what units share: images made ready, the vectors received last, the memory drawn last."""
+    """A suite with cached data shared by units: prepared images, the last received vectors, the last memory."""
 
     suite: Suite
     _kept: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What goes to another process: the suite alone."""
+        """The suite without the cache, for other processes."""
         return {"suite": self.suite, "_kept": {}}
 
     def prepared(self, name: str, split: str, images: int | None) -> Prepared:
-        """A task's images, for many models."""
-        part, device = getattr(self.suite.tasks[name], split), self.suite.device
+        """The images of a task, prepared for many models."""
+        suite = self.suite
+        part = getattr(suite.tasks[name], split)
         return self._keep(
-            f"{split} {name}", images, lambda: prepare(self.suite.backbone, part, limit=images, device=device)
+            f"{split} {name}", images, lambda: prepare(suite.backbone, part, limit=images, device=suite.device)
         )
 
     def received(self, unit: Unit) -> dict[str, TaskVector]:
-        """All users' vectors under the unit's scenario and seed."""
+        """The task vectors of all users as received under the unit's scenario and seed."""
         scenario, taus = unit.scenario, self.suite.taus
         if scenario is None:
             return dict(taus)
@@ -111,27 +112,25 @@ class Bench:
         return self._keep("received", (scenario, unit.seed, unit.split), draw)
 
     def memory(self, unit: Unit) -> Memory | None:
-        """The memory of all tasks."""
+        """The memory of all tasks; None for a protection without one."""
         if not unit.per_class:
             return None
-        size = self.suite.backbone.image_size
 
         def draw() -> Memory:
-            return draw_memory(
-                self.suite.tasks, unit.per_class, image_size=size, generator=unit.generator(MEMORY)
-            )  # fmt: skip
+            size, generator = self.suite.backbone.image_size, unit.generator(MEMORY)
+            return draw_memory(self.suite.tasks, unit.per_class, image_size=size, generator=generator)
 
         return self._keep("memory", (unit.per_class, unit.seed, unit.split), draw)
 
-    def _keep(self, what: str, key: Any, make: Any) -> Any:
-        """The last value for each `what`, made anew for another key."""
+    def _keep(self, what: str, key: Any, make: Callable[[], Any]) -> Any:
+        """The cached value of `what`, made again if the key has changed."""
         if what not in self._kept or self._kept[what][0] != key:
             self._kept[what] = (key, make())
         return self._kept[what][1]
 
 
 def models(bench: Bench, unit: Unit) -> Iterator[tuple[tuple[str, ...], Protected]]:
-    """The protected model of each combination."""
+    """Yield each combination with its protected model."""
     suite, received, memory = bench.suite, bench.received(unit), bench.memory(unit)
     users = list(suite.taus)
     error = None
@@ -158,28 +157,30 @@ def models(bench: Bench, unit: Unit) -> Iterator[tuple[tuple[str, ...], Protecte
 def run_unit(bench: Bench, unit: Unit) -> pd.DataFrame:
     """Rows (combination, n_tasks, task, lam, images, correct, model, samples, steps, bytes, seconds) of a unit.
 
-    `images` and `correct` count test images of the task (validation images, where the unit says so), `model` starts the
-    hash of the weights, the rest is the budget of the protection.
+    `images` and `correct` count images of the unit's split, `model` is a prefix of the hash of the weights, and the
+    other columns are the cost of the protection.
     """
     rows = []
     for combination, found in models(bench, unit):
-        budget = (found.weights.hash[:16], found.samples, found.steps, found.bytes, found.seconds)
+        cost = (found.weights.hash[:16], found.samples, found.steps, found.bytes, found.seconds)
         for name in combination:
-            images = bench.prepared(name, unit.split, unit.images)
-            predicted = predictions(bench.suite.backbone, found.weights, images, bench.suite.heads[name])
-            labels = images.split.labels
-            correct = int((predicted == labels).sum())
-            rows.append(("+".join(combination), len(combination), name, found.lam, len(labels), correct, *budget))
+            counts = _count(bench, name, found.weights, unit.split, unit.images)
+            rows.append(("+".join(combination), len(combination), name, found.lam, *counts, *cost))
     columns = ["combination", "n_tasks", "task", "lam", "images", "correct"]
     return pd.DataFrame(rows, columns=[*columns, "model", "samples", "steps", "bytes", "seconds"])
 
 
 def specialists(bench: Bench, images: int | None) -> pd.DataFrame:
-    """Rows (task, images, correct): each task's own fine-tuned model on its test images, what accuracies are over."""
-    rows = []
-    for name, tau in bench.suite.taus.items():
-        prepared = bench.prepared(name, "test", images)
-        weights = fuse(bench.suite.backbone.weights, [tau], 1.0)
-        predicted = predictions(bench.suite.backbone, weights, prepared, bench.suite.heads[name])
-        rows.append((name, len(predicted), int((predicted == prepared.split.labels).sum())))
+    """Rows (task, images, correct) of each task's own fine-tuned model, which the accuracies are normalised by."""
+    base = bench.suite.backbone.weights
+    rows = [
+        (name, *_count(bench, name, fuse(base, [tau], 1.0), "test", images)) for name, tau in bench.suite.taus.items()
+    ]
     return pd.DataFrame(rows, columns=["task", "images", "correct"])
+
+
+def _count(bench: Bench, name: str, weights: Weights, split: str, limit: int | None) -> tuple[int, int]:
+    """Number of images of a task, and of those that the model classifies correctly."""
+    images = bench.prepared(name, split, limit)
+    predicted = predictions(bench.suite.backbone, weights, images, bench.suite.heads[name])
+    return len(predicted), int((predicted == images.split.labels).sum())

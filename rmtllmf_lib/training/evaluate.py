@@ -1,8 +1,8 @@
-"""How well a point in parameter space classifies: accuracy, normalised accuracy, every combination of tasks.
+"""Accuracy of models: on one task, normalised by the specialists', and for every combination of tasks.
 
-Evaluation dominates the cost of a study: thousands of models, the same images. So a split can be prepared once, which
-leaves for each model what depends on its weights, and the models of a table are shared among threads. Each of them
-computes with one thread inside, so that a table has the same bits however many there are.
+Evaluation dominates the cost of a study: thousands of models see the same images. So a split can be prepared once for
+all models, and the models of a table are shared among threads. torch uses one core in each of these threads, so the
+bits of a table do not depend on their number.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from rmtllmf_lib.threads import single_threads
 from rmtllmf_lib.training.heads import Head
 from rmtllmf_lib.training.loading import batches, resolve_device
 
-BATCH = 125  # images whose activations in the tiny tower about fill a usual second-level cache
-CACHE_BYTES = 2**28  # for a prepared split; where more is needed, a model's own cost is far larger than what it saves
+BATCH = 125  # images; their activations in the tiny tower about fill a typical L2 cache
+CACHE_BYTES = 2**28  # of a prepared split; for larger ones the forward pass costs far more than the preparation
 SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A split made ready for many models by `prepare`.
+    """A split prepared by `prepare` for the evaluation of many models.
 
     Attributes
     ----------
     split : Split
-    patches, tokens : lists of float32 tensors, one per batch; empty where they are computed anew each time
-        Images cut into patches; the same embedded by the base, for all models that share its embeddings.
+    patches, tokens : lists of float32 tensors, one per batch; empty if they are recomputed for each model
+        Images cut into patches; their embeddings by the base, for all models that share its embeddings.
     embeddings : mapping
-        The base's embeddings, by name.
+        The base's embedding weights, by name.
     """
 
     backbone: Backbone
@@ -60,7 +60,7 @@ class Prepared:
     embeddings: Mapping[str, Tensor] = field(default_factory=dict)
 
     def cut(self) -> Iterator[Tensor]:
-        """Patches (b, patches, 3 * patch**2), batch by batch."""
+        """Yield the patches (b, patches, 3 * patch**2), batch by batch."""
         if self.patches:
             yield from self.patches
         else:
@@ -69,7 +69,7 @@ class Prepared:
 
     @torch.no_grad()
     def logits(self, weights: Weights, head: Head) -> Tensor:
-        """Logits (n, C) of a model, on the CPU: scale · normalise(f(x)) · weightᵀ."""
+        """Logits (n, C) of a model: scale · normalise(f(x)) · weightᵀ, on the CPU."""
         weights.layout.require_equal(self.backbone.weights.layout, "the weights")
         tensors = weights.layout.views(weights.values.to(self.device))
         rows = head.weight.to(self.device)
@@ -94,22 +94,22 @@ def prepare(
     device: str = "cpu",
     keep: bool = True,
 ) -> Prepared:
-    """Do once what every model would do again with the same images.
+    """A split with everything precomputed that does not depend on the model.
 
     Parameters
     ----------
     limit : int, optional
-        Look at so many images only, stratified by class, the same ones each time.
+        Use only so many images, stratified by class, the same ones each time.
     batch_size : int
-        Images that go through the tower together.
+        Images per forward pass.
     device : "cpu", "cuda", "cuda:<number>" or "auto"
     keep : bool
-        False for a single model: nothing is kept, whatever would fit.
+        False, for a single model, keeps nothing in memory.
 
     Raises
     ------
     InputError
-        for an empty split, a tower that `read_tower` does not know, a device that is not there.
+        for an empty split, a tower that `read_tower` does not support, a device that does not exist.
     """
     whole_number(batch_size, "batch_size")
     if limit is not None:
@@ -142,23 +142,23 @@ def predictions(
     batch_size: int = BATCH,
     device: str = "cpu",
 ) -> Tensor:
-    """The class that a model sees in each image.
+    """The class that a model predicts for each image.
 
     Parameters
     ----------
     weights
-        The point theta to evaluate, of the backbone's layout.
+        The model's parameters theta, of the backbone's layout.
     split
-        Images; a prepared split brings its own batch size and device.
+        Images; a prepared split has its own batch size and device.
 
     Returns
     -------
-    (n,) int64; -1 where the logits are not finite: a model that noise has destroyed is not credited with a guess.
+    (n,) int64; -1 where the logits are not finite, so that a model destroyed by noise gets no credit for a guess.
 
     Raises
     ------
     InputError
-        for an empty split, another layout, a head of another dimension, a device that is not there.
+        for an empty split, another layout, a head of another dimension, a device that does not exist.
     """
     if not isinstance(split, Prepared):
         split = prepare(backbone, split, batch_size=batch_size, device=device, keep=False)
@@ -194,25 +194,25 @@ def accuracy(
 
 
 def normalized_accuracy(accuracy: ArrayLike, reference: ArrayLike) -> Any:
-    """Accuracy over that of the model fine-tuned for the task alone; elementwise, 1 is as good as the specialist.
+    """Accuracy divided by that of the model fine-tuned on the task alone, elementwise; 1 equals the specialist.
 
     Raises
     ------
     InputError
-        where a reference is not a positive number.
+        if a reference is not a positive number.
     """
     if not (valid := np.isfinite(reference) & (np.asarray(reference) > 0)).all():
         found = np.asarray(reference)[~valid].flat[0]
         raise InputError(
-            f"a reference accuracy is {found}; expected a number above 0, as a specialist's is: "
-            "evaluate it on more images, or fine-tune it longer"
+            f"a reference accuracy is {found}: expected a number above 0; evaluate the specialist on more images, "
+            "or fine-tune it longer"
         )
     ratio = np.asarray(accuracy) / np.asarray(reference)
     return float(ratio) if ratio.ndim == 0 else ratio
 
 
 def task_combinations(names: Iterable[str], sizes: Iterable[int] | None = None) -> list[tuple[str, ...]]:
-    """All sets of tasks of the given sizes (default: 2 to all of them), smaller ones first, names in the given order.
+    """All combinations of tasks of the given sizes (default: 2 to all), smaller ones first, names in the given order.
 
     Eight tasks have 247 combinations of two or more.
     """
@@ -236,7 +236,7 @@ def evaluate_combinations(
     limit: int | None = None,
     sizes: Sequence[int] | None = None,
     all_tasks: bool = False,
-    workers: int = 1,
+    threads: int = 1,
     batch_size: int = BATCH,
     device: str = "cpu",
     progress: bool = True,
@@ -247,32 +247,37 @@ def evaluate_combinations(
     ----------
     taus, tasks, heads : mappings with the same names
     lam : callable
-        The coefficient lambda_N for N fused tasks, such as `fusion.lambda_n`.
+        The coefficient lambda_N for N fused tasks; `fusion.lambda_n`, for example.
     split : "test", "validation" or "train"
     limit : int, optional
         Images of each task, see `prepare`.
     sizes : sequence of int, optional
         Numbers of tasks in a combination; default 2 to all.
     all_tasks : bool
-        Evaluate each combination on all tasks; a column `member` tells those in it.
-    workers : int
-        Threads that share the combinations (one on a GPU, whatever is asked for). The table does not depend on it.
+        Evaluate each combination on all tasks; a column `member` marks those in it.
+    threads : int
+        Threads that share the combinations; always one on a GPU. The table does not depend on their number.
     progress : bool
-        A bar, on a terminal only.
+        Show a bar, on a terminal only.
 
     Returns
     -------
-    One row for each combination and task: `combination` (names joined by +), `n_tasks`, `task`, `lam`, `accuracy`,
-    `reference` (that of base + tau of the task alone, on the same images) and `normalized`, their ratio.
+    DataFrame with one row for each combination and task: `combination` (names joined by +), `n_tasks`, `task`, `lam`,
+    `accuracy`, `reference` (accuracy of base + tau of the task alone, on the same images) and their ratio `normalized`.
 
     Raises
     ------
     InputError
-        if the names differ, a head is another task's, or for the reasons of `accuracy` and `fuse`.
+        if the names differ, a head belongs to another task, or for the reasons of `accuracy` and `fuse`.
     """
-    whole_number(workers, "workers")
+    whole_number(threads, "threads")
     names = list(taus)
-    _require_matching(names, taus, tasks, heads, split)
+    one_of(split, SPLITS, "split")
+    for what, mapping in (("tasks", tasks), ("heads", heads)):
+        if missing := [name for name in names if name not in mapping]:
+            raise InputError(f"there are task vectors of {', '.join(names)}, but no {what} for {', '.join(missing)}")
+    for name in names:
+        heads[name].require_classes(tasks[name])
     combinations = task_combinations(names, sizes)
     prepared = {
         name: prepare(backbone, getattr(tasks[name], split), limit=limit, batch_size=batch_size, device=device)
@@ -280,23 +285,26 @@ def evaluate_combinations(
     }
     factors = {size: float(lam(size)) for size in sorted({len(c) for c in combinations})}
 
-    def row(weights: Weights, name: str) -> float:
-        return accuracy(backbone, weights, prepared[name], heads[name])
-
     def specialist(name: str) -> float:
-        return row(fuse(backbone.weights, [taus[name]], 1.0), name)
+        weights = fuse(backbone.weights, [taus[name]], 1.0)
+        return accuracy(backbone, weights, prepared[name], heads[name])
 
     def evaluate(combination: tuple[str, ...]) -> list[tuple[str, float]]:
         weights = fuse(backbone.weights, [taus[name] for name in combination], factors[len(combination)])
-        return [(name, row(weights, name)) for name in (names if all_tasks else combination)]
+        members = names if all_tasks else combination
+        return [(name, accuracy(backbone, weights, prepared[name], heads[name])) for name in members]
 
-    with single_threads(1 if resolve_device(device).type == "cuda" else workers) as pool:
+    with single_threads(1 if resolve_device(device).type == "cuda" else threads) as pool:
         reference = dict(zip(names, pool.map(specialist, names), strict=True))
-        _require_learnt(reference)
+        if useless := [name for name, value in reference.items() if value == 0]:
+            raise InputError(
+                f"the accuracy of the fine-tuned models of {', '.join(useless)} is 0: expected some correct images to "
+                "normalise by; fine-tune them longer, or evaluate on more images"
+            )
         bar = tqdm(total=len(combinations), desc="combinations", disable=None if progress else True, leave=False)
         with bar:
             results = []
-            # The largest ones first: none is left to a single thread at the end.
+            # The largest ones first, so that all threads finish at about the same time.
             for result in pool.map(evaluate, reversed(combinations)):
                 results.append(result)
                 bar.update()
@@ -309,30 +317,3 @@ def evaluate_combinations(
     table = pd.DataFrame(rows, columns=columns)
     table["normalized"] = normalized_accuracy(table["accuracy"], table["reference"])
     return table if all_tasks else table.drop(columns="member")
-
-
-def _require_matching(
-    names: Sequence[str],
-    taus: Mapping[str, TaskVector],
-    tasks: Mapping[str, Task],
-    heads: Mapping[str, Head],
-    split: str,
-) -> None:
-    one_of(split, SPLITS, "split")
-    for what, mapping in (("tasks", tasks), ("heads", heads)):
-        if missing := [name for name in names if name not in mapping]:
-            raise InputError(f"there are task vectors of {', '.join(names)}, but no {what} for {', '.join(missing)}")
-    for name in names:
-        if heads[name].class_names != tasks[name].class_names:
-            raise InputError(
-                f"the head of task {name!r} is for the classes {heads[name].class_names[:4]} … and the task has "
-                f"{tasks[name].class_names[:4]} …; build the head from the task: build_head(backbone, task)"
-            )
-
-
-def _require_learnt(reference: Mapping[str, float]) -> None:
-    if useless := [name for name, value in reference.items() if value == 0]:
-        raise InputError(
-            f"the fine-tuned models of {', '.join(useless)} classify no image correctly, so accuracies cannot be "
-            "normalised by theirs; fine-tune them longer, or evaluate on more images"
-        )

@@ -1,4 +1,4 @@
-"""Classification heads: rows of a frozen linear classifier, from class names or from mean features."""
+"""Classification heads: a frozen linear classifier built from class names or from mean image features."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rmtllmf_lib.arrays import one_of
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone, WordTokenizer
 from rmtllmf_lib.tasks.base import Task
+from rmtllmf_lib.training.loading import batches
 
 HEAD_KINDS = ("text", "prototype")
 
@@ -36,8 +37,16 @@ class Head:
 
     @cached_property
     def hash(self) -> str:
-        """sha256 of what decides the logits: the rows and the scale. Never change the rows in place."""
+        """sha256 of the weight and the scale, which decide the logits. Never change the weight in place."""
         return hashlib.sha256(self.weight.numpy().tobytes() + str(self.scale).encode()).hexdigest()
+
+    def require_classes(self, task: Task) -> None:
+        """Check that the head was built for the classes of the task."""
+        if self.class_names != task.class_names:
+            raise InputError(
+                f"the head for task {task.name!r} is for {len(self.class_names)} classes {self.class_names[:4]} …: "
+                f"expected {len(task.class_names)}, {task.class_names[:4]} …; use build_head(backbone, task)"
+            )
 
 
 def build_head(backbone: Backbone, task: Task, kind: str = "text") -> Head:
@@ -46,31 +55,26 @@ def build_head(backbone: Backbone, task: Task, kind: str = "text") -> Head:
     Parameters
     ----------
     kind : "text" or "prototype"
-        "text": per class, every template through the text tower, normalised, averaged, normalised (Radford et al.,
-        2021). "prototype": per class, the mean of the normalised base features over the task's training images,
-        normalised; for class names that the text tower does not know.
+        "text": for each class, the text features of all templates, normalised, averaged, normalised (Radford et al.,
+        2021). "prototype": for each class, the mean of the base's normalised features of the training images,
+        normalised; for class names outside the text tower's vocabulary.
 
     Raises
     ------
     InputError
-        Unknown kind; class names or templates with words outside the vocabulary (kind "text"); a class without
-        training images (kind "prototype"); pixel statistics of the task that are not the backbone's.
+        for an unknown kind; class names or templates outside the vocabulary (kind "text"); a class without training
+        images (kind "prototype"); a task with other pixel statistics than the backbone, which normalises all images.
     """
     one_of(kind, HEAD_KINDS, "head")
-    _require_its_statistics(backbone, task)
-    weight = _text_rows(backbone, task) if kind == "text" else _prototype_rows(backbone, task)
-    return Head(torch.nn.functional.normalize(weight, dim=-1), backbone.scale, kind, task.class_names)
-
-
-def _require_its_statistics(backbone: Backbone, task: Task) -> None:
-    """Images are normalised with the backbone's statistics: a task that asks for others must not be ignored."""
-    for which in ("mean", "std"):
-        asked, used = (tuple(getattr(thing, which)) for thing in (task, backbone))
+    for statistic in ("mean", "std"):
+        asked, used = (tuple(getattr(owner, statistic)) for owner in (task, backbone))
         if asked != used:
             raise InputError(
-                f"task {task.name!r} has pixel {which} {asked}: expected {used}, with which backbone {backbone.name!r} "
-                f"was trained and normalises all images; leave the task's {which} at the backbone's"
+                f"task {task.name!r} has pixel {statistic} {asked}: expected {used}, with which backbone "
+                f"{backbone.name!r} normalises all images; leave the task's {statistic} at the backbone's"
             )
+    weight = _text_rows(backbone, task) if kind == "text" else _prototype_rows(backbone, task)
+    return Head(torch.nn.functional.normalize(weight, dim=-1), backbone.scale, kind, task.class_names)
 
 
 @torch.no_grad()
@@ -94,8 +98,6 @@ def _text_rows(backbone: Backbone, task: Task) -> Tensor:
 
 @torch.no_grad()
 def _prototype_rows(backbone: Backbone, task: Task) -> Tensor:
-    from rmtllmf_lib.training.loading import batches
-
     counts = torch.bincount(task.train.labels, minlength=len(task.class_names))
     if not counts.all():
         empty = [name for name, count in zip(task.class_names, counts.tolist(), strict=True) if count == 0]

@@ -1,8 +1,7 @@
-"""From a `Split` to normalised float batches: for evaluation in the split's order, for training in a shuffled one.
+"""Normalised float batches of a `Split`: in its own order for evaluation, shuffled for training.
 
-Images in memory are indexed; lazy ones are decoded ahead by a few threads (decoders release Python's lock, so threads
-need neither copies of the data nor shared memory between processes). What comes out does not depend on how many there
-are: every random number belongs to a training step, whoever computes it.
+Lazy images are decoded ahead by a few threads: decoders release Python's lock, so no processes are needed. The batches
+do not depend on the number of threads, since every random number belongs to a training step.
 """
 
 from __future__ import annotations
@@ -31,18 +30,18 @@ if TYPE_CHECKING:
     from rmtllmf_lib.model.backbone import Backbone
 
 AUGMENTATIONS = ("none", "crop")
-CROP_SCALE = (0.9, 1.0)  # share of the area that is kept, Ilharco et al. (2023)
+CROP_SCALE = (0.9, 1.0)  # share of the area, Ilharco et al. (2023)
 CROP_RATIO = (3 / 4, 4 / 3)
 CROP_TRIES = 10
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """The device of that name; "auto" is a GPU where there is one.
+    """The device "cpu", "cuda", "cuda:<number>" or "auto", which is a GPU if there is one.
 
     Raises
     ------
     InputError
-        for another name than "auto", "cpu", "cuda" or "cuda:<number>", and for a GPU that is not there.
+        for any other name, and for a GPU that does not exist.
     """
     name = str(device)
     if name == "auto":
@@ -51,18 +50,18 @@ def resolve_device(device: str | torch.device) -> torch.device:
         return torch.device("cpu")
     kind, _, number = name.partition(":")
     if kind != "cuda" or (number and not number.isdigit()):
-        raise InputError(f"device {name!r} is not known; expected 'auto', 'cpu', 'cuda' or 'cuda:<number>'")
+        raise InputError(f"device is {name!r}: expected 'auto', 'cpu', 'cuda' or 'cuda:<number>'")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if int(number or 0) >= count:
         raise InputError(
-            f"device {name!r} was asked for, but torch sees {count} GPU(s) here; "
+            f"device is {name!r}: expected a GPU that torch can use, and it finds {count}; "
             "use 'cpu' or 'auto', or install a driver and a torch build that match the GPU"
         )
     return torch.device(name)
 
 
 def normalize(images: Tensor, backbone: Backbone, device: str | torch.device = "cpu") -> Tensor:
-    """Grey levels to what the backbone was trained on: (x / 255 - mean) / std per channel.
+    """Images normalised with the backbone's pixel statistics: (x / 255 - mean) / std per channel.
 
     Parameters
     ----------
@@ -84,18 +83,18 @@ def batches(
     *,
     batch_size: int = 125,
     device: str | torch.device = "cpu",
-    workers: int | None = None,
+    threads: int | None = None,
 ) -> Generator[tuple[Tensor, Tensor], None, None]:
-    """The images of a split in its own order, resized (bicubic, centre square) and normalised for the backbone.
+    """Yield a split in batches, in its own order, resized (bicubic, centre square) and normalised for the backbone.
 
     Parameters
     ----------
     backbone
-        Gives the size and the pixel statistics, which are those of its training whatever the task.
+        Determines the image size and the pixel statistics.
     batch_size : int
-        Images a batch; the last one may be smaller.
-    workers : int, optional
-        Threads that decode lazy images ahead; 0: none. Default: none for images in memory, else up to 8.
+        Images per batch; the last batch may be smaller.
+    threads : int, optional
+        Threads that decode lazy images ahead, 0 for none; default: none for images in memory, else up to 8.
 
     Yields
     ------
@@ -108,22 +107,21 @@ def batches(
         chosen = torch.arange(start, min(start + batch_size, len(split)))
         return pixels(split, chosen, backbone.image_size), split.labels[chosen]
 
-    for images, labels in ordered(make, starts, _threads(split, workers)):
+    for images, labels in ordered(make, starts, _threads(split, threads)):
         yield normalize(images, backbone, device), labels.to(device)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Which images a training run sees, in which order, and what is drawn for each step: all from one seed.
+    """The order of the images in a training run and its random numbers, all from one seed.
 
-    A step's numbers depend on the seed and the step alone, so a run can go on from any step.
+    The random numbers of a step depend on the seed and the step alone, so a run can resume at any step.
 
     Attributes
     ----------
     images, steps, batch_size : int
-        Images there are, batches to make, images a batch.
+        Number of training images, of steps, and of images per step.
     seed : int
-        Drawn once from the caller's generator.
     """
 
     images: int
@@ -133,13 +131,13 @@ class Schedule:
 
     @classmethod
     def draw(cls, images: int, steps: int, batch_size: int, generator: torch.Generator) -> Schedule:
-        """A schedule whose seed is the next number of a CPU generator."""
+        """A schedule whose seed is drawn from a CPU generator."""
         if generator.device.type != "cpu":
-            raise InputError(f"the generator is on {generator.device}; expected one on the CPU: torch.Generator()")
+            raise InputError(f"the generator is on {generator.device}: expected one on the CPU, torch.Generator()")
         return cls(images, steps, batch_size, int(torch.randint(2**62, (), generator=generator)))
 
     def indices(self, step: int) -> Tensor:
-        """Positions (batch_size,) int64 of a step's images: one random order after the other, no image left out."""
+        """Indices (batch_size,) int64 of a step's images: one random permutation of all images after another."""
         first, last = step * self.batch_size, (step + 1) * self.batch_size
         epochs = range(first // self.images, (last - 1) // self.images + 1)
         orders = [torch.randperm(self.images, generator=self._generator(0, epoch)) for epoch in epochs]
@@ -163,11 +161,11 @@ def training_batches(
     augment: str = "none",
     first_step: int = 0,
     device: str | torch.device = "cpu",
-    workers: int | None = None,
+    threads: int | None = None,
 ) -> Generator[tuple[Tensor, Tensor], None, None]:
-    """The batches of a schedule from `first_step` on; `augment` is "none" or "crop".
+    """Yield the batches of a schedule from `first_step` on; `augment` is "none" or "crop".
 
-    "crop" keeps a random .9 to 1 of the area, of aspect ratio 3/4 to 4/3, resized bicubically.
+    "crop" is a random crop of 0.9 to 1 of the area, of aspect ratio 3/4 to 4/3, resized bicubically.
 
     Yields
     ------
@@ -182,20 +180,20 @@ def training_batches(
         uniforms = schedule.uniforms(step, 2 * CROP_TRIES + 2)
         return cropped_pixels(split, chosen, backbone.image_size, uniforms), split.labels[chosen]
 
-    threads = _threads(split, workers, busy=augment != "none")
-    for images, labels in ordered(make, range(first_step, schedule.steps), threads):
+    ahead = _threads(split, threads, busy=augment != "none")
+    for images, labels in ordered(make, range(first_step, schedule.steps), ahead):
         yield normalize(images, backbone, device), labels.to(device)
 
 
 def pixels(split: Split, indices: Tensor, image_size: int) -> Tensor:
-    """The images at `indices`, shorter side resized, centre square: (n, 3, image_size, image_size) uint8."""
+    """The images at `indices`, resized to the shorter side, centre square: (n, 3, image_size, image_size) uint8."""
     if isinstance(split.images, Tensor):
         return resize_batch(split.images[indices], image_size)
     return _stack(resize_image(split.images[int(i)], image_size) for i in indices)
 
 
 def cropped_pixels(split: Split, indices: Tensor, image_size: int, uniforms: NDArray[np.float64]) -> Tensor:
-    """Random parts of the images at `indices`, see `crop_box`: (n, 3, image_size, image_size) uint8."""
+    """Random crops of the images at `indices`, see `crop_box`: (n, 3, image_size, image_size) uint8."""
 
     def crop(index: int, numbers: NDArray[np.float64]) -> NDArray[np.uint8]:
         image = split.images[index]
@@ -209,7 +207,7 @@ def cropped_pixels(split: Split, indices: Tensor, image_size: int, uniforms: NDA
 
 
 def crop_box(uniforms: NDArray[np.float64], height: int, width: int) -> tuple[int, int, int, int]:
-    """A random part of an image, as torchvision's RandomResizedCrop chooses it, from given random numbers.
+    """The box that torchvision's RandomResizedCrop would choose, from given random numbers.
 
     Parameters
     ----------
@@ -218,7 +216,8 @@ def crop_box(uniforms: NDArray[np.float64], height: int, width: int) -> tuple[in
 
     Returns
     -------
-    top, left, height, width in pixels; the largest allowed centre part where no try fits the image.
+    top, left, height, width : int, pixels
+        The largest centre crop of an allowed aspect ratio if no try fits into the image.
     """
     low, high = (math.log(ratio) for ratio in CROP_RATIO)
     for area, ratio in uniforms[:-2].reshape(CROP_TRIES, 2):
@@ -236,10 +235,8 @@ def _stack(images: Iterable[NDArray[np.uint8]]) -> Tensor:
     return torch.from_numpy(np.stack([*images])).permute(0, 3, 1, 2).contiguous()
 
 
-def _threads(split: Split, workers: int | None, busy: bool = False) -> int:
-    if workers is None:
+def _threads(split: Split, threads: int | None, busy: bool = False) -> int:
+    if threads is None:
         lazy = busy or not isinstance(split.images, Tensor)
         return min(8, os.cpu_count() or 1) if lazy else 0
-    if workers < 0:
-        raise InputError(f"workers is {workers!r}; expected 0 or more threads")
-    return workers
+    return whole_number(threads, "threads", minimum=0)

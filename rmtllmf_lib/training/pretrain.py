@@ -1,8 +1,8 @@
 """Pre-training of the embedded CLIP: the CLIP loss on drawn image–caption pairs (Radford et al., 2021).
 
-What it draws is the world of the eight tasks and a good deal more (shapes, letters, everyday things), seen through
-other cameras, in other fonts and wider poses than theirs. A part of the captions is wrong and a part says only the
-kind of thing, as on the web; that keeps the zero-shot accuracy honest.
+The images show the concepts of the eight tasks and many others (shapes, letters, everyday things), with other cameras,
+other fonts and a wider range of poses than the tasks have. As on the web, some captions are wrong and some name only
+the category; otherwise the zero-shot accuracy would be too good.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import open_clip
 import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
@@ -37,7 +38,10 @@ from rmtllmf_lib.tasks.embedded.camera import Camera
 from rmtllmf_lib.tasks.embedded.concepts import aerial, cars, characters, landuse, scenes, shapes, signs, textures
 from rmtllmf_lib.tasks.embedded.draw import Concept, Pose
 from rmtllmf_lib.tasks.embedded.procedural import BLOCK, DRAWN, draw_blocks, procedural_task
+from rmtllmf_lib.training.evaluate import accuracy
+from rmtllmf_lib.training.finetune import Beta
 from rmtllmf_lib.training.heads import build_head
+from rmtllmf_lib.validated import validated
 
 CONTEXT_LENGTH = 12
 FILES = ("config.json", "model.safetensors", "provenance.json")
@@ -50,12 +54,12 @@ TINY: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Domain:
-    """One kind of thing the world holds: what is drawn, how it stands, how it is spoken of."""
+    """One category of images: its concepts, their poses and their captions."""
 
     concepts: Mapping[str, Concept]
     pose: Pose
-    captions: tuple[str, ...]  # with a {} for the concept
-    generic: str  # what a careless caption says
+    captions: tuple[str, ...]  # templates, with {} for the concept's name
+    generic: str  # caption that names only the category
 
 
 _UPRIGHT, _ANY = Pose((-20, 20), (0.6, 1.1), 0.22, True), Pose((-180, 180), (0.6, 1.2), 0.22, True)
@@ -102,30 +106,43 @@ WORLD: tuple[Domain, ...] = (
 )
 
 
-@dataclass(frozen=True)
+@validated
 class PretrainRecipe:
-    """How the base is trained; every number that decides the result.
+    """Settings of the pre-training: every number that decides the result.
 
-    `pairs` images are drawn, `samples` of them seen. `wrong` and `generic` are the shares of captions that belong to
-    another image or name only the kind of thing.
+    Attributes
+    ----------
+    samples, pairs : int
+        Image–caption pairs seen in training, and distinct ones drawn; at least one batch.
+    max_logit_scale : float
+        Upper bound of the logit scale.
+    wrong, generic : float
+        Shares of the captions that belong to another image, or name only the category; at most 1 together.
     """
 
     samples: int = 2_560_000
     pairs: int = 300_000
-    batch_size: int = 256
-    lr: float = 2e-3
-    betas: tuple[float, float] = (0.9, 0.98)
-    weight_decay: float = 0.1
-    warmup_steps: int = 100
-    clip_norm: float = 1.0
-    max_logit_scale: float = 50.0
-    wrong: float = 0.1
-    generic: float = 0.1
-    seed: int = 0
+    batch_size: PositiveInt = 256
+    lr: PositiveFloat = 2e-3
+    betas: tuple[Beta, Beta] = (0.9, 0.98)
+    weight_decay: NonNegativeFloat = 0.1
+    warmup_steps: PositiveInt = 100
+    clip_norm: PositiveFloat = 1.0
+    max_logit_scale: Annotated[float, Field(ge=1)] = 50.0
+    wrong: Annotated[float, Field(ge=0, le=1)] = 0.1
+    generic: NonNegativeFloat = 0.1
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "pairs"):
+            if getattr(self, name) < self.batch_size:
+                raise InputError(f"{name} is {getattr(self, name)}: expected at least one batch of {self.batch_size}")
+        if self.generic > 1 - self.wrong:
+            raise InputError(f"generic is {self.generic}: expected a share that with wrong = {self.wrong} is at most 1")
 
 
 def _random_camera(rng: np.random.Generator) -> Camera:
-    """One of many ordinary cameras; each block of images has its own."""
+    """A camera with random settings; each block of images has its own."""
     return Camera(
         hue=float(rng.uniform(-20, 20)),
         saturation=float(rng.uniform(0.6, 1.2)),
@@ -140,13 +157,13 @@ def _random_camera(rng: np.random.Generator) -> Camera:
 
 
 def draw_pairs(pairs: int, seed: int) -> tuple[Tensor, Tensor, list[tuple[Domain, str]]]:
-    """Draw the pre-training images.
+    """Draw the pre-training images, equally many of each concept.
 
     Returns
     -------
     images : (pairs, 3, 32, 32) uint8
     which : (pairs,) int64
-        Row of the concept in the third value.
+        Index of each image's concept in `concepts`.
     concepts : list of (Domain, name)
     """
     concepts = [(domain, name) for domain in WORLD for name in domain.concepts]
@@ -171,9 +188,9 @@ def vocabulary() -> tuple[str, ...]:
 def caption_batch(
     which: Tensor, concepts: list[tuple[Domain, str]], recipe: PretrainRecipe, rng: np.random.Generator
 ) -> tuple[list[str], Tensor]:
-    """The distinct captions of a batch and, for each image, the row of its caption.
+    """The distinct captions of a batch and, for each image, the index of its caption.
 
-    A batch words all images of one concept alike: equal captions are one positive, encoded once.
+    All images of one concept in a batch get the same caption: equal captions are one positive, encoded once.
     """
     wording = {id(domain): domain.captions[rng.integers(len(domain.captions))] for domain in WORLD}
     fate = rng.random(len(which))
@@ -182,21 +199,25 @@ def caption_batch(
     targets = []
     for k, chance, other in zip(which.tolist(), fate, swapped, strict=True):
         domain, name = concepts[other if chance < recipe.wrong else k]
-        careless = recipe.wrong <= chance < recipe.wrong + recipe.generic
-        caption = domain.generic if careless else wording[id(domain)].format(name)
+        generic = recipe.wrong <= chance < recipe.wrong + recipe.generic
+        caption = domain.generic if generic else wording[id(domain)].format(name)
         targets.append(rows.setdefault(caption, len(rows)))
     return list(rows), torch.tensor(targets)
 
 
 def clip_loss(image: Tensor, text: Tensor, targets: Tensor, scale: Tensor) -> Tensor:
-    """Symmetric CLIP loss with merged captions: image → its caption, caption → all its images.
+    """Symmetric CLIP loss, a scalar, with merged captions: image → its caption, caption → all its images.
 
     Parameters
     ----------
-    image : (n, d), text : (m, d)
-        Normalised features.
+    image : (n, d)
+        Normalised image features.
+    text : (m, d)
+        Normalised features of the distinct captions.
     targets : (n,) int64
-        Row of each image's caption.
+        Index of each image's caption.
+    scale : () Tensor
+        Logit scale.
     """
     logits = scale * image @ text.T
     forward = functional.cross_entropy(logits, targets)
@@ -209,7 +230,7 @@ def clip_loss(image: Tensor, text: Tensor, targets: Tensor, scale: Tensor) -> Te
 
 def pretrain(
     out: str | Path,
-    recipe: PretrainRecipe = PretrainRecipe(),
+    recipe: PretrainRecipe | None = None,
     *,
     threads: int | None = None,
     report: Callable[[str], None] = print,
@@ -219,25 +240,26 @@ def pretrain(
     Parameters
     ----------
     out : path
-        Folder; gets model.safetensors, config.json, provenance.json, all at the end: an older base stays until then.
+        Folder for model.safetensors, config.json and provenance.json. They are written at the end; a base that is
+        there already stays until then.
     threads : int, optional
-        Torch threads; the bits of the result depend on it.
+        Number of torch threads, on which the last bits of the result depend.
     report : callable
-        Gets a line now and then.
+        Called with progress lines.
 
     Raises
     ------
     InputError
-        A recipe with no step in it, or with a number outside its range.
+        if `threads` is less than 1.
     OSError
-        where the folder cannot be written, before anything is drawn; and for a disk that is full in the end.
+        if the folder cannot be written, before anything is drawn, or if the disk is full at the end.
     """
-    _require_usable(recipe)
+    recipe = recipe or PretrainRecipe()
     if threads is not None:
         whole_number(threads, "threads")
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    # inside, so that files only need another name in the end; what cannot be written shows now and not then
+    # A temporary folder inside `out`: the files are only renamed at the end, and a read-only folder fails right away.
     with TemporaryDirectory(prefix=".unfinished-", dir=out) as new:
         _write_json(Path(new) / "recipe.json", asdict(recipe))
         if threads:
@@ -261,26 +283,6 @@ def _train(new: Path, recipe: PretrainRecipe, report: Callable[[str], None]) -> 
     _write(new, model, config, recipe, data_hash)
 
 
-def _require_usable(recipe: PretrainRecipe) -> None:
-    size = max(recipe.batch_size, 1)
-    bounds = {
-        "batch_size": (recipe.batch_size, recipe.batch_size >= 1, "1 or more"),
-        "samples": (recipe.samples, recipe.samples >= size, f"at least one batch of {size}"),
-        "pairs": (recipe.pairs, recipe.pairs >= size, f"at least one batch of {size}"),
-        "lr": (recipe.lr, 0 < recipe.lr < math.inf, "a positive number"),
-        "weight_decay": (recipe.weight_decay, 0 <= recipe.weight_decay < math.inf, "0 or more"),
-        "warmup_steps": (recipe.warmup_steps, recipe.warmup_steps >= 1, "1 or more"),
-        "clip_norm": (recipe.clip_norm, recipe.clip_norm > 0, "a positive number"),
-        "max_logit_scale": (recipe.max_logit_scale, 1 <= recipe.max_logit_scale < math.inf, "1 or more"),
-        "wrong": (recipe.wrong, 0 <= recipe.wrong <= 1, "a share of the captions, 0 to 1"),
-        "generic": (recipe.generic, 0 <= recipe.generic <= 1 - recipe.wrong, "a share, with `wrong` at most 1"),
-        "seed": (recipe.seed, 0 <= recipe.seed < 2**63, "a whole number from 0 to 2^63 - 1"),
-    }
-    for name, (value, valid, expected) in bounds.items():
-        if not valid:
-            raise InputError(f"{name} of the pre-training is {value!r}; expected {expected}")
-
-
 def _optimise(
     model: open_clip.CLIP,
     tokenizer: WordTokenizer,
@@ -290,7 +292,7 @@ def _optimise(
     recipe: PretrainRecipe,
     report: Callable[[str], None],
 ) -> None:
-    """The training loop; changes `model`."""
+    """Train `model` in place."""
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     vectors = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
@@ -334,7 +336,7 @@ def _write(new: Path, model: open_clip.CLIP, config: dict[str, Any], recipe: Pre
         "recipe": asdict(recipe),
         "data_sha256": data_hash,
         "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-        "config_sha256": config_key(config),  # of its content: an editor or a checkout may end lines differently
+        "config_sha256": config_key(config),  # of the content: line endings may differ between checkouts
         "threads": torch.get_num_threads(),
         "versions": {
             "python": platform.python_version(),
@@ -357,9 +359,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 @torch.no_grad()
 def zero_shot_table(folder: str | Path) -> dict[str, float]:
-    """Zero-shot test accuracy of a base on the eight embedded tasks, and its mean."""
-    from rmtllmf_lib.training.evaluate import accuracy
-
+    """Zero-shot test accuracy of a base on each of the eight embedded tasks, and their mean."""
     backbone = load_backbone(folder)
     table = {}
     for name in TASK_NAMES:

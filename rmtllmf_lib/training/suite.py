@@ -1,14 +1,13 @@
-"""A suite: one base, several users' tasks with their heads, and the task vectors they trained.
+"""A suite: one base, several users' tasks with their heads, and their task vectors.
 
-Every chapter starts from one. Fine-tuning is the expensive part, so the vectors are kept in the store, under the hash
-of the base, the fingerprint of the data, the head, the recipe and the versions of library and torch: change one of
-them and they are trained anew.
+Every chapter starts from a suite, and the commands use the same functions. Fine-tuning is the expensive part, so task
+vectors are stored under everything that decides them: the base, the data, the head, the recipe, the versions of library
+and torch. If one of these changes, the vectors are trained again.
 """
 
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -28,7 +27,7 @@ from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.tasks.base import TASK_NAMES, Task
 from rmtllmf_lib.tasks.sources import TaskSpec, load_spec, parse_tasks
-from rmtllmf_lib.training.evaluate import accuracy, evaluate_combinations
+from rmtllmf_lib.training.evaluate import accuracy, evaluate_combinations, prepare
 from rmtllmf_lib.training.finetune import Recipe, finetune, recipe_for
 from rmtllmf_lib.training.heads import Head, build_head
 from rmtllmf_lib.training.loading import resolve_device
@@ -38,14 +37,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Suite:
-    """What the users bring to the base station.
+    """The users' tasks, heads and task vectors.
 
     Attributes
     ----------
     backbone : Backbone
-    tasks, heads, taus : dicts by task name, in one order
+    tasks, heads, taus : mappings by task name, in the same order
     device : str
-        Where models are evaluated, see `loading.resolve_device`.
+        Device for evaluation, see `loading.resolve_device`.
     """
 
     backbone: Backbone
@@ -55,7 +54,7 @@ class Suite:
     device: str = "cpu"
 
     def fuse(self, names: Sequence[str] | None = None, lam: float = 0.3) -> Weights:
-        """theta_base + lam · Σ tau over the named tasks (default: all), Eq. (6)."""
+        """The fused weights theta_base + lam · Σ tau of the named tasks (default: all), Eq. (6)."""
         return fuse(self.backbone.weights, [self.taus[name] for name in self._known(names)], lam)
 
     def accuracies(self, weights: Weights, split: str = "test", names: Sequence[str] | None = None) -> dict[str, float]:
@@ -68,25 +67,33 @@ class Suite:
         }
 
     def _known(self, names: Sequence[str] | None) -> Sequence[str]:
-        """The names, all of them by default; an InputError for a task that the suite does not hold."""
+        """The names, by default all; InputError for a task that is not in the suite."""
         if missing := [name for name in names or () if name not in self.tasks]:
             raise InputError(f"unknown task {missing[0]!r}: expected some of {', '.join(self.tasks)}")
         return tuple(self.tasks) if names is None else names
 
     def single_task_table(self, split: str = "test") -> pd.DataFrame:
-        """Zero-shot and fine-tuned accuracy of every task on its own images.
+        """Zero-shot and fine-tuned accuracy of each task: columns task, classes, images, zero_shot, fine_tuned."""
+        return self.score({"zero_shot": self.backbone.weights}, split)
+
+    def score(self, models: Mapping[str, Weights], split: str = "test") -> pd.DataFrame:
+        """Accuracy of several models on each task.
 
         Returns
         -------
-        DataFrame with columns task, classes, images, zero_shot, fine_tuned
+        DataFrame with columns task, classes, images, one for each model, and fine_tuned: the task's own model, NaN for
+        a task without a vector; without the last if there are no vectors.
         """
-        base = self.accuracies(self.backbone.weights, split)
-        own = {n: self.accuracies(self.backbone.weights + tau, split, [n])[n] for n, tau in self.taus.items()}
-        rows = [
-            (name, len(task.class_names), len(getattr(task, split)), base[name], own[name])
-            for name, task in self.tasks.items()
-        ]
-        return pd.DataFrame(rows, columns=["task", "classes", "images", "zero_shot", "fine_tuned"])
+        rows = []
+        for name, task in self.tasks.items():
+            images = prepare(self.backbone, getattr(task, split), device=self.device)
+            own = {"fine_tuned": self.backbone.weights + self.taus[name]} if name in self.taus else {}
+            scores = {
+                label: accuracy(self.backbone, weights, images, self.heads[name])
+                for label, weights in {**models, **own}.items()
+            }
+            rows.append({"task": name, "classes": len(task.class_names), "images": len(images.split), **scores})
+        return pd.DataFrame(rows)
 
 
 def load_suite(
@@ -103,81 +110,127 @@ def load_suite(
     autocast: str | None = None,
     store: Store | None = None,
 ) -> Suite:
-    """Load tasks, build their heads, and take their task vectors from files or the store, or train them.
+    """A suite of tasks and heads, with task vectors from files or the store, or trained.
 
     Parameters
     ----------
     names, source, root
-        As in `load_task`; tasks of another source, or in another folder, are written as in `parse_tasks`:
-        ``torchvision:mnist``, ``folder:pets=photos/pets``.
+        As in `parse_tasks`; a task may name its own source and folder: ``torchvision:mnist``,
+        ``folder:pets=photos/pets``.
     head : "text" or "prototype"
     vectors : path, optional
-        Folder with a file `<task>.safetensors` for each task, as `rmtllmf finetune` and `rmtllmf import` write them.
-        Nothing is trained then. A warning tells where one was trained on other images than the task has here.
+        Folder with a file `<task>.safetensors` for each task, written by `rmtllmf finetune` or `rmtllmf import`.
+        Nothing is trained then. A vector that was trained on other images than the task has here gives a warning.
     recipe : Recipe, optional
-        Of the training; default `recipe_for(backbone)`.
+        Settings of the training; default `recipe_for(backbone)`.
     seed : int
-        Of the data and, with the task's place in `names` not mattering, of the training.
+        Seed of the data and of the training. A vector does not depend on the other tasks or their order.
     device, autocast
-        Of training and evaluation, see `finetune`.
+        For training and evaluation, see `finetune`.
     store : Store, optional
-        Default: the user's. A run that was stopped goes on from its checkpoint there.
+        Default: the user's. An interrupted training resumes from its checkpoint there.
 
     Raises
     ------
     InputError
-        No task, a task named twice, two names for the same images; a vector that is missing, of another base or
+        for no task, a task named twice, two names for the same images; a vector that is missing, of another base or
         task, the same as another, or made with another head, number of classes or seed of drawn images; or what
-        `parse_tasks`, `load_task`, `build_head` and `finetune` raise.
+        `parse_tasks`, `load_spec`, `build_head` and `finetune` raise.
     """
     if not names:
         raise InputError("there is no task: expected at least one")
     seed_number(seed)
-    device = str(resolve_device(device))  # what is stored tells where it was computed, not "auto"
+    device = str(resolve_device(device))  # stored with the results, so "auto" is resolved first
     specs = parse_tasks(names, source, None if root is None else Path(root))
     if root is not None and all(spec.root is None for spec in specs):
-        raise InputError(f"root is {root} but procedural tasks are drawn, not read; leave it out or name a source")
+        raise InputError(f"root is {root} but procedural tasks are drawn, not read: leave it out or name a source")
     if vectors is not None and recipe is not None:
         raise InputError("a recipe is for training, and task vectors from files are not trained: leave out one of them")
     taus = {} if vectors is None else _read_vectors(Path(vectors).expanduser(), specs, backbone)
-    # the prototypes of a head are means over the training images that the vector was trained on
-    limits = {name: int(tau.info["n_train"]) for name, tau in taus.items() if tau.info.get("n_train")}
-    tasks = {
-        spec.name: load_spec(spec, backbone.image_size, seed=seed, n_train=limits.get(spec.name)) for spec in specs
-    }
+    for spec in specs if taus else ():
+        drawn = {"data_seed": str(seed)} if spec.source == "procedural" else {}
+        _require_same(taus[spec.name], spec.name, {"head": head, **drawn})
+    tasks, heads = load_tasks(backbone, specs, taus, head, seed=seed)
     for one, other in combinations(tasks, 2):
         if tasks[one].fingerprint == tasks[other].fingerprint:
             raise InputError(
                 f"tasks {one!r} and {other!r} hold the same images: expected different ones, check the root"
             )
-    for name, tau in taus.items():
-        made = {"head": head} | ({"data_seed": str(seed)} if tasks[name].source == "procedural" else {})
-        require_made_for(tau, tasks[name], made)
-    heads = {name: build_head(backbone, task, head) for name, task in tasks.items()}
-    left = [name for name in tasks if name not in taus]
-    for name in tqdm(left, desc="task vectors", unit="task", disable=not (left and sys.stderr.isatty())):
-        how = {"device": device, "autocast": autocast}
-        taus[name] = _task_vector(
-            backbone, tasks[name], heads[name], recipe or recipe_for(backbone), seed, store or Store(), how
-        )
+    if not taus:
+        recipe, store = recipe or recipe_for(backbone), store or Store()
+        for name in tqdm(tasks, desc="task vectors", unit="task", disable=None):
+            taus[name] = _stored_vector(backbone, tasks[name], heads[name], recipe, seed, store, device, autocast)
     return Suite(backbone, tasks, heads, taus, device)
 
 
-def choose_lambdas(
-    suite: Suite, grid: Sequence[float], *, limit: int | None = None, workers: int = 1
-) -> tuple[dict[int, float], pd.DataFrame]:
-    """The best lambda_N for every N, on validation images.
-
-    The score of a lambda is the normalised accuracy of Eq. (6) on the validation images of the fused tasks, averaged
-    over all combinations of N tasks. Test images are never looked at.
+def load_tasks(
+    backbone: Backbone,
+    specs: Sequence[TaskSpec],
+    taus: Mapping[str, TaskVector],
+    head: str | None = None,
+    *,
+    seed: int = 0,
+    n_test: int | None = None,
+) -> tuple[dict[str, Task], dict[str, Head]]:
+    """The tasks and their heads, with the images that each task's vector was trained on.
 
     Parameters
     ----------
-    grid : numbers to try
+    taus : mapping
+        Task vectors by task; a task may have none. Their metadata, if any, decide the seed and the number of images.
+    head : "text" or "prototype", optional
+        Default: that of the task's vector, and "text" without one.
+    seed : int
+        Of drawn images, for tasks whose vector does not name one.
+    n_test : int, optional
+        Test images of each task, a fixed choice; default all.
+
+    Raises
+    ------
+    InputError
+        for a vector made for another number of classes than its task has, or what `load_spec` and `build_head` raise.
+        A vector trained on other images is only a warning; with `n_test` that cannot be checked.
+    """
+    tasks, heads = {}, {}
+    for spec in specs:
+        tau = taus.get(spec.name)
+        info = tau.info if tau else {}
+        n_train = int(info["n_train"]) if info.get("n_train") else None  # the prototypes are means over these images
+        data_seed = int(info.get("data_seed", seed))
+        task = load_spec(spec, backbone.image_size, seed=data_seed, n_train=n_train, n_test=n_test)
+        if tau is not None:
+            _require_same(tau, spec.name, {"classes": str(len(task.class_names))})
+            if n_test is None and info.get("data", task.fingerprint) != task.fingerprint:
+                log.warning("the task vector of %r was trained on other images than the task has here", spec.name)
+        tasks[spec.name] = task
+        heads[spec.name] = build_head(backbone, task, head or info.get("head", "text"))
+    return tasks, heads
+
+
+def _require_same(tau: TaskVector, name: str, settings: Mapping[str, str]) -> None:
+    """Check that the vector's metadata, where it has any, match the settings in use."""
+    for what, value in settings.items():
+        if (found := tau.info.get(what, value)) != value:
+            raise InputError(
+                f"the task vector of {name!r} was made with {what} = {found}: expected {value}; "
+                "change one of them, or name the task that it was made for"
+            )
+
+
+def choose_lambdas(
+    suite: Suite, grid: Sequence[float], *, limit: int | None = None, threads: int = 1
+) -> tuple[dict[int, float], pd.DataFrame]:
+    """The best lambda_N of a grid for every N, chosen on validation images.
+
+    The score of a lambda is the normalised accuracy of Eq. (6) on the validation images of the fused tasks, averaged
+    over all combinations of N tasks. Test images are not used.
+
+    Parameters
+    ----------
+    grid : sequence of float
     limit : int, optional
         Validation images per task.
-    workers : int
-        Threads.
+    threads : int
 
     Returns
     -------
@@ -187,7 +240,7 @@ def choose_lambdas(
     Raises
     ------
     InputError
-        An empty grid, or fewer than two tasks.
+        for an empty grid, or fewer than two tasks.
     """
     if not len(grid) or len(suite.taus) < 2:
         raise InputError(
@@ -198,7 +251,7 @@ def choose_lambdas(
     for lam in sorted(grid):
         rows = evaluate_combinations(
             suite.backbone, suite.taus, suite.tasks, suite.heads, partial(lambda_n, rule="constant", value=lam),
-            split="validation", limit=limit, workers=workers, device=suite.device,
+            split="validation", limit=limit, threads=threads, device=suite.device,
         )  # fmt: skip
         scores = rows.groupby("n_tasks", as_index=False).agg(lam=("lam", "first"), score=("normalized", "mean"))
         parts.append(scores)
@@ -228,36 +281,17 @@ def _read_vectors(folder: Path, specs: Sequence[TaskSpec], backbone: Backbone) -
     return taus
 
 
-def require_made_for(
-    tau: TaskVector, task: Task, settings: Mapping[str, str] | None = None, *, all_images: bool = True
-) -> None:
-    """What a vector tells of its making must fit the task; one that was imported tells nothing, and fits.
-
-    Parameters
-    ----------
-    settings : mapping, optional
-        What else of its `info` has to be as it is here.
-    all_images : bool
-        False for a task with some of its images only: then it cannot be seen whether they are the same.
-
-    Raises
-    ------
-    InputError
-        for another number of classes, or another of the settings. Other images are told in a warning.
-    """
-    for what, value in {"classes": str(len(task.class_names)), **(settings or {})}.items():
-        if (found := tau.info.get(what, value)) != value:
-            raise InputError(
-                f"the task vector of {task.name!r} was made with {what} = {found}, and here there is {value}: "
-                "change one of them, or name the task that it was made for"
-            )
-    if all_images and tau.info.get("data", task.fingerprint) != task.fingerprint:
-        log.warning("the task vector of %r was trained on other images than the task has here", task.name)
-
-
-def _task_vector(
-    backbone: Backbone, task: Task, head: Head, recipe: Recipe, seed: int, store: Store, how: Mapping[str, str | None]
+def _stored_vector(
+    backbone: Backbone,
+    task: Task,
+    head: Head,
+    recipe: Recipe,
+    seed: int,
+    store: Store,
+    device: str,
+    autocast: str | None,
 ) -> TaskVector:
+    """The task vector from the store, or trained and stored; an interrupted training resumes."""
     config = {
         "base": backbone.weights.hash,
         "task": task.fingerprint,
@@ -268,15 +302,15 @@ def _task_vector(
         "seed": seed,
         "threads": torch.get_num_threads(),
         "versions": {"rmtllmf": __version__, "torch": torch.__version__},
-        **how,
+        "device": device,
+        "autocast": autocast,
     }
 
     def train() -> dict[str, torch.Tensor]:
-        generator = torch.Generator().manual_seed(seed)
+        generator, checkpoint = torch.Generator().manual_seed(seed), store.checkpoint("task-vector", config)
         tau = finetune(
-            backbone, task, head, recipe, generator=generator, checkpoint=store.checkpoint("task-vector", config),
-            device=how["device"] or "cpu", autocast=how["autocast"],
-        )  # fmt: skip
+            backbone, task, head, recipe, generator=generator, checkpoint=checkpoint, device=device, autocast=autocast
+        )
         return {"values": tau.values}
 
     values = store.tensors("task-vector", config, train)["values"]

@@ -1,4 +1,4 @@
-"""A training run on disk, from which a stopped run goes on to the same bits as one that was never stopped."""
+"""Checkpoints of a training run; a resumed run ends with the same bits as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ AVERAGES = ("exp_avg", "exp_avg_sq")  # AdamW's, by their names in its state
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Weights and AdamW's averages as flat buffers in one safetensors file, with the step and what run it is.
+    """Weights and AdamW's averages as flat buffers in one safetensors file, with the step and the run's settings.
 
-    The file is written whole or not at all and carries a checksum. Randomness needs no state of its own: it follows
-    from seed and step, see `loading.Schedule`.
+    The file is written atomically and carries a checksum. The random generators need not be saved: all random numbers
+    follow from seed and step, see `loading.Schedule`.
 
     Attributes
     ----------
     path : Path
-    run : mapping of str to JSON's types
-        What decides the bits of the run; a file of another run is refused.
+    run : mapping of str to JSON values
+        Everything that decides the bits of the run; a checkpoint of another run is refused.
     tower, optimizer
-        What is saved, and brought back in place. Parameters without gradient are saved too.
+        Saved, and restored in place, with the parameters that are not trained.
     """
 
     path: Path
@@ -52,44 +52,39 @@ class TrainingState:
         Raises
         ------
         OSError
-            if it cannot be written (disk full): the file before it stays, and the message says how to go on.
+            if it cannot be written (disk full): the previous checkpoint stays, and the message says how to resume.
         """
         parameters = self._parameters()
         layout = Layout.from_state_dict(parameters)
         buffers = {"weights": layout.flatten(parameters)}
         averages = {PREFIX + name: self.optimizer.state.get(p, {}) for name, p in self.tower.named_parameters()}
         for key in AVERAGES:
-            # Frozen parameters have no averages; zeros keep the buffers alike.
+            # Frozen parameters have no averages; zeros keep all buffers in the same layout.
             buffers[key] = layout.flatten({n: averages[n].get(key, torch.zeros_like(p)) for n, p in parameters.items()})
         metadata = {"run": json.dumps(self.run, sort_keys=True), "step": str(step)}
         try:
             with atomic_write(self.path) as temporary:
                 save_file(buffers, temporary, {**metadata, "hash": _checksum(buffers, metadata)})
         except OSError as error:
-            told = f"{error.strerror or error}. Training stopped at step {step}: make room and start it again"
-            kept = "; it will go on from the checkpoint before" if self.path.exists() else ""
-            raise OSError(error.errno, told + kept, str(self.path)) from error
+            message = f"{error.strerror or error}. Training stopped at step {step}: free some space and start it again"
+            if self.path.exists():
+                message += "; it will resume from the previous checkpoint"
+            raise OSError(error.errno, message, str(self.path)) from error
 
     def resume(self) -> int:
-        """Bring tower and optimiser to where the file left them.
+        """Restore tower and optimiser; return the number of steps done, 0 without a usable checkpoint.
 
-        A damaged file is moved aside with a warning, and the run starts over.
-
-        Returns
-        -------
-        Steps done; 0 where there is no usable file.
+        A damaged file is moved aside with a warning, and training starts over.
 
         Raises
         ------
         InputError
-            if the file is a sound one of another run; the message names what differs.
+            if the checkpoint belongs to another run; the message names the settings that differ.
         """
         if not self.path.exists():
             return 0
         if not self.path.is_file():
-            raise InputError(
-                f"checkpoint {self.path} is not a file; expected a file's name, in a folder of your choice"
-            )
+            raise InputError(f"checkpoint {self.path} is not a file: expected the path of a file, existing or not")
         try:
             buffers, metadata = read_tensors(self.path)
             if metadata.pop("hash", "") != _checksum(buffers, metadata):
@@ -126,7 +121,7 @@ class TrainingState:
         names = {parameter: PREFIX + name for name, parameter in self.tower.named_parameters()}
         trained = [names[parameter] for group in self.optimizer.param_groups for parameter in group["params"]]
         state = {
-            # Copies: the buffers may be maps of the file, and AdamW writes into its averages.
+            # Copies: the buffers may be memory maps of the file, and AdamW updates its averages in place.
             index: {"step": torch.tensor(float(step)), **{key: views[key][name].clone() for key in AVERAGES}}
             for index, name in enumerate(trained)
         }

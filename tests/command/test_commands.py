@@ -21,9 +21,9 @@ from rmtllmf_lib.model.fusion import LAMBDA_GRID, choose_lambda, fuse, lambda_n
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD, Split
 from rmtllmf_lib.tasks.sources import TaskSpec, load_spec, parse_tasks
-from rmtllmf_lib.training import finetune
+from rmtllmf_lib.training import finetune, suite
 from rmtllmf_lib.training.evaluate import accuracy
-from rmtllmf_lib.training.finetune import RECIPES, Recipe
+from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.heads import build_head
 from small import small_backbone, small_tau
 
@@ -36,9 +36,18 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_two_tasks(tmp_path_factory.mktemp("images"))
 
 
+@pytest.fixture(scope="module")
+def folder(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two task vectors, fine-tuned once."""
+    out = tmp_path_factory.mktemp("tau")
+    for spec in parse_tasks(["warm", "cold"], "folder", images):
+        finetuned(spec, out)
+    return out
+
+
 @pytest.fixture
-def vectors(images: Path, tmp_path: Path) -> dict[str, TaskVector]:
-    return {spec.name: finetuned(spec, tmp_path / "tau") for spec in parse_tasks(["warm", "cold"], "folder", images)}
+def vectors(folder: Path) -> dict[str, TaskVector]:
+    return {name: TaskVector.load(folder / f"{name}.safetensors") for name in ("warm", "cold")}
 
 
 def finetuned(
@@ -47,28 +56,10 @@ def finetuned(
     return commands.finetune_task(backbone, spec, out, recipe, **{"head": "prototype", "seed": 3, **more})
 
 
-def test_the_warm_up_keeps_its_share() -> None:
-    tiny = RECIPES["tiny"]
-    assert commands.chosen_recipe(BACKBONE, None, None, None) == tiny
-    longer = commands.chosen_recipe(BACKBONE, 10 * tiny.steps, 0.5, 7)
-    assert longer == replace(tiny, steps=10 * tiny.steps, warmup_steps=10 * tiny.warmup_steps, lr=0.5, batch_size=7)
-
-
-def test_an_architecture_that_nobody_has_trained_has_no_recipe() -> None:
-    with pytest.raises(InputError, match="no recipe for backbone 'small'"):
-        commands.chosen_recipe(small_backbone(layers=2), None, None, None)
-
-
-@pytest.mark.parametrize("numbers", [(0, None, None), (-5, None, None), (None, 0.0, None), (None, None, 0)])
-def test_a_number_that_is_no_use_is_refused(numbers: tuple[Any, Any, Any]) -> None:
-    with pytest.raises(InputError):
-        commands.chosen_recipe(BACKBONE, *numbers)
-
-
 # ---------------------------------------------------------------- fine-tuning
 
 
-def test_a_vector_tells_where_it_comes_from(images: Path, tmp_path: Path) -> None:
+def test_a_vector_records_its_origin(images: Path, tmp_path: Path) -> None:
     (spec,) = parse_tasks(["warm"], "folder", images)
     made = finetuned(spec, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["warm.safetensors"]
@@ -102,7 +93,7 @@ def test_a_vector_made_in_the_same_way_is_kept(images: Path, tmp_path: Path, mon
         assert finetuned(spec, tmp_path).hash == made.hash
         others: list[dict[str, Any]] = [{"seed": 4}, {"n_train": 30}, {"recipe": replace(RECIPE, lr=0.02)}]
         for other in others:
-            with pytest.raises(InputError, match=r"warm\.safetensors is there already, made with other settings"):
+            with pytest.raises(InputError, match=r"warm\.safetensors already exists, made with other settings"):
                 finetuned(spec, tmp_path, **other)
     assert finetuned(spec, tmp_path, seed=4, overwrite=True).hash != made.hash
 
@@ -110,7 +101,7 @@ def test_a_vector_made_in_the_same_way_is_kept(images: Path, tmp_path: Path, mon
 def test_a_vector_that_cannot_be_written_is_not_trained_again(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full disk at the very end: the second attempt takes no step, and its vector is that of a run without it."""
+    """A full disk at the very end: the second attempt needs no training step and gives the same vector."""
     steps: list[int] = []
     train = finetune.training_step
     monkeypatch.setattr(finetune, "training_step", lambda *given: steps.append(given[-1]) or train(*given))
@@ -153,11 +144,11 @@ def test_class_names_that_the_text_tower_does_not_know(images: Path, tmp_path: P
 # ---------------------------------------------------------------- files of models
 
 
-def test_vectors_and_weights_are_told_apart(vectors: dict[str, TaskVector], tmp_path: Path) -> None:
+def test_vectors_and_weights_are_distinguished(vectors: dict[str, TaskVector], folder: Path, tmp_path: Path) -> None:
     fused = fuse(BACKBONE.weights, list(vectors.values()), 0.5)
     for place in (tmp_path / "fused.safetensors", tmp_path / "again" / "fused.safetensors"):
         fused.save(place)
-    paths = [*sorted((tmp_path / "tau").iterdir()), tmp_path / "fused.safetensors"]
+    paths = [*sorted(folder.iterdir()), tmp_path / "fused.safetensors"]
     found = commands.read_models([*paths, tmp_path / "again" / "fused.safetensors"], BACKBONE.weights)
     assert list(found.taus) == ["cold", "warm"]
     assert list(found.points) == ["fused.safetensors", str(tmp_path / "again" / "fused.safetensors")]
@@ -196,8 +187,8 @@ def test_models_of_another_base_are_refused(tmp_path: Path) -> None:
             commands.read_models([tmp_path / name], BACKBONE.weights)
 
 
-def test_fusing_files(vectors: dict[str, TaskVector], tmp_path: Path) -> None:
-    paths, out = sorted((tmp_path / "tau").iterdir()), tmp_path / "out" / "fused.safetensors"
+def test_fusing_files(vectors: dict[str, TaskVector], folder: Path, tmp_path: Path) -> None:
+    paths, out = sorted(folder.iterdir()), tmp_path / "out" / "fused.safetensors"
     base = BACKBONE.weights
     for lam, rule, expected in ((0.4, None, 0.4), (None, "inverse", 0.5), (None, None, 0.7), (None, "published", 0.7)):
         assert commands.fuse_files(paths, base, out, lam, rule) == (2, expected)
@@ -210,7 +201,7 @@ def test_fusing_files(vectors: dict[str, TaskVector], tmp_path: Path) -> None:
         commands.fuse_files(paths, base, out, 0.4, "inverse")
     with pytest.raises(InputError, match="unknown rule 'best'"):
         commands.fuse_files(paths, base, out, None, "best")
-    with pytest.raises(InputError, match="hold weights, not task vectors"):
+    with pytest.raises(InputError, match="hold weights: expected task vectors"):
         commands.fuse_files([*paths, out], base, out, None, None)
     assert Weights.load(out).hash == fused.hash
 
@@ -246,12 +237,12 @@ def test_a_vector_is_not_judged_by_another_task(
     assert caplog.text == ""
     write_image(tmp_path / "else" / "warm" / "test" / "one" / "new.png", size=(32, 32))
     commands.evaluate_models(BACKBONE, models, [spec], n_test=9)
-    assert caplog.text == ""  # of some of the images nobody can tell
+    assert caplog.text == ""  # cannot be checked with some of the images only
     commands.evaluate_models(BACKBONE, models, [spec])
     assert "'warm' was trained on other images" in caplog.text
     for part in ("train", "test"):
         shutil.rmtree(tmp_path / "else" / "warm" / part / "three")
-    with pytest.raises(InputError, match="'warm' was made with classes = 3, and here there is 2"):
+    with pytest.raises(InputError, match="'warm' was made with classes = 3: expected 2"):
         commands.evaluate_models(BACKBONE, models, [spec], n_test=9)
 
 
@@ -273,8 +264,8 @@ def test_the_head_of_a_vector_is_made_from_the_images_it_was_trained_on(
 ) -> None:
     (spec,) = parse_tasks(["warm"], "folder", images)
     tau = finetuned(spec, tmp_path, n_train=9)
-    loaded, load = [], commands.load_spec
-    monkeypatch.setattr(commands, "load_spec", lambda *given, **named: loaded.append(named) or load(*given, **named))
+    loaded, load = [], load_spec
+    monkeypatch.setattr(suite, "load_spec", lambda *given, **named: loaded.append(named) or load(*given, **named))
     table, _ = commands.evaluate_models(BACKBONE, Models({"warm": tau}, {}), [spec])
     assert table["fine_tuned"][0] == pytest.approx(float(tau.info["accuracy"]), abs=1e-6)
     assert table["base"][0] == pytest.approx(float(tau.info["base_accuracy"]), abs=1e-6)
@@ -284,7 +275,7 @@ def test_the_head_of_a_vector_is_made_from_the_images_it_was_trained_on(
 def test_lambda_is_chosen_on_validation_images_alone(
     images: Path, vectors: dict[str, TaskVector], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    specs, load = parse_tasks(["warm", "cold"], "folder", images), commands.load_spec
+    specs, load = parse_tasks(["warm", "cold"], "folder", images), load_spec
     vectors["cold"] = TaskVector(
         vectors["cold"].layout, vectors["cold"].values / 50, vectors["cold"].base_hash, vectors["cold"].info
     )
@@ -310,27 +301,27 @@ def test_lambda_is_chosen_on_validation_images_alone(
         task = load(*arguments, **named)
         return replace(task, test=Split(task.test.images, (task.test.labels + 1) % 3))
 
-    monkeypatch.setattr(commands, "load_spec", other_test)
+    monkeypatch.setattr(suite, "load_spec", other_test)
     assert commands.evaluate_models(BACKBONE, Models(vectors, {}), specs, lam="validation")[1] == lam
-    with pytest.raises(InputError, match="say one of them"):
+    with pytest.raises(InputError, match="'validation' and by the rule 'inverse'"):
         commands.evaluate_models(BACKBONE, Models(vectors, {}), specs, lam="validation", rule="inverse")
 
 
 def test_lambda_without_validation_images(
     images: Path, vectors: dict[str, TaskVector], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    specs, load = parse_tasks(["warm", "cold"], "folder", images), commands.load_spec
+    specs, load = parse_tasks(["warm", "cold"], "folder", images), load_spec
 
     def bare(*arguments: Any, **named: Any) -> Any:
         task = load(*arguments, **named)
         return replace(task, validation=task.validation.subset([]))
 
-    monkeypatch.setattr(commands, "load_spec", bare)
+    monkeypatch.setattr(suite, "load_spec", bare)
     with pytest.raises(InputError, match="cannot be chosen on validation images"):
         commands.evaluate_models(BACKBONE, Models(vectors, {}), specs, lam="validation")
 
 
-def test_vectors_tell_their_tasks(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tasks_from_the_metadata_of_vectors(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(images.parent)
     for text, root in (("warm", images), (f"mine={images.name}/cold", None), (f"far={images}/cold", None)):
         (spec,) = parse_tasks([text], "folder", root)
@@ -341,7 +332,7 @@ def test_vectors_tell_their_tasks(images: Path, tmp_path: Path, monkeypatch: pyt
     # A root for other tasks does no harm.
     tau = TaskVector.load(tmp_path / "mine.safetensors")
     assert commands.specs_of({"mine": tau}, tmp_path) == parse_tasks([f"mine={images.name}/cold"], "folder", None)
-    with pytest.raises(InputError, match="does not tell where its images come from"):
+    with pytest.raises(InputError, match="'x' .*give --task"):
         commands.specs_of({"x": small_tau(BACKBONE.weights, 1)}, images)
 
 

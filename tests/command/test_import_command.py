@@ -1,4 +1,4 @@
-"""Models that others fine-tuned, from files to task vectors that `evaluate` takes."""
+"""Published fine-tuned models, from files to task vectors that `evaluate` accepts."""
 
 from __future__ import annotations
 
@@ -61,19 +61,17 @@ def test_from_models_to_a_table(models: dict[str, TaskVector], capsys: pytest.Ca
     assert "2 task vectors at lambda = 0.7" in capsys.readouterr().out
 
 
-def test_a_vector_that_does_not_know_its_images_asks_for_the_task(
-    models: dict[str, TaskVector], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_imported_vector_needs_a_task(models: dict[str, TaskVector], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(IMPORT.split()) == 0
     assert cli.main("evaluate tau/warm.safetensors".split()) == 2
-    assert "'warm' does not tell where its images come from: name its --task" in capsys.readouterr().err
+    assert "'warm'" in capsys.readouterr().err
 
 
-def test_vectors_that_are_there_stay(models: dict[str, TaskVector], capsys: pytest.CaptureFixture[str]) -> None:
+def test_existing_vectors_are_kept(models: dict[str, TaskVector], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main("import cold=models/cold.pt --out tau".split()) == 0
     kept = Path("tau/cold.safetensors").read_bytes()
     assert cli.main("import cold=models/warm --out tau".split()) == 2
-    assert "tau/cold.safetensors is there already" in capsys.readouterr().err
+    assert "tau/cold.safetensors" in capsys.readouterr().err
     assert Path("tau/cold.safetensors").read_bytes() == kept
     assert cli.main("import cold=models/warm --out tau --overwrite".split()) == 0
     assert Path("tau/cold.safetensors").read_bytes() != kept

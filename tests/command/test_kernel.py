@@ -21,7 +21,7 @@ def test_a_kernel_of_the_same_name_elsewhere_is_not_used(tmp_path: Path, monkeyp
 
 
 @pytest.mark.skipif(not zmq.has("curve"), reason="this build of ZeroMQ cannot encrypt")
-def test_what_is_said_to_the_kernel_is_encrypted(capfd: pytest.CaptureFixture[str]) -> None:
+def test_messages_to_the_kernel_are_encrypted(capfd: pytest.CaptureFixture[str]) -> None:
     async def answer() -> tuple[bool, str]:
         kernel = ThisInterpreter(kernel_name="python3")
         await kernel.start_kernel()

@@ -1,24 +1,17 @@
-"""The commands finetune, fuse and evaluate, from words to files and tables."""
+"""The commands finetune, fuse and evaluate, from arguments to files and tables."""
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 
 from artifacts import write_two_tasks
-from places import ROOT
 from rmtllmf_lib.command import cli, commands
 from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD
-from rmtllmf_lib.training import finetune
 from small import small_backbone
 
 
@@ -81,55 +74,23 @@ def test_how_many_images_to_train_and_to_test_on(
         ("finetune mnist --source torchvision --root . --out tau", "MNIST"),
         ("finetune nothing --out tau", "procedural task is 'nothing'"),
         ("finetune signs --steps 0 --out tau", "steps"),
-        ("finetune signs --autocast bf16 --steps 1 --train-images 20 --head prototype --out tau", "autocast is 'bf16'"),
-        ("finetune signs --head paper --out tau", "head is 'paper'"),
+        (
+            "finetune warm --source folder --root IMAGES --autocast bf16 --steps 1 --head prototype --out tau",
+            "autocast is 'bf16'",
+        ),
+        ("finetune warm --source folder --root IMAGES --head paper --out tau", "head is 'paper'"),
     ],
 )
-def test_bad_words_are_one_message(
-    words: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_bad_arguments_are_one_message(
+    words: str,
+    message: str,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert cli.main(words.split()) == 2
+    assert cli.main(words.replace("IMAGES", str(images)).split()) == 2
     shown = capsys.readouterr()
     assert shown.out == "" and shown.err.startswith("rmtllmf: ") and message in shown.err
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-
-
-KILLED = """
-import sys
-from pathlib import Path
-sys.path.insert(0, "tests/helpers")
-import rmtllmf_lib.model.backbone
-from dataclasses import replace
-from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD
-from small import small_backbone
-rmtllmf_lib.model.backbone.load_backbone = lambda *_, **__: replace(small_backbone(), mean=CLIP_MEAN, std=CLIP_STD)
-from rmtllmf_lib.command.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-def test_killed_while_training_and_resumed_is_as_if_nothing_had_been(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    words = f"finetune warm --source folder --root {images} --head prototype --steps 150 --batch-size 8".split()
-    words += "--checkpoint-every 10 --out".split()
-    process = subprocess.Popen([sys.executable, "-c", KILLED, *words, str(tmp_path / "killed")], cwd=ROOT)
-    checkpoint = tmp_path / "killed" / ".warm.checkpoint.safetensors"
-    deadline = time.monotonic() + 120
-    while not checkpoint.exists():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.002)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
-    assert checkpoint.exists() and not (tmp_path / "killed" / "warm.safetensors").exists()
-
-    steps: list[int] = []
-    update = finetune.training_step
-    monkeypatch.setattr(finetune, "training_step", lambda *given: steps.append(given[-1]) or update(*given))
-    assert cli.main([*words, str(tmp_path / "killed")]) == 0
-    assert steps[0] >= 10 and steps[-1] == 149  # it went on where it was
-    assert cli.main([*words, str(tmp_path / "whole")]) == 0
-    both = [TaskVector.load(tmp_path / folder / "warm.safetensors") for folder in ("killed", "whole")]
-    assert torch.equal(both[0].values, both[1].values) and both[0].info == both[1].info
-    assert [path.name for path in (tmp_path / "killed").iterdir()] == ["warm.safetensors"]

@@ -17,10 +17,10 @@ QUICK = Recipe(steps=2, batch_size=10, lr=1e-3, freeze=("embeddings",))
 NOISY = Scenario("noisy", (0.02, 0.1, 0.05), "weight", "half")
 STUDY = Study(
     (CLEAN, NOISY), ("unprotected", "rmtllmf", "noise-aware", "control", "base"), seeds=2, per_class=(1, 2),
-    test_images=40, realignment=QUICK,
+    test_images=20, realignment=QUICK,
 )  # fmt: skip
 
-SHORT = replace(STUDY, seeds=1)
+SHORT = replace(STUDY, seeds=1, sizes=(3,))
 
 
 def make_suite() -> Suite:
@@ -34,3 +34,8 @@ def make_suite() -> Suite:
 def require_same(one: pd.DataFrame, other: pd.DataFrame) -> None:
     """All but the wall time."""
     pd.testing.assert_frame_equal(one.drop(columns="seconds"), other.drop(columns="seconds"))
+
+
+def short(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the table of `STUDY` that are those of `SHORT`."""
+    return table[(table["seed"] == 0) & (table["n_tasks"] == 3)].reset_index(drop=True)

@@ -33,7 +33,10 @@ PARTS = {"nbformat": "papermill", "nbclient": "papermill", "jupyter_client": "pa
 
 # Random numbers come from a generator that the caller passes, results from arguments: the exceptions, with the reason.
 GLOBAL_RANDOM = {"rmtllmf_lib.training.pretrain": "open_clip initialises its weights from torch's global generator"}
-ENVIRONMENT = {"rmtllmf_lib.storage.store": "the artifacts' folder, and the time they were made"}
+ENVIRONMENT = {
+    "rmtllmf_lib.storage.store": "the artifacts' folder, and the time they were made",
+    "rmtllmf_lib.study.parts": "the number of processes, on which no result depends",
+}
 
 
 def dotted(node: ast.AST) -> str:

@@ -182,7 +182,7 @@ def test_loss_over_the_memory(backbone: Backbone, start: Weights, memory: Memory
         ({"recipe": replace(RECIPE, augment="crop")}, "augment is 'crop'"),
         ({"heads": {"a": HEADS["a"]}}, "a memory of task 'b' but no head"),
         ({"heads": {**HEADS, "b": small_head(2, CLASSES[:3])}}, "labels up to 4 and its head 3 classes"),
-        ({"recipe": replace(RECIPE, lr=1e30, steps=8)}, "training broke down at step"),
+        ({"recipe": replace(RECIPE, lr=1e30, steps=8)}, "at step .* of 8: loss"),
     ],
 )
 def test_bad_input(backbone: Backbone, start: Weights, memory: Memory, change: dict, message: str) -> None:

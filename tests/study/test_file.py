@@ -1,4 +1,4 @@
-"""Study files: written, read and run; what is wrong in one is told with its place."""
+"""Study files: written, read and run; errors name their places."""
 
 import json
 from dataclasses import replace
@@ -44,29 +44,27 @@ def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "Invalid JSON"),
-        ("", "Invalid JSON"),
-        (b"\xff\xfe", "Invalid JSON"),
-        ("[]", "the file: Input should be an object"),
-        ({}, "study: Field required"),
-        ({"study": {"protections": ["base"]}}, "study.scenarios: Field required"),
-        ({**MINIMAL, "sweet": {}}, "sweet: Unexpected keyword argument"),
-        ({"study": {**MINIMAL["study"], "sedes": 3}}, "study.sedes: Unexpected keyword argument"),
-        ({"study": {**MINIMAL["study"], "seeds": "3"}}, "study.seeds: Input should be a valid integer"),
-        ({"study": {**MINIMAL["study"], "seeds": 0}}, "seeds is 0"),
-        ({"study": {**MINIMAL["study"], "realignment": {"steps": 3}}}, "study.realignment.lr: Field required"),
+        ("{", "the file: Invalid JSON"),
+        ("", "the file: Invalid JSON"),
+        (b"\xff\xfe", "the file: Invalid JSON"),
+        ("[]", "the file is []: "),
+        ({}, "study: "),
+        ({"study": {"protections": ["base"]}}, "study.scenarios: "),
+        ({**MINIMAL, "sweet": {}}, "sweet: "),
+        ({"study": {**MINIMAL["study"], "sedes": 3}}, "study.sedes is 3: "),
+        ({"study": {**MINIMAL["study"], "seeds": "3"}}, "study.seeds is '3': "),
+        ({"study": {**MINIMAL["study"], "seeds": 0}}, "study.seeds is 0: "),
+        ({"study": {**MINIMAL["study"], "per_class": [5, 5]}}, "per_class are [5, 5]: "),
+        ({"study": {**MINIMAL["study"], "realignment": {"steps": 3}}}, "study.realignment.lr: "),
         ({"study": {**MINIMAL["study"], "lam": {"two": 0.5}}}, "study.lam.two"),
-        (
-            {"study": {**MINIMAL["study"], "scenarios": [{"name": "a", "mse": -1}]}},
-            "study.scenarios.0.mse",
-        ),
+        ({"study": {**MINIMAL["study"], "scenarios": [{"name": "a", "mse": -1}]}}, "study.scenarios.0.mse"),
     ],
 )
-def test_files_that_are_none(tmp_path: Path, content: Any, message: str) -> None:
+def test_invalid_study_files(tmp_path: Path, content: Any, message: str) -> None:
     file = tmp_path / "study.json"
     data = content if isinstance(content, bytes) else (content if isinstance(content, str) else json.dumps(content))
     file.write_bytes(data if isinstance(data, bytes) else data.encode())
-    with pytest.raises(InputError, match="is no study file: .*") as error:
+    with pytest.raises(InputError) as error:
         load_study(file)
     assert message in str(error.value) and str(file) in str(error.value)
 
@@ -78,7 +76,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Suite:
-    """Take the small suite for whatever is asked."""
+    """Load the small suite instead of any other."""
     suite = make_suite()
     monkeypatch.setattr(module, "load_backbone", lambda *_, **__: suite.backbone)
     monkeypatch.setattr(module, "load_suite", lambda *_, device, **__: replace(suite, device=device))
@@ -86,7 +84,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Suite:
 
 
 def test_a_file_is_run(tmp_path: Path, small: Suite) -> None:
-    study = replace(STUDY, seeds=2, per_class=(1,), sizes=(3,))
+    study = replace(STUDY, seeds=2, per_class=(1,), sizes=(3,), protections=("unprotected", "rmtllmf", "base"))
     save_study(tmp_path / "study.json", study)
     table = run_study_file(tmp_path / "study.json", tmp_path / "out.parquet", store=Store(tmp_path / "store"))
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out.parquet"), table)
@@ -95,12 +93,12 @@ def test_a_file_is_run(tmp_path: Path, small: Suite) -> None:
     rows = summary(table).set_index(["scenario", "protection"])
     noisy = table[(table["scenario"] == "noisy") & (table["protection"] == "rmtllmf")]
     assert rows.loc[("noisy", "rmtllmf"), "mean"] == pytest.approx(noisy["normalized"].mean(), abs=5e-4)
-    assert set(rows["seeds"]) == {2} and len(rows) == 8
+    assert set(rows["seeds"]) == {2} and len(rows) == 5
 
 
 def test_the_spec_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(module, "load_backbone", lambda name, checkpoint: asked.append((name, checkpoint)))
+    monkeypatch.setattr(module, "load_backbone", lambda name, weights_file: asked.append((name, weights_file)))
     monkeypatch.setattr(module, "load_suite", lambda *given, **named: asked.append((given, named)))
     spec = SuiteSpec("folder", "file", ("x",), "folder", "images", "prototype", "tau", 5, "bfloat16")
     spec.load(device="cuda")

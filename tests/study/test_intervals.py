@@ -1,4 +1,4 @@
-"""Intervals over seeds against SciPy's own, and against how often they cover the truth."""
+"""Intervals over seeds against SciPy's, and their coverage."""
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ def test_equals_the_t_interval_of_the_seeds_means() -> None:
     np.testing.assert_allclose([row["mean"] - row["half_width"], row["mean"] + row["half_width"]], [low, high])
 
 
-def test_covers_the_truth_as_often_as_it_says() -> None:
+def test_coverage_is_the_confidence_level() -> None:
     rng, trials = np.random.default_rng(1), 2000
     shared = rng.standard_normal((trials, 5, 1))  # what the tasks of one seed have in common
     values = shared + 0.3 * rng.standard_normal((trials, 5, 4))
@@ -39,8 +39,8 @@ def test_one_seed_has_no_interval() -> None:
     assert np.isnan(row["half_width"])
 
 
-def test_what_is_not_a_number() -> None:
-    """A seed without a value does not count, and a group may be that of no learning rate."""
+def test_nan_values_and_groups() -> None:
+    """NaN values are left out; NaN is a group of its own."""
     table = _table(np.array([[0.5], [0.6], [np.nan]])).assign(lr=np.nan)
     both = pd.concat([table, _table(np.array([[0.5], [0.6]])).assign(lr=1e-3)])
     found = over_seeds(both, ["mse", "lr"])

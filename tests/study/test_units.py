@@ -1,4 +1,4 @@
-"""Units: random numbers for each purpose, and nothing kept that belongs to another unit."""
+"""Units: separate random numbers for each purpose, and a cache that never mixes units."""
 
 from dataclasses import replace
 
@@ -38,8 +38,8 @@ def test_whether_the_seed_matters() -> None:
     assert not replace(UNIT, scenario=None, per_class=0).draws
 
 
-def test_nothing_is_left_over_from_another_unit(suite: Suite) -> None:
-    """A bench that has served others gives what a new one gives."""
+def test_the_cache_does_not_mix_units(suite: Suite) -> None:
+    """A used bench gives the same results as a new one."""
     units = [
         UNIT, replace(UNIT, seed=1), replace(UNIT, scenario=CLEAN), replace(UNIT, per_class=1),
         replace(UNIT, split="validation"), replace(UNIT, images=7), UNIT,

@@ -1,19 +1,19 @@
-"""A fine-tuning run that was stopped, killed or hindered goes on to the same bits, or says why it cannot."""
+"""An interrupted fine-tuning run resumes to the same bits, or the error says why it cannot."""
 
 import pickle
 import resource
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 import rmtllmf_lib.training.finetune as module
-from places import HELPERS, ROOT
+import rmtllmf_lib.training.training_state as state_module
+from artifacts import truncate
+from forks import die, exit_code, forked
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone
 from rmtllmf_lib.tasks.base import Task
@@ -30,7 +30,7 @@ class StoppedError(Exception):
 
 
 def stop_after(saves: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a run end with an exception right after its n-th checkpoint."""
+    """Raise an exception right after the n-th checkpoint of a run."""
     real, done = TrainingState.save, []
 
     def save(self: TrainingState, step: int) -> None:
@@ -62,7 +62,7 @@ def test_a_resumed_run_has_the_same_bits(
     assert len(trained) == recipe.steps - every * saves
     assert torch.equal(resumed.values, whole.values) and resumed.info == whole.info
     assert [*file.parent.iterdir()] == [file]
-    trained.clear()  # it stays, and whoever loses the vector has it again without a step
+    trained.clear()  # the checkpoint stays: a lost vector is recovered without a step
     again = finetune(backbone, task, head, recipe, generator=generator(), checkpoint=file, checkpoint_every=every)
     assert trained == [] and torch.equal(again.values, whole.values) and again.info == whole.info
     used = generator()
@@ -81,43 +81,36 @@ def count_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return steps
 
 
-KILLED = """
-import sys, time
-import torch
-torch.set_num_threads(1)
-from small import small_backbone, small_head, small_task
-import rmtllmf_lib.training.finetune as module
-update = module.training_step
-def slow(*args):
-    time.sleep(0.02)
-    return update(*args)
-module.training_step = slow
-recipe = module.Recipe(steps=30, batch_size=8, lr=1e-3, warmup_steps=3, augment="crop")
-module.finetune(small_backbone(layers=2), small_task(), small_head(), recipe,
-                generator=torch.Generator().manual_seed(9), checkpoint=sys.argv[1], checkpoint_every=2)
-"""
-
-
-def test_a_killed_run_goes_on_to_the_same_bits(
+def test_a_killed_run_resumes_to_the_same_bits(
     backbone: Backbone, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A real SIGKILL in a forked process, in the middle of the third checkpoint."""
     file = tmp_path / "run.safetensors"
-    code = f"import sys; sys.path[:0] = [{str(HELPERS)!r}, {str(ROOT)!r}]\n{KILLED}"
-    process = subprocess.Popen([sys.executable, "-c", code, str(file)], stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 120
-    while not file.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    _, told = process.communicate()
-    assert process.returncode == -signal.SIGKILL, told.decode()
-    assert file.exists()
-    recipe = Recipe(steps=30, batch_size=8, lr=1e-3, warmup_steps=3, augment="crop")
+    recipe = Recipe(steps=12, batch_size=8, lr=1e-3, warmup_steps=3, augment="crop")
     whole = finetune(backbone, task, small_head(), recipe, generator=generator(9))
+    assert exit_code(forked(killed_run, backbone, task, recipe, file)) == -signal.SIGKILL
+    assert len([*tmp_path.iterdir()]) == 2  # the second checkpoint, and half of the third
     trained = count_steps(monkeypatch)
     resumed = finetune(backbone, task, small_head(), recipe, generator=generator(9), checkpoint=file)
-    assert 0 < len(trained) < 30
+    assert trained == [*range(4, 12)]
     assert torch.equal(resumed.values, whole.values)
+
+
+def killed_run(backbone: Backbone, task: Task, recipe: Recipe, file: Path) -> None:
+    saved: list[Path] = []
+
+    def save_file(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
+        saved.append(path)
+        safetensors.torch.save_file(tensors, path, metadata)
+        if len(saved) == 3:
+            truncate(path)
+            die()
+
+    state_module.save_file = save_file
+    finetune(
+        backbone, task, small_head(), recipe, generator=generator(9), checkpoint=file, checkpoint_every=2,
+        progress=False,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -194,7 +187,7 @@ def test_a_checkpoint_of_another_run_is_refused(backbone: Backbone, task: Task, 
         finetune(backbone, task, head, SHORT, generator=generator(), checkpoint=stopped.parent)
 
 
-def test_a_full_disk_is_told_and_the_checkpoint_before_stays(
+def test_a_full_disk_is_reported_and_the_previous_checkpoint_stays(
     backbone: Backbone, task: Task, head: Head, stopped: Path
 ) -> None:
     """A limit on the size of files fails the write half-way, as a full disk does."""
@@ -202,7 +195,7 @@ def test_a_full_disk_is_told_and_the_checkpoint_before_stays(
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
-        with pytest.raises(OSError, match=r"stopped at step 5: make room .* checkpoint before") as caught:
+        with pytest.raises(OSError, match=r"step 5: .*previous checkpoint") as caught:
             finetune(backbone, task, head, SHORT, generator=generator(), checkpoint=stopped, checkpoint_every=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -52,12 +52,12 @@ def test_normalisation_is_that_of_the_backbone(backbone: Backbone) -> None:
 
 
 @pytest.mark.parametrize("size", [32, 40])
-@pytest.mark.parametrize("workers", [None, 0, 1, 3])
-def test_batches_are_the_split_in_order(backbone: Backbone, size: int, workers: int | None) -> None:
+@pytest.mark.parametrize("threads", [None, 0, 1, 3])
+def test_batches_are_the_split_in_order(backbone: Backbone, size: int, threads: int | None) -> None:
     split = small_split(23, size=size)
     reference = normalize(split.in_memory(32).images, backbone)
     for source in (split, lazy(split)):
-        images, labels = zip(*batches(backbone, source, batch_size=10, workers=workers), strict=True)
+        images, labels = zip(*batches(backbone, source, batch_size=10, threads=threads), strict=True)
         assert [len(part) for part in images] == [len(part) for part in labels] == [10, 10, 3]
         assert torch.equal(torch.cat(labels), split.labels)
         assert all(part.is_contiguous() for part in images)
@@ -83,7 +83,7 @@ def test_lazy_images_are_decoded_ahead_but_not_all_at_once(backbone: Backbone) -
         return Image.new("RGB", (32, 32))
 
     split = Split(LazyImages(range(100), decode), torch.zeros(100, dtype=torch.int64))
-    stream = batches(backbone, split, batch_size=5, workers=2)
+    stream = batches(backbone, split, batch_size=5, threads=2)
     next(stream)
     time.sleep(0.1)
     assert 5 <= len(decoded) <= 15
@@ -93,8 +93,8 @@ def test_lazy_images_are_decoded_ahead_but_not_all_at_once(backbone: Backbone) -
     assert len(decoded) == stopped <= 15
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_an_unreadable_image_stops_the_run(backbone: Backbone, workers: int) -> None:
+@pytest.mark.parametrize("threads", [0, 2])
+def test_an_unreadable_image_stops_the_run(backbone: Backbone, threads: int) -> None:
     def decode(index: int) -> Image.Image:
         if index == 7:
             raise InputError("unreadable image seven.png")
@@ -102,7 +102,7 @@ def test_an_unreadable_image_stops_the_run(backbone: Backbone, workers: int) -> 
 
     split = Split(LazyImages(range(20), decode), torch.zeros(20, dtype=torch.int64))
     with pytest.raises(InputError, match="seven.png"):
-        list(batches(backbone, split, batch_size=3, workers=workers))
+        list(batches(backbone, split, batch_size=3, threads=threads))
 
 
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(1, 60), st.integers(0, 2**40))
@@ -135,18 +135,18 @@ def replace_seed(schedule: Schedule, seed: int) -> Schedule:
 
 
 @pytest.mark.parametrize("augment", ["none", "crop"])
-def test_training_batches_do_not_depend_on_workers_or_the_start(backbone: Backbone, augment: str) -> None:
+def test_training_batches_do_not_depend_on_threads_or_the_start(backbone: Backbone, augment: str) -> None:
     split = small_split(30, size=40)
     schedule = Schedule.draw(30, 5, 8, generator())
 
     def stream(source: Split, **options: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
         return list(training_batches(backbone, source, schedule, augment=augment, **options))
 
-    reference = stream(split, workers=0)
+    reference = stream(split, threads=0)
     assert len(reference) == 5 and {images.shape for images, _ in reference} == {(8, 3, 32, 32)}
     for step, (_, labels) in enumerate(reference):
         assert torch.equal(labels, split.labels[schedule.indices(step)])
-    for other in (stream(split, workers=3), stream(split)):
+    for other in (stream(split, threads=3), stream(split)):
         assert all(torch.equal(a, b) for pair in zip(reference, other, strict=True) for a, b in zip(*pair, strict=True))
     late = stream(split, first_step=3)
     assert len(late) == 2 and torch.equal(late[0][0], reference[3][0])
@@ -194,16 +194,16 @@ def test_the_crop_of_a_long_image_is_its_centre() -> None:
 def test_devices_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_device("cpu") == torch.device("cpu")
     for wrong in ("gpu", "cuda:x", "mps", ""):
-        with pytest.raises(InputError, match="device .* is not known"):
+        with pytest.raises(InputError, match="device is .*: expected"):
             resolve_device(wrong)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert resolve_device("auto") == torch.device("cpu")
-    with pytest.raises(InputError, match=r"'cuda' was asked for, but torch sees 0 GPU.*'cpu' or 'auto'"):
+    with pytest.raises(InputError, match="device is 'cuda': expected .* 0"):
         resolve_device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert resolve_device("auto") == resolve_device("cuda") == torch.device("cuda")
-    with pytest.raises(InputError, match="'cuda:1' was asked for"):
+    with pytest.raises(InputError, match="device is 'cuda:1': expected .* 1"):
         resolve_device("cuda:1")
 
 
@@ -211,7 +211,7 @@ def test_bad_input_is_named(backbone: Backbone) -> None:
     split = small_split(4)
     with pytest.raises(InputError, match="batch_size is 0"):
         list(batches(backbone, split, batch_size=0))
-    with pytest.raises(InputError, match="workers is -1"):
-        list(batches(backbone, split, workers=-1))
+    with pytest.raises(InputError, match="threads is -1"):
+        list(batches(backbone, split, threads=-1))
     with pytest.raises(InputError, match="augment is 'flip'"):
         list(training_batches(backbone, split, Schedule(4, 1, 2, 0), augment="flip"))

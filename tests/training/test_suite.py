@@ -1,5 +1,6 @@
-"""Suites: trained once, kept under what decides them, tuned on validation images alone."""
+"""Suites: stored task vectors, vectors from files, and lambda chosen on validation images."""
 
+import errno
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
+import rmtllmf_lib.training.finetune as finetune_module
 import rmtllmf_lib.training.suite as module
 from artifacts import write_two_tasks
 from bases import write_base
@@ -57,7 +59,7 @@ def suite(backbone: Backbone, store: Store) -> Suite:
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the tasks that are trained from here on."""
+    """Names of the tasks that are trained during the test."""
     seen: list[str] = []
 
     def spy(backbone: Backbone, task: Any, *arguments: Any, **options: Any) -> Any:
@@ -75,7 +77,7 @@ def hashes(suite: Suite) -> dict[str, str]:
 # --- loading ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_suite_holds_what_was_asked_for(suite: Suite, backbone: Backbone) -> None:
+def test_a_suite_holds_its_tasks_heads_and_vectors(suite: Suite, backbone: Backbone) -> None:
     assert tuple(suite.tasks) == tuple(suite.heads) == tuple(suite.taus) == NAMES
     for name in NAMES:
         assert suite.heads[name].class_names == suite.tasks[name].class_names
@@ -112,7 +114,7 @@ def test_a_vector_does_not_depend_on_the_others(
         {"head": "prototype"},
     ],
 )
-def test_what_decides_a_vector_trains_it_anew(
+def test_other_settings_train_a_vector_again(
     suite: Suite, backbone: Backbone, store: Store, trained: list[str], change: dict[str, Any]
 ) -> None:
     other = load_suite(backbone, ["signs"], **{"recipe": QUICK, "store": store, **change})
@@ -120,7 +122,7 @@ def test_what_decides_a_vector_trains_it_anew(
     assert other.taus["signs"].hash != suite.taus["signs"].hash
 
 
-def test_another_image_or_text_tower_trains_anew(
+def test_another_image_or_text_tower_trains_again(
     suite: Suite, backbone: Backbone, store: Store, trained: list[str], tmp_path: Path
 ) -> None:
     load_suite(load_backbone(write_base(tmp_path, seed=6)), ["signs"], recipe=QUICK, store=store)
@@ -136,7 +138,7 @@ def test_another_image_or_text_tower_trains_anew(
     assert trained == ["signs"]
 
 
-def test_other_data_train_anew(
+def test_other_data_train_again(
     backbone: Backbone, store: Store, trained: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(task_spec, "load_task", limited(131))
@@ -144,7 +146,7 @@ def test_other_data_train_anew(
     assert trained == ["signs"]
 
 
-def test_another_seed_trains_real_data_anew(
+def test_another_seed_trains_on_real_data_again(
     backbone: Backbone, store: Store, trained: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Images that are not drawn do not depend on the seed; their order in training does."""
@@ -161,7 +163,7 @@ def test_the_default_recipe_is_the_backbones(backbone: Backbone, store: Store, m
         asked.append(arguments[3])
         return finetune(*arguments[:3], QUICK, generator=torch.Generator().manual_seed(0))
 
-    monkeypatch.setattr(module, "_task_vector", record)
+    monkeypatch.setattr(module, "_stored_vector", record)
     for name in ("tiny", "ViT-B-16-quickgelu"):
         load_suite(replace(backbone, name=name), ["digits"], store=store)
         assert asked.pop() == RECIPES[name]
@@ -192,7 +194,7 @@ def test_tasks_of_several_sources_make_one_suite(backbone: Backbone, tmp_path: P
 
 
 def test_vectors_come_from_files(backbone: Backbone, suite: Suite, tmp_path: Path, trained: list[str]) -> None:
-    """As told by those who made them, and as other people's checkpoints, which tell nothing."""
+    """With metadata from fine-tuning, and imported ones without."""
     for name, tau in suite.taus.items():
         about = {"task": name, "head": "text", "classes": str(len(suite.tasks[name].class_names)), "data_seed": "0"}
         replace(tau, info=about if name != "scenes" else {}).save(tmp_path / f"{name}.safetensors")
@@ -201,8 +203,8 @@ def test_vectors_come_from_files(backbone: Backbone, suite: Suite, tmp_path: Pat
     assert [tau.info["task"] for tau in found.taus.values()] == list(NAMES)
     assert found.accuracies(found.fuse(lam=0.3)) == suite.accuracies(suite.fuse(lam=0.3))
     for options, message in (
-        ({"head": "prototype"}, "of 'signs' was made with head = text, and here there is prototype"),
-        ({"seed": 1}, "of 'signs' was made with data_seed = 0, and here there is 1"),
+        ({"head": "prototype"}, "of 'signs' was made with head = text: expected prototype"),
+        ({"seed": 1}, "of 'signs' was made with data_seed = 0: expected 1"),
         ({"recipe": QUICK}, "a recipe is for training"),
         ({"names": ["signs", "cars"]}, "has no cars.safetensors: expected a task vector for each of signs, cars"),
     ):
@@ -224,7 +226,7 @@ def test_vectors_come_from_files(backbone: Backbone, suite: Suite, tmp_path: Pat
 
 
 @pytest.mark.parametrize("same", [True, False])
-def test_vectors_of_other_images_are_told(
+def test_vectors_of_other_images_give_a_warning(
     backbone: Backbone, suite: Suite, tmp_path: Path, caplog: pytest.LogCaptureFixture, same: bool
 ) -> None:
     data = suite.tasks["signs"].fingerprint if same else "of other images"
@@ -233,8 +235,8 @@ def test_vectors_of_other_images_are_told(
     assert ("of 'signs' was trained on other images" in caplog.text) != same
 
 
-def test_a_head_of_few_images_stays_one(backbone: Backbone, tmp_path: Path) -> None:
-    """A vector trained on few images has a head of their means, whatever else there is."""
+def test_a_head_uses_the_images_of_the_vector(backbone: Backbone, tmp_path: Path) -> None:
+    """The prototypes of a vector trained on few images are means over these images."""
     images = write_two_tasks(tmp_path / "images")
     (spec,) = parse_tasks(["warm"], "folder", images)
     finetune_task(backbone, spec, tmp_path / "tau", QUICK, head="prototype", seed=0, n_train=9)
@@ -244,9 +246,42 @@ def test_a_head_of_few_images_stays_one(backbone: Backbone, tmp_path: Path) -> N
     assert own == pytest.approx(float(suite.taus["warm"].info["accuracy"]), abs=1e-6)
 
 
-def test_auto_is_the_device_that_is_there(backbone: Backbone, suite: Suite, store: Store, trained: list[str]) -> None:
+def test_auto_selects_an_existing_device(backbone: Backbone, suite: Suite, store: Store, trained: list[str]) -> None:
     where = load_suite(backbone, NAMES, recipe=QUICK, store=store, device="auto").device
     assert where in ("cpu", "cuda") and (where == "cuda" or trained == [])
+
+
+def test_a_full_disk_after_the_training_costs_no_step(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The vector cannot be stored; the second attempt starts from the checkpoint, which `verify` reports until then."""
+    store = Store(tmp_path)
+    steps: list[int] = []
+    train, write = finetune_module.training_step, Store._write
+
+    def counted(optimizer: Any, loss: Any, recipe: Recipe, step: int) -> float:
+        steps.append(step)
+        return train(optimizer, loss, recipe, step)
+
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(finetune_module, "training_step", counted)
+    for cleared in (False, True):
+        monkeypatch.setattr(Store, "_write", full)
+        with pytest.raises(OSError, match="No space left"):
+            load_suite(backbone, ["signs"], recipe=QUICK, store=store)
+        assert steps == [*range(QUICK.steps)]
+        (problem,) = store.verify()
+        assert problem.kind == "task-vector" and "unfinished" in problem.reason and problem.path.is_file()
+        monkeypatch.setattr(Store, "_write", write)
+        steps.clear()
+        if cleared:
+            assert store.clear() == 0 and store.verify() == [] and not problem.path.exists()
+        load_suite(backbone, ["signs"], recipe=QUICK, store=store)
+        assert steps == [*range(QUICK.steps)] * cleared and store.verify() == []
+        assert store.clear("task-vector") == 1
+        steps.clear()
 
 
 @pytest.mark.parametrize(
@@ -260,7 +295,7 @@ def test_auto_is_the_device_that_is_there(backbone: Backbone, suite: Suite, stor
         (("signs",), {"source": "internet"}, "source is 'internet'"),
         (("signs",), {"head": "linear"}, "head is 'linear'"),
         (("signs",), {"seed": 2**64}, "seed is 18446744073709551616: expected a whole number from 0"),
-        (("signs",), {"device": "gpu"}, "device 'gpu' is not known"),
+        (("signs",), {"device": "gpu"}, "device is 'gpu'"),
     ],
 )
 def test_what_makes_no_suite(
@@ -284,7 +319,7 @@ def test_fusing_and_scoring_are_those_of_the_library(suite: Suite, backbone: Bac
     assert suite.accuracies(weights, names=[]) == {}
 
 
-def test_unknown_and_missing_names_are_told(suite: Suite) -> None:
+def test_unknown_and_missing_names_are_reported(suite: Suite) -> None:
     with pytest.raises(InputError, match="unknown task 'cars': expected some of signs, digits, scenes"):
         suite.fuse(["signs", "cars"])
     with pytest.raises(InputError, match="unknown task 'cars'"):
@@ -346,7 +381,7 @@ def test_the_best_lambda_of_every_n(suite: Suite) -> None:
     )  # fmt: skip
     means = rows.groupby("n_tasks")["normalized"].mean()
     np.testing.assert_allclose(table.loc[table["lam"] == 0.4, "score"], means)
-    limited, _ = choose_lambdas(suite, GRID, limit=5, workers=2)
+    limited, _ = choose_lambdas(suite, GRID, limit=5, threads=2)
     assert set(limited) == {2, 3}
 
 
