@@ -11,11 +11,11 @@ import pandas as pd
 
 from rmtllmf_lib.arrays import Real
 from rmtllmf_lib.chapters.fusion.tables import closest_drop, link_scenarios
-from rmtllmf_lib.chapters.interference.tables import wde_under
 from rmtllmf_lib.chapters.verdicts.claims import NoIntervalError
 from rmtllmf_lib.chapters.words import percent
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.compare import gap
+from rmtllmf_lib.study.interference import wde_under
 from rmtllmf_lib.study.intervals import over_seeds
 from rmtllmf_lib.study.study import Study, run_study
 from rmtllmf_lib.training.suite import Suite
@@ -64,7 +64,7 @@ class Evidence:
     results : DataFrame
         Of `run_study`: all tasks fused, and the conditions of `collect`.
     wde : DataFrame
-        Of `tables.interference.wde_under`, for no noise and for the paper's links.
+        Of `study.interference.wde_under`, for no noise and for the paper's links.
     images : int
         Test images of each task, for what no study has.
     seed : int
