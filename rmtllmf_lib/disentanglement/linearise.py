@@ -22,7 +22,7 @@ from rmtllmf_lib.arrays import Real, whole_number
 from rmtllmf_lib.disentanglement.first_order import FirstOrder
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone
-from rmtllmf_lib.model.differentiable_tower import Layers, Left, steps
+from rmtllmf_lib.model.differentiable_tower import Layers, Recorded, forward, steps
 from rmtllmf_lib.model.layout import Layout, require_finite
 from rmtllmf_lib.model.task_vector import Weights
 from rmtllmf_lib.model.tower import Tower, embed, encode
@@ -74,10 +74,7 @@ class Network:
 
     def differentiable(self, weights: Mapping[str, Tensor], patches: Tensor | None = None) -> Tensor:
         """Logits (n, C) at named weights, for `torch.func`; of all images, or of the given patches."""
-        x, layers = self.patches if patches is None else patches, Layers(self.tower, weights)
-        for step in steps(self.tower, self.rows):
-            x = step(layers, x)
-        return x
+        return forward(Layers(self.tower, weights), self.patches if patches is None else patches, self.rows)
 
 
 def network(backbone: Backbone, split: Split, head: Head, *, limit: int | None = None, device: str = "cpu") -> Network:
@@ -207,12 +204,12 @@ def _gram(net: Network, layers: Layers, patches: Tensor) -> Tensor:
     cotangents = torch.eye(c).to(patches)[:, None].expand(c, n, c)
     total = cotangents.new_zeros((n, c, c), dtype=torch.float64)
     for step in reversed(passes):
-        left: list[Left] = []
+        recorded: list[Recorded] = []
         x = inputs.pop().detach().requires_grad_()
-        output = step(replace(layers, left=left), x)
-        outputs = [tensor for tensor, _ in left]
+        output = step(replace(layers, recorded=recorded), x)
+        outputs = [tensor for tensor, _ in recorded]
         *deltas, cotangents = torch.autograd.grad(output, [*outputs, x], cotangents, is_grads_batched=True)
-        for _, inner_products in left:
+        for _, inner_products in recorded:
             total += inner_products(deltas.pop(0).transpose(0, 1))
     return total
 

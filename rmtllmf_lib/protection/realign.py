@@ -18,9 +18,10 @@ from torch.nn import functional
 from rmtllmf_lib.arrays import one_of
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone
+from rmtllmf_lib.model.differentiable_tower import Layers, forward
 from rmtllmf_lib.model.layout import group_of
 from rmtllmf_lib.model.task_vector import Weights
-from rmtllmf_lib.model.tower import EMBEDDINGS, Tower, patchify, read_tower
+from rmtllmf_lib.model.tower import patchify, read_tower
 from rmtllmf_lib.protection.memory import Memory
 from rmtllmf_lib.training.evaluate import prepare
 from rmtllmf_lib.training.finetune import Recipe, precision, require_autocast, training_step
@@ -116,6 +117,7 @@ def realign(
     require_autocast(autocast)
     batch, tower = _joined(memory, heads, where), read_tower(backbone.model.visual)
     tensors = {name: view.to(where, copy=True) for name, view in weights.state_dict().items()}
+    layers = Layers(tower, tensors, fused=True)
     trained = [tensor for name, tensor in tensors.items() if group_of(name) not in recipe.freeze]
     for tensor in trained:
         tensor.requires_grad_(True)
@@ -125,7 +127,7 @@ def realign(
         chosen = schedule.indices(step)
         patches = patchify(normalize(batch.images[chosen], backbone, where), tower.patch)
         with precision(where, autocast):
-            features = features_with_gradient(tower, tensors, patches)
+            features = forward(layers, patches)
         logits = functional.normalize(features.float(), dim=-1) @ batch.rows.T
         logits = logits.masked_fill(batch.foreign[chosen.to(where)], -math.inf)
         training_step(descent, functional.cross_entropy(logits, batch.labels[chosen].to(where)), recipe, step)
@@ -152,50 +154,3 @@ def _optimizer(trained: list[Tensor], recipe: Recipe, name: str) -> torch.optim.
     if name == "sgd":
         return torch.optim.SGD(trained, recipe.lr, momentum=0.9, weight_decay=recipe.weight_decay)
     return torch.optim.AdamW(trained, recipe.lr, recipe.betas, weight_decay=recipe.weight_decay, fused=True)
-
-
-def features_with_gradient(tower: Tower, weights: Mapping[str, Tensor], patches: Tensor) -> Tensor:
-    """Image features (n, d) of patches (n, P, 3 * patch**2), as `tower.encode` gives them, but differentiable.
-
-    Parameters
-    ----------
-    weights : mapping of name to tensor
-        Those that require a gradient get one.
-    """
-    kernel, classes, positions = (weights[name] for name in EMBEDDINGS)
-    n = len(patches)
-    tokens = torch.cat([classes.expand(n, 1, -1), functional.linear(patches, kernel.flatten(1))], 1) + positions
-    x = _norm(tower, weights, "visual.ln_pre", tokens)
-    for layer in range(tower.layers):
-        block = f"visual.transformer.resblocks.{layer}."
-        x = _attention(tower, weights, block, x, last=layer == tower.layers - 1)
-        x = x + _mlp(tower, weights, block, _norm(tower, weights, block + "ln_2", x))
-    return _norm(tower, weights, "visual.ln_post", x)[:, 0] @ weights["visual.proj"]
-
-
-def _attention(tower: Tower, weights: Mapping[str, Tensor], block: str, x: Tensor, *, last: bool) -> Tensor:
-    """Tokens x (n, T, width) plus what they tell each other; in the last block, the class token's row alone."""
-    n, count, width = x.shape
-    depth = width // tower.heads
-    h = _norm(tower, weights, block + "ln_1", x)
-    into, bias = weights[block + "attn.in_proj_weight"], weights[block + "attn.in_proj_bias"]
-    asking = 1 if last else count
-    q = functional.linear(h[:, :asking], into[:width], bias[:width]).view(n, asking, tower.heads, depth)
-    k, v = functional.linear(h, into[width:], bias[width:]).view(n, count, 2, tower.heads, depth).unbind(2)
-    mixed = functional.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
-    mixed = mixed.transpose(1, 2).reshape(n, asking, width)
-    return x[:, :asking] + _linear(weights, block + "attn.out_proj", mixed)
-
-
-def _mlp(tower: Tower, weights: Mapping[str, Tensor], block: str, x: Tensor) -> Tensor:
-    h = _linear(weights, block + "mlp.c_fc", x)
-    h = h * torch.sigmoid(1.702 * h) if tower.quick_gelu else functional.gelu(h)
-    return _linear(weights, block + "mlp.c_proj", h)
-
-
-def _linear(weights: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
-    return functional.linear(x, weights[name + ".weight"], weights[name + ".bias"])
-
-
-def _norm(tower: Tower, weights: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
-    return functional.layer_norm(x, x.shape[-1:], weights[name + ".weight"], weights[name + ".bias"], tower.eps)
