@@ -25,7 +25,7 @@ from rmtllmf_lib.model.backbone import Backbone
 from rmtllmf_lib.model.differentiable_tower import Layers, Recorded, forward, steps
 from rmtllmf_lib.model.layout import Layout, require_finite
 from rmtllmf_lib.model.task_vector import Weights
-from rmtllmf_lib.model.tower import Tower, embed, encode
+from rmtllmf_lib.model.tower import Tower, embed, encode, read_tower
 from rmtllmf_lib.tasks.base import Split
 from rmtllmf_lib.training.evaluate import BATCH, prepare
 from rmtllmf_lib.training.heads import Head
@@ -69,7 +69,7 @@ class Network:
     def logits(self, values: Tensor) -> Tensor:
         """Logits (n, C) float32 at flat weights (P,): the fast way, which cannot be differentiated."""
         weights = self.layout.views(values)
-        parts = (encode(self.tower, weights, embed(weights, part)) for part in self.patches.split(BATCH))
+        parts = (encode(self.tower, weights, embed(self.tower, weights, part)) for part in self.patches.split(BATCH))
         return torch.cat([functional.normalize(part, dim=-1) @ self.rows.T for part in parts])
 
     def differentiable(self, weights: Mapping[str, Tensor], patches: Tensor | None = None) -> Tensor:
@@ -92,15 +92,16 @@ def network(backbone: Backbone, split: Split, head: Head, *, limit: int | None =
         for an empty split, a tower that `read_tower` does not know, a head of another dimension, a device that is not
         there.
     """
+    tower = read_tower(backbone.model.visual)
     ready = prepare(backbone, split, limit=limit, device=device, keep=False)
-    features = dict(zip(backbone.weights.layout.names, backbone.weights.layout.shapes, strict=True))["visual.proj"][1]
+    features = backbone.model.visual.output_dim
     if head.weight.shape[1] != features:
         raise InputError(
             f"the head has {head.weight.shape[1]} columns and backbone {backbone.name!r} makes {features} features: "
             "expected one column for each; build the head with the same backbone"
         )
     rows = (head.scale * head.weight).to(ready.device)
-    return Network(ready.tower, backbone.weights.layout, torch.cat([*ready.cut()]), ready.split.labels, rows)
+    return Network(tower, backbone.weights.layout, torch.cat([*ready.cut()]), ready.split.labels, rows)
 
 
 def logits(net: Network, weights: Weights) -> Real:

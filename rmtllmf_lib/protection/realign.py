@@ -21,7 +21,7 @@ from rmtllmf_lib.model.backbone import Backbone
 from rmtllmf_lib.model.differentiable_tower import Layers, forward
 from rmtllmf_lib.model.layout import group_of
 from rmtllmf_lib.model.task_vector import Weights
-from rmtllmf_lib.model.tower import patchify, read_tower
+from rmtllmf_lib.model.tower import cut, read_tower
 from rmtllmf_lib.protection.memory import Memory
 from rmtllmf_lib.training.evaluate import prepare
 from rmtllmf_lib.training.finetune import Recipe, precision, require_autocast, training_step
@@ -125,7 +125,7 @@ def realign(
     schedule = Schedule.draw(len(batch.labels), recipe.steps, recipe.batch_size, generator)
     for step in range(recipe.steps):
         chosen = schedule.indices(step)
-        patches = patchify(normalize(batch.images[chosen], backbone, where), tower.patch)
+        patches = cut(tower, normalize(batch.images[chosen], backbone, where))
         with precision(where, autocast):
             features = forward(layers, patches)
         logits = functional.normalize(features.float(), dim=-1) @ batch.rows.T
