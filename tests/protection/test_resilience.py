@@ -53,7 +53,7 @@ def test_nothing_changes_where_embeddings_were_frozen() -> None:
 def test_another_base_is_refused() -> None:
     fused = BASE + vector(1)
     other = Weights(BASE.layout, BASE.values + 1)
-    with pytest.raises(InputError, match=f"stand on base {BASE.hash[:12]}…, expected {other.hash[:12]}…"):
+    with pytest.raises(InputError, match=f"{BASE.hash[:12]}.*expected {other.hash[:12]}"):
         reload_embeddings(fused, other)
     with pytest.raises(InputError, match="the fused weights"):
         reload_embeddings(fused, small_backbone(layers=1).weights)
@@ -79,7 +79,7 @@ def test_embeddings_one_by_one(kinds: tuple[str, ...]) -> None:
 
 
 def test_unknown_embeddings_are_refused() -> None:
-    with pytest.raises(InputError, match="unknown embeddings 'word': expected some of position, patch, class"):
+    with pytest.raises(InputError, match="'word'.*position, patch, class"):
         reload_embeddings(BASE, BASE, ("patch", "word"))
 
 
@@ -152,7 +152,7 @@ def test_the_registry_says_what_each_one_looks_at(station: Station, name: str) -
     other_link = protect(name, replace(station, received=taus)).weights.hash
     assert (other_link != usual.weights.hash) == protection.receives
     if protection.remembers:
-        with pytest.raises(InputError, match="needs a memory of training images"):
+        with pytest.raises(InputError, match="memory"):
             protect(name, replace(station, memory=None))
     else:
         assert protect(name, replace(station, memory=None)).weights.hash == usual.weights.hash
@@ -175,7 +175,7 @@ def test_only_the_memory_of_the_fused_tasks_is_used(station: Station) -> None:
 
 
 def test_unknown_protections_are_refused(station: Station) -> None:
-    with pytest.raises(InputError, match="protection is 'prayer'"):
+    with pytest.raises(InputError, match="'prayer'"):
         protect("prayer", station)
 
 
@@ -228,7 +228,7 @@ def test_wiener_weights_of_equal_users() -> None:
 
 
 def test_wiener_weights_without_a_known_covariance(station: Station) -> None:
-    with pytest.raises(InputError, match="need the covariance of the errors"):
+    with pytest.raises(InputError, match="error_cov"):
         protect("wiener", replace(station, error_cov=None))
-    with pytest.raises(InputError, match=r"error_cov has shape \(2, 2\): expected \(user, user\) = \(3, 3\)"):
+    with pytest.raises(InputError, match=r"error_cov .*\(2, 2\).*\(3, 3\)"):
         wiener_weights(list(station.received.values()), np.eye(2))
