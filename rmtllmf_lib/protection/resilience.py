@@ -24,9 +24,8 @@ from rmtllmf_lib.protection.realign import REALIGNMENT, memory_loss, realign
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.heads import Head
 
-EMBEDDING_KINDS = ("position", "patch", "class")
-
-_ENTRY = {"position": "visual.positional_embedding", "patch": "visual.conv1.", "class": "visual.class_embedding"}
+_PREFIXES = {"position": "visual.positional_embedding", "patch": "visual.conv1.", "class": "visual.class_embedding"}
+EMBEDDING_KINDS = tuple(_PREFIXES)
 
 # Fractions of lambda_N that the line search tries: noise asks for a smaller lambda, at worst for 0.
 LAMBDA_PARTS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
@@ -57,7 +56,7 @@ def reload_embeddings(fused: Weights, base: Weights, kinds: Sequence[str] = EMBE
     if unknown := [kind for kind in kinds if kind not in EMBEDDING_KINDS]:
         raise InputError(f"unknown embeddings {unknown[0]!r}: expected some of {', '.join(EMBEDDING_KINDS)}")
     values = fused.values.clone()
-    prefixes = tuple(_ENTRY[kind] for kind in kinds)
+    prefixes = tuple(_PREFIXES[kind] for kind in kinds)
     clean = base.state_dict()
     for name, view in fused.layout.views(values).items():
         if name.startswith(prefixes):
