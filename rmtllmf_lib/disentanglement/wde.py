@@ -17,11 +17,11 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from rmtllmf_lib.arrays import Real, one_of, real_array, whole_number
+from rmtllmf_lib.arrays import one_of, real_array, whole_number
 from rmtllmf_lib.disentanglement.first_order import FirstOrder
 from rmtllmf_lib.disentanglement.margins import flip_probability
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.fusion import fuse
+from rmtllmf_lib.model.fusion import coefficients, fuse
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.threads import single_threads
 from rmtllmf_lib.training.evaluate import Prepared, predictions, prepare
@@ -64,8 +64,8 @@ def own_classes(suite: Suite, images: Mapping[str, Prepared], lam: float | Seque
     mapping of task to (n,) int64
     """
     return {
-        name: _classes(suite, fuse(suite.backbone.weights, [suite.taus[name]], float(factor)), name, images[name])
-        for name, factor in zip(images, _coefficients(lam, len(images)), strict=True)
+        name: _classes(suite, fuse(suite.backbone.weights, [suite.taus[name]], factor), name, images[name])
+        for name, factor in zip(images, coefficients(lam, len(images)), strict=True)
     }
 
 
@@ -108,8 +108,8 @@ def wde(
         fused = fuse(suite.backbone.weights, [suite.taus[name] for name in images], lam)
     own = own_classes(suite, images, own_lam)
     rows = [
-        (name, float(factor), len(own[name]), _differing(own[name], _classes(suite, fused, name, images[name])))
-        for name, factor in zip(images, _coefficients(own_lam, len(images)), strict=True)
+        (name, factor, len(own[name]), _differing(own[name], _classes(suite, fused, name, images[name])))
+        for name, factor in zip(images, coefficients(own_lam, len(images)), strict=True)
     ]
     return pd.DataFrame(rows, columns=["task", "own_lam", "images", "wde"])
 
@@ -194,7 +194,9 @@ def noise_std(
     one_of(correlation, CORRELATIONS, "noise correlation")
     if not taus:
         raise InputError("got no task vector: give those that are sent, whose size the noise goes with")
-    per_user = _per_task(real_array(mse, "mse", minimum=0), len(taus), "mse")
+    per_user = real_array(mse, "mse", minimum=0)
+    if per_user.shape not in ((), (len(taus),)):
+        raise InputError(f"mse has shape {per_user.shape}: expected one number, or one for each of {len(taus)} vectors")
     if (per_user > 1).any():
         warnings.warn(
             f"mse is {per_user.max():g} at its largest, and an estimate of zero would have 1. A receiver designed for "
@@ -204,7 +206,7 @@ def noise_std(
     for tau in taus:
         tau.require_base(base)
     power = np.array([noise_power(tau, base, scale) for tau in taus])
-    amplitudes = _coefficients(lam, len(taus)) * np.sqrt(power * per_user)
+    amplitudes = np.array(coefficients(lam, len(taus))) * np.sqrt(power * per_user)
     independent, common = float((amplitudes**2).sum()), float(amplitudes.sum() ** 2)
     square = {"independent": independent, "common": common, "half": (independent + common) / 2}[correlation]
     return square**0.5
@@ -268,16 +270,3 @@ def _classes(suite: Suite, weights: Weights, name: str, images: Prepared) -> Ten
 
 def _differing(first: Tensor, second: Tensor) -> float:
     return float((first != second).double().mean())
-
-
-def _coefficients(lam: float | Sequence[float], count: int) -> Real:
-    return _per_task(real_array(lam, "lambda"), count, "lambda")
-
-
-def _per_task(values: Real, count: int, what: str) -> Real:
-    """One number for all task vectors, or one for each: (count,)."""
-    if values.shape not in ((), (count,)):
-        raise InputError(
-            f"{what} has shape {values.shape}: expected one number, or one for each of the {count} task vectors"
-        )
-    return np.broadcast_to(values, (count,))

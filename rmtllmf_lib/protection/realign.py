@@ -1,8 +1,8 @@
 """Few-shot realignment: a fused model trained for a few steps on the memory of all its tasks (Section III).
 
 The loss is the mean cross-entropy over a batch that mixes the tasks, each image through the frozen head of its own
-task. The forward pass equals open_clip's, to rounding; it skips the other tokens than the class token in the last block,
-and the gradients of frozen parameters.
+task. The forward pass equals open_clip's, to rounding; it skips all tokens but the class token in the last block, and
+the gradients of frozen parameters.
 """
 
 from __future__ import annotations

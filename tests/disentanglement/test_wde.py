@@ -164,8 +164,8 @@ def test_one_class_and_one_image() -> None:
     assert table["increment"].tolist() == [0]
 
 
-def test_an_mse_above_one_is_told() -> None:
-    with pytest.warns(UserWarning, match="mse is 1.7 at its largest.*A receiver designed for another noise covariance"):
+def test_an_mse_above_one_warns() -> None:
+    with pytest.warns(UserWarning, match="mse is 1.7"):
         found = noise_std([0.1, 1.7], [vector(1), vector(2)], BASE, 0.3)
     assert found > 0
 
@@ -173,12 +173,12 @@ def test_an_mse_above_one_is_told() -> None:
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        (([0.1], 0.3), {}, "mse has shape .1,.: expected one number, or one for each of the 2 task vectors"),
-        (([0.1] * 3, 0.3), {}, "mse has shape .3,.: expected one number"),
+        (([0.1], 0.3), {}, r"mse .*\(1,\)"),
+        (([0.1] * 3, 0.3), {}, r"mse .*\(3,\)"),
         ((-0.1, 0.3), {}, "mse is -0.1 at its smallest"),
         ((np.nan, 0.3), {}, "mse holds NaN or infinity"),
-        ((0.1, [0.3] * 3), {}, "lambda has shape .3,."),
-        ((0.1, np.inf), {}, "lambda holds NaN or infinity"),
+        ((0.1, [0.3] * 3), {}, "3 coefficients for 2"),
+        ((0.1, np.inf), {}, "lambda is inf"),
         ((0.1, 0.3), {"scale": "size"}, "noise scale is 'size'"),
         ((0.1, 0.3), {"correlation": "some"}, "noise correlation is 'some'"),
     ],

@@ -272,10 +272,10 @@ def test_inverse_is_the_average_model() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0,), "the number of tasks is 0, expected an integer of at least 1"),
+        ((0,), "the number of tasks is 0"),
         ((2.0,), "the number of tasks is 2.0"),
         ((True,), "the number of tasks is True"),
-        ((2, "best"), "unknown rule 'best' for lambda; known rules are published, inverse, constant"),
+        ((2, "best"), "'best'.*'published'"),
         ((2, "constant"), "rule 'constant' with value None"),
         ((2, "published", 0.3), "rule 'published' with value 0.3"),
         ((2, "constant", float("nan")), "the constant lambda is nan"),
