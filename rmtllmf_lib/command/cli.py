@@ -336,7 +336,7 @@ app.add_typer(store_app, name="store")
 def _load_backbone(name: str, file: Path | None) -> Any:
     from rmtllmf_lib.model.backbone import load_backbone
 
-    return load_backbone(name, checkpoint=file)
+    return load_backbone(name, weights_file=file)
 
 
 def _lambda(text: str | None) -> float | str | None:

@@ -100,7 +100,7 @@ def network(backbone: Backbone, split: Split, head: Head, *, limit: int | None =
             f"the head has {head.weight.shape[1]} columns and backbone {backbone.name!r} makes {features} features: "
             "expected one column for each; build the head with the same backbone"
         )
-    rows = (head.scale * head.weight).to(ready.device)
+    rows = (head.logit_scale * head.weight).to(ready.device)
     return Network(tower, backbone.weights.layout, torch.cat([*ready.cut()]), ready.split.labels, rows)
 
 

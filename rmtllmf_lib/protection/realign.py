@@ -53,7 +53,7 @@ def _joined(memory: Memory, heads: Mapping[str, Head], device: torch.device) -> 
     splits = list(memory.splits.values())
     labels = torch.cat([split.labels + start for split, start in zip(splits, starts, strict=True)])
     images = torch.cat([split.images for split in splits if isinstance(split.images, Tensor)])
-    rows = torch.cat([heads[name].scale * heads[name].weight for name in memory.splits])
+    rows = torch.cat([heads[name].logit_scale * heads[name].weight for name in memory.splits])
     foreign = owner[labels][:, None] != owner
     return images, labels, foreign.to(device), rows.to(device)
 

@@ -43,7 +43,7 @@ class SuiteSpec:
 
     def load(self, *, device: str = "cpu", store: Store | None = None) -> Suite:
         """The suite, its task vectors from files or the store, or trained."""
-        backbone = load_backbone(self.backbone, checkpoint=self.checkpoint)
+        backbone = load_backbone(self.backbone, weights_file=self.checkpoint)
         return load_suite(
             backbone, self.tasks, source=self.source, root=self.root, head=self.head, vectors=self.vectors,
             seed=self.seed, device=device, autocast=self.autocast, store=store,

@@ -69,7 +69,7 @@ class Prepared:
 
     @torch.no_grad()
     def logits(self, weights: Weights, head: Head) -> Tensor:
-        """Logits (n, C) of a model, on the CPU: scale · normalise(f(x)) · weightᵀ."""
+        """Logits (n, C) of a model, on the CPU: logit_scale · normalise(f(x)) · weightᵀ."""
         weights.layout.require_equal(self.backbone.weights.layout, "the weights")
         tensors = weights.layout.views(weights.values.to(self.device))
         rows = head.weight.to(self.device)
@@ -81,7 +81,7 @@ class Prepared:
         shared = bool(self.tokens) and all(torch.equal(tensors[name], base) for name, base in self.embeddings.items())
         batch_tokens = self.tokens if shared else (embed(self.tower, tensors, patches) for patches in self.cut())
         features = (encode(self.tower, tensors, tokens) for tokens in batch_tokens)
-        return torch.cat([(head.scale * functional.normalize(part, dim=-1) @ rows.T).cpu() for part in features])
+        return torch.cat([(head.logit_scale * functional.normalize(part, dim=-1) @ rows.T).cpu() for part in features])
 
 
 @torch.no_grad()

@@ -37,7 +37,7 @@ def brute_force(quick_gelu: bool = False) -> np.ndarray:
     def function(named: dict[str, Tensor]) -> Tensor:
         bare = {name.removeprefix("visual."): x for name, x in named.items()}
         features = functional_call(backbone.model.visual, bare, (images,))
-        return head.scale * functional.normalize(features, dim=-1) @ head.weight.T
+        return head.logit_scale * functional.normalize(features, dim=-1) @ head.weight.T
 
     with sdpa_kernel(SDPBackend.MATH):  # the fast one cannot be differentiated for several rows at once
         rows = jacrev(function)(weights.state_dict())
@@ -118,7 +118,7 @@ def test_logits_are_those_of_evaluation() -> None:
     images = normalize(small_split(N).images, backbone)
     visual = {name.removeprefix("visual."): x for name, x in weights.state_dict().items()}
     features = functional.normalize(functional_call(backbone.model.visual, visual, (images,)), dim=-1)
-    np.testing.assert_allclose(logits(net, weights), head.scale * features @ head.weight.T, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(logits(net, weights), head.logit_scale * features @ head.weight.T, rtol=0, atol=1e-4)
     assert len(net) == N and net.classes == len(CLASSES) and net.labels.tolist() == [0, 1, 2, 3]
 
 

@@ -96,7 +96,7 @@ def test_a_base_comes_back_as_it_was_written(folder: Path, backbone: Backbone) -
     assert all(torch.equal(state[name], tensor) for name, tensor in backbone.model.state_dict().items())
     assert not backbone.model.training and not any(p.requires_grad for p in backbone.model.parameters())
     assert backbone.image_size == 32 and backbone.vocabulary == set(base_config()["vocabulary"])
-    assert backbone.scale == pytest.approx(float(state["logit_scale"].exp()))
+    assert backbone.logit_scale == pytest.approx(float(state["logit_scale"].exp()))
     assert load_backbone(folder) is backbone  # read once
 
 
@@ -182,18 +182,18 @@ def test_a_model_of_another_shape_or_format_is_refused(folder: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("name", "checkpoint", "message"),
+    ("name", "weights_file", "message"),
     [
         ("ViT-B-16", None, "'ViT-B-16' would run OpenAI's weights with the wrong activation: expected 'ViT-B-16-qu"),
         ("ViT-L-14", None, "unknown backbone 'ViT-L-14': expected 'tiny'"),
         ("", None, "unknown backbone ''"),
-        ("tiny", "weights.pt", "checkpoint 'weights.pt' is for 'ViT-B-16-quickgelu' only, not for 'tiny'"),
-        (OPENAI_VIT, "/nowhere/w.safetensors", "checkpoint '/nowhere/w.safetensors' does not exist"),
+        ("tiny", "weights.pt", "'weights.pt'.*'tiny'"),
+        (OPENAI_VIT, "/nowhere/w.safetensors", "'/nowhere/w.safetensors'"),
     ],
 )
-def test_unknown_names(name: str, checkpoint: str | None, message: str) -> None:
+def test_unknown_names(name: str, weights_file: str | None, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        load_backbone(name, checkpoint=checkpoint)
+        load_backbone(name, weights_file=weights_file)
 
 
 def test_a_tower_is_a_copy(backbone: Backbone) -> None:
@@ -222,7 +222,7 @@ def test_head_rows_have_length_one(backbone: Backbone, signs: Task, kind: str) -
     head = build_head(backbone, signs, kind)
     assert head.weight.shape == (12, 16) and head.weight.dtype == torch.float32 and not head.weight.requires_grad
     torch.testing.assert_close(head.weight.norm(dim=1), torch.ones(12))
-    assert head.kind == kind and head.class_names == signs.class_names and head.scale == backbone.scale
+    assert head.kind == kind and head.class_names == signs.class_names and head.logit_scale == backbone.logit_scale
 
 
 def test_text_head_is_that_of_open_clip(backbone: Backbone, signs: Task) -> None:
@@ -238,7 +238,7 @@ def test_text_head_is_that_of_open_clip(backbone: Backbone, signs: Task) -> None
         logits = backbone.model.get_logits(images, tokens)[0]
         features = functional.normalize(backbone.model.encode_image(images), dim=-1)
     one = build_head(backbone, alone)
-    torch.testing.assert_close(one.scale * features @ one.weight.T, logits)
+    torch.testing.assert_close(one.logit_scale * features @ one.weight.T, logits)
 
 
 def test_prototype_head_is_the_mean_direction_of_each_class(backbone: Backbone, signs: Task) -> None:
@@ -284,7 +284,7 @@ def test_a_task_cannot_have_pixel_statistics_of_its_own(backbone: Backbone, sign
 def test_the_hash_of_a_head_is_that_of_its_logits() -> None:
     head = small_head()
     assert head.hash == small_head().hash == replace(head, weight=head.weight.t().contiguous().t()).hash
-    assert len({head.hash, small_head(1).hash, replace(head, scale=3.0).hash}) == 3
+    assert len({head.hash, small_head(1).hash, replace(head, logit_scale=3.0).hash}) == 3
 
 
 def test_what_no_head_can_be_made_of(backbone: Backbone, signs: Task) -> None:

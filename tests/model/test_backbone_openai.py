@@ -62,7 +62,7 @@ def test_weights_that_cannot_be_had(error: Exception, monkeypatch: pytest.Monkey
             load_backbone(OPENAI_VIT)
         message = str(caught.value)
         assert type(error).__name__ in message and "and more" not in message
-        assert "checkpoint=<that file>" in message and "'tiny'" in message
+        assert "weights_file=<that file>" in message and "'tiny'" in message
         assert caught.value.__cause__ is error
     assert asked == [(OPENAI_VIT, "openai")] * 2
 
@@ -103,7 +103,7 @@ class Bomb:
 
 
 @pytest.mark.usefixtures("from_file")
-def test_a_checkpoint_that_holds_no_model_is_refused_and_never_run(
+def test_a_file_that_holds_no_model_is_refused_and_never_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -113,7 +113,7 @@ def test_a_checkpoint_that_holds_no_model_is_refused_and_never_run(
     (tmp_path / "empty.bin").write_bytes(b"")
     for name in ("bomb.pt", "short.safetensors", "empty.bin"):
         with pytest.raises(InputError, match=f"could not be loaded from .*{name}"):
-            load_backbone(OPENAI_VIT, checkpoint=tmp_path / name)
+            load_backbone(OPENAI_VIT, weights_file=tmp_path / name)
     assert not Path("exploded").exists()
 
 
@@ -122,7 +122,7 @@ def test_openai_heads_are_those_of_open_clip(tmp_path: Path) -> None:
     """Any words: open_clip brings its own vocabulary along."""
     state = {name: tensor + 0.01 for name, tensor in quick_model().state_dict().items()}
     save_file(state, tmp_path / "weights.safetensors")
-    backbone = load_backbone(OPENAI_VIT, checkpoint=str(tmp_path / "weights.safetensors"))
+    backbone = load_backbone(OPENAI_VIT, weights_file=str(tmp_path / "weights.safetensors"))
     assert torch.equal(backbone.model.state_dict()["visual.proj"], state["visual.proj"])
     assert backbone.vocabulary is None and backbone.image_size == 32 and backbone.name == OPENAI_VIT
     names = ("red", "mauve", "汽车", "Boeing 737-200", "x" * 400)

@@ -21,12 +21,12 @@ def images(n: int = 3) -> Tensor:
 def test_logits_are_open_clips(quick_gelu: bool, layers: int) -> None:
     backbone, head = small_backbone(1, quick_gelu, layers), small_head()
     tower = read_tower(backbone.model.visual)
-    rows, patches = head.scale * head.weight, cut(tower, images())
+    rows, patches = head.logit_scale * head.weight, cut(tower, images())
     found = forward(Layers(tower, backbone.weights.state_dict()), patches, rows)
     features = functional.normalize(backbone.model.visual(images()), dim=-1)
-    torch.testing.assert_close(found, features @ rows.T, rtol=0, atol=1e-5 * head.scale)
+    torch.testing.assert_close(found, features @ rows.T, rtol=0, atol=1e-5 * head.logit_scale)
     single = forward(Layers(tower, backbone.weights.state_dict()), patches[1], rows)  # without a batch dimension
-    torch.testing.assert_close(single, found[1], rtol=0, atol=1e-6 * head.scale)
+    torch.testing.assert_close(single, found[1], rtol=0, atol=1e-6 * head.logit_scale)
 
 
 @pytest.mark.parametrize("fused", [False, True])

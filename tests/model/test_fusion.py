@@ -144,7 +144,7 @@ def test_fuses_where_the_compiled_code_cannot_be_kept(monkeypatch: pytest.Monkey
     assert torch.equal(fuse(base, taus, 0.4).values, expected.values)
 
 
-def test_factors_beyond_float32_are_told() -> None:
+def test_factors_beyond_float32_are_refused() -> None:
     base, taus = case(10, 2)
     with pytest.raises(InputError, match="that are NaN or infinite"):
         fuse(base, taus, 1e39)

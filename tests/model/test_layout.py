@@ -79,7 +79,7 @@ def test_views_share_memory_and_flatten_copies() -> None:
     assert tensors["visual.proj"][0, 0] != 7
 
 
-def test_hash_tells_names_and_shapes_apart() -> None:
+def test_hash_depends_on_names_and_shapes() -> None:
     a = Layout(("visual.a", "visual.b"), ((2,), (3,)))
     hashes = {
         a.hash,

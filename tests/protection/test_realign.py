@@ -68,7 +68,7 @@ def plainly(
             name, place = owners[index]
             ((image, label),) = batches(backbone, memory.splits[name].subset([place]))
             head = HEADS[name]
-            logits = head.scale * functional.normalize(tower(image), dim=-1) @ head.weight.T
+            logits = head.logit_scale * functional.normalize(tower(image), dim=-1) @ head.weight.T
             losses.append(functional.cross_entropy(logits, label))
         optimizer.param_groups[0]["lr"] = recipe.lr_at(step)
         optimizer.zero_grad()
@@ -145,7 +145,7 @@ def test_loss_over_the_memory(backbone: Backbone, start: Weights, memory: Memory
     losses = []
     for name, split in memory.splits.items():
         for images, labels in batches(backbone, split):
-            logits = HEADS[name].scale * functional.normalize(tower(images), dim=-1) @ HEADS[name].weight.T
+            logits = HEADS[name].logit_scale * functional.normalize(tower(images), dim=-1) @ HEADS[name].weight.T
             losses += functional.cross_entropy(logits, labels, reduction="none").tolist()
     assert memory_loss(backbone, start, memory, HEADS) == pytest.approx(sum(losses) / len(losses), rel=1e-4)
     ruined = Weights(start.layout, start.values * 1e30, start.base_hash)

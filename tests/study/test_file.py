@@ -100,7 +100,7 @@ def test_a_file_is_run(tmp_path: Path, small: Suite) -> None:
 
 def test_the_spec_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(module, "load_backbone", lambda name, checkpoint: asked.append((name, checkpoint)))
+    monkeypatch.setattr(module, "load_backbone", lambda name, weights_file: asked.append((name, weights_file)))
     monkeypatch.setattr(module, "load_suite", lambda *given, **named: asked.append((given, named)))
     spec = SuiteSpec("folder", "file", ("x",), "folder", "images", "prototype", "tau", 5, "bfloat16")
     spec.load(device="cuda")
