@@ -101,14 +101,14 @@ def test_batches_of_images_are_put_together(monkeypatch: pytest.MonkeyPatch) -> 
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
-def test_estimate_is_as_good_as_it_says() -> None:
+def test_standard_error_of_the_estimate() -> None:
     _, _, net, weights = setting()
     exact = gram(net, weights)
-    found = estimate_gram(net, weights, 200, generator=torch.Generator().manual_seed(0))
+    found = estimate_gram(net, weights, 60, generator=torch.Generator().manual_seed(0))
     scores = (found.gram - exact) / found.error
-    assert np.abs(scores).max() < 4.5 and found.probes == 200
+    assert np.abs(scores).max() < 4.5 and found.probes == 60
     diagonal = np.diagonal(found.error / exact, axis1=1, axis2=2)
-    np.testing.assert_allclose(diagonal.mean(), np.sqrt(2 / 200), rtol=0.2)
+    np.testing.assert_allclose(diagonal.mean(), np.sqrt(2 / 60), rtol=0.2)
     model = first_order(net, weights, found.gram)
     np.testing.assert_array_equal(model.gram, found.gram)
 
@@ -163,5 +163,5 @@ def test_bad_input() -> None:
 def test_a_destroyed_model_is_refused() -> None:
     _, _, net, weights = setting()
     huge = TaskVector(weights.layout, torch.full_like(weights.values, 3e38), weights.origin)
-    with pytest.raises(InputError, match="its weights are destroyed"):
+    with pytest.raises(InputError, match="NaN or infinite"):
         logits(net, weights + huge)

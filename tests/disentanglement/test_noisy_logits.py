@@ -18,7 +18,7 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector
 from small import generator, small_backbone, small_head, small_networks, small_split
 
-STD, N, DRAWS = 3e-3, 12, 300  # in the linear range, and large enough to flip some of the images
+STD, N, DRAWS = 3e-3, 12, 200  # in the linear range, and large enough to flip some of the images
 
 
 @cache

@@ -129,7 +129,7 @@ def test_common_noise_is_the_stronger(mse: list[float], lam: float, scale: str) 
 def test_predicted_increments_are_counted() -> None:
     """Where fusion has already changed answers, some of them come back: the increment is less than the flips."""
     names, base = NAMES, suite().backbone.weights
-    mse, lam, draws = [0.05, 0.1, 0.2], 1.0, 400
+    mse, lam, draws = [0.05, 0.1, 0.2], 1.0, 200
     taus = [suite().taus[name] for name in names]
     fused = suite().fuse(lam=lam)
     nets = {name: network(suite().backbone, suite().tasks[name].test, suite().heads[name]) for name in names}

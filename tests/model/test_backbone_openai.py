@@ -103,9 +103,7 @@ class Bomb:
 
 
 @pytest.mark.usefixtures("from_file")
-def test_a_file_that_holds_no_model_is_refused_and_never_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_holds_no_model_is_refused_and_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": Bomb()}, tmp_path / "bomb.pt")
     save_file(quick_model().state_dict(), tmp_path / "short.safetensors")

@@ -144,7 +144,7 @@ def test_protections_are_made_of_their_parts(station: Station) -> None:
 
 
 @pytest.mark.parametrize("name", PROTECTIONS)
-def test_the_registry_says_what_each_one_looks_at(station: Station, name: str) -> None:
+def test_the_registry_knows_what_each_one_uses(station: Station, name: str) -> None:
     """Changes that it should not see change nothing; the budget counts what was used."""
     protection = PROTECTIONS[name]
     usual = protect(name, station)
