@@ -39,7 +39,7 @@ def brute_force(quick_gelu: bool = False) -> np.ndarray:
         features = functional_call(backbone.model.visual, bare, (images,))
         return head.logit_scale * functional.normalize(features, dim=-1) @ head.weight.T
 
-    with sdpa_kernel(SDPBackend.MATH):  # the fast one cannot be differentiated for several rows at once
+    with sdpa_kernel(SDPBackend.MATH):  # the fused kernels do not support batched gradients
         rows = jacrev(function)(weights.state_dict())
     return torch.cat([rows[name].flatten(2) for name in weights.layout.names], 2).double().numpy()
 
@@ -76,7 +76,7 @@ def test_directions() -> None:
 
 
 def test_rows() -> None:
-    """One row, the difference of two, and a mixture over images; nothing is left behind in the weights."""
+    """One row, the difference of two, and a mixture over images; the weights stay unchanged."""
     _, _, net, weights = setting()
     before = weights.values.clone()
     for seed in range(2):

@@ -108,7 +108,7 @@ def test_noise_std_is_the_surrogates(scale: str, correlation: str) -> None:
     assert float(error.square().mean()) == pytest.approx(predicted**2, rel=spread + 1e-4)
 
 
-# Zero or a number whose square is one, too: below, all digits are lost.
+# Zero, or a number whose square does not underflow.
 some_number = st.just(0.0) | st.floats(1e-30, 1)
 
 
@@ -127,7 +127,7 @@ def test_common_noise_is_the_stronger(mse: list[float], lam: float, scale: str) 
 
 
 def test_predicted_increments_are_counted() -> None:
-    """Where fusion has already changed answers, some of them come back: the increment is less than the flips."""
+    """Noise restores some of the predictions that fusion changed: the increment is less than the flips."""
     names, base = NAMES, suite().backbone.weights
     mse, lam, draws = [0.05, 0.1, 0.2], 1.0, 200
     taus = [suite().taus[name] for name in names]

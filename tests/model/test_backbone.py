@@ -142,7 +142,7 @@ def test_a_vocabulary_in_another_order_is_detected(folder: Path, tmp_path: Path)
     with pytest.raises(InputError, match=r"config.json has sha256 .* expected .* damaged or was replaced"):
         load_backbone(copy)
     (copy / "config.json").write_text(json.dumps(base_config(), indent=3).replace("\n", "\r\n"))
-    assert load_backbone(copy).weights.hash == load_backbone(folder).weights.hash  # the same content, laid out anew
+    assert load_backbone(copy).weights.hash == load_backbone(folder).weights.hash  # the same content in another layout
 
 
 def test_a_base_that_was_trained_anew_is_loaded_anew(tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_unknown_class_names_are_listed(backbone: Backbone) -> None:
 
 @pytest.mark.parametrize("which", ["mean", "std"])
 def test_a_task_cannot_have_pixel_statistics_of_its_own(backbone: Backbone, signs: Task, which: str) -> None:
-    """They would be ignored: images are normalised with the backbone's."""
+    """Images are normalised with the backbone's statistics, so others would be ignored."""
     used = str(getattr(backbone, which))
     message = rf"pixel {which} \(0.5, 0.5, 0.25\): expected {re.escape(used)}, .* leave the task's {which}"
     for kind in HEAD_KINDS:

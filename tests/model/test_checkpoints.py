@@ -27,7 +27,7 @@ BASE = Weights.from_module(model(0))
 
 
 def hugging_face(seed: int = 1, prefix: str = "vision_model.") -> dict[str, Tensor]:
-    """A random tower under Hugging Face's names, near no base."""
+    """A random tower under Hugging Face's names, far from any base."""
     generator = torch.Generator().manual_seed(seed)
     layer = {
         f"{part}.{leaf}": (shape if leaf == "weight" else shape[:1])
@@ -96,7 +96,7 @@ def write(path: Path, tensors: dict[str, Tensor]) -> Path:
 
 
 def tuned(scale: float = 0.01) -> nn.Module:
-    """The base's model, moved a little."""
+    """The base's model with a small change of the weights."""
     clip = model(0)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
@@ -227,7 +227,7 @@ def test_pickled_modules_are_refused_and_not_run(tmp_path: Path, zipped: bool) -
 
 
 class Bomb:
-    """Leaves a mark where it is unpickled."""
+    """Runs a call when it is unpickled."""
 
     def __init__(self, call: Callable, argument: object) -> None:
         self.made_by = (call, (argument,))
@@ -244,7 +244,7 @@ def test_no_code_is_run(tmp_path: Path, way: str) -> None:
     with pytest.raises(InputError, match="holds pickled Python objects"):
         load_published(tmp_path / "x.pt", BASE)
     assert not mark.exists()
-    torch.load(tmp_path / "x.pt", weights_only=False)  # the file does what it is said to do
+    torch.load(tmp_path / "x.pt", weights_only=False)  # unsafe loading does run the code
     assert mark.exists()
 
 

@@ -48,7 +48,7 @@ def test_features_and_gradients_are_open_clips(quick_gelu: bool, layers: int, fu
 
 
 def test_every_parameter_is_in_one_layer() -> None:
-    """A trained tower's parameters all count, so the sum over layers must miss none and take none twice."""
+    """The sum over layers must include every parameter exactly once."""
     backbone, head = small_backbone(layers=2), small_head()
     tower = read_tower(backbone.model.visual)
     weights = {name: x.clone().requires_grad_() for name, x in backbone.weights.state_dict().items()}

@@ -56,7 +56,7 @@ def test_points_cannot_be_added() -> None:
 
 
 def test_empty_sum_is_no_vector() -> None:
-    """`sum([])` is the number 0, of no base; it is refused where it would pass silently."""
+    """`sum([])` is the number 0, without a base; it is refused where it would be accepted silently."""
     with pytest.raises(TypeError):
         BASE + sum([])
     zero = BASE - BASE

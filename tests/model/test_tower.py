@@ -102,7 +102,7 @@ def test_patches_are_in_the_order_of_the_convolution() -> None:
     ],
 )
 def test_other_towers_run_open_clips_own_forward(changes: dict[str, Any], message: str) -> None:
-    """With the weights that are given, on several threads at once; they are no more in the module afterwards."""
+    """With the given weights, on several threads at once; the module keeps its own weights."""
     visual, images = new_visual(**changes), torch.randn(3, 3, 32, 32)
     with pytest.raises(InputError, match=message):
         read_tower(visual)

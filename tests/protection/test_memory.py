@@ -1,4 +1,4 @@
-"""The memory: so many training images of every class, and none of any other split."""
+"""The memory: a number of training images of every class, and none of any other split."""
 
 from dataclasses import replace
 

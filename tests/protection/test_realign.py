@@ -1,4 +1,4 @@
-"""Realignment: open_clip's own gradients, each task's own head, and nothing moves that is frozen."""
+"""Realignment: open_clip's own gradients, each task's own head, and frozen groups that stay."""
 
 import copy
 import math
@@ -88,7 +88,7 @@ def test_the_steps_are_those_of_a_plain_loop(
     step = (start.layout.flatten(expected) - start.values).abs()
     off = (start.layout.flatten(expected) - found.values).abs()
     assert step.max() > 1e-3  # there was something to compare
-    # Adam divides a gradient by its own size: where it is rounding alone, so is the sign of the step.
+    # Adam divides a gradient by its own size: where the gradient is rounding, so is the sign of the step.
     assert float((off > 1e-2 * lr).double().mean()) < (1e-6 if optimizer == "sgd" else 0.01)
     assert float(off.norm() / step.norm()) < (1e-4 if optimizer == "sgd" else 0.1)
 
@@ -125,14 +125,14 @@ def test_it_learns_the_memory(
 
 
 def test_heads_of_other_tasks_have_no_say(backbone: Backbone, start: Weights, memory: Memory) -> None:
-    """Neither for the loss, nor, one task left out, for anything."""
+    """Neither in the loss, nor for the result if a task is left out."""
     alone = memory.of(["a"])
     one, two = (
         realign(backbone, start, alone, heads, RECIPE, generator=generator())
         for heads in ({"a": HEADS["a"]}, {**HEADS, "c": small_head(9)})
     )
     assert one.hash == two.hash
-    # a foreign class that is right in every picture would win if it were not masked
+    # without the mask, a foreign class that wins in every image would dominate
     features = torch.full((5, 64), 1.0)
     loud = Head(functional.normalize(features, dim=-1), 1000.0, "text", CLASSES)
     found = realign(backbone, start, memory, {"a": HEADS["a"], "b": loud}, RECIPE, generator=generator())

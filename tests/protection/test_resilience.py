@@ -1,4 +1,4 @@
-"""Protections: clean embeddings, what each is made of and looks at, and weights that are best."""
+"""Protections: clean embeddings, the parts and inputs of each one, and optimal weights."""
 
 from dataclasses import replace
 
@@ -145,7 +145,7 @@ def test_protections_are_made_of_their_parts(station: Station) -> None:
 
 @pytest.mark.parametrize("name", PROTECTIONS)
 def test_the_registry_knows_what_each_one_uses(station: Station, name: str) -> None:
-    """Changes that it should not see change nothing; the budget counts what was used."""
+    """Inputs that it does not use have no effect; the budget counts what was used."""
     protection = PROTECTIONS[name]
     usual = protect(name, station)
     taus = {task: 2 * tau for task, tau in station.received.items()}
@@ -200,7 +200,7 @@ def test_the_search_flees_from_ruined_models(station: Station) -> None:
 
 @pytest.mark.parametrize("correlation", ["independent", "half", "common"])
 def test_wiener_weights_are_the_best_linear_ones(correlation: str) -> None:
-    """Against the least squares fit of what was sent, which knows it."""
+    """Against the least-squares fit to the sent vectors."""
     base = small_backbone().weights
     sizes = (0.01, 0.02, 0.04)
     taus = [small_tau(base, seed, size).without("embeddings") for seed, size in enumerate(sizes)]

@@ -108,7 +108,7 @@ def test_table_of_cosines(suite: Suite, store: Store) -> None:
     renamed = cosine_study(suite, [replace(HALF, name="other")], ["received"], seeds=2, store=store)
     before = table[(table["scenario"] == "half") & (table["definition"] == "received")]
     assert_allclose(renamed["cosine"], before["cosine"], rtol=0, atol=0)
-    assert len([*(store.root / "cosines-part").iterdir()]) == parts  # the name decides nothing
+    assert len([*(store.root / "cosines-part").iterdir()]) == parts  # the name is not part of the key
 
 
 def test_table_of_errors(suite: Suite, store: Store) -> None:
