@@ -70,19 +70,17 @@ class Layers:
         output = torch.cat([first, patches], -2) + self.weights["visual.positional_embedding"]
         return self._record(output, lambda d: _products(d) + _products(d[:, :, 0]))
 
-    def queries_keys_values(self, x: Tensor, name: str, asking: slice) -> tuple[Tensor, Tensor, Tensor]:
+    def queries_keys_values(self, x: Tensor, name: str, asking: slice) -> list[Tensor]:
         """Queries (…, heads, asking tokens, depth), keys and values (…, heads, T, depth) of tokens (…, T, width)."""
         weight, bias = self.weights[name + ".in_proj_weight"], self.weights[name + ".in_proj_bias"]
-        if self.fused:  # no queries for tokens that do not ask
+        if self.fused:  # no queries of tokens that do not ask
             width = x.shape[-1]
-            q = self.linear(x[..., asking, :], weight[:width], bias[:width]).unflatten(-1, (self.tower.heads, -1))
-            kv = self.linear(x, weight[width:], bias[width:]).unflatten(-1, (2, self.tower.heads, -1))
-            k, v = kv.unbind(-3)
+            q = self.linear(x[..., asking, :], weight[:width], bias[:width])
+            k, v = self.linear(x, weight[width:], bias[width:]).chunk(2, -1)
         else:
-            qkv = self.linear(x, weight, bias).unflatten(-1, (3, self.tower.heads, -1))
-            q, k, v = qkv.unbind(-3)
-            q = q[..., asking, :, :]
-        return q.movedim(-2, -3), k.movedim(-2, -3), v.movedim(-2, -3)
+            q, k, v = self.linear(x, weight, bias).chunk(3, -1)
+            q = q[..., asking, :]
+        return [part.unflatten(-1, (self.tower.heads, -1)).movedim(-2, -3) for part in (q, k, v)]
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """softmax(q kᵀ / √depth) v, shaped like q."""
