@@ -111,15 +111,15 @@ def test_the_shipped_base_is_the_default_and_of_the_documented_size() -> None:
 
 
 def test_the_zero_shot_table_beside_the_shipped_base_is_true(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For half of the tasks as they are drawn now; other processors may round an image or two differently."""
+    """For some of the tasks as they are drawn now; other processors may round an image or two differently."""
     stored = json.loads((ASSETS / "tiny" / "provenance.json").read_text())["zero_shot_test_accuracy"]
     mean = stored.pop("mean")
     assert list(stored) == list(TASK_NAMES) and mean == pytest.approx(sum(stored.values()) / len(stored), abs=1e-4)
     assert 0.3 <= mean <= 0.66
-    monkeypatch.setattr(pretrain, "TASK_NAMES", TASK_NAMES[::2])
+    monkeypatch.setattr(pretrain, "TASK_NAMES", TASK_NAMES[::3])
     found = zero_shot_table("tiny")
-    assert {name: found[name] for name in TASK_NAMES[::2]} == pytest.approx(
-        {name: stored[name] for name in TASK_NAMES[::2]}, abs=0.01
+    assert {name: found[name] for name in TASK_NAMES[::3]} == pytest.approx(
+        {name: stored[name] for name in TASK_NAMES[::3]}, abs=0.01
     )
 
 

@@ -85,7 +85,7 @@ def test_unknown_embeddings_are_refused() -> None:
 
 # --- protections ------------------------------------------------------------------------------------------------------
 
-QUICK = Recipe(steps=3, batch_size=10, lr=1e-3)
+QUICK = Recipe(steps=2, batch_size=6, lr=1e-3)
 LAM = 0.4
 
 
@@ -156,12 +156,12 @@ def test_the_registry_knows_what_each_one_uses(station: Station, name: str) -> N
             protect(name, replace(station, memory=None))
     else:
         assert protect(name, replace(station, memory=None)).weights.hash == usual.weights.hash
-    longer = protect(name, replace(station, recipe=replace(QUICK, steps=4)))
+    longer = protect(name, replace(station, recipe=replace(QUICK, steps=3)))
     assert (longer.weights.hash != usual.weights.hash) == protection.trains
     assert station.memory is not None
     assert usual.samples == (station.memory.samples if protection.remembers else 0)
     assert usual.bytes == (station.memory.bytes if protection.remembers else 0)
-    assert (usual.steps, longer.steps) == ((3, 4) if protection.trains else (0, 0))
+    assert (usual.steps, longer.steps) == ((2, 3) if protection.trains else (0, 0))
     assert usual.seconds > 0
 
 
