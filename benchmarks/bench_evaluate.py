@@ -43,7 +43,7 @@ def plain_loop(
             for name in combination:
                 for images, _ in batches(backbone, tasks[name].test, batch_size=IMAGES):
                     features = model.encode_image(images, normalize=True)
-                    logits = heads[name].scale * features @ heads[name].weight.T
+                    logits = heads[name].logit_scale * features @ heads[name].weight.T
                     predicted[combination, name] = logits.argmax(1)
     return predicted
 

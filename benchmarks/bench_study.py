@@ -157,7 +157,7 @@ def plain_model(
 def _logits(backbone: Backbone, tower: torch.nn.Module, split: Split, head: Head) -> Tensor:
     with torch.no_grad():
         parts = [
-            head.scale * functional.normalize(tower(images), dim=-1) @ head.weight.T
+            head.logit_scale * functional.normalize(tower(images), dim=-1) @ head.weight.T
             for images, _ in batches(backbone, split, batch_size=len(split))
         ]
     return torch.cat(parts)
@@ -192,7 +192,7 @@ def _realigned(suite: Suite, unit: Unit, tower: torch.nn.Module, memory: Memory)
         for name in memory.splits:
             mine = torch.tensor([owner == name for owner, _ in chosen])
             if mine.any():
-                logits = suite.heads[name].scale * features[mine] @ suite.heads[name].weight.T
+                logits = suite.heads[name].logit_scale * features[mine] @ suite.heads[name].weight.T
                 losses.append(functional.cross_entropy(logits, labels[mine], reduction="sum"))
         optimizer.param_groups[0]["lr"] = unit.recipe.lr_at(step)
         optimizer.zero_grad()

@@ -54,7 +54,7 @@ def import_models(
             raise InputError(f"task {task!r} is given twice: name each once")
         files[task] = path
     base = load_backbone(backbone, weights_file=backbone_file).weights
-    table = import_task_vectors(files, base, out, base_checkpoint=published_base, overwrite=overwrite)
+    table = import_task_vectors(files, base, out, published_base=published_base, overwrite=overwrite)
     shown = table.assign(change=table["change"].map("{:.4f}".format))
     print(shown.to_string(index=False))
     print(f"\n{len(table)} task vectors in {out}")

@@ -1,7 +1,8 @@
-"""Weight disentanglement (Section II-B): its error, what noise in the parameters adds to it, and tests of that.
+"""Weight disentanglement (Section II-B): its error, the effect of noise in the parameters, and tests for that noise.
 
-From the definition to the tests: `error` counts the weight disentanglement error, Eqs. (7) and (8); `linearise` gives
-the first order of the logits in the parameters (`differentiable` is the tower that it differentiates, `first_order`
-what it yields); `margins` predicts flips from it; `ratio_test`, Eqs. (9) to (12), and `chi_square_test` decide from
-logits whether noise was there; `noisy_logits` counts on whole noisy models what they predict.
+`wde` computes the weight disentanglement error, Eqs. (7) and (8). `linearise` gives the first order of the logits in
+the parameters, through the tower in `model.differentiable_tower`, and `first_order` holds the result. From it,
+`margins` predicts how often predictions flip; `ratio_test`, Eqs. (9) to (12), and `chi_square_test` decide from logits
+whether there was noise. `noisy_logits` checks these predictions on whole noisy models. `cosines` gives the effect of
+noise on the cosine similarity of task vectors (Section IV-2).
 """

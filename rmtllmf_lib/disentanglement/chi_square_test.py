@@ -1,8 +1,9 @@
-"""A test that does what the paper's ratio was to do: do the logits change more than noise of variance s₀² explains?
+"""Chi-square test for the purpose of the paper's ratio: do logits change more than noise of variance s₀² explains?
 
-Adding a constant to all logits changes nothing, so they are centred: Bᵀ z with an orthonormal basis B (C × (C − 1)) of
-the complement of the ones. Under noise of variance s₀² the statistic T² = Δzᵀ B (s₀² Bᵀ J Jᵀ B)⁺ Bᵀ Δz is chi-square
-with as many degrees of freedom as that matrix has rank, C − 1 as a rule; under variance s² it is s²/s₀² times as large.
+Adding a constant to all logits changes no prediction, so they are centred: Bᵀ z with an orthonormal basis B
+(C × (C − 1)) of the complement of the ones. Under noise of variance s₀² the statistic
+T² = Δzᵀ B (s₀² Bᵀ J Jᵀ B)⁺ Bᵀ Δz is chi-square distributed. Its degrees of freedom are the rank of that matrix, usually
+C − 1. Under variance s² it is larger by the factor s²/s₀².
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from rmtllmf_lib.arrays import Real, real_array, real_number
 from rmtllmf_lib.disentanglement.first_order import FirstOrder, noise_level
 from rmtllmf_lib.errors import InputError
 
-RANK_TOLERANCE = 1e-6  # of the largest eigenvalue: J Jᵀ comes out of float32 products
+RANK_TOLERANCE = 1e-6  # of the largest eigenvalue: J Jᵀ comes from float32 products
 
 
 def _whitening(model: FirstOrder) -> tuple[Real, NDArray[np.int64]]:
-    """Maps (n, r, C) that take Δz / s₀ to r independent standard normal numbers, padded with zeros; the ranks (n,)."""
+    """Matrices (n, r, C) that whiten Δz / s₀ to r standard normal numbers, padded with zeros, and the ranks (n,)."""
     if model.classes == 1:
         raise InputError("one class: centred logits are all zero; expected two classes or more for a chi-square test")
     basis = linalg.helmert(model.classes)  # (C − 1, C), orthonormal, orthogonal to the ones
@@ -29,14 +30,14 @@ def _whitening(model: FirstOrder) -> tuple[Real, NDArray[np.int64]]:
     rank = used.sum(1)
     if not rank.all():
         raise InputError(
-            f"J Jᵀ of image {int(np.argmin(rank))} is zero: expected logits that depend on the weights; leave it out"
+            f"J Jᵀ of image {int(np.argmin(rank))} is zero: expected logits that depend on the weights; remove it"
         )
     scale = np.where(used, 1 / np.sqrt(np.where(used, values, 1.0)), 0.0)
     return scale[:, :, None] * (vectors.swapaxes(1, 2) @ basis), rank
 
 
 def degrees_of_freedom(model: FirstOrder) -> NDArray[np.int64]:
-    """Rank (n,) of the centred J Jᵀ of each image; C − 1 unless a combination of logits does not move."""
+    """Rank (n,) of the centred J Jᵀ of each image: C − 1, unless some combination of logits is constant."""
     return _whitening(model)[1]
 
 
@@ -48,13 +49,13 @@ def statistic(model: FirstOrder, change: ArrayLike, reference_std: float) -> Rea
     change : (…, n, C)
         Δz = z_d − z_u.
     reference_std : float > 0
-        s₀, standard deviation of the noise of each parameter that counts as harmless.
+        s₀, the harmless standard deviation of the noise of each parameter.
 
     Raises
     ------
     InputError
-        for one class, a noise level that is not positive, a change that is not finite or of another shape, or an
-        image whose logits no noise can move.
+        for one class, a noise level that is not positive, a change that is not finite or has another shape, or an
+        image whose logits do not depend on the parameters.
     """
     moved = real_array(change, "the change of the logits")
     if moved.shape[-2:] != model.logits.shape:
@@ -65,7 +66,7 @@ def statistic(model: FirstOrder, change: ArrayLike, reference_std: float) -> Rea
 
 
 def critical_value(dof: ArrayLike, level: float) -> Real:
-    """What T² exceeds with probability `level` under H0, elementwise in the degrees of freedom."""
+    """Threshold that T² exceeds with probability `level` under H0, elementwise in the degrees of freedom."""
     if not 0 < real_number(level, "level") < 1:
         raise InputError(f"level is {level!r}: expected a probability between 0 and 1, such as .05")
     return chdtri(real_array(dof, "the degrees of freedom", minimum=1), level)
@@ -74,7 +75,7 @@ def critical_value(dof: ArrayLike, level: float) -> Real:
 def power(dof: ArrayLike, level: float, reference_std: float, std: float) -> Real:
     """Probability that H0 is rejected under noise of standard deviation s, exact to first order; the level at s = s₀.
 
-    1 − F((s₀² / s²) χ²_{r, 1−level}), F being the distribution function of chi-square with r degrees of freedom.
+    1 − F((s₀² / s²) χ²_{r, 1−level}), with F the distribution function of chi-square with r degrees of freedom.
     """
     scale = real_number(reference_std, "the reference standard deviation", positive=True)
     ratio = noise_level(std) / scale

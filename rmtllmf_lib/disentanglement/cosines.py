@@ -1,4 +1,4 @@
-"""Cosines of task vectors under noise (Section IV-2): what a link does to them, and which noise gives the paper's."""
+"""Cosine similarity of noisy task vectors (Section IV-2): the effect of a link, and the noise behind given cosines."""
 
 from __future__ import annotations
 
@@ -16,24 +16,29 @@ from rmtllmf_lib.transport.surrogate import ERROR_CORRELATIONS
 
 
 def noisy_cosines(cosines: ArrayLike, noise_to_signal: ArrayLike, error_correlation: ArrayLike) -> Real:
-    """Cosines of task vectors that arrive with independent or correlated noise.
+    """Cosine similarity of task vectors received with independent or correlated noise.
 
-    `cos_ij = (rho_ij + sqrt(k_i k_j) r_ij) / sqrt((1 + k_i)(1 + k_j))`: noise adds its power to the lengths, and what
-    two users' errors have in common to the inner product. Exact in the limit of many parameters, where the noise is
-    orthogonal to every task vector; the deviation is of the order of one over the root of their number.
+    `cos_ij = (rho_ij + sqrt(k_i k_j) r_ij) / sqrt((1 + k_i)(1 + k_j))`: the noise adds its power to the squared norms,
+    and its correlation to the inner product. Exact in the limit of many parameters, where noise is orthogonal to every
+    task vector; for P parameters the deviation is of the order 1 / sqrt(P).
 
     Parameters
     ----------
     cosines : (..., n, n) in [-1, 1]
-        rho, of the vectors that were sent.
-    noise_to_signal : (..., n), ≥ 0
-        k, the errors' power over the vectors', per user; one number for all users too.
+        rho, of the sent vectors.
+    noise_to_signal : (..., n) or one number, ≥ 0
+        k, the power of each user's error over that of the sent vector.
     error_correlation : (..., n, n) or one number, in [-1, 1]
-        r, of different users' errors.
+        r, between the errors of different users.
 
     Returns
     -------
     (..., n, n) float64, with ones on the diagonal
+
+    Raises
+    ------
+    InputError
+        for shapes that do not match, a cosine or correlation outside [-1, 1], or a negative k.
     """
     rho = real_array(cosines, "cosines")
     if rho.ndim < 2 or rho.shape[-1] != rho.shape[-2]:
@@ -44,44 +49,40 @@ def noisy_cosines(cosines: ArrayLike, noise_to_signal: ArrayLike, error_correlat
         raise InputError(f"noise_to_signal has shape {k.shape} for {shape[0]} users: expected one number, or (…, n)")
     k = np.broadcast_to(k, shape) if not k.ndim else k
     common = real_array(error_correlation, "error_correlation")
-    if max(abs(rho).max(), abs(common).max()) > 1 + 1e-9:
-        raise InputError("a cosine or correlation is outside [-1, 1]: give those of vectors and of their errors")
+    if (largest := max(abs(rho).max(), abs(common).max())) > 1 + 1e-9:
+        raise InputError(f"the largest absolute cosine or correlation is {largest:g}: expected values in [-1, 1]")
     lengths = np.sqrt((1 + k)[..., :, None] * (1 + k)[..., None, :])
     found = (rho + np.sqrt(k[..., :, None] * k[..., None, :]) * common) / lengths
-    diagonal = np.arange(shape[0])
-    found[..., diagonal, diagonal] = 1
-    return found
+    return np.where(np.eye(shape[0], dtype=bool), 1.0, found)
 
 
 def scenario_cosines(scenario: Scenario, taus: Sequence[TaskVector], base: Weights) -> Real:
-    """What `noisy_cosines` says of a scenario: (n, n)."""
+    """Expected cosine similarity (n, n) of the task vectors received in a scenario, by `noisy_cosines`."""
     errors = scenario.error_cov(taus, base)
     power = np.diagonal(errors)
-    scale = np.sqrt(np.outer(power, power))
-    common = np.divide(errors, scale, out=np.zeros_like(errors), where=scale > 0)
+    sizes = np.sqrt(np.outer(power, power))
+    common = np.divide(errors, sizes, out=np.zeros_like(errors), where=sizes > 0)
     return noisy_cosines(cosine_matrix(taus), power / np.array([tau.rms**2 for tau in taus]), common)
 
 
-def needed_noise(
-    cosines: tuple[float, float, float], target: tuple[float, float]
-) -> tuple[float, float, float]:  # fmt: skip
+def needed_noise(cosines: tuple[float, float, float], target: tuple[float, float]) -> tuple[float, float, float]:
     """The weakest noise, equal for all users, that moves cosines of a known spread into a narrow band.
 
-    By `noisy_cosines` the spread shrinks by 1 + k, so k is at least the ratio of the spreads less one; and the middle
-    of the band then asks for a correlation r of the errors, which falls to that middle as k grows.
+    By `noisy_cosines` the spread shrinks by the factor 1 + k, so k is at least the ratio of the spreads minus one. The
+    middle of the band then determines the correlation r of the errors, which tends to that middle as k grows.
 
     Parameters
     ----------
-    cosines : smallest, mean and largest cosine of the vectors that were sent
+    cosines : smallest, mean and largest cosine of the sent vectors
     target : lower and upper end of the band
 
     Returns
     -------
     k : float
-        Power of the noise over that of the vectors, at least; 0 where the band is wider than the spread.
+        Smallest power of the noise over that of the vectors; 0 where the band is wider than the spread.
     r, limit : float
-        Correlation between users' errors that puts the mean into the middle at that k (infinite at k = 0, unless it
-        is there without noise), and for very strong noise.
+        Correlation between users' errors that moves the mean to the middle of the band, at that k (infinite at k = 0,
+        unless the mean is there without noise) and for k → ∞.
     """
     low, mean, high = cosines
     middle = sum(target) / 2
@@ -98,11 +99,11 @@ def cosine_bands(
     noise_to_signal: Sequence[float] | Real | None = None,
     correlations: Mapping[str, float] = ERROR_CORRELATIONS,
 ) -> pd.DataFrame:
-    """`noisy_cosines` of equal users against the strength of the noise, for cosines of a known spread.
+    """`noisy_cosines` for equal users as a function of the noise-to-signal ratio, for cosines of a known spread.
 
     Parameters
     ----------
-    cosines : smallest, mean and largest cosine of the vectors that were sent
+    cosines : smallest, mean and largest cosine of the sent vectors
     noise_to_signal : numbers > 0, optional
         Default: from -20 to 50 dB.
     correlations : dict of name to correlation of the errors

@@ -1,7 +1,7 @@
-"""What the logits of some images do to first order when all parameters are noisy, Eq. (10): NumPy alone.
+"""First-order response of logits to noise in all parameters, Eq. (10), in NumPy alone.
 
-Noise of variance s² in every parameter, independent from one to the next, moves the logits z of an image by
-J Δθ ~ N(0, s² J Jᵀ). The logits and J Jᵀ are therefore all that a test on the logits can depend on.
+Independent noise of variance s² in every parameter moves the logits z of an image by J Δθ ~ N(0, s² J Jᵀ). To first
+order, a test on the logits therefore depends on z and J Jᵀ only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Classes = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class FirstOrder:
-    """Undisturbed logits of n images and how they respond to noise; from `linearise.first_order`.
+    """Undisturbed logits of n images and the Gram matrices of their Jacobians; from `linearise.first_order`.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class FirstOrder:
     Raises
     ------
     InputError
-        if shapes do not fit, there is no image or no class, a number is not finite, or a matrix is not symmetric
+        if shapes do not match, there is no image or no class, a number is not finite, or a matrix is not symmetric
         positive semidefinite.
     """
 
@@ -69,7 +69,7 @@ class FirstOrder:
 
     @cached_property
     def predicted(self) -> Classes:
-        """Class of each image (n,) without noise; the first of those that tie."""
+        """Predicted class of each image (n,) without noise; the first one in a tie."""
         return self.logits.argmax(1)
 
     @cached_property
@@ -94,7 +94,7 @@ class FirstOrder:
         return np.take_along_axis(self.logits, own[:, None], axis=1) - self.logits
 
     def classes_or_predicted(self, reference: ArrayLike | None) -> Classes:
-        """The classes (n,) that predictions are compared with: those given, or the model's own without noise."""
+        """The reference classes (n,) if given, checked; else the classes predicted without noise."""
         if reference is None:
             return self.predicted
         own = np.asarray(reference)
@@ -107,22 +107,22 @@ class FirstOrder:
 
     @cached_property
     def _root(self) -> Real:
-        """Symmetric square root of J Jᵀ (n, C, C), which exists where a Cholesky factor does not."""
+        """Symmetric square root of J Jᵀ (n, C, C), which also exists for singular matrices."""
         values, vectors = np.linalg.eigh(self.gram)
         return vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :] @ vectors.swapaxes(1, 2)
 
     def sample(self, draws: int, rng: np.random.Generator) -> Real:
-        """First-order movements J n (draws, n, C) for parameter noise of variance 1, by their exact law N(0, J Jᵀ).
+        """First-order changes of the logits (draws, n, C) for parameter noise of variance 1, from N(0, J Jᵀ).
 
-        The logits of different images move independently here, which those of one noisy model do not: counts over
-        images are right on average, and each image's law is exact.
+        Images are independent here, unlike in one noisy model: the law of each image is exact, and so are expected
+        counts over images, but not their variance.
         """
         normal = rng.standard_normal((whole_number(draws, "draws"), *self.logits.shape))
         return np.einsum("dnk,nkl->dnl", normal, self._root)
 
 
 def noise_level(std: float) -> float:
-    """The standard deviation s ≥ 0 of the noise of each parameter, checked."""
+    """Validated standard deviation s ≥ 0 of the noise of each parameter."""
     value = real_array(std, "the standard deviation of the noise", minimum=0)
     if value.ndim:
         raise InputError(f"the standard deviation of the noise has shape {value.shape}: expected one number")

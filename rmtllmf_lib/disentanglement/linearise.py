@@ -1,7 +1,7 @@
-"""Logits as a function of the weights, and what their Jacobian J says: directions, rows, and the Gram matrix J Jᵀ.
+"""Logits as a function of the weights, and products with their Jacobian J: directions, rows, and the Gram matrix J Jᵀ.
 
-For noise of variance s² in every parameter, the logits of an image move to first order by N(0, s² J Jᵀ), Eq. (10). So
-its C × C matrix J Jᵀ holds all that is needed of a Jacobian with C × (number of parameters) entries, which is never
+For noise of variance s² in every parameter, the logits of an image change to first order by N(0, s² J Jᵀ), Eq. (10). So
+the C × C matrix J Jᵀ is all that is needed of the Jacobian, which has C × (number of parameters) entries and is never
 formed.
 """
 
@@ -22,16 +22,16 @@ from rmtllmf_lib.arrays import Real, whole_number
 from rmtllmf_lib.disentanglement.first_order import FirstOrder
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone
-from rmtllmf_lib.model.differentiable_tower import Layers, Left, steps
+from rmtllmf_lib.model.differentiable_tower import Layers, Recorded, forward, steps
 from rmtllmf_lib.model.layout import Layout, require_finite
 from rmtllmf_lib.model.task_vector import Weights
-from rmtllmf_lib.model.tower import Tower, embed, encode
+from rmtllmf_lib.model.tower import Tower, embed, encode, read_tower
 from rmtllmf_lib.tasks.base import Split
 from rmtllmf_lib.training.evaluate import BATCH, prepare
 from rmtllmf_lib.training.heads import Head
 
-AT_HAND = 2**21  # numbers that `gram` works on at a time, of a small model: 8 MiB
-COPIES = 4  # of the widest activations' gradients that exist at once
+AT_HAND = 2**21  # numbers that `gram` works on at a time for a small model: 8 MiB
+COPIES = 4  # of the gradients of the widest activations that exist at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +44,11 @@ class Network:
     layout : Layout
         Of the flat weights.
     patches : (n, patches, 3 * patch**2) float32
-        The images, cut.
+        The images, cut into patches.
     labels : (n,) int64
         Their classes.
     rows : (C, d) float32
-        Of the head, times its scale.
+        Of the head, times its logit scale.
     """
 
     tower: Tower
@@ -67,63 +67,61 @@ class Network:
 
     @torch.no_grad()
     def logits(self, values: Tensor) -> Tensor:
-        """Logits (n, C) float32 at flat weights (P,): the fast way, which cannot be differentiated."""
+        """Logits (n, C) float32 at flat weights (P,), by the fast forward pass, which cannot be differentiated."""
         weights = self.layout.views(values)
-        parts = (encode(self.tower, weights, embed(weights, part)) for part in self.patches.split(BATCH))
+        parts = (encode(self.tower, weights, embed(self.tower, weights, part)) for part in self.patches.split(BATCH))
         return torch.cat([functional.normalize(part, dim=-1) @ self.rows.T for part in parts])
 
     def differentiable(self, weights: Mapping[str, Tensor], patches: Tensor | None = None) -> Tensor:
         """Logits (n, C) at named weights, for `torch.func`; of all images, or of the given patches."""
-        x, layers = self.patches if patches is None else patches, Layers(self.tower, weights)
-        for step in steps(self.tower, self.rows):
-            x = step(layers, x)
-        return x
+        return forward(Layers(self.tower, weights), self.patches if patches is None else patches, self.rows)
 
 
 def network(backbone: Backbone, split: Split, head: Head, *, limit: int | None = None, device: str = "cpu") -> Network:
-    """Fix images and head, so that what is left depends on the weights alone.
+    """Logits of the images of a split as a function of the weights alone.
 
     Parameters
     ----------
     limit : int, optional
-        Take so many images only, stratified by class, the same ones each time.
+        Use only so many images, stratified by class, the same ones each time.
     device : as in `evaluate.prepare`
 
     Raises
     ------
     InputError
-        for an empty split, a tower that `read_tower` does not know, a head of another dimension, a device that is not
-        there.
+        for an empty split, a tower that `read_tower` refuses, a head of another dimension, or a device that does not
+        exist.
     """
+    tower = read_tower(backbone.model.visual)
     ready = prepare(backbone, split, limit=limit, device=device, keep=False)
-    features = dict(zip(backbone.weights.layout.names, backbone.weights.layout.shapes, strict=True))["visual.proj"][1]
+    features = backbone.model.visual.output_dim
     if head.weight.shape[1] != features:
         raise InputError(
             f"the head has {head.weight.shape[1]} columns and backbone {backbone.name!r} makes {features} features: "
             "expected one column for each; build the head with the same backbone"
         )
-    rows = (head.scale * head.weight).to(ready.device)
-    return Network(ready.tower, backbone.weights.layout, torch.cat([*ready.cut()]), ready.split.labels, rows)
+    rows = (head.logit_scale * head.weight).to(ready.device)
+    return Network(tower, backbone.weights.layout, torch.cat([*ready.cut()]), ready.split.labels, rows)
 
 
 def logits(net: Network, weights: Weights) -> Real:
-    """Logits (n, C) float64 of a model, as NumPy takes them.
+    """Logits (n, C) float64 of a model, in NumPy.
 
     Raises
     ------
     InputError
-        for weights of another layout, and where a logit is not finite.
+        for weights of another layout, or a logit that is not finite.
     """
     return finite(net.logits(flat_values(net, weights)))
 
 
 def along(net: Network, weights: Weights, direction: Tensor) -> tuple[Real, Real]:
-    """Logits and their derivative along a direction in parameter space, by forward mode.
+    """Logits and their derivative J Δθ along a direction in parameter space, by forward mode.
 
     Parameters
     ----------
     direction : (P,) float32
-        Δθ of Eq. (9), say.
+        For example Δθ of Eq. (9).
 
     Returns
     -------
@@ -139,7 +137,7 @@ def along(net: Network, weights: Weights, direction: Tensor) -> tuple[Real, Real
         raise InputError(f"the direction has shape {tuple(direction.shape)}: expected {tuple(values.shape)}")
     require_finite(net.layout, direction, "the direction at ")
     views, moves = net.layout.views(values), net.layout.views(direction.to(values))
-    with warnings.catch_warnings():  # torch compiles some of its own rules in a way that it has itself deprecated
+    with warnings.catch_warnings():  # torch uses its own deprecated API here
         warnings.filterwarnings("ignore", message="`torch.jit.script` is", category=FutureWarning)
         parts = [
             jvp(partial(net.differentiable, patches=patches), (views,), (moves,))
@@ -149,12 +147,12 @@ def along(net: Network, weights: Weights, direction: Tensor) -> tuple[Real, Real
 
 
 def row(net: Network, weights: Weights, cotangent: Tensor) -> Tensor:
-    """A combination of rows of the Jacobian, by reverse mode: the sum over images n and classes k of c_nk J_nk.
+    """Linear combination Σ_nk c_nk J_nk of rows of the Jacobian, over images n and classes k, by reverse mode.
 
     Parameters
     ----------
     cotangent : (n, C) float32
-        One 1 and else 0 picks a row, a 1 and a -1 in one line the difference of two.
+        c. A single 1 selects a row; 1 and -1 for the same image give the difference of two rows.
 
     Returns
     -------
@@ -166,24 +164,24 @@ def row(net: Network, weights: Weights, cotangent: Tensor) -> Tensor:
     total = torch.zeros_like(values)
     leaves = {name: view.detach().requires_grad_() for name, view in net.layout.views(values).items()}
     for name, view in net.layout.views(total).items():
-        leaves[name].grad = view  # is added to in place: there is never a second gradient of the whole network
+        leaves[name].grad = view  # gradients accumulate in place, without a second buffer of the whole network
     for patches, part in zip(net.patches.split(BATCH), cotangent.to(values).split(BATCH), strict=True):
         torch.autograd.backward(net.differentiable(leaves, patches), part)
     return total
 
 
 def gram(net: Network, weights: Weights, *, chunk: int | None = None) -> Real:
-    """J Jᵀ of every image, exactly: inner products (n, C, C) of the gradients of its logits.
+    """Exact J Jᵀ of every image: inner products (n, C, C) of the gradients of its logits.
 
-    Reverse mode goes through the network step by step with all C logits of some images at once, and no gradient of a
-    weight matrix is ever formed. With inputs a_t and gradients δ_kt at the output of a linear layer, for token t, the
+    Reverse mode runs through the network step by step, for all C logits of some images at once, and never forms the
+    gradient of a weight matrix. With inputs a_t and gradients δ_kt at the output of a linear layer, for token t, the
     gradient of logit k is Σ_t δ_kt a_tᵀ, so two of them have the inner product Σ_tt' (δ_kt · δ_lt')(a_t · a_t').
 
     Parameters
     ----------
     chunk : int, optional
-        Images that go through together. Default: as many as keep the numbers at hand below `AT_HAND`, or below the size
-        of the model where that is more.
+        Images per pass. Default: as many as keep the intermediate numbers below `AT_HAND`, or below the size of the
+        model if that is larger.
 
     Returns
     -------
@@ -207,12 +205,12 @@ def _gram(net: Network, layers: Layers, patches: Tensor) -> Tensor:
     cotangents = torch.eye(c).to(patches)[:, None].expand(c, n, c)
     total = cotangents.new_zeros((n, c, c), dtype=torch.float64)
     for step in reversed(passes):
-        left: list[Left] = []
+        recorded: list[Recorded] = []
         x = inputs.pop().detach().requires_grad_()
-        output = step(replace(layers, left=left), x)
-        outputs = [tensor for tensor, _ in left]
+        output = step(replace(layers, recorded=recorded), x)
+        outputs = [tensor for tensor, _ in recorded]
         *deltas, cotangents = torch.autograd.grad(output, [*outputs, x], cotangents, is_grads_batched=True)
-        for _, inner_products in left:
+        for _, inner_products in recorded:
             total += inner_products(deltas.pop(0).transpose(0, 1))
     return total
 
@@ -227,7 +225,7 @@ class GramEstimate:
     error : (n, C, C) float64
         Standard error of every entry.
     probes : int
-        Directions behind it.
+        Number of random directions.
     """
 
     gram: Real
@@ -236,10 +234,10 @@ class GramEstimate:
 
 
 def estimate_gram(net: Network, weights: Weights, probes: int, *, generator: torch.Generator) -> GramEstimate:
-    """J Jᵀ of every image from random directions v ~ N(0, I): the mean of (J v)(J v)ᵀ, as Hutchinson takes a trace.
+    """Estimate of J Jᵀ of every image: the mean of (J v)(J v)ᵀ over random v ~ N(0, I), as in Hutchinson's estimator.
 
-    One direction serves all images in one forward pass, whatever their number of classes: for a ViT-B/16 the exact
-    matrix costs C backward passes an image. The relative standard error of a squared row norm is √(2 / probes).
+    One direction serves all images and classes in one forward pass, while the exact matrix of a ViT-B/16 costs C
+    backward passes per image. The relative standard error of a squared row norm is √(2 / probes).
 
     Parameters
     ----------
@@ -248,11 +246,10 @@ def estimate_gram(net: Network, weights: Weights, probes: int, *, generator: tor
     generator : torch.Generator
         On the CPU.
     """
-    if isinstance(probes, bool) or not isinstance(probes, int) or probes < 2:
-        raise InputError(f"probes is {probes!r}; expected a whole number of 2 or more: one has no standard error")
+    whole_number(probes, "probes", minimum=2)  # one has no standard error
     mean = np.zeros((len(net), net.classes, net.classes))
     squares = np.zeros_like(mean)
-    for count in range(1, probes + 1):  # Welford's update: products of very different sizes do not cancel
+    for count in range(1, probes + 1):  # Welford's update, which avoids cancellation
         _, moved = along(net, weights, torch.randn(net.layout.size, generator=generator))
         product = moved[:, :, None] * moved[:, None, :]
         before = product - mean
@@ -262,21 +259,21 @@ def estimate_gram(net: Network, weights: Weights, probes: int, *, generator: tor
 
 
 def first_order(net: Network, weights: Weights, jacobian_gram: Real | None = None) -> FirstOrder:
-    """What the tests need of a model: its logits and J Jᵀ, exact unless an estimate of it is given."""
+    """Logits and J Jᵀ of a model, the latter exact unless an estimate is given."""
     return FirstOrder(logits(net, weights), gram(net, weights) if jacobian_gram is None else jacobian_gram)
 
 
 def flat_values(net: Network, weights: Weights) -> Tensor:
-    """The weights (P,) on the device of the network's images; an InputError if their layout is another."""
+    """The weights (P,) on the device of the network's images; an InputError for another layout."""
     weights.layout.require_equal(net.layout, "the weights")
     return weights.values.to(net.patches.device)
 
 
 def finite(numbers: Tensor) -> Real:
-    """Computed numbers as float64 arrays on the CPU; an InputError where one is NaN or infinite."""
+    """Computed numbers as a float64 array; an InputError where one is NaN or infinite."""
     if not numbers.isfinite().all():
         raise InputError(
-            f"{int((~numbers.isfinite()).sum())} of {numbers.numel()} numbers that the model computes are NaN or "
-            "infinite: expected finite ones; its weights are destroyed, take less noise"
+            f"{int((~numbers.isfinite()).sum())} of {numbers.numel()} outputs of the model are NaN or infinite: "
+            "expected finite ones; its weights are destroyed, take less noise"
         )
     return numbers.detach().cpu().double().numpy()

@@ -1,9 +1,9 @@
-"""How likely noise is to change a prediction: the Gaussian law of the margins, with bounds (Section II-B, put right).
+"""Probability that noise changes a prediction, from the Gaussian law of the margins (Section II-B, corrected).
 
-The class c stays on top while every margin m_k = z_c − z_k outlasts the movement of z_k − z_c, which has standard
-deviation s_k = s ‖J_c − J_k‖. So Pr(flip) = 1 − Pr(all movements below their margins), a Gaussian orthant probability,
-lies between max_k Q(m_k / s_k) and Σ_k Q(m_k / s_k). Unlike the ratio, none of this changes when a constant is added to
-all logits.
+Class c stays the prediction while every margin m_k = z_c − z_k exceeds the change of z_k − z_c, which has standard
+deviation s_k = s ‖J_c − J_k‖. So Pr(flip) = 1 − Pr(all changes below their margins) is a Gaussian orthant probability,
+and lies between max_k Q(m_k / s_k) and Σ_k Q(m_k / s_k). Unlike the ratio, none of this changes when a constant is
+added to all logits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rmtllmf_lib.arrays import Real, whole_number
 from rmtllmf_lib.disentanglement.first_order import FirstOrder, noise_level
 
 _SMALLEST = 1e-300  # keeps the normal quantile finite
-_SINGULAR = 1e-12  # of a variance: what is left of it is rounding
+_SINGULAR = 1e-12  # of a variance: a smaller remainder is rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Flips:
 
 
 def standardised_margins(model: FirstOrder, std: float, reference: ArrayLike | None = None) -> Real:
-    """m_k / s_k (n, C), infinite for k = c; without noise +∞ where class c holds (ties included), −∞ where not."""
+    """m_k / s_k (n, C), infinite for k = c; without noise +∞ where class c wins or ties, else −∞."""
     spread = noise_level(std) * model.difference_norms(reference)
     margins = model.margins(reference)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -73,29 +73,28 @@ def flip_probability(
     points: int = 128,
     replicates: int = 8,
 ) -> Flips:
-    """Probability that noise changes predictions, to first order in it: exact up to the error of an integral.
+    """Probability that noise changes predictions, to first order in it, up to the error of a numerical integral.
 
-    The integral is Genz's transformation of the orthant probability with a randomly shifted Sobol sequence, the class
-    most likely to win first. The probability is added up from positive terms, so small ones keep their relative
-    precision.
+    The orthant probability is integrated by Genz's transformation [1] on a randomly shifted Sobol sequence, the class
+    most likely to win first. It is a sum of positive terms, so small probabilities keep their relative precision.
 
     Parameters
     ----------
     std : float ≥ 0
-        Standard deviation s of the noise of each parameter, `disentanglement.error.noise_std`.
+        Standard deviation s of the noise of each parameter, see `wde.noise_std`.
     reference : (n,) classes, optional
-        What the noisy prediction is compared with. Default: the prediction without noise.
+        Compared with the noisy prediction. Default: the prediction without noise.
     rng : Generator
-        Shifts the points.
+        Draws the shifts of the points.
     points : int
-        Points of one randomisation; powers of two are best.
+        Points per randomisation; powers of two are best.
     replicates : int
-        Randomisations, at least 2; the standard error comes from them.
+        Randomisations, at least 2, from which the standard error follows.
 
     Raises
     ------
     InputError
-        for a negative noise level, or reference classes that are none.
+        for a negative noise level, or invalid reference classes.
 
     References
     ----------
@@ -106,8 +105,8 @@ def flip_probability(
     lower, upper = flip_bounds(model, std, reference)
     if model.classes == 1 or std == 0:
         return Flips(lower, lower, upper, np.zeros(len(model)))
-    order = np.argsort(standardised_margins(model, std, reference), axis=1)[:, :-1]  # the last one is c itself
-    with np.errstate(over="ignore"):  # next to no noise: a limit that nothing exceeds
+    order = np.argsort(standardised_margins(model, std, reference), axis=1)[:, :-1]  # the last one is c
+    with np.errstate(over="ignore"):  # almost no noise: an infinite limit is never exceeded
         limits = np.take_along_axis(model.margins(reference), order, axis=1) / std
     image = np.arange(len(model))[:, None, None]
     covariance = model.difference_gram(reference)[image, order[:, :, None], order[:, None, :]]
@@ -120,7 +119,7 @@ def flip_probability(
 
 
 def _factor(covariance: Real) -> Real:
-    """Lower triangular L (n, r, r) with L Lᵀ = covariance, which may be singular: its column is then zero."""
+    """Lower triangular L (n, r, r) with L Lᵀ = covariance; columns of singular directions are zero."""
     factor = np.zeros_like(covariance)
     for k in range(covariance.shape[1]):
         column = covariance[:, k:, k] - np.einsum("nij,nj->ni", factor[:, k:, :k], factor[:, k, :k])
@@ -132,7 +131,7 @@ def _factor(covariance: Real) -> Real:
 
 
 def _violation(limits: Real, factor: Real, uniforms: Real) -> Real:
-    """Pr(some component of N(0, L Lᵀ) exceeds its limit) (n,), with one set of points (points, r) in the unit cube."""
+    """Pr(some component of N(0, L Lᵀ) exceeds its limit) (n,), from points (points, r) in the unit cube."""
     n, r = limits.shape
     normal = np.zeros((n, r, len(uniforms)))
     holding = np.ones((n, len(uniforms)))  # probability that no component so far has exceeded its limit

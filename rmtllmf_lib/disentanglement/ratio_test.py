@@ -1,7 +1,7 @@
 """The paper's test on the ratio of logits, R = z_u / z_d (Section II-B): its statistic, exact law and thresholds.
 
-With g = (J_k Δθ) / z_u,k ~ N(0, σ_k²), Eq. (10), the ratio is R_k = 1 / (1 + g). There is a density at g = -1, where R
-is infinite, so it has no moments: Eq. (11) is about its first-order part R_k - 1 ≈ -g.
+With g = (J_k Δθ) / z_u,k ~ N(0, σ_k²), Eq. (10), the ratio is R_k = 1 / (1 + g). The density of g at -1, where R is
+infinite, is positive, so R has no moments: Eq. (11) holds for its first-order part R_k - 1 ≈ -g.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FOLDED = math.sqrt(1 - 2 / math.pi)  # sd of |g| over sd of g, for a Gaussian g 
 
 
 def ratio(undisturbed: ArrayLike, disturbed: ArrayLike) -> Real:
-    """R = z_u / z_d, elementwise; infinite where only z_d is zero, 1 where both are: nothing has changed.
+    """R = z_u / z_d, elementwise; infinite where only z_d is zero, 1 where both are.
 
     Raises
     ------
@@ -37,9 +37,9 @@ def ratio(undisturbed: ArrayLike, disturbed: ArrayLike) -> Real:
 
 
 def relative_std(model: FirstOrder, std: float) -> Real:
-    """σ_k = s ‖J_k‖ / |z_k| (n, C): the standard deviation of R_k − 1 to first order, Eq. (11) with its factors.
+    """Standard deviation σ_k = s ‖J_k‖ / |z_k| (n, C) of R_k − 1 to first order, Eq. (11) with its factors.
 
-    Infinite where a logit is zero and noise can move it; 0 without noise.
+    Infinite where a logit is zero and depends on the parameters; 0 without noise.
     """
     spread = noise_level(std) * model.row_norms
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -47,10 +47,10 @@ def relative_std(model: FirstOrder, std: float) -> Real:
 
 
 def within_probability(threshold: ArrayLike, sigma: ArrayLike) -> Real:
-    """Pr(|R − 1| ≤ T), exactly, for Gaussian deviations of relative standard deviation σ; elementwise.
+    """Exact Pr(|R − 1| ≤ T) for Gaussian g of standard deviation σ, elementwise.
 
-    For T < 1 it is Φ(T / ((1 − T)σ)) − Φ(−T / ((1 + T)σ)); for T > 1 the ratio may also be far below zero, and the
-    second branch of 1 / (1 + g) adds Φ(−T / ((T − 1)σ)).
+    For T < 1 it is Φ(T / ((1 − T)σ)) − Φ(−T / ((1 + T)σ)); for T > 1 the ratio may also be negative, and the second
+    branch of 1 / (1 + g) adds Φ(−T / ((T − 1)σ)).
 
     Parameters
     ----------
@@ -65,21 +65,21 @@ def within_probability(threshold: ArrayLike, sigma: ArrayLike) -> Real:
         below = -limit / ((1 + limit) * spread)
         beyond = np.where(limit > 1, ndtr(-limit / ((limit - 1) * spread)), 0.0)
         inside = ndtr(above) - ndtr(below) + beyond
-    inside = np.where(np.isinf(spread), limit >= 1, inside)  # R = 0 for a logit of zero, whatever the noise
+    inside = np.where(np.isinf(spread), limit >= 1, inside)  # a logit of zero has R = 0 for any noise
     return np.where(spread == 0, 1.0, inside)
 
 
 def threshold(z_beta: float, sigma: ArrayLike, *, folded: bool = True) -> Real:
-    """T = z_β · sd, elementwise in σ: the paper's threshold.
+    """The paper's threshold T = z_β · sd, elementwise in σ.
 
     Parameters
     ----------
     z_beta : float > 0
         Quantile of the normal law, such as 1.96.
     sigma : array_like ≥ 0
-        From `relative_std`, at the MSE that T is fixed at: the one of the moment, or a reference.
+        From `relative_std`, at the MSE for which T is set: the current one, or a reference.
     folded : bool
-        Whether sd is that of |R − 1|, √(1 − 2/π) σ, as the paper writes, or that of R − 1, σ.
+        Whether sd is that of |R − 1|, √(1 − 2/π) σ, as in the paper, or that of R − 1, σ.
     """
     return (FOLDED if folded else 1.0) * real_number(z_beta, "z_beta", positive=True) * _relative(sigma)
 
@@ -87,14 +87,14 @@ def threshold(z_beta: float, sigma: ArrayLike, *, folded: bool = True) -> Real:
 def first_order_probability(
     z_beta: float, mse: ArrayLike, reference_mse: ArrayLike | None = None, *, folded: bool = True
 ) -> Real:
-    """Pr(|R − 1| ≤ T) with R − 1 ≈ −g, for both readings of the paper's threshold, Eq. (12).
+    """First-order Pr(|R − 1| ≤ T), with R − 1 ≈ −g, for both readings of the paper's threshold, Eq. (12).
 
     Parameters
     ----------
     mse : array_like > 0
     reference_mse : array_like > 0, optional
-        Where T is fixed at this MSE, the probability 2Φ(z_β √(μ₀/μ)) − 1 goes to 1 as μ → 0. Default: T follows the
-        MSE, μ₀ = μ, and the probability is the same for all of them: Eq. (12) is false.
+        With T fixed at this MSE μ₀, the probability 2Φ(z_β √(μ₀/μ)) − 1 tends to 1 as μ → 0. Default: T follows the
+        MSE, μ₀ = μ, and the probability is the same for every MSE: Eq. (12) is false.
     folded : bool
         As in `threshold`.
     """
@@ -104,7 +104,7 @@ def first_order_probability(
 
 
 def rejects(ratios: ArrayLike, thresholds: ArrayLike) -> NDArray[np.bool_]:
-    """Whether H0, the noise does not change the prediction, is rejected: |R − 1| > T, elementwise.
+    """Whether H0, "the noise does not change the prediction", is rejected: |R − 1| > T, elementwise.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def rejects(ratios: ArrayLike, thresholds: ArrayLike) -> NDArray[np.bool_]:
     Raises
     ------
     InputError
-        for a ratio that is NaN, which would pass for no change, or a threshold that is negative or not finite.
+        for a ratio that is NaN, which would count as no change, or a threshold that is negative or not finite.
     """
     values = np.asarray(ratios, dtype=float)
     if np.isnan(values).any():
@@ -122,7 +122,7 @@ def rejects(ratios: ArrayLike, thresholds: ArrayLike) -> NDArray[np.bool_]:
 
 
 def _relative(sigma: ArrayLike) -> Real:
-    """Relative standard deviations, which may be infinite, checked."""
+    """Validated relative standard deviations ≥ 0, which may be infinite."""
     spread = np.asarray(sigma, dtype=float)
     if not (spread >= 0).all():
         raise InputError(f"sigma is {spread.min():g} at its smallest: expected numbers of at least 0")

@@ -1,4 +1,4 @@
-"""Weight disentanglement error (WDE), Eqs. (7) and (8), and what the link's MSE adds to it.
+"""Weight disentanglement error (WDE), Eqs. (7) and (8), and its increase by the MSE of the link.
 
 References
 ----------
@@ -17,29 +17,29 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from rmtllmf_lib.arrays import Real, one_of, real_array, whole_number
+from rmtllmf_lib.arrays import one_of, real_array, whole_number
 from rmtllmf_lib.disentanglement.first_order import FirstOrder
 from rmtllmf_lib.disentanglement.margins import flip_probability
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.fusion import fuse
+from rmtllmf_lib.model.fusion import coefficients, fuse
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.threads import single_threads
 from rmtllmf_lib.training.evaluate import Prepared, predictions, prepare
 from rmtllmf_lib.training.suite import Suite
 from rmtllmf_lib.transport.surrogate import CORRELATIONS, noise_power
 
-GRID = tuple(round(0.25 * step, 2) for step in range(-8, 9))  # of a coefficient, as [1] shows it: -2 to 2
+GRID = tuple(round(0.25 * step, 2) for step in range(-8, 9))  # of a coefficient, -2 to 2 as in [1]
 
 
 def images_of(
     suite: Suite, names: Sequence[str] | None = None, *, split: str = "test", limit: int | None = None
 ) -> dict[str, Prepared]:
-    """Images of each task (default: all), made ready for many models.
+    """Images of each task (default: all tasks), prepared for many models.
 
     Parameters
     ----------
     limit : int, optional
-        So many images of each task, stratified by class, the same ones each time.
+        Use only so many images of each task, stratified by class, the same ones each time.
     """
     names = tuple(suite.tasks) if names is None else names
     if missing := [name for name in names if name not in suite.tasks]:
@@ -51,7 +51,7 @@ def images_of(
 
 
 def own_classes(suite: Suite, images: Mapping[str, Prepared], lam: float | Sequence[float] = 1.0) -> dict[str, Tensor]:
-    """What each task's own model sees, f(x; theta_base + lambda_i tau_i) of Eq. (8).
+    """Predictions of each task's own model, f(x; theta_base + lambda_i tau_i) of Eq. (8).
 
     Parameters
     ----------
@@ -64,8 +64,8 @@ def own_classes(suite: Suite, images: Mapping[str, Prepared], lam: float | Seque
     mapping of task to (n,) int64
     """
     return {
-        name: _classes(suite, fuse(suite.backbone.weights, [suite.taus[name]], float(factor)), name, images[name])
-        for name, factor in zip(images, _coefficients(lam, len(images)), strict=True)
+        name: _classes(suite, fuse(suite.backbone.weights, [suite.taus[name]], factor), name, images[name])
+        for name, factor in zip(images, coefficients(lam, len(images)), strict=True)
     }
 
 
@@ -77,28 +77,28 @@ def wde(
     *,
     fused: Weights | None = None,
 ) -> pd.DataFrame:
-    """Weight disentanglement error of a set of tasks, Eqs. (7) and (8): how often fusion changes a task's own answer.
+    """Weight disentanglement error of a set of tasks, Eqs. (7) and (8): how often fusion changes a prediction.
 
     Parameters
     ----------
     images : mapping of task to its images, see `images_of`
-        The tasks in it are those that are fused.
+        These tasks are fused.
     lam : float, or one for each task
         lambda_N of the fused model.
     own_lam : float, or one for each task, optional
         lambda_i of each task's own model. Default: that task's coefficient in the fusion, as in [1].
     fused : Weights, optional
-        A fused model to judge in place of the exact sum, such as one that came over a noisy link.
+        A model to evaluate in place of the exact sum, such as one received over a noisy link.
 
     Returns
     -------
     DataFrame with columns task, own_lam, images, wde
-        `wde` is a task's share of disagreeing answers, in [0, 1]; the sum over tasks is xi(lambda).
+        `wde` is the share of a task's predictions that differ, in [0, 1]; the sum over tasks is xi(lambda).
 
     Raises
     ------
     InputError
-        No task, or not one coefficient for each.
+        for no task, or another number of coefficients than tasks.
     """
     if not images:
         raise InputError("there is no task: give the images of at least one, see images_of")
@@ -108,8 +108,8 @@ def wde(
         fused = fuse(suite.backbone.weights, [suite.taus[name] for name in images], lam)
     own = own_classes(suite, images, own_lam)
     rows = [
-        (name, float(factor), len(own[name]), _differing(own[name], _classes(suite, fused, name, images[name])))
-        for name, factor in zip(images, _coefficients(own_lam, len(images)), strict=True)
+        (name, factor, len(own[name]), _differing(own[name], _classes(suite, fused, name, images[name])))
+        for name, factor in zip(images, coefficients(own_lam, len(images)), strict=True)
     ]
     return pd.DataFrame(rows, columns=["task", "own_lam", "images", "wde"])
 
@@ -122,12 +122,12 @@ def wde_grid(
     *,
     workers: int = 1,
 ) -> pd.DataFrame:
-    """WDE of two tasks over (lambda_1, lambda_2), each own model with its own coefficient: the map of [1] and [2].
+    """WDE of two tasks on a grid of (lambda_1, lambda_2), each also used in the task's own model: the map of [1], [2].
 
     Parameters
     ----------
     images : mapping of two tasks to their images, see `images_of`
-    first, second : coefficients to combine
+    first, second : coefficients of the two tasks
     workers : int
         Threads; the table does not depend on it.
 
@@ -171,8 +171,8 @@ def noise_std(
 ) -> float:
     """Standard deviation s of every entry of Δθ = Σ_q lambda_q eps_q, Eq. (9), in the units of the parameters.
 
-    With c_q² = lambda_q² a_q² mu_q, errors that are independent among users add up to s² = Σ c_q². Where all users have
-    one noise realisation in common the amplitudes add up, s = Σ c_q; half common is the mean of both squares.
+    With c_q² = lambda_q² a_q² mu_q, independent errors of the users give s² = Σ c_q². For one noise realisation common
+    to all users, s = Σ c_q; for "half", s² is the mean of both squares.
 
     Parameters
     ----------
@@ -193,18 +193,20 @@ def noise_std(
     """
     one_of(correlation, CORRELATIONS, "noise correlation")
     if not taus:
-        raise InputError("got no task vector: give those that are sent, whose size the noise goes with")
-    per_user = _per_task(real_array(mse, "mse", minimum=0), len(taus), "mse")
+        raise InputError("got no task vector: give the sent ones, to which the noise is scaled")
+    per_user = real_array(mse, "mse", minimum=0)
+    if per_user.shape not in ((), (len(taus),)):
+        raise InputError(f"mse has shape {per_user.shape}: expected one number, or one for each of {len(taus)} vectors")
     if (per_user > 1).any():
         warnings.warn(
-            f"mse is {per_user.max():g} at its largest, and an estimate of zero would have 1. A receiver designed for "
-            "another noise covariance can do worse than that; one that knows the covariance cannot",
+            f"mse is {per_user.max():g} at its largest, but the estimate 0 has an mse of 1. Only a receiver that "
+            "assumes a wrong noise covariance can be worse than that",
             stacklevel=2,
         )
     for tau in taus:
         tau.require_base(base)
     power = np.array([noise_power(tau, base, scale) for tau in taus])
-    amplitudes = _coefficients(lam, len(taus)) * np.sqrt(power * per_user)
+    amplitudes = np.array(coefficients(lam, len(taus))) * np.sqrt(power * per_user)
     independent, common = float((amplitudes**2).sum()), float(amplitudes.sum() ** 2)
     square = {"independent": independent, "common": common, "half": (independent + common) / 2}[correlation]
     return square**0.5
@@ -223,17 +225,17 @@ def predict_wde_increment(
     rng: np.random.Generator,
     points: int = 128,
 ) -> pd.DataFrame:
-    """What a link's MSE adds to the WDE, to first order.
+    """Increase of the WDE by the MSE of a link, to first order.
 
-    A task's noisy answer to an image agrees with the class a of its own model with the probability that a wins the
-    noisy logits. So noise takes away from the agreement where fusion has kept it, by the flip probability, and gives a
-    little back where fusion had not: the mean flip probability is an upper bound of the increment, and equal to it
-    where the clean WDE is zero.
+    The noisy model agrees with the class a of a task's own model with the probability that a has the largest noisy
+    logit. Noise therefore reduces the agreement where the fused model had it, by the flip probability, and restores a
+    little of it elsewhere: the mean flip probability is an upper bound of the increment, with equality where the clean
+    WDE is zero.
 
     Parameters
     ----------
     mse, taus, base, lam, scale, correlation
-        As in `noise_std`: one or all users' MSE, and what they send.
+        As in `noise_std`.
     models : mapping of task to FirstOrder
         Of the clean fused model, on each task's images: `linearise.first_order`.
     own : mapping of task to (n,) classes
@@ -244,12 +246,12 @@ def predict_wde_increment(
     Returns
     -------
     DataFrame with columns task, std, wde_clean, wde_noisy, increment, flip_probability, error
-        Means over images, but `std`, the noise of each parameter; `error` bounds the integration's standard error.
-        Valid up to the noise level where the linearisation is, see `noisy_logits.valid_std`.
+        Means over images, except `std`, the noise of each parameter; `error` is an upper bound of the standard error of
+        the integral. Valid up to the noise level where the linearisation is, see `noisy_logits.valid_std`.
     """
     std = noise_std(mse, taus, base, lam, scale=scale, correlation=correlation)
     if missing := [name for name in models if name not in own]:
-        raise InputError(f"there are models of {', '.join(models)}, but no own classes for {', '.join(missing)}")
+        raise InputError(f"got models of {', '.join(models)}, but no own classes for {', '.join(missing)}")
     rows = []
     for name, model in models.items():
         reference = model.classes_or_predicted(np.asarray(own[name]))
@@ -268,16 +270,3 @@ def _classes(suite: Suite, weights: Weights, name: str, images: Prepared) -> Ten
 
 def _differing(first: Tensor, second: Tensor) -> float:
     return float((first != second).double().mean())
-
-
-def _coefficients(lam: float | Sequence[float], count: int) -> Real:
-    return _per_task(real_array(lam, "lambda"), count, "lambda")
-
-
-def _per_task(values: Real, count: int, what: str) -> Real:
-    """One number for all task vectors, or one for each: (count,)."""
-    if values.shape not in ((), (count,)):
-        raise InputError(
-            f"{what} has shape {values.shape}: expected one number, or one for each of the {count} task vectors"
-        )
-    return np.broadcast_to(values, (count,))

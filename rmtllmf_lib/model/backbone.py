@@ -1,7 +1,7 @@
-"""The pre-trained CLIP that all users share, its image tower as a flat point `theta_base`, and its frozen heads.
+"""The pre-trained CLIP that all users share, with its image tower as a flat point `theta_base`.
 
-`load_backbone("tiny")` is the miniature that ships with the library; `load_backbone("ViT-B-16-quickgelu")` is OpenAI's,
-through open_clip. Both are `open_clip.CLIP` modules: everything downstream is the same code.
+`load_backbone("tiny")` is the miniature that ships with the library, `load_backbone("ViT-B-16-quickgelu")` is OpenAI's
+model through open_clip. Both are `open_clip.CLIP` modules, and run the same code.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD
 ASSETS = Path(__file__).parents[1] / "assets"
 OPENAI_VIT = "ViT-B-16-quickgelu"
 
-PAD, START = 0, 1  # the end token has the highest number: open_clip finds it by argmax
+PAD, START = 0, 1  # the end token has the largest number: open_clip finds it by argmax
 
 
 @dataclass(frozen=True)
 class WordTokenizer:
-    """One token a word, lower case, punctuation dropped.
+    """Tokenizer with one token per word, in lower case and without punctuation.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class WordTokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Words and the three marks: padding, start, end."""
+        """Number of tokens: the words, padding, start and end."""
         return len(self.words) + 3
 
     @staticmethod
@@ -89,7 +89,7 @@ class Backbone:
     Attributes
     ----------
     name : str
-        What it was loaded by.
+        Argument of `load_backbone`.
     model : open_clip.CLIP
         Evaluation mode, float32, CPU; shared, never changed in place.
     tokenizer : callable
@@ -97,11 +97,11 @@ class Backbone:
     image_size : int
         Side of the input in pixels.
     vocabulary : frozenset of str or None
-        The words its text tower knows; None: any text.
+        The words that the text tower knows; None for any text.
     weights : Weights
         `theta_base`: the image tower as one flat buffer.
     mean, std : 3 floats
-        Pixel statistics of its training.
+        Pixel statistics of its training images.
     """
 
     name: str
@@ -114,8 +114,8 @@ class Backbone:
     std: tuple[float, float, float] = CLIP_STD
 
     @property
-    def scale(self) -> float:
-        """The logit scale exp(t) it was trained with."""
+    def logit_scale(self) -> float:
+        """The logit scale exp(t) of its training."""
         return float(self.model.logit_scale.exp())
 
 
@@ -137,18 +137,19 @@ def load_backbone(name: str | Path = "tiny", *, weights_file: str | Path | None 
         "tiny" (ships with the library), "ViT-B-16-quickgelu" (OpenAI's weights through open_clip), or a folder that
         `rmtllmf pretrain` has written.
     weights_file : path, optional
-        For ViT-B-16-quickgelu: a local file of OpenAI's weights in open_clip's format; default: download them.
+        For ViT-B-16-quickgelu: a local file of OpenAI's weights in open_clip's format, to load without a network.
 
     Raises
     ------
     InputError
-        Unknown name; files missing, truncated or changed; weights that can neither be found nor downloaded.
+        for an unknown name; files that are missing, truncated or changed; weights that can neither be found nor
+        downloaded.
     """
     if str(name) == OPENAI_VIT:
         return _openai(weights_file)
     if weights_file is not None:
         raise InputError(
-            f"weights_file is {str(weights_file)!r}: expected None for {str(name)!r}, only {OPENAI_VIT!r} takes a file"
+            f"weights_file {str(weights_file)!r} is for {OPENAI_VIT!r} only, not for {str(name)!r}: leave it out"
         )
     if str(name) == "ViT-B-16":
         raise InputError(f"'ViT-B-16' would run OpenAI's weights with the wrong activation: expected {OPENAI_VIT!r}")
@@ -158,21 +159,18 @@ def load_backbone(name: str | Path = "tiny", *, weights_file: str | Path | None 
             f"unknown backbone {str(name)!r}: expected 'tiny', {OPENAI_VIT!r} or a folder with config.json and "
             "model.safetensors as written by `rmtllmf pretrain`"
         )
-    return _local(str(name), folder.resolve())
-
-
-def _local(name: str, folder: Path) -> Backbone:
+    folder = folder.resolve()
     files = [folder / file for file in ("config.json", "provenance.json", "model.safetensors")]
     if missing := [file.name for file in files if not file.is_file()]:
         raise InputError(
             f"{folder} lacks {' and '.join(missing)}: restore what is missing or run `rmtllmf pretrain` again"
         )
-    return _assemble(name, folder, *(file.read_bytes() for file in files))
+    return _assemble(str(name), folder, *(file.read_bytes() for file in files))
 
 
 @lru_cache(maxsize=4)
 def _assemble(name: str, folder: Path, config_json: bytes, provenance_json: bytes, tensors: bytes) -> Backbone:
-    """A backbone from the contents of its files; being the key of the cache, they cannot change unnoticed."""
+    """A backbone from the contents of its files, which are the key of the cache, so that no change is missed."""
     file = folder / "model.safetensors"
     try:
         config, provenance = json.loads(config_json), json.loads(provenance_json)
@@ -197,7 +195,7 @@ def _assemble(name: str, folder: Path, config_json: bytes, provenance_json: byte
         model = new_model(config)
         model.load_state_dict(safetensors.torch.load(tensors))
     except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
-        detail = " ".join(str(error).split("\n\t")[:2])  # the first of the tensors that do not fit is enough
+        detail = " ".join(str(error).split("\n\t")[:2])  # the first mismatched tensor is enough
         raise InputError(f"{file} does not hold the model of config.json beside it: {detail}") from error
     return _finish(name, model, tokenizer, frozenset(words))
 
@@ -209,11 +207,11 @@ def _openai(weights_file: str | Path | None) -> Backbone:
         raise InputError(f"weights_file {source!r} does not exist: expected a file of OpenAI's ViT-B/16 weights")
     try:
         model = open_clip.create_model(OPENAI_VIT, pretrained=source)
-    except Exception as error:  # the download layers raise errors of their own, one family per version
+    except Exception as error:  # the errors of the download layers change from version to version
         detail = f"{type(error).__name__}: {(str(error).splitlines() or ['no detail'])[0]}"
         raise InputError(
             f"the weights of {OPENAI_VIT!r} could not be loaded from {source!r} ({detail}). "
-            "With a network, open_clip downloads them once (about 600 MB). Without one, fetch the model "
+            "With a network, open_clip downloads them once (about 600 MB). Without one, download the model "
             "`timm/vit_base_patch16_clip_224.openai` elsewhere, copy its open_clip_model.safetensors here and pass "
             "weights_file=<that file>; or use the backbone 'tiny'"
         ) from error

@@ -1,7 +1,7 @@
-"""Other people's fine-tuned CLIP vision towers as `Weights` and `TaskVector`s.
+"""Import of published fine-tuned CLIP vision towers as `Weights` and `TaskVector`s.
 
-Read are safetensors files and plain state dicts of `torch.save`; with open_clip's names (whole models, towers, and
-what training scripts put around them) or with those of Hugging Face's `CLIPModel`, `CLIPVisionModel` and
+Reads safetensors files and plain state dicts of `torch.save`, with open_clip's names (whole models or towers, also in
+the wrappers of training scripts) or those of Hugging Face's `CLIPModel`, `CLIPVisionModel` and
 `CLIPVisionModelWithProjection`.
 """
 
@@ -24,36 +24,34 @@ from rmtllmf_lib.model.tensor_file import is_pickle, read_tensors, require_file
 
 PROJECTION = PREFIX + "proj"
 
-# A name that every tower of the kind has, and no other part of the model; what stands before it is the prefix.
+# A name that every tower of the kind has, and no other part of the model; what precedes it is the prefix.
 _ANCHORS = {"open_clip": "conv1.weight", "Hugging Face": "embeddings.patch_embedding.weight"}
 
-_HF_ENDS = {
-    "embeddings.class_embedding": "class_embedding",
-    "embeddings.patch_embedding.weight": "conv1.weight",
-    "embeddings.position_embedding.weight": "positional_embedding",
-    "pre_layrnorm": "ln_pre",  # spelt so
-    "post_layernorm": "ln_post",
-}
-_HF_BLOCK = {
-    "layer_norm1": "ln_1",
-    "layer_norm2": "ln_2",
-    "mlp.fc1": "mlp.c_fc",
-    "mlp.fc2": "mlp.c_proj",
-    "self_attn.out_proj": "attn.out_proj",
+_BLOCK = r"encoder\.layers\.(\d+)\."
+_HF_NAMES = {  # Hugging Face's names, as patterns, and open_clip's
+    r"embeddings\.class_embedding": r"class_embedding",
+    r"embeddings\.patch_embedding\.weight": r"conv1.weight",
+    r"embeddings\.position_embedding\.weight": r"positional_embedding",
+    r"pre_layrnorm\.(weight|bias)": r"ln_pre.\1",  # spelt so
+    r"post_layernorm\.(weight|bias)": r"ln_post.\1",
+    _BLOCK + r"layer_norm([12])\.(weight|bias)": r"transformer.resblocks.\1.ln_\2.\3",
+    _BLOCK + r"mlp\.fc1\.(weight|bias)": r"transformer.resblocks.\1.mlp.c_fc.\2",
+    _BLOCK + r"mlp\.fc2\.(weight|bias)": r"transformer.resblocks.\1.mlp.c_proj.\2",
+    _BLOCK + r"self_attn\.out_proj\.(weight|bias)": r"transformer.resblocks.\1.attn.out_proj.\2",
 }
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class PublishedTower:
     """An imported vision tower.
 
     Attributes
     ----------
     weights : Weights
     kind : str
-        "open_clip" or "Hugging Face": whose names the file used.
+        "open_clip" or "Hugging Face": the names that the file used.
     notes : tuple of str
-        What the reader of a result should know: tensors taken from the base, half precision.
+        Caveats for results: tensors taken from the base, half precision.
     """
 
     weights: Weights
@@ -61,62 +59,61 @@ class Checkpoint:
     notes: tuple[str, ...]
 
 
-def task_vector_from_checkpoint(
+def task_vector_from_published(
     path: str | Path,
     base: Weights,
     info: Mapping[str, str] | None = None,
     *,
-    base_checkpoint: str | Path | None = None,
+    published_base: str | Path | None = None,
     max_change: float = 0.5,
 ) -> TaskVector:
-    """Task vector of somebody's fine-tuned model, Eq. (1).
+    """Task vector of a published fine-tuned model, Eq. (1).
 
     Parameters
     ----------
     path : path
-        The fine-tuned model, see `load_checkpoint`.
+        File of the fine-tuned model, see `load_published`.
     base : Weights
         theta_base.
     info : mapping of str to str, optional
-        Goes into the vector's metadata; say at least which task, as published files have been mixed up.
+        Metadata of the vector; name at least the task, as published files have been mixed up.
         `file` (its name), `names` (the kind) and `note` are added.
-    base_checkpoint : path, optional
-        The base that the model was fine-tuned from, as its author published it: checked to equal `base`.
+    published_base : path, optional
+        The base of the fine-tuned model, as its author published it: checked to equal `base`.
     max_change : float
-        Largest norm(tau) / norm(theta_base) that passes for fine-tuning. Two bases that were trained apart
-        differ by about 1.4, fine-tuned ones from their base by some .01.
+        Largest norm(tau) / norm(theta_base) that is accepted as fine-tuning. Two separately trained bases differ by
+        about 1.4, a fine-tuned model and its base by about .01.
 
     Raises
     ------
     InputError
-        if a file cannot be read, is of another architecture, or belongs to another base.
+        if a file cannot be read, or has another architecture or base.
     """
-    if base_checkpoint is not None:
-        require_same_base(load_checkpoint(base_checkpoint, base).weights, base)
-    checkpoint = load_checkpoint(path, base)
-    tau = checkpoint.weights - base
+    if published_base is not None:
+        require_same_base(load_published(published_base, base).weights, base)
+    published = load_published(path, base)
+    tau = published.weights - base
     change = tau.norm / base.norm
     if change > max_change:
         raise InputError(
             f"{path} differs from the base by {change:.2f} of the base's norm, expected at most {max_change:g}; "
             "it was fine-tuned from another base, give that one"
         )
-    about = {"file": Path(path).name, "names": checkpoint.kind}
-    if checkpoint.notes:
-        about["note"] = "; ".join(checkpoint.notes)
+    about = {"file": Path(path).name, "names": published.kind}
+    if published.notes:
+        about["note"] = "; ".join(published.notes)
     return TaskVector(tau.layout, tau.values, tau.base_hash, {**about, **(info or {})})
 
 
-def load_checkpoint(path: str | Path, base: Weights) -> Checkpoint:
-    """Read a fine-tuned model's vision tower, of the same architecture as `base`.
+def load_published(path: str | Path, base: Weights) -> PublishedTower:
+    """Read the vision tower of a fine-tuned model, of the same architecture as `base`.
 
-    A projection that the file lacks (Hugging Face's `CLIPVisionModel` has none) is taken from the base, and a
-    note says so.
+    A missing projection (Hugging Face's `CLIPVisionModel` has none) is taken from the base, with a note.
 
     Raises
     ------
     InputError
-        if there is no such file, it is damaged, holds pickled objects, no CLIP vision tower or more than one,
+        if there is no such file, it is damaged, or it holds pickled objects, no CLIP vision tower or more than one,
         another architecture, entries that are not floating-point, or NaN or infinite numbers.
     """
     tensors, metadata = _read(path)
@@ -132,7 +129,7 @@ def load_checkpoint(path: str | Path, base: Weights) -> Checkpoint:
         raise InputError(f"{path}: {error}") from error
 
 
-def _tower(tensors: Mapping[str, Tensor], kind: str, prefix: str, base: Weights) -> Checkpoint:
+def _tower(tensors: Mapping[str, Tensor], kind: str, prefix: str, base: Weights) -> PublishedTower:
     if kind == "open_clip":
         tower = {PREFIX + name[len(prefix) :]: x for name, x in tensors.items() if name.startswith(prefix)}
     else:
@@ -146,7 +143,7 @@ def _tower(tensors: Mapping[str, Tensor], kind: str, prefix: str, base: Weights)
         notes.append("the file has no projection, the base's is used (its task vector is 0)")
     layout = Layout.from_state_dict(tower)
     layout.require_equal(base.layout, "the model")
-    return Checkpoint(Weights(layout, layout.flatten(tower)), kind, tuple(notes))
+    return PublishedTower(Weights(layout, layout.flatten(tower)), kind, tuple(notes))
 
 
 def import_task_vectors(
@@ -154,39 +151,39 @@ def import_task_vectors(
     base: Weights,
     out: str | Path,
     *,
-    base_checkpoint: str | Path | None = None,
+    published_base: str | Path | None = None,
     overwrite: bool = False,
 ) -> pd.DataFrame:
-    """Read fine-tuned models, and write the task vector of each as ``<out>/<task>.safetensors``.
+    """Read published fine-tuned models and write their task vectors as ``<out>/<task>.safetensors``.
 
     Parameters
     ----------
     files : mapping of task to path
-        Of each fine-tuned model, or of the folder with its `model.safetensors`.
-    base, base_checkpoint
-        As in `task_vector_from_checkpoint`.
+        File of each fine-tuned model, or the folder with its `model.safetensors`.
+    base, published_base
+        As in `task_vector_from_published`.
     overwrite : bool
-        Whether to replace a vector that is there.
+        Whether to replace existing vectors.
 
     Returns
     -------
-    DataFrame with columns task, names (whose names the file used), change (norm of tau over that of the base), note
+    DataFrame with columns task, names (as in `PublishedTower.kind`), change (norm of tau over that of the base), note
 
     Raises
     ------
     InputError
-        if a vector is there and may not be replaced, a model is the base itself, or two are one and the same; and
-        what `task_vector_from_checkpoint` raises. Nothing is written then.
+        if a vector exists and may not be replaced, a model equals the base, or two models are equal; and for the
+        reasons of `task_vector_from_published`. Nothing is written then.
     """
     folder = Path(out)
     paths = {task: _model_in(Path(path).expanduser()) for task, path in files.items()}
     if there := [task for task in paths if (folder / f"{task}.safetensors").exists() and not overwrite]:
         raise InputError(
-            f"{folder / there[0]}.safetensors is there already: choose another folder for the output, or overwrite it"
+            f"{folder / there[0]}.safetensors exists already: choose another folder for the output, or overwrite it"
         )
-    if base_checkpoint is not None:
-        require_same_base(load_checkpoint(_model_in(Path(base_checkpoint).expanduser()), base).weights, base)
-    taus = {task: task_vector_from_checkpoint(path, base, {"task": task}) for task, path in paths.items()}
+    if published_base is not None:
+        require_same_base(load_published(_model_in(Path(published_base).expanduser()), base).weights, base)
+    taus = {task: task_vector_from_published(path, base, {"task": task}) for task, path in paths.items()}
     owners: dict[str, str] = {}
     for task, tau in taus.items():
         if tau.norm == 0:
@@ -203,18 +200,18 @@ def import_task_vectors(
 
 
 def _model_in(path: Path) -> Path:
-    """The file of weights in the folder of a model, as Hugging Face lays it out; any other path as it is."""
+    """The weights in a model's folder, as Hugging Face lays it out; any other path unchanged."""
     return path / "model.safetensors" if (path / "model.safetensors").is_file() else path
 
 
 def require_same_base(imported: Weights, base: Weights, tolerance: float = 1e-6) -> None:
-    """Raise an InputError unless two points are the same but for the last digits.
+    """Raise an InputError unless two points are equal to rounding.
 
     Parameters
     ----------
     tolerance : float
-        Largest norm of the difference, relative to the base's. A copy in half precision differs by some 1e-4,
-        too much for task vectors of 1e-2.
+        Largest norm of the difference, relative to the base's. A copy in half precision differs by about 1e-4, too
+        much for task vectors of 1e-2.
     """
     imported.layout.require_equal(base.layout, "the imported base")
     if imported.hash == base.hash:
@@ -225,7 +222,7 @@ def require_same_base(imported: Weights, base: Weights, tolerance: float = 1e-6)
         name, _ = max(difference.state_dict().items(), key=lambda item: item[1].abs().max().item())
         raise InputError(
             f"the imported base is not the given base: they differ by {change:.2g} of its norm, expected at most "
-            f"{tolerance:g}, most in {name!r}; load the base that the checkpoints were fine-tuned from"
+            f"{tolerance:g}, most in {name!r}; load the base that the models were fine-tuned from"
         )
 
 
@@ -237,12 +234,12 @@ def from_hugging_face(state_dict: Mapping[str, Tensor], prefix: str = "vision_mo
     state_dict : mapping of name to tensor
         Of a `CLIPModel`, `CLIPVisionModel` or `CLIPVisionModelWithProjection`; only the vision part is used.
     prefix : str
-        What the names of the tower start with.
+        Prefix of the tower's names.
 
     Returns
     -------
     dict of name to tensor
-        Queries, keys and values are joined and the projection is transposed; `position_ids` is left out.
+        Queries, keys and values are concatenated and the projection is transposed; `position_ids` is dropped.
 
     Raises
     ------
@@ -261,7 +258,7 @@ def from_hugging_face(state_dict: Mapping[str, Tensor], prefix: str = "vision_mo
         if not name.startswith(prefix) or name.endswith("embeddings.position_ids"):
             continue
         end = name[len(prefix) :]
-        if part := re.fullmatch(r"encoder\.layers\.(\d+)\.self_attn\.([qkv])_proj\.(weight|bias)", end):
+        if part := re.fullmatch(_BLOCK + r"self_attn\.([qkv])_proj\.(weight|bias)", end):
             target = f"{PREFIX}transformer.resblocks.{part[1]}.attn.in_proj_{part[3]}"
             attention.setdefault(target, {})[part[2]] = tensor
         elif renamed := _renamed(end):
@@ -269,29 +266,21 @@ def from_hugging_face(state_dict: Mapping[str, Tensor], prefix: str = "vision_mo
         else:
             strange.append(name)
     if strange:
-        raise InputError(f"these entries are not of a CLIP vision tower: {listing(strange)}; remove them")
+        raise InputError(f"entries that no CLIP vision tower has: {listing(strange)}; remove them")
     for target, parts in attention.items():
         if set(parts) != set("qkv"):
-            raise InputError(f"{target!r} is made of q, k and v, found only {', '.join(sorted(parts))}")
+            raise InputError(f"{target!r} needs q, k and v, found only {', '.join(sorted(parts))}")
         tower[target] = torch.cat([parts["q"], parts["k"], parts["v"]])
     return tower
 
 
-def _renamed(end: str) -> str | None:
-    if end in _HF_ENDS:
-        return _HF_ENDS[end]
-    stem, _, leaf = end.rpartition(".")
-    if leaf not in ("weight", "bias"):
-        return None
-    if stem in _HF_ENDS:
-        return f"{_HF_ENDS[stem]}.{leaf}"
-    if (block := re.fullmatch(r"encoder\.layers\.(\d+)\.(.+)", stem)) and block[2] in _HF_BLOCK:
-        return f"transformer.resblocks.{block[1]}.{_HF_BLOCK[block[2]]}.{leaf}"
-    return None
+def _renamed(name: str) -> str | None:
+    found = ((re.fullmatch(pattern, name), ours) for pattern, ours in _HF_NAMES.items())
+    return next((match.expand(ours) for match, ours in found if match), None)
 
 
 def _find_tower(tensors: Mapping[str, Any], path: str | Path) -> tuple[str, str]:
-    """Kind and prefix of the one vision tower among the entries."""
+    """Kind and prefix of the only vision tower among the entries."""
     found = [
         (kind, name.removesuffix(anchor))
         for name in tensors
@@ -319,9 +308,9 @@ def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         reason = str(error) or type(error).__name__
         if "unsupported" in reason.lower() or "TorchScript" in reason:
             raise InputError(
-                f"{path} holds pickled Python objects beside its tensors, and is refused: to open them is to run "
-                "whatever code the file brings. Where you trust it, load it in the program that wrote it and save "
-                "model.state_dict() alone, best with safetensors.torch.save_file"
+                f"{path} holds pickled Python objects beside its tensors and is refused, since loading them can run "
+                "any code. If you trust it, load it in the program that wrote it and save model.state_dict() alone, "
+                "preferably with safetensors.torch.save_file"
             ) from error
         raise InputError(f"{path} is damaged or truncated ({reason.splitlines()[0]}); get it again") from error
     # training scripts wrap the state dict together with the epoch and the optimiser's state

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rmtllmf_lib.arrays import real_number
+from rmtllmf_lib.arrays import one_of, real_number, whole_number
 from rmtllmf_lib.compiled import compiled
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
@@ -31,8 +31,8 @@ LAMBDA_RULES = ("published", "inverse", "constant")
 
 _PUBLISHED = {1: 1.0, 2: 0.70, 3: 0.55, 4: 0.50, 5: 0.40, 6: 0.35, 7: 0.30}
 
-_WAYS = 8  # vectors that are added up in one pass over memory
-_BLOCK = 2**18  # entries; where one pass is not enough, 1 MiB stays in the cache until the next
+_WAYS = 8  # vectors summed in one pass over memory
+_BLOCK = 2**18  # entries per block where several passes are needed: 1 MiB stays in the cache between them
 
 
 def fuse(
@@ -40,21 +40,21 @@ def fuse(
 ) -> Weights:
     """Merge task vectors into one model, Eq. (6): base + lam * (tau_1 + … + tau_N).
 
-    Every number of every vector is read once. The vectors are added up before they meet the base, so that
-    small updates are not rounded to the base's precision one by one.
+    Every number is read from memory once. The vectors are summed before the base is added, so that small updates are
+    not rounded to the base's precision one by one.
 
     Parameters
     ----------
     base : Weights
-        theta_base, or a point that was made from it.
+        theta_base, or a point made from it.
     taus : sequence of TaskVector
-        At least one; all of this base.
+        At least one, all of this base.
     lam : float or sequence of float
         lambda_N, or one coefficient for each task vector.
     out : (layout.size,) float32 tensor on the CPU, optional
-        Where to put the numbers of the result, from `layout.empty()`; default new memory. A search that looks at many
-        points, one at a time, fuses all of them into one buffer: new memory costs time on its first use. Each fusion
-        into it overwrites the point before, which must not be used any more.
+        Buffer for the result, from `layout.empty()`; default new memory, whose first use costs time. A search over many
+        points can fuse them one after the other into the same buffer; each fusion overwrites the point before, which
+        must not be used any more.
 
     Returns
     -------
@@ -64,14 +64,14 @@ def fuse(
     Raises
     ------
     InputError
-        if there is no vector, one has another layout or base, a coefficient is missing or not finite, or `out` is of
-        another shape or type, or holds the base or a vector.
+        if there is no vector, one has another layout or base, a coefficient is missing or not finite, or `out` has
+        another shape or type, or shares memory with the base or a vector.
     """
     if not taus:
         raise InputError("there is nothing to fuse: got no task vector; give at least one, or use the base itself")
     for tau in taus:
         tau.require_base(base)
-    factors = _factors(lam, len(taus))
+    factors = coefficients(lam, len(taus))
     values = base.layout.empty() if out is None else _writable(out, [base, *taus])
     finite = _fuse_into(values, base.values, [tau.values for tau in taus], factors)
     return Weights(base.layout, values, base.origin, checked=finite)
@@ -84,11 +84,10 @@ def _writable(out: Tensor, inputs: Sequence[Weights | TaskVector]) -> Tensor:
     return Weights(base.layout, out, checked=True).values
 
 
-def _factors(lam: Any, count: int) -> list[float]:
-    if not isinstance(lam, Sequence | np.ndarray | torch.Tensor) or isinstance(lam, str | bytes):
-        return [real_number(lam, "lambda")] * count
-    given = lam.tolist() if isinstance(lam, np.ndarray | torch.Tensor) else list(lam)
-    if not isinstance(given, list):  # an array without dimensions
+def coefficients(lam: Any, count: int) -> list[float]:
+    """One finite coefficient for each of `count` task vectors, from one for all of them or a sequence."""
+    given = lam.tolist() if isinstance(lam, np.ndarray | torch.Tensor) else lam
+    if not isinstance(given, Sequence) or isinstance(given, str | bytes):
         return [real_number(given, "lambda")] * count
     if len(given) != count:
         raise InputError(f"got {len(given)} coefficients for {count} task vectors; give one number, or one for each")
@@ -101,7 +100,7 @@ def _fuse_into(out: Tensor, base: Tensor, taus: Sequence[Tensor], factors: Seque
     Returns
     -------
     bool
-        True if every number of the result is finite; False if one may not be.
+        Whether every number of the result is finite.
     """
     common = len(set(factors)) == 1
     one, nothing = np.float32(1), np.float32(0)
@@ -115,10 +114,10 @@ def _fuse_into(out: Tensor, base: Tensor, taus: Sequence[Tensor], factors: Seque
             first, partial = 1 + _WAYS, np.empty_like(result)
             _add_up(partial, left[0], vectors[0], one, tuple(left[1:first]), vectors[1:first])
             left, vectors = [one, *left[first:]], (partial, *vectors[first:])
-        spare = _WAYS - len(vectors)  # places for a vector that is in the cache already, times 0
+        spare = _WAYS - len(vectors)  # filled with a vector that is in the cache already, times 0
         return _add_up(result, one, start, lam, (*left, *[nothing] * spare), (*vectors, *vectors[:1] * spare))
 
-    block = _BLOCK if len(taus) > _WAYS else out.numel()  # long streams are read fastest
+    block = _BLOCK if len(taus) > _WAYS else out.numel()  # a single pass is fastest on long streams
 
     def in_blocks(piece: Sequence[Tensor]) -> bool:
         blocks = zip(*(tensor.split(block) for tensor in piece), strict=True)
@@ -136,10 +135,10 @@ def _add_up(
     w: tuple[np.float32, ...],
     t: tuple[NDArray[np.float32], ...],
 ) -> bool:
-    """Write scale * start + lam * (sum of eight w * t) to `out`, and say whether all of it is finite.
+    """Write scale * start + lam * (sum of eight w * t) to `out`, and return whether all of it is finite.
 
-    torch and numpy add two vectors at a time, and the sum so far goes out to the cache and back for each. Compiled,
-    all ten numbers meet in registers: memory sets the pace then.
+    torch and NumPy add two vectors at a time, and write each partial sum to the cache. Compiled, the sum stays in
+    registers, and memory bandwidth is the limit.
     """
     wrong = np.int32(0)
     for k in range(len(out)):
@@ -147,7 +146,7 @@ def _add_up(
         total = total + w[4] * t[4][k] + w[5] * t[5][k] + w[6] * t[6][k] + w[7] * t[7][k]
         value = scale * start[k] + lam * total
         out[k] = value
-        wrong |= np.int32(value - value != 0)  # true of NaN and the infinities alone
+        wrong |= np.int32(value - value != 0)  # true for NaN and infinity only
     return bool(wrong == 0)
 
 
@@ -160,32 +159,30 @@ def lambda_n(n: int, rule: str = "published", value: float | None = None) -> flo
         Number of tasks, at least 1.
     rule : {"published", "inverse", "constant"}
         - "published": the best fixed lambda for ViT-B/16 in the results of [2]: .70 .55 .50 .40 .35 .30 for
-          N = 2…7; from N = 8 on the power law fitted to them, 1.149 N^-0.663 (.29 at N = 8, where the field
-          uses .3); 1 for a single task, which is the fine-tuned model itself. They were chosen on test images of
-          these data sets. Reference [1] gives no formula.
+          N = 2…7; for N ≥ 8 the power law fitted to them, 1.149 N^-0.663 (.29 at N = 8, where the literature
+          uses .3); 1 for a single task, the fine-tuned model itself. They were chosen on test images of these
+          data sets. Reference [1] gives no formula.
         - "inverse": 1/N, the average of the fine-tuned models [3].
-        - "constant": `value` for every N, such as .3, which [1] recommends where no validation data are at hand.
+        - "constant": `value` for every N, such as .3, which [1] recommends where there are no validation data.
 
-        The fourth way, a search on validation images, is `choose_lambda`.
+        For a search on validation images see `choose_lambda`.
     value : float, optional
         The constant, for rule "constant" only.
 
     Raises
     ------
     InputError
-        if `n` is no positive integer, the rule is unknown, or `value` is missing, not finite, or of no use.
+        if `n` is not a positive integer, the rule is unknown, or `value` is missing, not finite, or not needed.
     """
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise InputError(f"the number of tasks is {n!r}, expected an integer of at least 1")
-    if rule not in LAMBDA_RULES:
-        raise InputError(f"unknown rule {rule!r} for lambda; known rules are {', '.join(LAMBDA_RULES)}")
+    n = whole_number(n, "the number of tasks")
+    one_of(rule, LAMBDA_RULES, "rule for lambda")
     if (value is not None) != (rule == "constant"):
-        raise InputError(f"rule {rule!r} with value {value!r}: a value goes with the rule 'constant', and only with it")
+        raise InputError(f"rule {rule!r} with value {value!r}: rule 'constant' needs a value, the others take none")
     if rule == "constant":
         return real_number(value, "the constant lambda")
     if rule == "inverse":
-        return 1 / int(n)
-    return _PUBLISHED.get(int(n)) or 1.149 * int(n) ** -0.663
+        return 1 / n
+    return _PUBLISHED.get(n) or 1.149 * n**-0.663
 
 
 def choose_lambda(score: Callable[[float], float], grid: Iterable[float] = LAMBDA_GRID) -> tuple[float, pd.DataFrame]:
@@ -194,22 +191,22 @@ def choose_lambda(score: Callable[[float], float], grid: Iterable[float] = LAMBD
     Parameters
     ----------
     score : function of lambda
-        Quality of the merged model on VALIDATION images, larger is better. It must never see test images:
-        a lambda chosen on them makes the accuracy on them too good.
+        Quality of the merged model on VALIDATION images, larger is better. It must never use test images:
+        a lambda chosen on them biases the accuracy on them.
     grid : iterable of float
-        Values to try; 0, 0.05, …, 1 unless told otherwise.
+        Values to try; default 0, 0.05, …, 1.
 
     Returns
     -------
     lam : float
-        The value with the highest score; the smallest of them where several tie.
+        The value with the highest score; the smallest such value in a tie.
     table : DataFrame
-        Columns `lam` and `score`, in rising order of `lam`.
+        Columns `lam` and `score`, sorted by `lam`.
 
     Raises
     ------
     InputError
-        if the grid is empty or holds something that is not a finite number, or a score is not finite.
+        if the grid is empty, or a value of the grid or a score is not a finite number.
     """
     values = sorted({real_number(lam, "a value of the grid for lambda") for lam in grid})
     if not values:

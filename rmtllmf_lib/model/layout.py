@@ -1,4 +1,4 @@
-"""Where each named tensor lies in one flat buffer of the vision tower's parameters."""
+"""Position of each named tensor in one flat buffer with all parameters of a vision tower."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rmtllmf_lib.arrays import one_of
 from rmtllmf_lib.errors import InputError
 
 PREFIX = "visual."
 
 GROUPS = ("embeddings", "attention", "mlp", "norm", "projection")
 
-# First match wins; the names are open_clip's.
+# The first match counts; the names are open_clip's.
 _GROUP_PATTERNS = (
     ("embeddings", re.compile(r"visual\.(conv1\.\w+|class_embedding|positional_embedding)")),
     ("attention", re.compile(r"visual\..*\.attn\..+")),
@@ -33,12 +35,12 @@ _GROUP_PATTERNS = (
 def group_of(name: str) -> str:
     """Group of a parameter of an open_clip vision transformer, one of `GROUPS`.
 
-    The embeddings are what the paper freezes: patches, class token and positions.
+    "embeddings" are what the paper freezes: patches, class token and positions.
 
     Raises
     ------
     InputError
-        if the name belongs to no group (another kind of tower, or a name without `visual.`).
+        if the name is in no group (another kind of tower, or a name without `visual.`).
     """
     for group, pattern in _GROUP_PATTERNS:
         if pattern.fullmatch(name):
@@ -50,17 +52,17 @@ def group_of(name: str) -> str:
 
 
 def listing(items: Sequence[object], most: int = 4) -> str:
-    """Items as text, at most `most` of them written out: '3 (a, b, c)' or '9 (a, b, c, d, …)'."""
+    """Number of items and the first `most` of them, as text: '3 (a, b, c)' or '9 (a, b, c, d, …)'."""
     shown = ", ".join(str(item) for item in items[:most]) + (", …" if len(items) > most else "")
     return f"{len(items)} ({shown})"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Names and shapes of the tensors that share one flat buffer, sorted by name.
+    """Names and shapes of the tensors in one flat buffer, sorted by name.
 
-    The order is fixed, so that two sources of the same tensors always have the same layout,
-    and so that the data section of a safetensors file is the flat buffer itself.
+    The order is fixed, so that the same tensors always have the same layout, and the data section of a safetensors file
+    is the flat buffer itself.
 
     Attributes
     ----------
@@ -104,12 +106,8 @@ class Layout:
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
-        """Where each tensor starts in the flat buffer."""
-        offsets, start = [], 0
-        for size in self.sizes:
-            offsets.append(start)
-            start += size
-        return tuple(offsets)
+        """Start of each tensor in the flat buffer."""
+        return (0, *accumulate(self.sizes[:-1]))
 
     @cached_property
     def size(self) -> int:
@@ -128,19 +126,19 @@ class Layout:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def views(self, values: Tensor) -> dict[str, Tensor]:
-        """The named tensors as views of a flat buffer (size,); nothing is copied."""
+        """Named tensors as views of a flat buffer (size,), without copies."""
         if values.shape != (self.size,):
             raise InputError(f"expected a flat buffer of shape ({self.size},), got {tuple(values.shape)}")
         parts = zip(self.names, self.shapes, self.sizes, self.offsets, strict=True)
         return {name: values[start : start + size].view(shape) for name, shape, size, start in parts}
 
     def empty(self) -> Tensor:
-        """New flat buffer (size,) float32 on the CPU, not filled."""
-        # numpy asks the system for huge pages, torch does not: the first pass over 345 MB takes a third of the time
+        """New flat buffer (size,) float32 on the CPU, uninitialised."""
+        # NumPy asks the system for huge pages, torch does not: the first pass over 345 MB takes a third of the time
         return torch.from_numpy(np.empty(self.size, dtype=np.float32))
 
     def flatten(self, state_dict: Mapping[str, Tensor]) -> Tensor:
-        """New flat buffer (size,) float32 on the CPU with a copy of the named tensors, which must fit exactly."""
+        """New flat buffer (size,) float32 on the CPU with a copy of the named tensors, of exactly this layout."""
         Layout.from_state_dict(state_dict).require_equal(self, "the state dict")
         values = self.empty()
         with torch.no_grad():
@@ -149,18 +147,10 @@ class Layout:
         return values
 
     def ranges(self, group: str) -> list[slice]:
-        """Stretches of the flat buffer that hold a group, neighbours merged, in rising order."""
-        if group not in GROUPS:
-            raise InputError(f"unknown group {group!r}; known groups are {', '.join(GROUPS)}")
-        merged: list[slice] = []
-        for owner, start, size in zip(self.groups, self.offsets, self.sizes, strict=True):
-            if owner != group:
-                continue
-            if merged and merged[-1].stop == start:
-                merged[-1] = slice(merged[-1].start, start + size)
-            else:
-                merged.append(slice(start, start + size))
-        return merged
+        """Ranges of the flat buffer that hold the tensors of a group, in rising order."""
+        one_of(group, GROUPS, "group")
+        parts = zip(self.groups, self.offsets, self.sizes, strict=True)
+        return [slice(start, start + size) for owner, start, size in parts if owner == group]
 
     def require_equal(self, other: Layout, what: str = "the other operand") -> None:
         """Raise an InputError that names the differing entries unless `other` is the same layout.
@@ -168,31 +158,21 @@ class Layout:
         Parameters
         ----------
         other : Layout
-            The layout that is expected.
+            The expected layout.
         what : str
-            What `self` is the layout of, for the message.
+            Name of what has the layout `self`, for the message.
         """
         if self is other or self == other:
             return
-        mine, theirs = (
-            dict(zip(self.names, self.shapes, strict=True)),
-            dict(zip(other.names, other.shapes, strict=True)),
-        )
-        missing = [name for name in other.names if name not in mine]
-        extra = [name for name in self.names if name not in theirs]
-        shapes = [
-            f"{name}: {mine[name]}, expected {theirs[name]}"
-            for name in self.names
-            if name in theirs and mine[name] != theirs[name]
-        ]
-        faults = [
-            f"{label}: {listing(found)}"
-            for label, found in (("missing", missing), ("not expected", extra), ("other shape", shapes))
-            if found
-        ]
-        raise InputError(
-            f"the layout of {what} does not match; {'; '.join(faults)}; both must be the same architecture"
-        )
+        mine, theirs = (dict(zip(layout.names, layout.shapes, strict=True)) for layout in (self, other))
+        both = [name for name in self.names if name in theirs and mine[name] != theirs[name]]
+        faults = {
+            "missing": [name for name in other.names if name not in mine],
+            "not expected": [name for name in self.names if name not in theirs],
+            "other shape": [f"{name}: {mine[name]}, expected {theirs[name]}" for name in both],
+        }
+        found = "; ".join(f"{label}: {listing(names)}" for label, names in faults.items() if names)
+        raise InputError(f"the layout of {what} does not match; {found}; both must be the same architecture")
 
 
 def require_float(name: str, tensor: Tensor) -> None:
@@ -210,12 +190,12 @@ def require_float(name: str, tensor: Tensor) -> None:
 
 def require_finite(layout: Layout, values: Tensor, what: str = "") -> None:
     """Raise an InputError that names the first tensor with NaN or infinite numbers, if there is one."""
-    if math.isfinite(values.sum().item()):  # one fast pass; a sum of finite numbers may still overflow
+    if math.isfinite(values.sum().item()):  # one fast pass; where it fails, finite numbers may have overflowed
         return
     for name, view in layout.views(values).items():
         count = int((~torch.isfinite(view)).sum())
         if count:
             raise InputError(
                 f"{what}{name!r} holds {count} numbers of {view.numel()} that are NaN or infinite; "
-                "training or a file went wrong, make it again"
+                "training diverged or a file is damaged, make it again"
             )

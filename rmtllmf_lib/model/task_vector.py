@@ -1,7 +1,7 @@
 """Points and differences in parameter space, Eq. (1): `tau_q = theta_ft,q - theta_base`.
 
-A `Weights` is a point, a `TaskVector` a difference. Points cannot be added; differences form a vector space,
-and a point plus a difference is a point. Both keep their numbers in one flat float32 buffer.
+A `Weights` is a point, a `TaskVector` a difference. Points cannot be added; differences form a vector space, and a
+point plus a difference is a point. Both keep their numbers in one flat float32 buffer.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,19 +22,17 @@ from torch import Tensor, nn
 from rmtllmf_lib.arrays import real_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.gram import inner_products
-from rmtllmf_lib.model.layout import GROUPS, PREFIX, Layout, group_of, listing, require_finite
+from rmtllmf_lib.model.layout import PREFIX, Layout, listing, require_finite
 from rmtllmf_lib.model.tensor_file import read_own, write_own
-
-__all__ = ["GROUPS", "Layout", "TaskVector", "Weights", "cosine_matrix", "group_of"]
 
 
 @dataclass(frozen=True, eq=False)
 class _Flat:
-    """What points and differences share: a layout, its finite float32 numbers, a fingerprint, a file."""
+    """Common part of points and differences: a layout with finite float32 numbers, their hash, and a file format."""
 
     layout: Layout
     values: Tensor
-    # whether the caller has seen to it that every number is finite; saves one pass over the buffer
+    # whether the caller has checked that every number is finite; saves one pass over the buffer
     checked: InitVar[bool] = field(default=False, kw_only=True)
 
     def __post_init__(self, checked: bool) -> None:
@@ -51,7 +49,7 @@ class _Flat:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of layout and numbers, as hexadecimal digits; the numbers must not change afterwards."""
+        """SHA-256 of layout and numbers, as hexadecimal digits; cached, so never change the numbers in place."""
         digest = hashlib.sha256(self.layout.hash.encode())
         digest.update(self.values.numpy().data)
         return digest.hexdigest()
@@ -67,7 +65,7 @@ class _Flat:
         return self.norm / math.sqrt(self.layout.size)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The named tensors, as views of the flat buffer: read, do not write."""
+        """Named tensors as read-only views of the flat buffer."""
         return self.layout.views(self.values)
 
     def _save(self, path: str | Path, kind: str, metadata: Mapping[str, str]) -> None:
@@ -83,23 +81,23 @@ class Weights(_Flat):
     ----------
     layout : Layout
     values : (layout.size,) float32 tensor on the CPU
-        Never change it in place: the hash is kept.
+        Never change it in place: the hash is cached.
     base_hash : str or None
-        Hash of the base that the point was made from by adding task vectors; None for a point of its own.
+        Hash of the base to which task vectors were added to get this point; None for a base.
     """
 
     base_hash: str | None = None
 
     @classmethod
     def from_state_dict(cls, state_dict: Mapping[str, Tensor], prefix: str = PREFIX) -> Weights:
-        """Copy the vision tower out of a state dict; other entries (the text tower) are left out.
+        """Copy the vision tower out of a state dict; other entries (the text tower) are ignored.
 
         Parameters
         ----------
         state_dict : mapping of name to tensor
             Floating-point tensors of any precision and device; they are converted to float32.
         prefix : str
-            What the names of the vision tower start with; `""` for the state dict of the tower alone.
+            Prefix of the vision tower's names; `""` for the state dict of the tower alone.
 
         Raises
         ------
@@ -122,7 +120,7 @@ class Weights(_Flat):
 
     @property
     def origin(self) -> str:
-        """Hash of the base that this point stands on: `base_hash`, or its own hash."""
+        """Hash of the base of this point: `base_hash`, or its own hash."""
         return self.base_hash or self.hash
 
     def load_into(self, module: nn.Module) -> None:
@@ -187,27 +185,27 @@ class TaskVector(_Flat):
     ----------
     layout : Layout
     values : (layout.size,) float32 tensor on the CPU
-        Never change it in place: hash and norm are kept.
+        Never change it in place: hash and norm are cached.
     base_hash : str
         Hash of theta_base; vectors of different bases cannot be mixed.
     info : mapping of str to str
-        What is known of the vector as it was trained (task, accuracy, …). The results of algebra carry none.
+        Metadata of a trained vector (task, accuracy, …); empty for results of algebra.
     """
 
     base_hash: str
     info: Mapping[str, str] = field(default_factory=dict)
 
-    __array_ufunc__ = None  # numpy scalars and arrays leave the operators to us
+    __array_ufunc__ = None  # NumPy scalars and arrays defer to our operators
 
     def __post_init__(self, checked: bool) -> None:
         super().__post_init__(checked)
         wrong = [key for key, value in self.info.items() if not (isinstance(key, str) and isinstance(value, str))]
         if wrong:
-            raise InputError(f"info maps text to text, but not for {listing(wrong)}; convert the values with str()")
+            raise InputError(f"info maps str to str, but not for {listing(wrong)}; convert the values with str()")
         object.__setattr__(self, "info", dict(self.info))
 
     def require_base(self, base: Weights) -> None:
-        """Raise an InputError unless the vector belongs to `base`, or to the base that the point stands on."""
+        """Raise an InputError unless the vector has the same base as the point `base`."""
         self.layout.require_equal(base.layout, "the task vector")
         if self.base_hash != base.origin:
             raise InputError(_other_base("the task vector" + _named(self), self.base_hash, base.origin))
@@ -258,24 +256,19 @@ class TaskVector(_Flat):
         return float(inner_products([self.values, self._checked(other)])[0, 1])
 
     def only(self, *groups: str) -> TaskVector:
-        """The vector with the entries of the named `GROUPS` alone, all others 0."""
+        """The vector with all entries outside the named groups (`layout.GROUPS`) set to 0."""
         values = torch.zeros_like(self.values)
-        for where in self._ranges(groups):
-            values[where] = self.values[where]
+        for group in groups:
+            for where in self.layout.ranges(group):
+                values[where] = self.values[where]
         return self._like(values)
 
     def without(self, *groups: str) -> TaskVector:
-        """The vector with the entries of the named `GROUPS` set to 0."""
-        values = self.values.clone()
-        for where in self._ranges(groups):
-            values[where] = 0
-        return self._like(values)
-
-    def _ranges(self, groups: Iterable[str]) -> list[slice]:
-        return [where for group in groups for where in self.layout.ranges(group)]
+        """The vector with the entries of the named groups (`layout.GROUPS`) set to 0."""
+        return self - self.only(*groups)
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file with the named tensors; base, layout and info go into its metadata."""
+        """Write a safetensors file with the named tensors; its metadata hold base, layout and info."""
         info = {f"info.{key}": value for key, value in self.info.items()}
         self._save(path, "rmtllmf-task-vector", {"base_hash": self.base_hash, **info})
 
@@ -286,7 +279,7 @@ class TaskVector(_Flat):
         Raises
         ------
         InputError
-            if it is another kind of file or damaged, or, where `base` is given, if the vector is another base's.
+            if it is another kind of file or damaged, or if `base` is given and is not the vector's.
         """
         layout, values, metadata = _load(path, "rmtllmf-task-vector")
         info = {key[5:]: value for key, value in metadata.items() if key.startswith("info.")}
@@ -301,7 +294,7 @@ class TaskVector(_Flat):
 
 
 def cosine_matrix(taus: Sequence[TaskVector]) -> np.ndarray:
-    """Cosine similarity of every pair, from one Gram product.
+    """Cosine similarity of every pair of task vectors.
 
     Returns
     -------
@@ -310,7 +303,7 @@ def cosine_matrix(taus: Sequence[TaskVector]) -> np.ndarray:
     Raises
     ------
     InputError
-        if there is no vector, a vector is zero (it has no direction), or layouts or bases differ.
+        if there is no vector, a vector is zero and so has no direction, or layouts or bases differ.
     """
     if not taus:
         raise InputError("a cosine matrix needs at least one task vector, got none")
@@ -351,7 +344,7 @@ def _load(path: str | Path, kind: str) -> tuple[Layout, Tensor, dict[str, str]]:
     tensors, metadata = read_own(path, kind)
     layout = Layout.from_state_dict(tensors)
     if layout.hash != metadata["layout_hash"]:
-        raise InputError(f"{path} has other tensors than its metadata says; it was changed or damaged, make it again")
+        raise InputError(f"{path} holds tensors that do not match its metadata; it is damaged, make it again")
     return layout, layout.flatten(tensors), metadata
 
 

@@ -1,4 +1,4 @@
-"""Tensors in and out of safetensors files, with clear errors for files that are not what they should be."""
+"""Reading and writing of safetensors files, with clear errors for damaged files and files of another kind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x
 def is_pickle(path: Path) -> bool:
     """Whether a file starts like one written by `torch.save` or `pickle.dump`.
 
-    A safetensors file starts with the length of its header, which may look alike; but then the header follows.
+    A safetensors file starts with the length of its header, which may look the same, but its header follows.
     """
     with open(path, "rb") as file:
         start = file.read(9)
@@ -40,12 +40,12 @@ def require_file(path: str | Path) -> Path:
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file; the tensors may be maps of the file, so copy them.
+    """Tensors and metadata of a safetensors file; the tensors may be memory-mapped, so copy them.
 
     Raises
     ------
     InputError
-        if there is no such file, it is a pickle (whatever it holds), or it is corrupt or truncated.
+        if there is no such file, it is a pickle of any content, or it is corrupt or truncated.
     """
     path = require_file(path)
     if is_pickle(path):
@@ -63,9 +63,9 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def read_own(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a file of `write_own`, of this kind and of this version of the format.
+    """Tensors and metadata of a file written by `write_own`; an InputError for another kind or format version.
 
-    The metadata hold at least `layout_hash`, `hash` and `base_hash`; an InputError otherwise.
+    The metadata hold at least `layout_hash`, `hash` and `base_hash`.
     """
     tensors, metadata = read_tensors(path)
     wanted = ("format", "format_version", "layout_hash", "hash", "base_hash")
@@ -84,7 +84,7 @@ def read_own(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, 
 
 
 def write_own(path: str | Path, kind: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors and metadata as a safetensors file, so that it is there whole or not at all."""
+    """Write tensors and metadata as a safetensors file, atomically."""
     about = {"format": kind, "format_version": FORMAT_VERSION, **metadata}
     with atomic_write(Path(path)) as temporary:
         save_file(dict(tensors), temporary, metadata=about)

@@ -1,29 +1,35 @@
-"""The forward pass of open_clip's vision transformer on named tensors, for evaluation only.
+"""Image features of open_clip's vision towers from named tensors, for evaluation only.
 
-It computes what `VisionTransformer.forward` computes in evaluation mode, to rounding, but it reads any mapping of
-tensors (views of a flat buffer: no model is loaded), and in the last block it follows the class token alone, since
-nothing else reaches the output.
+For the plain vision transformer there is a fast forward pass. It computes what `VisionTransformer.forward` computes in
+evaluation mode, to rounding, but reads any mapping of tensors (views of a flat buffer: no model is loaded), and in the
+last block it computes the class token alone, since nothing else reaches the output. Every other tower runs open_clip's
+own forward on the same tensors.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import open_clip
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional
 
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.model.layout import PREFIX
 
 EMBEDDINGS = ("visual.conv1.weight", "visual.class_embedding", "visual.positional_embedding")
+
+_one_at_a_time = threading.Lock()  # functional_call replaces the module's tensors while it runs
 
 
 @dataclass(frozen=True)
 class Tower:
-    """What the forward pass must know of a vision transformer beside its weights."""
+    """Hyperparameters of a plain vision transformer: what the forward pass needs beside the weights."""
 
     layers: int
     heads: int
@@ -32,13 +38,24 @@ class Tower:
     eps: float
 
 
+AnyTower: TypeAlias = Tower | nn.Module
+
+
+def any_tower(visual: nn.Module) -> AnyTower:
+    """Hyperparameters of the vision tower for the fast forward pass, or the tower itself where that is refused."""
+    try:
+        return read_tower(visual)
+    except InputError:
+        return visual
+
+
 def read_tower(visual: Any) -> Tower:
-    """The shape of open_clip's vision tower.
+    """Hyperparameters of open_clip's plain vision transformer.
 
     Raises
     ------
     InputError
-        if the tower has a part that the forward pass of this module does not know; the message names it.
+        if the tower has a part that our own forward passes do not implement; the message names it.
     """
     known = open_clip.transformer
     _require(type(visual) is known.VisionTransformer, f"a tower of type {type(visual).__name__}")
@@ -64,9 +81,14 @@ def read_tower(visual: Any) -> Tower:
 def _require(known: bool, what: str) -> None:
     if not known:
         raise InputError(
-            f"the forward pass for evaluation does not know {what}; expected open_clip's plain VisionTransformer "
-            "with class-token pooling, as in 'tiny' and 'ViT-B-16-quickgelu': choose such a backbone"
+            f"realignment and linearisation do not support {what}: expected open_clip's plain VisionTransformer "
+            "with class-token pooling, as in 'tiny' and 'ViT-B-16-quickgelu'; choose such a backbone"
         )
+
+
+def cut(tower: AnyTower, images: Tensor) -> Tensor:
+    """Images (n, 3, H, W) as `embed` takes them: patches (n, patches, 3 * patch**2), or as they are for a module."""
+    return images if isinstance(tower, nn.Module) else patchify(images, tower.patch)
 
 
 def patchify(images: Tensor, patch: int) -> Tensor:
@@ -77,8 +99,13 @@ def patchify(images: Tensor, patch: int) -> Tensor:
     return grid.permute(0, 2, 4, 1, 3, 5).reshape(n, rows * columns, channels * patch**2)
 
 
-def embed(weights: Mapping[str, Tensor], patches: Tensor) -> Tensor:
-    """Tokens (n, patches + 1, width) before `ln_pre`: the class token, then the patches, plus their positions."""
+def embed(tower: AnyTower, weights: Mapping[str, Tensor], patches: Tensor) -> Tensor:
+    """Tokens (n, patches + 1, width) before `ln_pre`: the class token, then the patches, plus their positions.
+
+    A module embeds its images itself: they are returned as they are.
+    """
+    if isinstance(tower, nn.Module):
+        return patches
     kernel, classes, positions = (weights[name] for name in EMBEDDINGS)
     n, count, _ = patches.shape
     tokens = patches.new_empty(n, count + 1, len(classes))
@@ -87,8 +114,8 @@ def embed(weights: Mapping[str, Tensor], patches: Tensor) -> Tensor:
     return tokens
 
 
-def encode(tower: Tower, weights: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
-    """Image features (n, d) from tokens (n, T, width), as open_clip computes them in evaluation mode.
+def encode(tower: AnyTower, weights: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
+    """Image features (n, d) of the output of `embed`, as open_clip computes them in evaluation mode.
 
     Parameters
     ----------
@@ -97,6 +124,11 @@ def encode(tower: Tower, weights: Mapping[str, Tensor], tokens: Tensor) -> Tenso
     tokens
         From `embed`; not changed.
     """
+    if isinstance(tower, nn.Module):
+        own = {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()}
+        with _one_at_a_time:
+            features = functional_call(tower, own, (tokens,))
+        return features[0] if isinstance(features, tuple) else features
     n, count, width = tokens.shape
     depth = width // tower.heads
     x = _norm(tower, weights, "visual.ln_pre", tokens).view(n * count, width)
@@ -124,11 +156,8 @@ def _last_block(tower: Tower, weights: Mapping[str, Tensor], x: Tensor) -> Tenso
     h = _norm(tower, weights, block + "ln_1", x)
     to_query, to_key, to_value = weights[block + "attn.in_proj_weight"].view(3, tower.heads, depth, width)
     query_bias, _, value_bias = weights[block + "attn.in_proj_bias"].view(3, width)
-    q = (
-        functional.linear(h[:, 0], to_query.reshape(width, width), query_bias)
-        .view(n, tower.heads, depth)
-        .transpose(0, 1)
-    )
+    q = functional.linear(h[:, 0], to_query.reshape(width, width), query_bias)
+    q = q.view(n, tower.heads, depth).transpose(0, 1)
     probes = torch.bmm(q * depth**-0.5, to_key).transpose(0, 1)  # (n, heads, width)
     attention = torch.bmm(probes, h.transpose(1, 2)).softmax(-1)  # (n, heads, tokens)
     means = torch.bmm(attention, h).transpose(0, 1)  # (heads, n, width)

@@ -1,1 +1,1 @@
-"""What the base station does against noise in the fused model (Section III)."""
+"""Protection of the fused model against noise in the task vectors (Section III)."""

@@ -1,4 +1,4 @@
-"""Episodic memory: the few labelled images that the base station keeps of every class to realign with (Section III)."""
+"""Episodic memory: a few labelled images of every class that the base station keeps for realignment (Section III)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rmtllmf_lib.training.loading import pixels
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """What is remembered of each task: decoded images at the backbone's size, with their labels.
+    """Labelled images of each task, decoded at the backbone's size.
 
     Attributes
     ----------
@@ -31,12 +31,12 @@ class Memory:
 
     @property
     def samples(self) -> int:
-        """Images in all."""
+        """Total number of images."""
         return sum(len(split) for split in self.splits.values())
 
     @property
     def bytes(self) -> int:
-        """What it takes to store the images and labels, uncompressed."""
+        """Uncompressed size of images and labels."""
         tensors = [tensor for split in self.splits.values() for tensor in (split.images, split.labels)]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors if isinstance(tensor, Tensor))
 
@@ -44,31 +44,29 @@ class Memory:
         """The memory of some of the tasks, in the order of `names`."""
         names = list(names)
         if missing := [name for name in names if name not in self.splits]:
-            raise InputError(f"nothing is remembered of task {missing[0]!r}: expected some of {', '.join(self.splits)}")
+            raise InputError(f"the memory has no task {missing[0]!r}: expected some of {', '.join(self.splits)}")
         return Memory(self.per_class, {name: self.splits[name] for name in names})
 
 
-def draw_memory(
-    tasks: Mapping[str, Task], per_class: int, *, image_size: int, generator: torch.Generator
-) -> Memory:  # fmt: skip
+def draw_memory(tasks: Mapping[str, Task], per_class: int, *, image_size: int, generator: torch.Generator) -> Memory:
     """Keep `per_class` random TRAINING images of every class of every task.
 
-    The same state of the generator gives nested memories: the first five of ten are the memory of five. A class with
-    fewer training images than that gives all it has.
+    The same state of the generator gives nested memories: the first five images of ten are the memory of five. A class
+    with fewer than `per_class` training images contributes all of them.
 
     Parameters
     ----------
     per_class : int
         At least 1.
     image_size : int
-        Side in pixels to which images are decoded, the backbone's.
+        Side of the decoded images in pixels, as the backbone takes them.
     generator : torch.Generator
         On the CPU.
 
     Raises
     ------
     InputError
-        No task, `per_class` is not a positive whole number, or a class has no training image.
+        if there is no task, `per_class` is not a positive whole number, or a class has no training image.
     """
     whole_number(per_class, "per_class")
     if not tasks:

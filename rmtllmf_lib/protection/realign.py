@@ -1,15 +1,15 @@
 """Few-shot realignment: a fused model trained for a few steps on the memory of all its tasks (Section III).
 
-The loss is the mean cross-entropy over a batch that mixes the tasks, each image through the frozen head of its own.
-The forward pass is open_clip's, to rounding, with two things left out that cannot matter: what the last block does to
-other tokens than the class token, and gradients of what is frozen.
+The loss is the mean cross-entropy over a batch that mixes the tasks, each image through the frozen head of its own
+task. The forward pass equals open_clip's, to rounding; it skips all tokens but the class token in the last block, and
+the gradients of frozen parameters.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -18,9 +18,10 @@ from torch.nn import functional
 from rmtllmf_lib.arrays import one_of
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone
+from rmtllmf_lib.model.differentiable_tower import Layers, forward
 from rmtllmf_lib.model.layout import group_of
 from rmtllmf_lib.model.task_vector import Weights
-from rmtllmf_lib.model.tower import EMBEDDINGS, Tower, patchify, read_tower
+from rmtllmf_lib.model.tower import cut, read_tower
 from rmtllmf_lib.protection.memory import Memory
 from rmtllmf_lib.training.evaluate import prepare
 from rmtllmf_lib.training.finetune import Recipe, precision, require_autocast, training_step
@@ -32,27 +33,29 @@ OPTIMIZERS = ("adamw", "sgd")
 REALIGNMENT = Recipe(steps=60, batch_size=64, lr=1e-3, freeze=("embeddings",))
 
 
-@dataclass(frozen=True, eq=False)
-class _Batches:
-    """The memory of several tasks as one: images, labels counted through all heads, and which classes are one's own."""
+def _joined(memory: Memory, heads: Mapping[str, Head], device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The memory of several tasks as one task whose classes are those of all heads.
 
-    images: Tensor  # (n, 3, S, S) uint8
-    labels: Tensor  # (n,) int64, positions in `rows`
-    foreign: Tensor  # (n, C) bool, True for the classes of other tasks
-    rows: Tensor  # (C, d), every head's rows times its scale
-
-
-def _joined(memory: Memory, heads: Mapping[str, Head], device: torch.device) -> _Batches:
+    Returns
+    -------
+    images : (n, 3, S, S) uint8
+    labels : (n,) int64
+        Positions in `rows`.
+    foreign : (n, C) bool
+        True for the classes of other tasks.
+    rows : (C, d)
+        The rows of all heads, times their logit scales.
+    """
     _require_heads(memory, heads)
     sizes = [len(heads[name].class_names) for name in memory.splits]
     owner = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
     starts = [sum(sizes[:place]) for place in range(len(sizes))]
     splits = list(memory.splits.values())
     labels = torch.cat([split.labels + start for split, start in zip(splits, starts, strict=True)])
-    images = [split.images for split in splits if isinstance(split.images, Tensor)]
-    rows = torch.cat([heads[name].scale * heads[name].weight for name in memory.splits])
+    images = torch.cat([split.images for split in splits if isinstance(split.images, Tensor)])
+    rows = torch.cat([heads[name].logit_scale * heads[name].weight for name in memory.splits])
     foreign = owner[labels][:, None] != owner
-    return _Batches(torch.cat(images), labels, foreign.to(device), rows.to(device))
+    return images, labels, foreign.to(device), rows.to(device)
 
 
 def _require_heads(memory: Memory, heads: Mapping[str, Head]) -> None:
@@ -83,52 +86,54 @@ def realign(
     Parameters
     ----------
     weights : Weights
-        Where to start: a fused model, or the base itself.
+        The starting point: a fused model, or the base itself.
     memory : Memory
-        Of the tasks that count, and of no others.
-    heads : mapping with the names of the memory
-        Frozen.
+        Of the fused tasks, and of no others.
+    heads : mapping of task to Head
+        For at least the tasks of the memory; frozen.
     recipe : Recipe
-        Steps, batch size, learning rate; `freeze` names the groups that stay as they are.
+        Steps, batch size, learning rate; `freeze` names the groups that are not trained.
     generator : torch.Generator
-        On the CPU; one number is drawn, from which the order of the images follows.
+        On the CPU; one number is drawn, which seeds the order of the images.
     optimizer : "adamw" or "sgd"
-        "sgd": with momentum .9, at the learning rates of the recipe.
+        "sgd" has momentum .9 and the learning rates of the recipe.
     device, autocast
         As in `finetune`.
 
     Returns
     -------
     Weights
-        A new point on the same base. On the CPU the same input gives the same bits for the same number of threads.
+        A new point on the same base. On the CPU, equal input and number of threads give equal bits.
 
     Raises
     ------
     InputError
-        An unknown optimiser or precision, a recipe with augmentation, a head that does not fit the memory, or a loss or
-        gradient that is not finite.
+        for an unknown optimiser or precision, a recipe with augmentation, a tower that `read_tower` refuses, a head
+        that does not match the memory, or a loss or gradient that is not finite.
     """
     weights.layout.require_equal(backbone.weights.layout, "the weights to realign")
     one_of(optimizer, OPTIMIZERS, "optimizer")
     if recipe.augment != "none":
-        raise InputError(f"augment is {recipe.augment!r}: realignment sees the memory as it is, expected 'none'")
+        raise InputError(f"augment is {recipe.augment!r}: expected 'none', since realignment uses the memory unchanged")
     where = resolve_device(device)
     require_autocast(autocast)
-    batch, tower = _joined(memory, heads, where), read_tower(backbone.model.visual)
+    images, labels, foreign, rows = _joined(memory, heads, where)
+    tower = read_tower(backbone.model.visual)
     tensors = {name: view.to(where, copy=True) for name, view in weights.state_dict().items()}
+    layers = Layers(tower, tensors, fused=True)
     trained = [tensor for name, tensor in tensors.items() if group_of(name) not in recipe.freeze]
     for tensor in trained:
         tensor.requires_grad_(True)
     descent = _optimizer(trained, recipe, optimizer)
-    schedule = Schedule.draw(len(batch.labels), recipe.steps, recipe.batch_size, generator)
+    schedule = Schedule.draw(len(labels), recipe.steps, recipe.batch_size, generator)
     for step in range(recipe.steps):
         chosen = schedule.indices(step)
-        patches = patchify(normalize(batch.images[chosen], backbone, where), tower.patch)
+        patches = cut(tower, normalize(images[chosen], backbone, where))
         with precision(where, autocast):
-            features = features_with_gradient(tower, tensors, patches)
-        logits = functional.normalize(features.float(), dim=-1) @ batch.rows.T
-        logits = logits.masked_fill(batch.foreign[chosen.to(where)], -math.inf)
-        training_step(descent, functional.cross_entropy(logits, batch.labels[chosen].to(where)), recipe, step)
+            features = forward(layers, patches)
+        logits = functional.normalize(features.float(), dim=-1) @ rows.T
+        logits = logits.masked_fill(foreign[chosen.to(where)], -math.inf)
+        training_step(descent, functional.cross_entropy(logits, labels[chosen].to(where)), recipe, step)
     values = weights.layout.flatten({name: tensor.detach() for name, tensor in tensors.items()})
     return replace(weights, values=values, base_hash=weights.origin)
 
@@ -136,9 +141,9 @@ def realign(
 def memory_loss(
     backbone: Backbone, weights: Weights, memory: Memory, heads: Mapping[str, Head], *, device: str = "cpu"
 ) -> float:
-    """Mean cross-entropy of a model over the memory, each image through the head of its own task; in nats.
+    """Mean cross-entropy (nats) of a model over the memory, each image through the head of its own task.
 
-    Infinite where logits are not finite: a model that noise has destroyed is not preferred to any other.
+    Infinite where logits are not finite, so that a model destroyed by noise is never preferred.
     """
     _require_heads(memory, heads)
     total = 0.0
@@ -152,50 +157,3 @@ def _optimizer(trained: list[Tensor], recipe: Recipe, name: str) -> torch.optim.
     if name == "sgd":
         return torch.optim.SGD(trained, recipe.lr, momentum=0.9, weight_decay=recipe.weight_decay)
     return torch.optim.AdamW(trained, recipe.lr, recipe.betas, weight_decay=recipe.weight_decay, fused=True)
-
-
-def features_with_gradient(tower: Tower, weights: Mapping[str, Tensor], patches: Tensor) -> Tensor:
-    """Image features (n, d) of patches (n, P, 3 * patch**2), as `tower.encode` gives them, but differentiable.
-
-    Parameters
-    ----------
-    weights : mapping of name to tensor
-        Those that require a gradient get one.
-    """
-    kernel, classes, positions = (weights[name] for name in EMBEDDINGS)
-    n = len(patches)
-    tokens = torch.cat([classes.expand(n, 1, -1), functional.linear(patches, kernel.flatten(1))], 1) + positions
-    x = _norm(tower, weights, "visual.ln_pre", tokens)
-    for layer in range(tower.layers):
-        block = f"visual.transformer.resblocks.{layer}."
-        x = _attention(tower, weights, block, x, last=layer == tower.layers - 1)
-        x = x + _mlp(tower, weights, block, _norm(tower, weights, block + "ln_2", x))
-    return _norm(tower, weights, "visual.ln_post", x)[:, 0] @ weights["visual.proj"]
-
-
-def _attention(tower: Tower, weights: Mapping[str, Tensor], block: str, x: Tensor, *, last: bool) -> Tensor:
-    """Tokens x (n, T, width) plus what they tell each other; in the last block, the class token's row alone."""
-    n, count, width = x.shape
-    depth = width // tower.heads
-    h = _norm(tower, weights, block + "ln_1", x)
-    into, bias = weights[block + "attn.in_proj_weight"], weights[block + "attn.in_proj_bias"]
-    asking = 1 if last else count
-    q = functional.linear(h[:, :asking], into[:width], bias[:width]).view(n, asking, tower.heads, depth)
-    k, v = functional.linear(h, into[width:], bias[width:]).view(n, count, 2, tower.heads, depth).unbind(2)
-    mixed = functional.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
-    mixed = mixed.transpose(1, 2).reshape(n, asking, width)
-    return x[:, :asking] + _linear(weights, block + "attn.out_proj", mixed)
-
-
-def _mlp(tower: Tower, weights: Mapping[str, Tensor], block: str, x: Tensor) -> Tensor:
-    h = _linear(weights, block + "mlp.c_fc", x)
-    h = h * torch.sigmoid(1.702 * h) if tower.quick_gelu else functional.gelu(h)
-    return _linear(weights, block + "mlp.c_proj", h)
-
-
-def _linear(weights: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
-    return functional.linear(x, weights[name + ".weight"], weights[name + ".bias"])
-
-
-def _norm(tower: Tower, weights: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
-    return functional.layer_norm(x, x.shape[-1:], weights[name + ".weight"], weights[name + ".bias"], tower.eps)

@@ -1,7 +1,7 @@
-"""Protection of the fused model (Section III), the paper's own, its parts, controls without it, and one of ours.
+"""Protections of the fused model (Section III): R-MTLLMF, its parts, controls that ignore the link, and two of ours.
 
-A protection is a plain function of what the base station holds, a `Station`, to a model with what it cost, a
-`Protected`; `PROTECTIONS` has them by name.
+A protection turns what the base station holds, a `Station`, into a model with its cost, a `Protected`. It makes a model
+from the received vectors, and may then realign it; `PROTECTIONS` lists all of them by name.
 """
 
 from __future__ import annotations
@@ -24,19 +24,18 @@ from rmtllmf_lib.protection.realign import REALIGNMENT, memory_loss, realign
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.heads import Head
 
-EMBEDDING_KINDS = ("position", "patch", "class")
+_PREFIXES = {"position": "visual.positional_embedding", "patch": "visual.conv1.", "class": "visual.class_embedding"}
+EMBEDDING_KINDS = tuple(_PREFIXES)
 
-_ENTRY = {"position": "visual.positional_embedding", "patch": "visual.conv1.", "class": "visual.class_embedding"}
-
-# Parts of lambda_N that the line search tries: noise asks for less than without noise, at worst for nothing.
+# Fractions of lambda_N that the line search tries: noise asks for a smaller lambda, at worst for 0.
 LAMBDA_PARTS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 
 
 def reload_embeddings(fused: Weights, base: Weights, kinds: Sequence[str] = EMBEDDING_KINDS) -> Weights:
-    """Put the base's patch, class and position embeddings back into a fused model (Section III, first module).
+    """The fused model with the base's patch, class and position embeddings (Section III, first module).
 
-    The base station has them clean: they are theta_base's own. What the noise did to them is undone; what fine-tuning
-    had changed in them, if anything, is lost.
+    The base station knows theta_base without noise. This removes all noise from the embeddings, and also what
+    fine-tuning changed in them, if anything.
 
     Parameters
     ----------
@@ -51,13 +50,13 @@ def reload_embeddings(fused: Weights, base: Weights, kinds: Sequence[str] = EMBE
     fused.layout.require_equal(base.layout, "the fused weights")
     if fused.origin != base.origin:
         raise InputError(
-            f"the fused weights stand on base {fused.origin[:12]}…, expected {base.origin[:12]}…: "
+            f"the fused weights belong to base {fused.origin[:12]}…, expected {base.origin[:12]}…: "
             "reload from the base they were fused with"
         )
     if unknown := [kind for kind in kinds if kind not in EMBEDDING_KINDS]:
         raise InputError(f"unknown embeddings {unknown[0]!r}: expected some of {', '.join(EMBEDDING_KINDS)}")
     values = fused.values.clone()
-    prefixes = tuple(_ENTRY[kind] for kind in kinds)
+    prefixes = tuple(_PREFIXES[kind] for kind in kinds)
     clean = base.state_dict()
     for name, view in fused.layout.views(values).items():
         if name.startswith(prefixes):
@@ -67,24 +66,24 @@ def reload_embeddings(fused: Weights, base: Weights, kinds: Sequence[str] = EMBE
 
 @dataclass(frozen=True, eq=False)
 class Station:
-    """What the base station holds when the task vectors have arrived.
+    """What the base station holds once the task vectors have arrived.
 
     Attributes
     ----------
     backbone : Backbone
     received : dict of task name to TaskVector
-        tau^_q of the tasks that it fuses.
+        The received tau^_q of the tasks to fuse.
     lam : float
         lambda_N, as chosen without noise.
     heads : dict of task name to Head
     memory : Memory or None
         A few training images of the fused tasks.
     error_cov : (user, user) array or None
-        Covariance of the users' errors in one parameter, as far as it is known from the link.
+        Covariance of the users' errors in one parameter, where the link gives it.
     recipe : Recipe
-        Of the realignment; what it freezes is up to each protection.
+        Of the realignment; each protection decides which groups are frozen.
     seed : int
-        From which the order of the images in the realignment follows.
+        Seeds the order of the images in the realignment.
     device, autocast
         As in `finetune`.
     """
@@ -109,26 +108,25 @@ class Protected:
     ----------
     weights : Weights
     lam : float
-        The coefficient that was used; the mean of them, where each user has one of its own.
+        The coefficient that was used; the mean where each user has its own.
     samples, bytes : int
-        Images of the memory that were looked at, and what it takes to store them.
+        Images of the memory that were used, and the bytes that store them.
     steps : int
         Of the realignment.
     seconds : float
-        Wall time of the protection, with the fusions that it takes.
+        Wall time of the protection, including all fusions.
     """
 
     weights: Weights
     lam: float
-    samples: int = 0
-    bytes: int = 0
-    steps: int = 0
-    seconds: float = 0.0
+    samples: int
+    bytes: int
+    steps: int
+    seconds: float
 
 
-def _fused(station: Station, lam: float | Sequence[float] | None = None) -> Weights:
-    taus = list(station.received.values())
-    return fuse(station.backbone.weights, taus, station.lam if lam is None else lam)
+def _fused(station: Station, lam: float | Sequence[float]) -> Weights:
+    return fuse(station.backbone.weights, list(station.received.values()), lam)
 
 
 def _memory(station: Station) -> Memory:
@@ -137,50 +135,13 @@ def _memory(station: Station) -> Memory:
     return station.memory.of(station.received)
 
 
-def _realigned(station: Station, start: Weights, freeze: tuple[str, ...]) -> Weights:
-    recipe = replace(station.recipe, freeze=freeze)
-    generator = torch.Generator().manual_seed(station.seed)
-    return realign(
-        station.backbone, start, _memory(station), station.heads, recipe, generator=generator,
-        device=station.device, autocast=station.autocast,
-    )  # fmt: skip
-
-
-def _nothing(station: Station) -> Protected:
-    return Protected(_fused(station), station.lam)
-
-
-def _base(station: Station) -> Protected:
-    return Protected(station.backbone.weights, 0.0)
-
-
-def _freeze(station: Station, kinds: Sequence[str] = EMBEDDING_KINDS) -> Protected:
-    return Protected(reload_embeddings(_fused(station), station.backbone.weights, kinds), station.lam)
-
-
-def _realign(station: Station) -> Protected:
-    return Protected(_realigned(station, _fused(station), ()), station.lam)
-
-
-def _reload_train_all(station: Station) -> Protected:
-    return Protected(_realigned(station, _freeze(station).weights, ()), station.lam)
-
-
-def _rmtllmf(station: Station, kinds: Sequence[str] = EMBEDDING_KINDS) -> Protected:
-    return Protected(_realigned(station, _freeze(station, kinds).weights, ("embeddings",)), station.lam)
-
-
-def _control(station: Station) -> Protected:
-    return Protected(_realigned(station, station.backbone.weights, ("embeddings",)), 0.0)
-
-
 def search_lambda(station: Station, parts: Sequence[float] = LAMBDA_PARTS) -> float:
-    """The lambda whose model, embeddings reloaded, has the smallest cross-entropy on the memory.
+    """The lambda whose model, with reloaded embeddings, has the smallest cross-entropy on the memory.
 
     Parameters
     ----------
     parts : numbers
-        Tried, times `station.lam`. 0 is the base itself.
+        Fractions of `station.lam` to try. 0 is the base itself.
     """
     memory, base = _memory(station), station.backbone.weights
 
@@ -191,18 +152,13 @@ def search_lambda(station: Station, parts: Sequence[float] = LAMBDA_PARTS) -> fl
     return choose_lambda(score, [part * station.lam for part in parts])[0]
 
 
-def _searched_lambda(station: Station) -> Protected:
-    lam = search_lambda(station)
-    return Protected(reload_embeddings(_fused(station, lam), station.backbone.weights), lam)
-
-
 def wiener_weights(received: Sequence[TaskVector], error_cov: Real) -> Real:
-    """Coefficients c_q for which `sum c_q tau^_q` comes closest to `sum tau_q` in mean square; they need no data.
+    """Coefficients c_q that minimise the mean square of `sum c_q tau^_q - sum tau_q`; they need no data.
 
-    With `T` the Gram matrix of the sent vectors per parameter and R the errors' covariance, `c = (T + R)^-1 T 1`. The
-    sent vectors are not known, but what arrives has the Gram matrix T + R, to within what chance allows over very many
-    parameters: `c = 1 - Gram^-1 R 1`. For equal users with independent errors, `c = 1 - mu / (1 + mu)` at scale "task".
-    Embeddings are left out: they are reloaded.
+    With T the Gram matrix of the sent vectors per parameter and R the covariance of the errors, `c = (T + R)^-1 T 1`.
+    The sent vectors are unknown, but over very many parameters the Gram matrix G of the received ones is close to
+    T + R, so `c = 1 - G^-1 R 1`. For equal users with independent errors, `c = 1 - mu / (1 + mu)` at scale "task".
+    Embeddings are excluded, since they are reloaded.
 
     Parameters
     ----------
@@ -225,26 +181,35 @@ def wiener_weights(received: Sequence[TaskVector], error_cov: Real) -> Real:
         return np.ones(users)
     parts = [tau.without("embeddings") for tau in received]
     norms = np.array([part.norm for part in parts])
-    numbers = sum(
-        size
-        for group, size in zip(received[0].layout.groups, received[0].layout.sizes, strict=True)
-        if group != "embeddings"
-    )
+    layout = received[0].layout
+    numbers = layout.size - sum(where.stop - where.start for where in layout.ranges("embeddings"))
     gram = cosine_matrix(parts) * np.outer(norms, norms) / numbers
     return 1 - np.linalg.lstsq(gram, R.sum(axis=1))[0]
 
 
-def _wiener(station: Station) -> Protected:
+def _unprotected(station: Station) -> tuple[Weights, float]:
+    return _fused(station, station.lam), station.lam
+
+
+def _reloaded(station: Station, kinds: Sequence[str] = EMBEDDING_KINDS) -> tuple[Weights, float]:
+    return reload_embeddings(_fused(station, station.lam), station.backbone.weights, kinds), station.lam
+
+
+def _searched(station: Station) -> tuple[Weights, float]:
+    lam = search_lambda(station)
+    return reload_embeddings(_fused(station, lam), station.backbone.weights), lam
+
+
+def _wiener(station: Station) -> tuple[Weights, float]:
     if station.error_cov is None:
         raise InputError("the Wiener weights need the covariance of the errors: give the station's error_cov")
     coefficients = station.lam * wiener_weights(list(station.received.values()), station.error_cov)
-    model = reload_embeddings(_fused(station, coefficients.tolist()), station.backbone.weights)
-    return Protected(model, float(coefficients.mean()))
+    fused = _fused(station, coefficients.tolist())
+    return reload_embeddings(fused, station.backbone.weights), float(coefficients.mean())
 
 
-def _then_realigned(first: Callable[[Station], Protected], station: Station) -> Protected:
-    start = first(station)
-    return replace(start, weights=_realigned(station, start.weights, ("embeddings",)))
+def _base(station: Station) -> tuple[Weights, float]:
+    return station.backbone.weights, 0.0
 
 
 @dataclass(frozen=True)
@@ -253,56 +218,64 @@ class Protection:
 
     Attributes
     ----------
-    apply : function of a Station
     title : str
         For figures.
+    start : function of a Station
+        Gives the model before realignment, and its lambda.
+    freeze : tuple of groups, optional
+        Realign that model with these groups frozen. None: no realignment.
     receives : bool
-        Whether it looks at what was received at all; controls do not.
-    remembers, trains : bool
-        Whether it uses the memory, and whether it realigns.
+        Whether it uses what was received; False for controls that ignore the link.
     """
 
-    apply: Callable[[Station], Protected]
     title: str
+    start: Callable[[Station], tuple[Weights, float]]
+    freeze: tuple[str, ...] | None = None
     receives: bool = True
-    remembers: bool = False
-    trains: bool = False
+
+    @property
+    def trains(self) -> bool:
+        """Whether it realigns."""
+        return self.freeze is not None
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it needs a memory."""
+        return self.trains or self.start is _searched
 
 
-def _few_shot(apply: Callable[[Station], Protected], title: str, receives: bool = True) -> Protection:
-    return Protection(apply, title, receives, remembers=True, trains=True)
-
+_FROZEN = ("embeddings",)
 
 PROTECTIONS: Mapping[str, Protection] = {
-    "unprotected": Protection(_nothing, "unprotected"),
-    "freeze": Protection(_freeze, "embeddings reloaded"),
+    "unprotected": Protection("unprotected", _unprotected),
+    "freeze": Protection("embeddings reloaded", _reloaded),
     **{
-        f"freeze-{kind}": Protection(partial(_freeze, kinds=(kind,)), f"{kind} embeddings reloaded")
+        f"freeze-{kind}": Protection(f"{kind} embeddings reloaded", partial(_reloaded, kinds=(kind,)))
         for kind in EMBEDDING_KINDS
     },
-    "realign": _few_shot(_realign, "realigned"),
-    "reload-train-all": _few_shot(_reload_train_all, "reloaded, all trained"),
-    "rmtllmf": _few_shot(_rmtllmf, "R-MTLLMF"),
+    "realign": Protection("realigned", _unprotected, ()),
+    "reload-train-all": Protection("reloaded, all trained", _reloaded, ()),
+    "rmtllmf": Protection("R-MTLLMF", _reloaded, _FROZEN),
     **{
-        f"rmtllmf-{kind}": _few_shot(partial(_rmtllmf, kinds=(kind,)), f"R-MTLLMF, {kind} embeddings only")
+        f"rmtllmf-{kind}": Protection(f"R-MTLLMF, {kind} embeddings only", partial(_reloaded, kinds=(kind,)), _FROZEN)
         for kind in EMBEDDING_KINDS
     },
-    "noise-aware-lambda": Protection(_searched_lambda, "noise-aware lambda", remembers=True),
-    "noise-aware": _few_shot(partial(_then_realigned, _searched_lambda), "noise-aware lambda, realigned"),
-    "wiener-lambda": Protection(_wiener, "Wiener weights"),
-    "wiener": _few_shot(partial(_then_realigned, _wiener), "Wiener weights, realigned"),
-    "base": Protection(_base, "base, zero-shot", receives=False),
-    "control": _few_shot(_control, "base, realigned", receives=False),
+    "noise-aware-lambda": Protection("noise-aware lambda", _searched),
+    "noise-aware": Protection("noise-aware lambda, realigned", _searched, _FROZEN),
+    "wiener-lambda": Protection("Wiener weights", _wiener),
+    "wiener": Protection("Wiener weights, realigned", _wiener, _FROZEN),
+    "base": Protection("base, zero-shot", _base, receives=False),
+    "control": Protection("base, realigned", _base, _FROZEN, receives=False),
 }
 
 
 def protection_named(name: str) -> Protection:
-    """The entry of `PROTECTIONS`; an InputError with all names for an unknown one."""
+    """The entry of `PROTECTIONS`; an InputError that lists the names for an unknown one."""
     return PROTECTIONS[one_of(name, PROTECTIONS, "protection")]
 
 
 def protect(name: str, station: Station) -> Protected:
-    """Apply a protection and report what it cost.
+    """Apply a protection, and measure its cost.
 
     Parameters
     ----------
@@ -312,17 +285,18 @@ def protect(name: str, station: Station) -> Protected:
     Raises
     ------
     InputError
-        An unknown name, or something that the station lacks: a memory, the covariance of the errors.
+        for an unknown name, or something that the station lacks: a memory, the covariance of the errors.
     """
     protection = protection_named(name)
     started = time.perf_counter()
-    result = protection.apply(station)
-    seconds = time.perf_counter() - started
-    used = _memory(station) if protection.remembers else None
-    return replace(
-        result,
-        samples=used.samples if used else 0,
-        bytes=used.bytes if used else 0,
-        steps=station.recipe.steps if protection.trains else 0,
-        seconds=seconds,
-    )
+    weights, lam = protection.start(station)
+    used, steps = Memory(0, {}), 0
+    if protection.remembers:
+        used = _memory(station)
+    if protection.freeze is not None:
+        steps = station.recipe.steps
+        weights = realign(
+            station.backbone, weights, used, station.heads, replace(station.recipe, freeze=protection.freeze),
+            generator=torch.Generator().manual_seed(station.seed), device=station.device, autocast=station.autocast,
+        )  # fmt: skip
+    return Protected(weights, lam, used.samples, used.bytes, steps, time.perf_counter() - started)

@@ -25,7 +25,7 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone
 from rmtllmf_lib.model.fusion import fuse
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
-from rmtllmf_lib.model.tower import EMBEDDINGS, Tower, embed, encode, patchify, read_tower
+from rmtllmf_lib.model.tower import EMBEDDINGS, AnyTower, any_tower, cut, embed, encode
 from rmtllmf_lib.tasks.base import Split, Task, pinned_sample
 from rmtllmf_lib.tasks.images import LazyImages
 from rmtllmf_lib.threads import single_threads
@@ -51,7 +51,7 @@ class Prepared:
     """
 
     backbone: Backbone
-    tower: Tower
+    tower: AnyTower
     split: Split
     batch_size: int
     device: torch.device
@@ -65,23 +65,23 @@ class Prepared:
             yield from self.patches
         else:
             for images, _ in batches(self.backbone, self.split, batch_size=self.batch_size, device=self.device):
-                yield patchify(images, self.tower.patch)
+                yield cut(self.tower, images)
 
     @torch.no_grad()
     def logits(self, weights: Weights, head: Head) -> Tensor:
-        """Logits (n, C) of a model: scale · normalise(f(x)) · weightᵀ, on the CPU."""
+        """Logits (n, C) of a model, on the CPU: logit_scale · normalise(f(x)) · weightᵀ."""
         weights.layout.require_equal(self.backbone.weights.layout, "the weights")
         tensors = weights.layout.views(weights.values.to(self.device))
         rows = head.weight.to(self.device)
-        if rows.shape[1] != tensors["visual.proj"].shape[1]:
+        if rows.shape[1] != self.backbone.model.visual.output_dim:
             raise InputError(
                 f"the head has {rows.shape[1]} columns and the backbone {self.backbone.name!r} makes "
-                f"{tensors['visual.proj'].shape[1]} features; build the head with the same backbone"
+                f"{self.backbone.model.visual.output_dim} features; build the head with the same backbone"
             )
         shared = bool(self.tokens) and all(torch.equal(tensors[name], base) for name, base in self.embeddings.items())
-        batch_tokens = self.tokens if shared else (embed(tensors, patches) for patches in self.cut())
+        batch_tokens = self.tokens if shared else (embed(self.tower, tensors, patches) for patches in self.cut())
         features = (encode(self.tower, tensors, tokens) for tokens in batch_tokens)
-        return torch.cat([(head.scale * functional.normalize(part, dim=-1) @ rows.T).cpu() for part in features])
+        return torch.cat([(head.logit_scale * functional.normalize(part, dim=-1) @ rows.T).cpu() for part in features])
 
 
 @torch.no_grad()
@@ -109,7 +109,7 @@ def prepare(
     Raises
     ------
     InputError
-        for an empty split, a tower that `read_tower` does not support, a device that does not exist.
+        for an empty split, or a device that is not there.
     """
     whole_number(batch_size, "batch_size")
     if limit is not None:
@@ -118,18 +118,18 @@ def prepare(
             split = split.subset(pinned_sample(split.labels, limit, salt="limit"))
     if len(split) == 0:
         raise InputError("there are no images to evaluate on: the split is empty; give one with at least one image")
-    tower = read_tower(backbone.model.visual)
+    tower = any_tower(backbone.model.visual)
     if keep and isinstance(split.images, LazyImages) and len(split) * 3 * backbone.image_size**2 <= CACHE_BYTES:
         split = split.in_memory(backbone.image_size)
     plain = Prepared(backbone, tower, split, batch_size, resolve_device(device))
     base = backbone.weights.state_dict()
-    positions, width = base["visual.positional_embedding"].shape
-    per_image = 4 * ((positions - 1) * 3 * tower.patch**2 + positions * width)
+    one = cut(tower, torch.zeros(1, 3, backbone.image_size, backbone.image_size))
+    per_image = 4 * (one.numel() + embed(tower, base, one).numel())
     if not keep or per_image * len(split) > CACHE_BYTES:
         return plain
     patches = list(plain.cut())
-    embeddings = {name: base[name].to(plain.device) for name in EMBEDDINGS}
-    tokens = [embed(embeddings, part) for part in patches]
+    embeddings = {name: base[name].to(plain.device) for name in EMBEDDINGS if name in base}
+    tokens = [embed(tower, embeddings, part) for part in patches]
     return replace(plain, patches=patches, tokens=tokens, embeddings=embeddings)
 
 

@@ -204,7 +204,7 @@ def finetune(
         for step, (images, labels) in enumerate(stream, first):
             with precision(where, autocast):
                 features = tower(images)
-            logits = head.scale * functional.normalize(features.float(), dim=-1) @ rows.T
+            logits = head.logit_scale * functional.normalize(features.float(), dim=-1) @ rows.T
             loss = training_step(optimizer, functional.cross_entropy(logits, labels), recipe, step)
             bar.update()
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)

@@ -20,25 +20,25 @@ HEAD_KINDS = ("text", "prototype")
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """A frozen classifier on image features: logits = scale · normalise(f(x)) · weightᵀ.
+    """A frozen classifier on image features: logits = logit_scale · normalise(f(x)) · weightᵀ.
 
     Attributes
     ----------
     weight : (C, embed_dim) float32, rows of norm 1
-    scale : float
+    logit_scale : float
     kind : "text" or "prototype"
     class_names : tuple of C str
     """
 
     weight: Tensor
-    scale: float
+    logit_scale: float
     kind: str
     class_names: tuple[str, ...]
 
     @cached_property
     def hash(self) -> str:
         """sha256 of the weight and the scale, which decide the logits. Never change the weight in place."""
-        return hashlib.sha256(self.weight.numpy().tobytes() + str(self.scale).encode()).hexdigest()
+        return hashlib.sha256(self.weight.numpy().tobytes() + str(self.logit_scale).encode()).hexdigest()
 
     def require_classes(self, task: Task) -> None:
         """Check that the head was built for the classes of the task."""
@@ -74,7 +74,7 @@ def build_head(backbone: Backbone, task: Task, kind: str = "text") -> Head:
                 f"{backbone.name!r} normalises all images; leave the task's {statistic} at the backbone's"
             )
     weight = _text_rows(backbone, task) if kind == "text" else _prototype_rows(backbone, task)
-    return Head(torch.nn.functional.normalize(weight, dim=-1), backbone.scale, kind, task.class_names)
+    return Head(torch.nn.functional.normalize(weight, dim=-1), backbone.logit_scale, kind, task.class_names)
 
 
 @torch.no_grad()

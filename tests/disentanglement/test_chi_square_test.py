@@ -1,4 +1,4 @@
-"""Size and power of the test where its assumptions hold exactly, and what it does not see."""
+"""Size and power of the test where its assumptions hold exactly, and its invariances."""
 
 import numpy as np
 import pytest

@@ -37,9 +37,9 @@ def brute_force(quick_gelu: bool = False) -> np.ndarray:
     def function(named: dict[str, Tensor]) -> Tensor:
         bare = {name.removeprefix("visual."): x for name, x in named.items()}
         features = functional_call(backbone.model.visual, bare, (images,))
-        return head.scale * functional.normalize(features, dim=-1) @ head.weight.T
+        return head.logit_scale * functional.normalize(features, dim=-1) @ head.weight.T
 
-    with sdpa_kernel(SDPBackend.MATH):  # the fast one cannot be differentiated for several rows at once
+    with sdpa_kernel(SDPBackend.MATH):  # the fused kernels do not support batched gradients
         rows = jacrev(function)(weights.state_dict())
     return torch.cat([rows[name].flatten(2) for name in weights.layout.names], 2).double().numpy()
 
@@ -76,7 +76,7 @@ def test_directions() -> None:
 
 
 def test_rows() -> None:
-    """One row, the difference of two, and a mixture over images; nothing is left behind in the weights."""
+    """One row, the difference of two, and a mixture over images; the weights stay unchanged."""
     _, _, net, weights = setting()
     before = weights.values.clone()
     for seed in range(2):
@@ -101,14 +101,14 @@ def test_batches_of_images_are_put_together(monkeypatch: pytest.MonkeyPatch) -> 
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
-def test_estimate_is_as_good_as_it_says() -> None:
+def test_standard_error_of_the_estimate() -> None:
     _, _, net, weights = setting()
     exact = gram(net, weights)
-    found = estimate_gram(net, weights, 200, generator=torch.Generator().manual_seed(0))
+    found = estimate_gram(net, weights, 60, generator=torch.Generator().manual_seed(0))
     scores = (found.gram - exact) / found.error
-    assert np.abs(scores).max() < 4.5 and found.probes == 200
+    assert np.abs(scores).max() < 4.5 and found.probes == 60
     diagonal = np.diagonal(found.error / exact, axis1=1, axis2=2)
-    np.testing.assert_allclose(diagonal.mean(), np.sqrt(2 / 200), rtol=0.2)
+    np.testing.assert_allclose(diagonal.mean(), np.sqrt(2 / 60), rtol=0.2)
     model = first_order(net, weights, found.gram)
     np.testing.assert_array_equal(model.gram, found.gram)
 
@@ -118,7 +118,7 @@ def test_logits_are_those_of_evaluation() -> None:
     images = normalize(small_split(N).images, backbone)
     visual = {name.removeprefix("visual."): x for name, x in weights.state_dict().items()}
     features = functional.normalize(functional_call(backbone.model.visual, visual, (images,)), dim=-1)
-    np.testing.assert_allclose(logits(net, weights), head.scale * features @ head.weight.T, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(logits(net, weights), head.logit_scale * features @ head.weight.T, rtol=0, atol=1e-4)
     assert len(net) == N and net.classes == len(CLASSES) and net.labels.tolist() == [0, 1, 2, 3]
 
 
@@ -163,5 +163,5 @@ def test_bad_input() -> None:
 def test_a_destroyed_model_is_refused() -> None:
     _, _, net, weights = setting()
     huge = TaskVector(weights.layout, torch.full_like(weights.values, 3e38), weights.origin)
-    with pytest.raises(InputError, match="its weights are destroyed"):
+    with pytest.raises(InputError, match="NaN or infinite"):
         logits(net, weights + huge)

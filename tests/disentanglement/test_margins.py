@@ -67,7 +67,7 @@ def test_two_classes_have_a_closed_form_however_rare() -> None:
 
 
 def test_rare_flips_keep_their_relative_precision() -> None:
-    """Three independent rivals, each with 1e-12: the probability is three times that, not rounding."""
+    """Three independent rivals, each with 1e-12: the probability is three times that, despite rounding."""
     margin = stats.norm.isf(1e-12)
     gram = np.zeros((1, 4, 4))
     gram[0, 1:, 1:] = np.eye(3)
@@ -88,7 +88,7 @@ def test_error_is_that_of_the_integral() -> None:
 
 
 def test_ties_at_the_top() -> None:
-    """With noise, the first of two tied classes wins half of the time; without, it stays."""
+    """With noise, the first of two tied classes wins half of the time; without noise, always."""
     tied = FirstOrder(np.array([[1.0, 1.0, -50.0]]), np.eye(3)[None])
     assert flips(tied, 0.1).probability[0] == pytest.approx(0.5)
     assert flips(tied, 0.0).probability.tolist() == [0]

@@ -1,4 +1,6 @@
-"""Counts against predictions where the first order holds, and where it ends."""
+"""Noisy models against plain loops, first-order predictions against counts, and where the first order ends."""
+
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -6,93 +8,67 @@ import pytest
 import torch
 from scipy import stats
 
+from rmtllmf_lib.arrays import Real
 from rmtllmf_lib.disentanglement.chi_square_test import critical_value, degrees_of_freedom, power, statistic
 from rmtllmf_lib.disentanglement.linearise import along, logits, network
 from rmtllmf_lib.disentanglement.margins import flip_probability
-from rmtllmf_lib.disentanglement.noisy_logits import (
-    FlipCount,
-    count_flips,
-    linearisation_error,
-    noise_draw,
-    perturb,
-    valid_std,
-)
+from rmtllmf_lib.disentanglement.noisy_logits import linearisation_error, model_draws, noise_draw, perturb, valid_std
 from rmtllmf_lib.disentanglement.ratio_test import ratio, relative_std, within_probability
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector
 from small import generator, small_backbone, small_head, small_networks, small_split
 
-STD, N = 3e-3, 12  # in the linear range, and large enough to flip some of the images
+STD, N, DRAWS = 3e-3, 12, 200  # in the linear range, and large enough to flip some of the images
 
 
-def test_counts_are_those_of_a_plain_loop() -> None:
-    nets, weights, models = small_networks(N)
-    found = count_flips(nets, weights, STD, 5, generator=generator())
-    seed = int(torch.randint(2**62, (), generator=generator()))
-    for name, net in nets.items():
-        for draw in range(5):
-            noise = TaskVector(weights.layout, STD * noise_draw(weights.layout.size, seed, draw), weights.origin)
-            expected = logits(net, weights + noise).argmax(1) != models[name].predicted
-            np.testing.assert_array_equal(found[name].flipped[draw], expected)
-
-
-def test_counts_do_not_depend_on_workers() -> None:
+@cache
+def drawn() -> dict[str, Real]:
     nets, weights, _ = small_networks(N)
-    one, two = (count_flips(nets, weights, STD, 6, generator=generator(), workers=k) for k in (1, 2))
-    assert all(np.array_equal(one[name].flipped, two[name].flipped) for name in nets)
-    other = count_flips(nets, weights, STD, 6, generator=generator(1))
-    assert any(not np.array_equal(one[name].flipped, other[name].flipped) for name in nets)
+    return model_draws(nets, weights, STD, DRAWS, generator=generator(), workers=2)
+
+
+def test_draws_are_whole_noisy_models() -> None:
+    nets, weights, _ = small_networks(N)
+    seed = int(torch.randint(2**62, (), generator=generator()))
+    found = model_draws(nets, weights, [STD / 3, STD], 3, generator=generator())
+    for name, net in nets.items():
+        assert found[name].shape == (2, 3, N, net.classes)
+        for level, std in enumerate((STD / 3, STD)):
+            noise = TaskVector(weights.layout, std * noise_draw(weights.layout.size, seed, 2), weights.origin)
+            np.testing.assert_allclose(found[name][level, 2], logits(net, weights + noise), atol=1e-4)
+
+
+def test_draws_do_not_depend_on_workers() -> None:
+    nets, weights, _ = small_networks(N)
+    one, two = (model_draws(nets, weights, STD, 4, generator=generator(), workers=k) for k in (1, 2))
+    for name in nets:
+        np.testing.assert_array_equal(one[name], two[name])
+    other = model_draws(nets, weights, STD, 4, generator=generator(1))
+    assert not np.array_equal(one["a"], other["a"])
 
 
 def test_predicted_flips_are_counted() -> None:
-    nets, weights, models = small_networks(N)
-    counted = count_flips(nets, weights, STD, 400, generator=generator(), workers=2)
-    for name, model in models.items():
-        predicted = flip_probability(model, STD, rng=np.random.default_rng(0))
-        assert 0.02 < predicted.probability.mean() < 0.9
-        assert counted[name].rate == pytest.approx(predicted.probability.mean(), abs=3 * counted[name].error)
-        low, high = stats.binom.interval(0.9999, 400, predicted.probability)
-        assert ((low <= 400 * counted[name].per_image) & (400 * counted[name].per_image <= high)).all()
+    for name, model in small_networks(N)[2].items():
+        flipped = drawn()[name][0].argmax(-1) != model.predicted
+        predicted = flip_probability(model, STD, rng=np.random.default_rng(0)).probability
+        assert 0.02 < predicted.mean() < 0.9
+        error = flipped.mean(1).std(ddof=1) / np.sqrt(DRAWS)  # images of one draw are not independent
+        assert flipped.mean() == pytest.approx(predicted.mean(), abs=3 * error)
+        low, high = stats.binom.interval(0.9999, DRAWS, predicted)
+        assert ((low <= flipped.sum(0)) & (flipped.sum(0) <= high)).all()
 
 
 def test_the_other_statistics_hold_on_a_network() -> None:
     """Size of the chi-square test and of the ratio test, on whole noisy models."""
-    nets, weights, models = small_networks(N)
-    found = perturb(nets, weights, STD, 100, generator=generator(), workers=2)
-    for name, model in models.items():
-        dof = degrees_of_freedom(model)
+    for name, model in small_networks(N)[2].items():
+        disturbed, dof = drawn()[name][0], degrees_of_freedom(model)
         for level, reference in ((0.1, STD), (0.1, STD / 2)):
-            rejected = statistic(model, found[name].disturbed[0] - model.logits, reference) > critical_value(dof, level)
-            low, high = stats.binom.interval(0.9999, 100, power(dof, level, reference, STD))
+            rejected = statistic(model, disturbed - model.logits, reference) > critical_value(dof, level)
+            low, high = stats.binom.interval(0.9999, DRAWS, power(dof, level, reference, STD))
             assert ((low <= rejected.sum(0)) & (rejected.sum(0) <= high)).all()
-        inside = np.abs(ratio(model.logits, found[name].disturbed[0]) - 1) <= 0.02
-        expected = within_probability(0.02, relative_std(model, STD))
-        low, high = stats.binom.interval(0.99999, 100, expected)
+        inside = np.abs(ratio(model.logits, disturbed) - 1) <= 0.02
+        low, high = stats.binom.interval(0.99999, DRAWS, within_probability(0.02, relative_std(model, STD)))
         assert ((low <= inside.sum(0)) & (inside.sum(0) <= high)).all()
-
-
-def test_error_of_the_rate_counts_draws() -> None:
-    flipped = np.random.default_rng(0).random((50, 1)) < 0.3  # all images flip together
-    together = FlipCount(np.repeat(flipped, 100, axis=1))
-    assert together.error == pytest.approx(flipped.std(ddof=1) / np.sqrt(50))
-    assert together.rate == pytest.approx(flipped.mean()) and together.per_image.shape == (100,)
-
-
-def test_zero_noise_flips_nothing() -> None:
-    nets, weights, models = small_networks(N)
-    found = count_flips(nets, weights, 0.0, 2, generator=generator())
-    assert not any(count.flipped.any() for count in found.values())
-    wrong = {name: (model.predicted + 1) % model.classes for name, model in models.items()}
-    found = count_flips(nets, weights, 0.0, 2, generator=generator(), references=wrong)
-    assert all(count.flipped.all() for count in found.values())
-
-
-def test_a_destroyed_model_counts_as_flipped() -> None:
-    nets, weights, _ = small_networks(N)
-    found = count_flips(nets, weights, 1e37, 2, generator=generator())
-    assert all(count.flipped.all() for count in found.values())
-    with pytest.raises(InputError, match="take less noise"):
-        perturb(nets, weights, 1e37, 1, generator=generator())
 
 
 def test_perturbed_logits() -> None:
@@ -131,23 +107,25 @@ def test_valid_std_interpolates_a_power_law() -> None:
 def test_one_class_does_not_move() -> None:
     backbone = small_backbone(3, layers=1)
     nets = {"one": network(backbone, small_split(1), small_head(classes=("only",)))}
-    assert not count_flips(nets, backbone.weights, 0.01, 2, generator=generator())["one"].flipped.any()
-    with pytest.raises(InputError, match="'one' do not move: expected two classes or more"):
+    with pytest.raises(InputError, match="'one'"):
         linearisation_error(perturb(nets, backbone.weights, 1e-4, 1, generator=generator()))
 
 
-def test_bad_input() -> None:
+@pytest.mark.parametrize("function", [model_draws, perturb])
+def test_bad_input(function: object) -> None:
     nets, weights, _ = small_networks(N)
-    for draws, message in ((0, "draws is 0"), (1, "one has no standard error"), (2.5, "draws is 2.5")):
+    other = network(small_backbone(layers=3), small_split(3), small_head())
+    for bad, options, message in (
+        ({}, (STD, 2), "there is no network"),
+        ({**nets, "other": other}, (STD, 2), "layout of the weights"),
+        (nets, (STD, 0), "draws is 0"),
+        (nets, (STD, 2.5), "draws is 2.5"),
+        (nets, (0.0, 2), "noise levels"),
+        (nets, ([1e-4, -1e-4], 2), "noise levels"),
+        (nets, (np.inf, 2), "noise levels"),
+        (nets, (1e37, 1), "NaN or infinite"),
+    ):
         with pytest.raises(InputError, match=message):
-            count_flips(nets, weights, STD, draws, generator=generator())  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="there is no network"):
-        count_flips({}, weights, STD, 2, generator=generator())
+            function(bad, weights, *options, generator=generator())  # type: ignore[operator]
     with pytest.raises(InputError, match="workers is 0"):
-        count_flips(nets, weights, STD, 2, generator=generator(), workers=0)
-    for std in (-1.0, np.nan):
-        with pytest.raises(InputError, match="the standard deviation of the noise"):
-            count_flips(nets, weights, std, 2, generator=generator())
-    for stds in (0.0, [1e-4, -1e-4], np.inf):
-        with pytest.raises(InputError, match="the noise levels"):
-            perturb(nets, weights, stds, 2, generator=generator())
+        function(nets, weights, STD, 2, generator=generator(), workers=0)  # type: ignore[operator]

@@ -35,7 +35,7 @@ def test_law_of_the_deviation(sigma: float, logit: float) -> None:
 
 
 def test_law_is_not_the_first_order_one() -> None:
-    """The test above would find that much out."""
+    """The test above can detect a deviation of that size."""
     noise = np.random.default_rng(3).normal(0, 0.5, DRAWS)
     deviations = np.abs(ratio(1.0, 1.0 + noise) - 1)
     assert stats.kstest(deviations, lambda t: 2 * stats.norm.cdf(t / 0.5) - 1).pvalue < 1e-9
@@ -60,7 +60,7 @@ def test_law_rises_with_the_threshold(first: float, second: float, sigma: float)
 
 
 def test_the_ratio_has_no_variance() -> None:
-    """Pr(|R - 1| > T) ~ c/T: the integral of T Pr(|R − 1| > T) grows without end."""
+    """Pr(|R - 1| > T) ~ c/T: the integral of T Pr(|R − 1| > T) diverges."""
     tails = [
         integrate.quad(lambda t: t * (1 - float(within_probability(t, 0.8))), 2, end, limit=500)[0]
         for end in (1e2, 1e3, 1e4)
@@ -85,7 +85,7 @@ def test_relative_std() -> None:
 
 @pytest.mark.parametrize(("folded", "expected"), [(False, 0.950), (True, 0.7626)])
 def test_a_threshold_that_follows_the_mse(folded: bool, expected: float) -> None:
-    """Eq. (12) is false for it: the probability is the same over four decades of MSE, in theory and when counted."""
+    """Eq. (12) is false for it: the probability is the same over four decades of MSE, in theory and in counts."""
     mse = np.logspace(-6, -2, 5)
     np.testing.assert_allclose(first_order_probability(1.96, mse, folded=folded), expected, atol=5e-5)
     model, rng = random_model(3, 4), np.random.default_rng(1)

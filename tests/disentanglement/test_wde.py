@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rmtllmf_lib.disentanglement.first_order import FirstOrder
 from rmtllmf_lib.disentanglement.linearise import first_order, network
-from rmtllmf_lib.disentanglement.noisy_logits import count_flips
+from rmtllmf_lib.disentanglement.noisy_logits import model_draws
 from rmtllmf_lib.disentanglement.wde import images_of, noise_std, own_classes, predict_wde_increment, wde, wde_grid
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector
@@ -108,7 +108,7 @@ def test_noise_std_is_the_surrogates(scale: str, correlation: str) -> None:
     assert float(error.square().mean()) == pytest.approx(predicted**2, rel=spread + 1e-4)
 
 
-# Zero or a number whose square is one, too: below, all digits are lost.
+# Zero, or a number whose square does not underflow.
 some_number = st.just(0.0) | st.floats(1e-30, 1)
 
 
@@ -127,9 +127,9 @@ def test_common_noise_is_the_stronger(mse: list[float], lam: float, scale: str) 
 
 
 def test_predicted_increments_are_counted() -> None:
-    """Where fusion has already changed answers, some of them come back: the increment is less than the flips."""
+    """Noise restores some of the predictions that fusion changed: the increment is less than the flips."""
     names, base = NAMES, suite().backbone.weights
-    mse, lam, draws = [0.05, 0.1, 0.2], 1.0, 400
+    mse, lam, draws = [0.05, 0.1, 0.2], 1.0, 200
     taus = [suite().taus[name] for name in names]
     fused = suite().fuse(lam=lam)
     nets = {name: network(suite().backbone, suite().tasks[name].test, suite().heads[name]) for name in names}
@@ -140,13 +140,13 @@ def test_predicted_increments_are_counted() -> None:
     ).set_index("task")  # fmt: skip
     std = noise_std(mse, taus, base, lam)
     assert table["std"].tolist() == [std] * 3
-    counted = count_flips(
-        nets, fused, std, draws, generator=torch.Generator().manual_seed(0), references=own, workers=2
-    )
+    noisy = model_draws(nets, fused, std, draws, generator=torch.Generator().manual_seed(0), workers=2)
     clean = wde(suite(), images_of(suite()), lam).set_index("task")["wde"]
     for name in names:
         assert table.loc[name, "wde_clean"] == pytest.approx(clean[name])
-        assert counted[name].rate == pytest.approx(table.loc[name, "wde_noisy"], abs=3.5 * counted[name].error)
+        changed = (noisy[name][0].argmax(-1) != own[name].numpy()).mean(1)
+        error = changed.std(ddof=1) / draws**0.5
+        assert changed.mean() == pytest.approx(table.loc[name, "wde_noisy"], abs=3.5 * error)
     assert (table["increment"] <= table["flip_probability"] + 4 * table["error"]).all()
     assert (table["increment"] < table["flip_probability"] - 0.01).any()
     np.testing.assert_allclose(table["increment"], table["wde_noisy"] - table["wde_clean"])
@@ -164,8 +164,8 @@ def test_one_class_and_one_image() -> None:
     assert table["increment"].tolist() == [0]
 
 
-def test_an_mse_above_one_is_told() -> None:
-    with pytest.warns(UserWarning, match="mse is 1.7 at its largest.*A receiver designed for another noise covariance"):
+def test_an_mse_above_one_warns() -> None:
+    with pytest.warns(UserWarning, match="mse is 1.7"):
         found = noise_std([0.1, 1.7], [vector(1), vector(2)], BASE, 0.3)
     assert found > 0
 
@@ -173,12 +173,12 @@ def test_an_mse_above_one_is_told() -> None:
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        (([0.1], 0.3), {}, "mse has shape .1,.: expected one number, or one for each of the 2 task vectors"),
-        (([0.1] * 3, 0.3), {}, "mse has shape .3,.: expected one number"),
+        (([0.1], 0.3), {}, r"mse .*\(1,\)"),
+        (([0.1] * 3, 0.3), {}, r"mse .*\(3,\)"),
         ((-0.1, 0.3), {}, "mse is -0.1 at its smallest"),
         ((np.nan, 0.3), {}, "mse holds NaN or infinity"),
-        ((0.1, [0.3] * 3), {}, "lambda has shape .3,."),
-        ((0.1, np.inf), {}, "lambda holds NaN or infinity"),
+        ((0.1, [0.3] * 3), {}, "3 coefficients for 2"),
+        ((0.1, np.inf), {}, "lambda is inf"),
         ((0.1, 0.3), {"scale": "size"}, "noise scale is 'size'"),
         ((0.1, 0.3), {"correlation": "some"}, "noise correlation is 'some'"),
     ],

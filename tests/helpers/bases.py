@@ -40,7 +40,7 @@ def write_base(folder: Path, seed: int = 0) -> Path:
 
 
 def sign(folder: Path) -> None:
-    """Write the provenance that belongs to the model and its configuration as they are."""
+    """Write the provenance of the model and its configuration as they are now."""
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     config = config_key(json.loads((folder / "config.json").read_text()))
     (folder / "provenance.json").write_text(json.dumps({"sha256": digest, "config_sha256": config}))

@@ -1,4 +1,4 @@
-"""Small things to test with: a random CLIP of the tiny one's shape, tasks that can be learnt, heads."""
+"""Small objects for tests: a random CLIP of the shape of the tiny one, tasks that can be learnt, heads."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from rmtllmf_lib.tasks.sources import load_task
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.heads import Head
 
-# Not CLIP's, so that whoever normalises with CLIP's is found out.
+# Not CLIP's, so that code that normalises with CLIP's is detected.
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 CLASSES = ("red", "green", "blue", "white", "black")
 SHORT = Recipe(steps=6, batch_size=8, lr=1e-3, warmup_steps=2, weight_decay=0.1, clip_norm=1.0, freeze=("embeddings",))
@@ -48,7 +48,7 @@ def _no_text(texts: list[str]) -> Tensor:
 
 
 def small_split(n: int, seed: int = 0, size: int = 32, classes: int = len(CLASSES)) -> Split:
-    """Noise whose colour tells the class; labels in turn."""
+    """Noise whose colour depends on the class; labels in turn."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(n) % classes
     colours = torch.tensor([[200, 60, 60], [60, 200, 60], [60, 60, 200], [200, 200, 200], [60, 60, 60]])
@@ -62,7 +62,7 @@ def small_task(name: str = "colours", seed: int = 0, n: int = 60) -> Task:
 
 
 def limited(n_train: int) -> Callable[..., Task]:
-    """`load_task` with few images, however many are asked for."""
+    """`load_task` with few images, for any request."""
     return lambda *given, **options: load_task(*given, **{**options, "n_train": n_train, "n_test": 60})
 
 

@@ -30,8 +30,9 @@ from rmtllmf_lib.model.backbone import (
     vision_tower,
 )
 from rmtllmf_lib.model.task_vector import Weights
-from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD, Task
+from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD, TASK_NAMES, Task
 from rmtllmf_lib.tasks.embedded.procedural import procedural_task
+from rmtllmf_lib.training import pretrain
 from rmtllmf_lib.training.heads import HEAD_KINDS, build_head
 from rmtllmf_lib.training.pretrain import zero_shot_table
 from small import CLASSES, small_head, small_task
@@ -96,7 +97,7 @@ def test_a_base_comes_back_as_it_was_written(folder: Path, backbone: Backbone) -
     assert all(torch.equal(state[name], tensor) for name, tensor in backbone.model.state_dict().items())
     assert not backbone.model.training and not any(p.requires_grad for p in backbone.model.parameters())
     assert backbone.image_size == 32 and backbone.vocabulary == set(base_config()["vocabulary"])
-    assert backbone.scale == pytest.approx(float(state["logit_scale"].exp()))
+    assert backbone.logit_scale == pytest.approx(float(state["logit_scale"].exp()))
     assert load_backbone(folder) is backbone  # read once
 
 
@@ -109,11 +110,17 @@ def test_the_shipped_base_is_the_default_and_of_the_documented_size() -> None:
     assert set(provenance) >= {"command", "recipe", "data_sha256", "sha256", "config_sha256", "threads", "versions"}
 
 
-def test_the_zero_shot_table_beside_the_shipped_base_is_true() -> None:
-    """Of the tasks as they are drawn now; other processors may round a picture or two differently."""
-    told = json.loads((ASSETS / "tiny" / "provenance.json").read_text())["zero_shot_test_accuracy"]
-    assert zero_shot_table("tiny") == pytest.approx(told, abs=0.01)
-    assert 0.3 <= told["mean"] <= 0.66
+def test_the_zero_shot_table_beside_the_shipped_base_is_true(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For some of the tasks as they are drawn now; other processors may round an image or two differently."""
+    stored = json.loads((ASSETS / "tiny" / "provenance.json").read_text())["zero_shot_test_accuracy"]
+    mean = stored.pop("mean")
+    assert list(stored) == list(TASK_NAMES) and mean == pytest.approx(sum(stored.values()) / len(stored), abs=1e-4)
+    assert 0.3 <= mean <= 0.66
+    monkeypatch.setattr(pretrain, "TASK_NAMES", TASK_NAMES[::3])
+    found = zero_shot_table("tiny")
+    assert {name: found[name] for name in TASK_NAMES[::3]} == pytest.approx(
+        {name: stored[name] for name in TASK_NAMES[::3]}, abs=0.01
+    )
 
 
 @pytest.mark.parametrize("damage", [flip, truncate])
@@ -135,7 +142,7 @@ def test_a_vocabulary_in_another_order_is_detected(folder: Path, tmp_path: Path)
     with pytest.raises(InputError, match=r"config.json has sha256 .* expected .* damaged or was replaced"):
         load_backbone(copy)
     (copy / "config.json").write_text(json.dumps(base_config(), indent=3).replace("\n", "\r\n"))
-    assert load_backbone(copy).weights.hash == load_backbone(folder).weights.hash  # the same content, laid out anew
+    assert load_backbone(copy).weights.hash == load_backbone(folder).weights.hash  # the same content in another layout
 
 
 def test_a_base_that_was_trained_anew_is_loaded_anew(tmp_path: Path) -> None:
@@ -187,8 +194,8 @@ def test_a_model_of_another_shape_or_format_is_refused(folder: Path, tmp_path: P
         ("ViT-B-16", None, "'ViT-B-16' would run OpenAI's weights with the wrong activation: expected 'ViT-B-16-qu"),
         ("ViT-L-14", None, "unknown backbone 'ViT-L-14': expected 'tiny'"),
         ("", None, "unknown backbone ''"),
-        ("tiny", "weights.pt", "weights_file is 'weights.pt'.* 'ViT-B-16-quickgelu'"),
-        (OPENAI_VIT, "/nowhere/w.safetensors", "weights_file '/nowhere/w.safetensors' does not exist"),
+        ("tiny", "weights.pt", "'weights.pt'.*'tiny'"),
+        (OPENAI_VIT, "/nowhere/w.safetensors", "'/nowhere/w.safetensors'"),
     ],
 )
 def test_unknown_names(name: str, weights_file: str | None, message: str) -> None:
@@ -222,7 +229,7 @@ def test_head_rows_have_length_one(backbone: Backbone, signs: Task, kind: str) -
     head = build_head(backbone, signs, kind)
     assert head.weight.shape == (12, 16) and head.weight.dtype == torch.float32 and not head.weight.requires_grad
     torch.testing.assert_close(head.weight.norm(dim=1), torch.ones(12))
-    assert head.kind == kind and head.class_names == signs.class_names and head.scale == backbone.scale
+    assert head.kind == kind and head.class_names == signs.class_names and head.logit_scale == backbone.logit_scale
 
 
 def test_text_head_is_that_of_open_clip(backbone: Backbone, signs: Task) -> None:
@@ -238,7 +245,7 @@ def test_text_head_is_that_of_open_clip(backbone: Backbone, signs: Task) -> None
         logits = backbone.model.get_logits(images, tokens)[0]
         features = functional.normalize(backbone.model.encode_image(images), dim=-1)
     one = build_head(backbone, alone)
-    torch.testing.assert_close(one.scale * features @ one.weight.T, logits)
+    torch.testing.assert_close(one.logit_scale * features @ one.weight.T, logits)
 
 
 def test_prototype_head_is_the_mean_direction_of_each_class(backbone: Backbone, signs: Task) -> None:
@@ -273,7 +280,7 @@ def test_unknown_class_names_are_listed(backbone: Backbone) -> None:
 
 @pytest.mark.parametrize("which", ["mean", "std"])
 def test_a_task_cannot_have_pixel_statistics_of_its_own(backbone: Backbone, signs: Task, which: str) -> None:
-    """They would be ignored: images are normalised with the backbone's."""
+    """Images are normalised with the backbone's statistics, so others would be ignored."""
     used = str(getattr(backbone, which))
     message = rf"pixel {which} \(0.5, 0.5, 0.25\): expected {re.escape(used)}"
     for kind in HEAD_KINDS:
@@ -284,7 +291,7 @@ def test_a_task_cannot_have_pixel_statistics_of_its_own(backbone: Backbone, sign
 def test_the_hash_of_a_head_is_that_of_its_logits() -> None:
     head = small_head()
     assert head.hash == small_head().hash == replace(head, weight=head.weight.t().contiguous().t()).hash
-    assert len({head.hash, small_head(1).hash, replace(head, scale=3.0).hash}) == 3
+    assert len({head.hash, small_head(1).hash, replace(head, logit_scale=3.0).hash}) == 3
 
 
 def test_what_no_head_can_be_made_of(backbone: Backbone, signs: Task) -> None:

@@ -1,4 +1,4 @@
-"""OpenAI's model through open_clip, as far as that goes without a network."""
+"""OpenAI's model through open_clip, without a network."""
 
 import pickle
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def quick_model(quick_gelu: bool = True) -> open_clip.CLIP:
 
 
 class HubError(Exception):
-    """Of a family of its own, as those of the download layers are."""
+    """Not derived from any exception that we know, like those of the download layers."""
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_weights_that_cannot_be_had(error: Exception, monkeypatch: pytest.Monkey
         raise error
 
     monkeypatch.setattr(open_clip, "create_model", create)
-    for _ in range(2):  # a failure is not remembered: the network may come back
+    for _ in range(2):  # failures are not cached: the network may come back
         with pytest.raises(InputError, match="could not be loaded from 'openai'") as caught:
             load_backbone(OPENAI_VIT)
         message = str(caught.value)
@@ -103,9 +103,7 @@ class Bomb:
 
 
 @pytest.mark.usefixtures("from_file")
-def test_a_checkpoint_that_holds_no_model_is_refused_and_never_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_holds_no_model_is_refused_and_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": Bomb()}, tmp_path / "bomb.pt")
     save_file(quick_model().state_dict(), tmp_path / "short.safetensors")
@@ -119,7 +117,7 @@ def test_a_checkpoint_that_holds_no_model_is_refused_and_never_run(
 
 @pytest.mark.usefixtures("from_file")
 def test_openai_heads_are_those_of_open_clip(tmp_path: Path) -> None:
-    """Any words: open_clip brings its own vocabulary along."""
+    """Any words: open_clip has a vocabulary of its own."""
     state = {name: tensor + 0.01 for name, tensor in quick_model().state_dict().items()}
     save_file(state, tmp_path / "weights.safetensors")
     backbone = load_backbone(OPENAI_VIT, weights_file=str(tmp_path / "weights.safetensors"))

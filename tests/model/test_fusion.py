@@ -129,7 +129,7 @@ def test_up_to_eight_vectors_are_added_as_the_algebra_does() -> None:
 
 
 def test_fuses_where_the_compiled_code_cannot_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a container whose folders are all read-only."""
+    """For example in a container with read-only folders."""
     base, taus = case(300, 3)
     expected = fuse(base, taus, 0.4)
     njit = numba.njit
@@ -144,7 +144,7 @@ def test_fuses_where_the_compiled_code_cannot_be_kept(monkeypatch: pytest.Monkey
     assert torch.equal(fuse(base, taus, 0.4).values, expected.values)
 
 
-def test_factors_beyond_float32_are_told() -> None:
+def test_factors_beyond_float32_are_refused() -> None:
     base, taus = case(10, 2)
     with pytest.raises(InputError, match="that are NaN or infinite"):
         fuse(base, taus, 1e39)
@@ -156,7 +156,7 @@ def test_factors_beyond_float32_are_told() -> None:
 def test_many_points_in_one_buffer(lam: float | list[float]) -> None:
     base, taus = case(1000, 3)
     wanted, buffer = fuse(base, taus, lam), base.layout.empty()
-    buffer.fill_(math.nan)  # what was there has no part in the result
+    buffer.fill_(math.nan)  # the old content does not matter
     for _ in range(2):
         point = fuse(base, taus, lam, out=buffer)
         assert point.values.data_ptr() == buffer.data_ptr()
@@ -272,10 +272,10 @@ def test_inverse_is_the_average_model() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0,), "the number of tasks is 0, expected an integer of at least 1"),
+        ((0,), "the number of tasks is 0"),
         ((2.0,), "the number of tasks is 2.0"),
         ((True,), "the number of tasks is True"),
-        ((2, "best"), "unknown rule 'best' for lambda; known rules are published, inverse, constant"),
+        ((2, "best"), "'best'.*'published'"),
         ((2, "constant"), "rule 'constant' with value None"),
         ((2, "published", 0.3), "rule 'published' with value 0.3"),
         ((2, "constant", float("nan")), "the constant lambda is nan"),

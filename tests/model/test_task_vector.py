@@ -91,7 +91,7 @@ def test_groups_by_name() -> None:
         "visual.conv1.weight",
         "visual.proj",
     }
-    with pytest.raises(InputError, match="unknown group 'head'; known groups are embeddings"):
+    with pytest.raises(InputError, match="'head'.*'embeddings'"):
         vector(1).without("head")
 
 
@@ -111,8 +111,8 @@ def test_cosines_against_pairs(taus: list[TaskVector]) -> None:
 
 
 def test_cosines_over_many_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither where the buffer is cut nor the number of threads changes the result."""
-    monkeypatch.setattr(pieces, "PIECE", 2**16)  # two blocks to a piece
+    """The result depends neither on the cuts of the buffer nor on the number of threads."""
+    monkeypatch.setattr(pieces, "PIECE", 2**16)  # two blocks per piece
     layout = Layout(("visual.proj",), ((2**18 + 77,),))
     generator = torch.Generator().manual_seed(0)
     common = torch.randn(layout.size, generator=generator)

@@ -56,7 +56,7 @@ def test_points_cannot_be_added() -> None:
 
 
 def test_empty_sum_is_no_vector() -> None:
-    """`sum([])` is the number 0, of no base; it is refused where it would pass silently."""
+    """`sum([])` is the number 0, without a base; it is refused where it would be accepted silently."""
     with pytest.raises(TypeError):
         BASE + sum([])
     zero = BASE - BASE
@@ -92,7 +92,7 @@ def test_another_layout() -> None:
             way()
 
 
-def test_hash_tells_every_bit_and_the_layout() -> None:
+def test_hash_depends_on_every_bit_and_the_layout() -> None:
     values = random_values(0)
     assert Weights(LAYOUT, values.clone()).hash == BASE.hash
     values[-1] = torch.nextafter(values[-1], torch.tensor(9.0))
@@ -126,7 +126,7 @@ def test_info_is_text_and_does_not_survive_algebra() -> None:
     assert tau.info == {"task": "mnist"}
     for result in (tau + tau, 2 * tau, -tau, tau.only("mlp")):
         assert result.info == {}
-    with pytest.raises(InputError, match=r"info maps text to text, but not for 1 \(accuracy\)"):
+    with pytest.raises(InputError, match="accuracy"):
         TaskVector(LAYOUT, random_values(1), BASE.hash, {"accuracy": 0.5})  # type: ignore[dict-item]
 
 
@@ -253,7 +253,7 @@ def test_changed_tensors_are_noticed(tmp_path: Path) -> None:
     tensors = load_file(path)
     del tensors["visual.proj"]
     save_file(tensors, path, metadata=metadata)
-    with pytest.raises(InputError, match="has other tensors than its metadata says"):
+    with pytest.raises(InputError, match="metadata"):
         TaskVector.load(path)
 
 

@@ -1,4 +1,4 @@
-"""Safetensors files, and what is offered in their place."""
+"""Safetensors files, and files that are none."""
 
 import errno
 import os
@@ -60,7 +60,7 @@ def test_pickle(tmp_path: Path, zipped: bool) -> None:
 
 @pytest.mark.parametrize("length", [0x0280, 0x0380, 0x0480, 0x0580, 0x010480])
 def test_a_header_as_long_as_a_pickle_s_first_bytes(tmp_path: Path, length: int) -> None:
-    """The first two bytes are those of a pickle, of protocols 2 to 5; the file is sound all the same."""
+    """A valid file whose first two bytes are those of a pickle of protocol 2 to 5."""
     path, note = tmp_path / "a.safetensors", ""
     for _ in range(2):
         save_file(TENSORS, path, {"note": note})

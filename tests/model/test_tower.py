@@ -1,6 +1,9 @@
-"""The evaluation forward pass equals open_clip's."""
+"""The evaluation forward pass equals open_clip's, for any of its vision transformers."""
 
+import copy
 import itertools
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import open_clip
@@ -9,7 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.tower import embed, encode, patchify, read_tower
+from rmtllmf_lib.model.task_vector import Weights
+from rmtllmf_lib.model.tower import Tower, any_tower, cut, embed, encode, patchify, read_tower
+from rmtllmf_lib.training.evaluate import predictions, prepare
+from rmtllmf_lib.training.loading import normalize
+from small import small_backbone, small_head, small_split, small_tau
 
 TINY = {"image_size": 32, "patch_size": 8, "width": 64, "layers": 4, "head_width": 32}
 
@@ -25,10 +32,13 @@ def new_visual(quick_gelu: bool = False, embed_dim: int = 64, **changes: Any) ->
     return visual
 
 
-def fast(visual: Any, images: Tensor) -> Tensor:
-    tower = read_tower(visual)
-    weights = {"visual." + name: tensor for name, tensor in visual.state_dict().items()}
-    return encode(tower, weights, embed(weights, patchify(images, tower.patch)))
+def named(visual: Any) -> dict[str, Tensor]:
+    return {"visual." + name: tensor for name, tensor in visual.state_dict().items()}
+
+
+def features(visual: Any, weights: dict[str, Tensor], images: Tensor) -> Tensor:
+    tower = any_tower(visual)
+    return encode(tower, weights, embed(tower, weights, cut(tower, images)))
 
 
 @pytest.mark.parametrize(
@@ -49,23 +59,24 @@ def test_equals_open_clip(quick_gelu: bool, changes: dict[str, Any]) -> None:
     images = torch.randn(9, 3, *visual.image_size)
     expected = visual(images)
     assert expected.abs().mean() > 0.1
-    torch.testing.assert_close(fast(visual, images), expected, rtol=0, atol=1e-5)
+    assert isinstance(any_tower(visual), Tower)
+    torch.testing.assert_close(features(visual, named(visual), images), expected, rtol=0, atol=1e-5)
 
 
-def test_equals_open_clip_at_the_size_of_vit_b_16() -> None:
+def test_equals_open_clip_at_the_width_of_vit_b_16() -> None:
     config = open_clip.get_model_config("ViT-B-16-quickgelu")
-    visual = new_visual(True, config["embed_dim"], head_width=64, **config["vision_cfg"])
-    assert sum(parameter.numel() for parameter in visual.parameters()) == 86_192_640
+    visual = new_visual(True, config["embed_dim"], **{**config["vision_cfg"], "head_width": 64, "layers": 2})
+    assert visual.positional_embedding.shape == (197, 768)
     images = torch.randn(2, 3, 224, 224)
-    torch.testing.assert_close(fast(visual, images), visual(images), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(features(visual, named(visual), images), visual(images), rtol=1e-4, atol=1e-4)
 
 
 def test_tokens_are_not_changed() -> None:
     visual = new_visual()
-    weights = {"visual." + name: tensor for name, tensor in visual.state_dict().items()}
-    tokens = embed(weights, patchify(torch.randn(3, 3, 32, 32), 8))
+    tower, weights = read_tower(visual), named(visual)
+    tokens = embed(tower, weights, patchify(torch.randn(3, 3, 32, 32), 8))
     before = tokens.clone()
-    encode(read_tower(visual), weights, tokens)
+    encode(tower, weights, tokens)
     assert torch.equal(tokens, before)
 
 
@@ -90,10 +101,23 @@ def test_patches_are_in_the_order_of_the_convolution() -> None:
         ({"act_kwargs": {"approximate": "tanh"}}, "tanh"),
     ],
 )
-def test_other_towers_are_refused(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message) as caught:
-        read_tower(new_visual(**changes))
-    assert "choose such a backbone" in str(caught.value)
+def test_other_towers_run_open_clips_own_forward(changes: dict[str, Any], message: str) -> None:
+    """With the given weights, on several threads at once; the module keeps its own weights."""
+    visual, images = new_visual(**changes), torch.randn(3, 3, 32, 32)
+    with pytest.raises(InputError, match=message):
+        read_tower(visual)
+    before = named(visual)
+    moved = [{name: factor * tensor for name, tensor in before.items()} for factor in (0.5, 1.0, 1.5)]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda weights: features(visual, weights, images), 4 * moved))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in named(visual).items())
+    for place, weights in enumerate(moved):
+        other = new_visual(**changes)
+        other.load_state_dict({name.removeprefix("visual."): tensor for name, tensor in weights.items()})
+        expected = other(images)
+        expected = expected[0] if isinstance(expected, tuple) else expected
+        for one in found[place::3]:
+            torch.testing.assert_close(one, expected, rtol=0, atol=1e-5)
 
 
 def test_blocks_that_differ_are_refused() -> None:
@@ -103,3 +127,17 @@ def test_blocks_that_differ_are_refused() -> None:
         read_tower(visual)
     with pytest.raises(InputError, match="type Linear"):
         read_tower(nn.Linear(2, 2))
+
+
+def test_a_backbone_with_another_tower_is_evaluated() -> None:
+    plain, head, split = small_backbone(layers=1), small_head(), small_split(7)
+    visual = new_visual(pool_type="avg")
+    model = copy.copy(plain.model)
+    model.visual = visual
+    backbone = replace(plain, model=model, weights=Weights.from_module(visual))
+    weights = backbone.weights + small_tau(backbone.weights, 1)
+    other = copy.deepcopy(visual)
+    weights.load_into(other)
+    expected = other(normalize(split.images, backbone)) @ head.weight.T
+    for images in (split, prepare(backbone, split)):
+        assert torch.equal(predictions(backbone, weights, images, head), expected.argmax(1))

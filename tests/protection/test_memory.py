@@ -1,4 +1,4 @@
-"""The memory: so many training images of every class, and none of any other split."""
+"""The memory: a number of training images of every class, and none of any other split."""
 
 from dataclasses import replace
 
@@ -8,11 +8,7 @@ import torch
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.protection.memory import Memory, draw_memory
 from rmtllmf_lib.tasks.base import Split, Task
-from small import CLASSES, small_split, small_task
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from small import CLASSES, generator, small_split, small_task
 
 
 def draw(tasks: dict[str, Task], per_class: int, seed: int = 0) -> Memory:
@@ -72,20 +68,20 @@ def test_the_memory_of_some_tasks(tasks: dict[str, Task]) -> None:
     memory = draw(tasks, 2)
     some = memory.of(["c", "a"])
     assert list(some.splits) == ["c", "a"] and some.splits["a"] is memory.splits["a"] and some.per_class == 2
-    with pytest.raises(InputError, match="nothing is remembered of task 'd': expected some of a, b, c"):
+    with pytest.raises(InputError, match="'d'.*a, b, c"):
         memory.of(["a", "d"])
 
 
 @pytest.mark.parametrize("count", [0, -1, 1.5, True, None])
 def test_counts_that_are_none(tasks: dict[str, Task], count: object) -> None:
-    with pytest.raises(InputError, match="per_class is .*: expected a whole number"):
+    with pytest.raises(InputError, match="per_class"):
         draw(tasks, count)  # type: ignore[arg-type]
 
 
 def test_nothing_to_remember(tasks: dict[str, Task]) -> None:
-    with pytest.raises(InputError, match="there is no task to remember"):
+    with pytest.raises(InputError, match="no task"):
         draw({}, 1)
     task = tasks["a"]
     without = replace(task, train=task.train.subset(torch.nonzero(task.train.labels != 1)[:, 0]))
-    with pytest.raises(InputError, match="task 'a' has no training image of 'green'"):
+    with pytest.raises(InputError, match="'a'.*'green'"):
         draw({"a": without}, 1)

@@ -1,4 +1,4 @@
-"""Realignment: open_clip's own gradients, each task's own head, and nothing moves that is frozen."""
+"""Realignment: open_clip's own gradients, each task's own head, and frozen groups that stay."""
 
 import copy
 import math
@@ -14,21 +14,16 @@ from rmtllmf_lib.model.backbone import Backbone
 from rmtllmf_lib.model.fusion import fuse
 from rmtllmf_lib.model.layout import GROUPS, group_of
 from rmtllmf_lib.model.task_vector import Weights
-from rmtllmf_lib.model.tower import patchify, read_tower
 from rmtllmf_lib.protection.memory import Memory, draw_memory
-from rmtllmf_lib.protection.realign import features_with_gradient, memory_loss, realign
+from rmtllmf_lib.protection.realign import memory_loss, realign
 from rmtllmf_lib.tasks.base import Split
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.heads import Head
 from rmtllmf_lib.training.loading import Schedule, batches
-from small import CLASSES, small_backbone, small_head, small_task, small_tau
+from small import CLASSES, generator, small_backbone, small_head, small_task, small_tau
 
-RECIPE = Recipe(steps=4, batch_size=12, lr=1e-3, freeze=("embeddings",))
+RECIPE = Recipe(steps=3, batch_size=10, lr=1e-3, freeze=("embeddings",))
 HEADS = {"a": small_head(1), "b": small_head(2)}
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(scope="module")
@@ -52,23 +47,6 @@ def moved(before: Weights, after: Weights) -> set[str]:
     return {name for name in old if not torch.equal(old[name], new[name])}
 
 
-@pytest.mark.parametrize("quick_gelu", [False, True])
-@pytest.mark.parametrize("layers", [1, 3])
-def test_features_and_gradients_are_open_clips(quick_gelu: bool, layers: int) -> None:
-    backbone = small_backbone(3, quick_gelu, layers)
-    tower = copy.deepcopy(backbone.model.visual).requires_grad_(True)
-    images = torch.randn(6, 3, 32, 32, generator=generator())
-    expected = tower(images)
-    downwards = torch.randn(expected.shape, generator=generator(1))
-    (expected * downwards).sum().backward()
-    tensors = {name: view.clone().requires_grad_(True) for name, view in backbone.weights.state_dict().items()}
-    found = features_with_gradient(read_tower(tower), tensors, patchify(images, 8))
-    (found * downwards).sum().backward()
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    for name, parameter in tower.named_parameters():
-        torch.testing.assert_close(tensors["visual." + name].grad, parameter.grad, rtol=1e-3, atol=2e-5, msg=name)
-
-
 def plainly(
     backbone: Backbone, start: Weights, memory: Memory, recipe: Recipe, seed: int, optimizer_name: str
 ) -> dict[str, Tensor]:
@@ -90,7 +68,7 @@ def plainly(
             name, place = owners[index]
             ((image, label),) = batches(backbone, memory.splits[name].subset([place]))
             head = HEADS[name]
-            logits = head.scale * functional.normalize(tower(image), dim=-1) @ head.weight.T
+            logits = head.logit_scale * functional.normalize(tower(image), dim=-1) @ head.weight.T
             losses.append(functional.cross_entropy(logits, label))
         optimizer.param_groups[0]["lr"] = recipe.lr_at(step)
         optimizer.zero_grad()
@@ -99,10 +77,17 @@ def plainly(
     return {"visual." + name: parameter.detach() for name, parameter in tower.named_parameters()}
 
 
-@pytest.mark.parametrize("freeze", [("embeddings",), (), ("embeddings", "mlp", "norm", "projection")])
-@pytest.mark.parametrize(("optimizer", "lr"), [("sgd", 1e-2), ("adamw", 1e-3)])
+@pytest.mark.parametrize(
+    ("optimizer", "lr", "freeze"),
+    [
+        ("sgd", 1e-2, ("embeddings",)),
+        ("sgd", 1e-2, ("embeddings", "mlp", "norm", "projection")),
+        ("sgd", 1e-2, ()),
+        ("adamw", 1e-3, ("embeddings",)),
+    ],
+)
 def test_the_steps_are_those_of_a_plain_loop(
-    backbone: Backbone, start: Weights, memory: Memory, freeze: tuple[str, ...], optimizer: str, lr: float
+    backbone: Backbone, start: Weights, memory: Memory, optimizer: str, lr: float, freeze: tuple[str, ...]
 ) -> None:
     recipe = replace(RECIPE, freeze=freeze, weight_decay=0.1, lr=lr)
     found = realign(backbone, start, memory, HEADS, recipe, generator=generator(7), optimizer=optimizer)
@@ -110,7 +95,7 @@ def test_the_steps_are_those_of_a_plain_loop(
     step = (start.layout.flatten(expected) - start.values).abs()
     off = (start.layout.flatten(expected) - found.values).abs()
     assert step.max() > 1e-3  # there was something to compare
-    # Adam divides a gradient by its own size: where it is rounding alone, so is the sign of the step.
+    # Adam divides a gradient by its own size: where the gradient is rounding, so is the sign of the step.
     assert float((off > 1e-2 * lr).double().mean()) < (1e-6 if optimizer == "sgd" else 0.01)
     assert float(off.norm() / step.norm()) < (1e-4 if optimizer == "sgd" else 0.1)
 
@@ -140,21 +125,21 @@ def test_the_base_can_be_realigned_too(backbone: Backbone, memory: Memory) -> No
 def test_it_learns_the_memory(
     backbone: Backbone, start: Weights, memory: Memory, optimizer: str, lr: float
 ) -> None:  # fmt: skip
-    recipe = replace(RECIPE, steps=25, lr=lr)
+    recipe = replace(RECIPE, steps=15, lr=lr)
     after = realign(backbone, start, memory, HEADS, recipe, generator=generator(), optimizer=optimizer)
     before_loss, after_loss = (memory_loss(backbone, w, memory, HEADS) for w in (start, after))
     assert after_loss < 0.7 * before_loss
 
 
 def test_heads_of_other_tasks_have_no_say(backbone: Backbone, start: Weights, memory: Memory) -> None:
-    """Neither for the loss, nor, one task left out, for anything."""
+    """Neither in the loss, nor for the result if a task is left out."""
     alone = memory.of(["a"])
     one, two = (
         realign(backbone, start, alone, heads, RECIPE, generator=generator())
         for heads in ({"a": HEADS["a"]}, {**HEADS, "c": small_head(9)})
     )
     assert one.hash == two.hash
-    # a foreign class that is right in every picture would win if it were not masked
+    # without the mask, a foreign class that wins in every image would dominate
     features = torch.full((5, 64), 1.0)
     loud = Head(functional.normalize(features, dim=-1), 1000.0, "text", CLASSES)
     found = realign(backbone, start, memory, {"a": HEADS["a"], "b": loud}, RECIPE, generator=generator())
@@ -167,7 +152,7 @@ def test_loss_over_the_memory(backbone: Backbone, start: Weights, memory: Memory
     losses = []
     for name, split in memory.splits.items():
         for images, labels in batches(backbone, split):
-            logits = HEADS[name].scale * functional.normalize(tower(images), dim=-1) @ HEADS[name].weight.T
+            logits = HEADS[name].logit_scale * functional.normalize(tower(images), dim=-1) @ HEADS[name].weight.T
             losses += functional.cross_entropy(logits, labels, reduction="none").tolist()
     assert memory_loss(backbone, start, memory, HEADS) == pytest.approx(sum(losses) / len(losses), rel=1e-4)
     ruined = Weights(start.layout, start.values * 1e30, start.base_hash)
@@ -180,9 +165,9 @@ def test_loss_over_the_memory(backbone: Backbone, start: Weights, memory: Memory
         ({"optimizer": "lion"}, "optimizer is 'lion'"),
         ({"autocast": "float8"}, "autocast is 'float8'"),
         ({"recipe": replace(RECIPE, augment="crop")}, "augment is 'crop'"),
-        ({"heads": {"a": HEADS["a"]}}, "a memory of task 'b' but no head"),
-        ({"heads": {**HEADS, "b": small_head(2, CLASSES[:3])}}, "labels up to 4 and its head 3 classes"),
-        ({"recipe": replace(RECIPE, lr=1e30, steps=8)}, "at step .* of 8: loss"),
+        ({"heads": {"a": HEADS["a"]}}, "'b'"),
+        ({"heads": {**HEADS, "b": small_head(2, CLASSES[:3])}}, "'b'.* 4 .* 3 "),
+        ({"recipe": replace(RECIPE, lr=1e30, steps=8)}, "step"),
     ],
 )
 def test_bad_input(backbone: Backbone, start: Weights, memory: Memory, change: dict, message: str) -> None:

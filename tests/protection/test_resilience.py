@@ -1,4 +1,4 @@
-"""Protections: clean embeddings, what each is made of and looks at, and weights that are best."""
+"""Protections: clean embeddings, the parts and inputs of each one, and optimal weights."""
 
 from dataclasses import replace
 
@@ -53,7 +53,7 @@ def test_nothing_changes_where_embeddings_were_frozen() -> None:
 def test_another_base_is_refused() -> None:
     fused = BASE + vector(1)
     other = Weights(BASE.layout, BASE.values + 1)
-    with pytest.raises(InputError, match=f"stand on base {BASE.hash[:12]}…, expected {other.hash[:12]}…"):
+    with pytest.raises(InputError, match=f"{BASE.hash[:12]}.*expected {other.hash[:12]}"):
         reload_embeddings(fused, other)
     with pytest.raises(InputError, match="the fused weights"):
         reload_embeddings(fused, small_backbone(layers=1).weights)
@@ -79,13 +79,13 @@ def test_embeddings_one_by_one(kinds: tuple[str, ...]) -> None:
 
 
 def test_unknown_embeddings_are_refused() -> None:
-    with pytest.raises(InputError, match="unknown embeddings 'word': expected some of position, patch, class"):
+    with pytest.raises(InputError, match="'word'.*position, patch, class"):
         reload_embeddings(BASE, BASE, ("patch", "word"))
 
 
 # --- protections ------------------------------------------------------------------------------------------------------
 
-QUICK = Recipe(steps=3, batch_size=10, lr=1e-3)
+QUICK = Recipe(steps=2, batch_size=6, lr=1e-3)
 LAM = 0.4
 
 
@@ -144,24 +144,24 @@ def test_protections_are_made_of_their_parts(station: Station) -> None:
 
 
 @pytest.mark.parametrize("name", PROTECTIONS)
-def test_the_registry_says_what_each_one_looks_at(station: Station, name: str) -> None:
-    """Changes that it should not see change nothing; the budget counts what was used."""
+def test_the_registry_knows_what_each_one_uses(station: Station, name: str) -> None:
+    """Inputs that it does not use have no effect; the budget counts what was used."""
     protection = PROTECTIONS[name]
     usual = protect(name, station)
     taus = {task: 2 * tau for task, tau in station.received.items()}
     other_link = protect(name, replace(station, received=taus)).weights.hash
     assert (other_link != usual.weights.hash) == protection.receives
     if protection.remembers:
-        with pytest.raises(InputError, match="needs a memory of training images"):
+        with pytest.raises(InputError, match="memory"):
             protect(name, replace(station, memory=None))
     else:
         assert protect(name, replace(station, memory=None)).weights.hash == usual.weights.hash
-    longer = protect(name, replace(station, recipe=replace(QUICK, steps=4)))
+    longer = protect(name, replace(station, recipe=replace(QUICK, steps=3)))
     assert (longer.weights.hash != usual.weights.hash) == protection.trains
     assert station.memory is not None
     assert usual.samples == (station.memory.samples if protection.remembers else 0)
     assert usual.bytes == (station.memory.bytes if protection.remembers else 0)
-    assert (usual.steps, longer.steps) == ((3, 4) if protection.trains else (0, 0))
+    assert (usual.steps, longer.steps) == ((2, 3) if protection.trains else (0, 0))
     assert usual.seconds > 0
 
 
@@ -175,7 +175,7 @@ def test_only_the_memory_of_the_fused_tasks_is_used(station: Station) -> None:
 
 
 def test_unknown_protections_are_refused(station: Station) -> None:
-    with pytest.raises(InputError, match="protection is 'prayer'"):
+    with pytest.raises(InputError, match="'prayer'"):
         protect("prayer", station)
 
 
@@ -200,7 +200,7 @@ def test_the_search_flees_from_ruined_models(station: Station) -> None:
 
 @pytest.mark.parametrize("correlation", ["independent", "half", "common"])
 def test_wiener_weights_are_the_best_linear_ones(correlation: str) -> None:
-    """Against the least squares fit of what was sent, which knows it."""
+    """Against the least-squares fit to the sent vectors."""
     base = small_backbone().weights
     sizes = (0.01, 0.02, 0.04)
     taus = [small_tau(base, seed, size).without("embeddings") for seed, size in enumerate(sizes)]
@@ -228,7 +228,7 @@ def test_wiener_weights_of_equal_users() -> None:
 
 
 def test_wiener_weights_without_a_known_covariance(station: Station) -> None:
-    with pytest.raises(InputError, match="need the covariance of the errors"):
+    with pytest.raises(InputError, match="error_cov"):
         protect("wiener", replace(station, error_cov=None))
-    with pytest.raises(InputError, match=r"error_cov has shape \(2, 2\): expected \(user, user\) = \(3, 3\)"):
+    with pytest.raises(InputError, match=r"error_cov .*\(2, 2\).*\(3, 3\)"):
         wiener_weights(list(station.received.values()), np.eye(2))

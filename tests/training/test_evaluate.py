@@ -48,7 +48,7 @@ def slow_logits(backbone: Backbone, weights: Weights, split: Split, head: Head) 
     assert isinstance(split.images, torch.Tensor)
     with torch.no_grad():
         features = vision_tower(backbone, weights)(normalize(split.images, backbone))
-    return head.scale * torch.nn.functional.normalize(features, dim=-1) @ head.weight.T
+    return head.logit_scale * torch.nn.functional.normalize(features, dim=-1) @ head.weight.T
 
 
 @pytest.mark.parametrize("quick_gelu", [False, True])
@@ -62,7 +62,7 @@ def test_logits_equal_those_of_the_module(quick_gelu: bool, frozen: bool, keep: 
     expected = slow_logits(backbone, weights, split, head)
     prepared = prepare(backbone, split, batch_size=10, keep=keep)
     assert bool(prepared.tokens) == keep
-    torch.testing.assert_close(prepared.logits(weights, head), expected, rtol=0, atol=1e-5 * head.scale)
+    torch.testing.assert_close(prepared.logits(weights, head), expected, rtol=0, atol=1e-5 * head.logit_scale)
     assert torch.equal(predictions(backbone, weights, prepared, head), expected.argmax(1))
     assert torch.equal(predictions(backbone, weights, split, head, batch_size=7), expected.argmax(1))
 

@@ -57,7 +57,7 @@ def test_equals_a_plain_loop(backbone: Backbone, task: Task, head: Head) -> None
         chosen = schedule.indices(step)
         features = tower(normalize(task.train.images[chosen], backbone))
         cosines = features / features.norm(dim=1, keepdim=True) @ head.weight.T
-        loss = -(head.scale * cosines).log_softmax(1)[torch.arange(len(chosen)), task.train.labels[chosen]].mean()
+        loss = -(head.logit_scale * cosines).log_softmax(1)[torch.arange(len(chosen)), task.train.labels[chosen]].mean()
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(tower.parameters(), 1.0)

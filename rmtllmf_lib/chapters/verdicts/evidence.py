@@ -14,13 +14,13 @@ import torch
 
 from rmtllmf_lib.arrays import Real
 from rmtllmf_lib.chapters.fusion.tables import closest_drop, link_scenarios
-from rmtllmf_lib.chapters.interference.tables import wde_under
 from rmtllmf_lib.chapters.verdicts.claims import NoIntervalError
 from rmtllmf_lib.chapters.words import percent
 from rmtllmf_lib.model.fusion import lambda_n
 from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.compare import gap
+from rmtllmf_lib.study.interference import wde_under
 from rmtllmf_lib.study.intervals import over_seeds
 from rmtllmf_lib.study.study import Study, run_study
 from rmtllmf_lib.training.evaluate import evaluate_combinations
@@ -75,7 +75,7 @@ class Evidence:
     results : DataFrame
         Of `run_study`: the studies of `studies`.
     wde : DataFrame
-        Of `wde_under`, without noise and on the paper's links.
+        Of `study.interference.wde_under`, for no noise and for the paper's links.
     images : int
         Test images of each task, for models that are in no study.
     seed : int
