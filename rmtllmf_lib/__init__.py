@@ -166,8 +166,8 @@ Eq. (14), eigenvalues of the worst noise, power counted once
     notebooks/03_worst_case_noise, "Where the jammer puts its power": (23), Fig. 25
 
 Eq. (14), conditions of optimality
-    chapters.worst_case_noise.optimality.kkt_residuals
-    tests/chapters/worst_case_noise/test_optimality.py::test_kkt_residuals_of_the_allocation
+    wireless.optimality.kkt_residuals
+    tests/wireless/test_optimality.py::test_kkt_residuals_of_the_allocation
     notebooks/03_worst_case_noise, "Where the jammer puts its power": (24), Fig. 25
 
 Eq. (14), as printed, power counted twice
@@ -177,7 +177,7 @@ Eq. (14), as printed, power counted twice
 
 (P2), largest rate of a user
     wireless.adversary.largest_rate
-    tests/chapters/worst_case_noise/test_tables.py::test_largest_rate
+    tests/wireless/test_attack_budget.py::test_largest_rate
     notebooks/03_worst_case_noise, "The strongest user": (25), Fig. 27
 
 (P2), solved where users choose their powers
@@ -202,7 +202,7 @@ Eq. (15), noise along the strongest user's channel
 
 not in the paper, error common to all users
     wireless.receiver.common_error
-    tests/chapters/worst_case_noise/test_tables.py::test_common_error
+    tests/wireless/test_error_correlations.py::test_common_error
     notebooks/03_worst_case_noise, "Do the users' errors add up?": (30), Fig. 31
 
 Section III
@@ -284,17 +284,17 @@ Section IV-2, cosines between task vectors
 
 Section IV-2, cosines under noise
     disentanglement.cosines.noisy_cosines
-    tests/chapters/interference/test_tables.py::test_the_formula_is_that_of_vectors_and_orthogonal_noise
+    tests/disentanglement/test_cosines.py::test_the_formula_is_that_of_vectors_and_orthogonal_noise
     notebooks/05_interference, "What noise does to a cosine": (35), Fig. 42
 
 Figure 3, cosines after R-MTLLMF on the ideal link
-    chapters.interference.tables.cosine_study
-    tests/chapters/interference/test_tables.py::test_table_of_cosines
+    study.interference.cosine_study
+    tests/study/test_interference.py::test_table_of_cosines
     notebooks/05_interference, "What are the task vectors of R-MTLLMF?": Fig. 43
 
 Figure 4, cosines under attack, without protection
-    chapters.interference.tables.cosine_study
-    tests/chapters/interference/test_tables.py::test_vectors_as_received_are_those_of_a_study
+    study.interference.cosine_study
+    tests/study/test_interference.py::test_vectors_as_received_are_those_of_a_study
     notebooks/05_interference, "What are the task vectors of R-MTLLMF?": Fig. 44
 
 Section IV-3
@@ -307,7 +307,7 @@ Figure 5, accuracy against the size of the memory
 
 Section IV-3, losses with their intervals
     study.compare.gap
-    tests/chapters/ablations/test_tables.py::test_gap_is_a_paired_t_interval
+    tests/study/test_compare.py::test_gap_is_a_paired_t_interval
     notebooks/06_ablations, "The parts, one at a time": Fig. 48
 
 Section V

@@ -177,7 +177,7 @@ def test_a_checkpoint_of_another_run_is_refused(backbone: Backbone, task: Task, 
     refused("recipe", recipe=replace(SHORT, lr=2e-3))
     refused("seed", seed=1)
     refused("data", task=replace(task, fingerprint="other"))
-    refused("head", head=replace(head, scale=3.0))
+    refused("head", head=replace(head, logit_scale=3.0))
     refused("start", start=backbone.weights + small_tau(backbone.weights, 0))
     refused("autocast", autocast="bfloat16")
     other = small_backbone(1, layers=2)
