@@ -166,6 +166,19 @@ def test_equations_and_figures_lead_to_their_code(html: Path) -> None:
     assert equations | figures == {label: place.number for label, place in paper_map.places().items()}
 
 
+@pytest.mark.parametrize(
+    "anchor", ["01_system_model.html#equation-eq-sm-rate", "03_worst_case_noise.html#fig-wcn-units"]
+)
+def test_a_link_ends_at_its_target(html: Path, window: Callable[[Path], tuple[Page, list[str]]], anchor: str) -> None:
+    """Although formulas above it change the height of the page when they are typeset."""
+    page, problems = window(html / "book" / "map.html")
+    visit(page, f"{(html / 'notebooks').as_uri()}/{anchor}")
+    top = "id => document.getElementById(id).getBoundingClientRect().top"
+    page.wait_for_timeout(1000)  # for what still moves
+    assert 0 <= page.evaluate(top, anchor.partition("#")[2]) < 120
+    assert problems == []
+
+
 def test_index_leads_to_the_first_page(html: Path, window: Callable[[Path], tuple[Page, list[str]]]) -> None:
     target = re.search(r"url=([^\"]+)\"", (html / "index.html").read_text())
     assert target is not None
