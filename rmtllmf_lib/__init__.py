@@ -145,6 +145,11 @@ set of C_z, jammer on top of thermal noise
     tests/wireless/test_adversary.py::test_covariance_and_bounds
     notebooks/03_worst_case_noise, "The rules of the game": (21)
 
+(P1), (P2), every attack by name: "sum-rate", "minimax", "minimax-sic", …
+    wireless.adversary.attack
+    tests/wireless/test_adversary.py::test_covariance_and_bounds
+    notebooks/03_worst_case_noise, "How we know that these are the minima": Fig. 28
+
 (P1), least sum rate
     wireless.adversary._sum_rate_design
     tests/wireless/test_adversary.py::test_no_other_covariance_gets_below_the_bound
@@ -227,6 +232,16 @@ Section III, memory of a few images per class
     protection.memory.draw_memory
     tests/protection/test_memory.py::test_so_many_training_images_of_every_class
     notebooks/06_ablations, "The parts, one at a time": Fig. 48
+
+Section III, ours: lambda chosen on the memory, "noise-aware"
+    protection.resilience.search_lambda
+    tests/protection/test_resilience.py::test_the_search_takes_the_lambda_with_the_smallest_loss
+    notebooks/06_ablations, "Lambda under noise": Fig. 52
+
+Section III, ours: weights of least mean square error, "wiener-lambda"
+    protection.resilience.wiener_weights
+    tests/protection/test_resilience.py::test_wiener_weights_are_the_best_linear_ones
+    notebooks/06_ablations, "Lambda under noise": Fig. 52
 
 Section IV
 ----------
