@@ -37,7 +37,7 @@ from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD, TASK_NAMES
 from rmtllmf_lib.tasks.embedded.camera import Camera
 from rmtllmf_lib.tasks.embedded.concepts import aerial, cars, characters, landuse, scenes, shapes, signs, textures
 from rmtllmf_lib.tasks.embedded.draw import Concept, Pose
-from rmtllmf_lib.tasks.embedded.procedural import BLOCK, DRAWN, draw_blocks, procedural_task
+from rmtllmf_lib.tasks.embedded.procedural import DRAWN, Seed, draw_evenly, procedural_task
 from rmtllmf_lib.training.evaluate import accuracy
 from rmtllmf_lib.training.finetune import Beta
 from rmtllmf_lib.training.heads import build_head
@@ -156,26 +156,27 @@ def _random_camera(rng: np.random.Generator) -> Camera:
     )
 
 
-def draw_pairs(pairs: int, seed: int) -> tuple[Tensor, Tensor, list[tuple[Domain, str]]]:
+def world_concepts() -> list[tuple[Domain, str]]:
+    """Every concept of `WORLD`: its domain and its name."""
+    return [(domain, name) for domain in WORLD for name in domain.concepts]
+
+
+def draw_pairs(pairs: int, seed: int) -> tuple[Tensor, Tensor]:
     """Draw the pre-training images, equally many of each concept.
 
     Returns
     -------
     images : (pairs, 3, 32, 32) uint8
     which : (pairs,) int64
-        Index of each image's concept in `concepts`.
-    concepts : list of (Domain, name)
+        Index of each image's concept in `world_concepts()`.
     """
-    concepts = [(domain, name) for domain in WORLD for name in domain.concepts]
-    jobs, which = [], []
-    for k, (domain, name) in enumerate(concepts):
-        count = pairs // len(concepts) + (k < pairs % len(concepts))
-        for start in range(0, count, BLOCK):
-            size = min(BLOCK, count - start)
-            camera = _random_camera(np.random.default_rng((seed, 1, k, start)))
-            jobs.append((domain.concepts[name], size, domain.pose, camera, (seed, 2, k, start)))
-            which += [k] * size
-    return torch.from_numpy(draw_blocks(jobs)), torch.tensor(which), concepts
+    concepts = world_concepts()
+
+    def setting(k: int, start: int) -> tuple[Seed, Pose, Camera]:
+        camera = _random_camera(np.random.default_rng((seed, 1, k, start)))
+        return (seed, 2, k, start), concepts[k][0].pose, camera
+
+    return draw_evenly([domain.concepts[name] for domain, name in concepts], pairs, setting)
 
 
 def vocabulary() -> tuple[str, ...]:
@@ -185,13 +186,12 @@ def vocabulary() -> tuple[str, ...]:
     return tuple(sorted({word for text in texts for word in WordTokenizer.split(text)}))
 
 
-def caption_batch(
-    which: Tensor, concepts: list[tuple[Domain, str]], recipe: PretrainRecipe, rng: np.random.Generator
-) -> tuple[list[str], Tensor]:
+def caption_batch(which: Tensor, recipe: PretrainRecipe, rng: np.random.Generator) -> tuple[list[str], Tensor]:
     """The distinct captions of a batch and, for each image, the index of its caption.
 
     All images of one concept in a batch get the same caption: equal captions are one positive, encoded once.
     """
+    concepts = world_concepts()
     wording = {id(domain): domain.captions[rng.integers(len(domain.captions))] for domain in WORLD}
     fate = rng.random(len(which))
     swapped = rng.integers(len(concepts), size=len(which))
@@ -271,15 +271,15 @@ def pretrain(
 
 
 def _train(new: Path, recipe: PretrainRecipe, report: Callable[[str], None]) -> None:
-    images, which, concepts = draw_pairs(recipe.pairs, recipe.seed)
+    images, which = draw_pairs(recipe.pairs, recipe.seed)
     data_hash = hashlib.sha256(images.numpy().tobytes()).hexdigest()
-    report(f"{recipe.pairs} pairs of {len(concepts)} concepts drawn, data sha256 {data_hash[:12]}")
+    report(f"{recipe.pairs} pairs of {len(world_concepts())} concepts drawn, data sha256 {data_hash[:12]}")
     tokenizer = WordTokenizer(vocabulary(), CONTEXT_LENGTH)
     text_cfg = {**TINY["text_cfg"], "vocab_size": tokenizer.vocab_size}
     config: dict[str, Any] = {**TINY, "text_cfg": text_cfg, "vocabulary": list(tokenizer.words)}
     torch.manual_seed(recipe.seed)  # open_clip initialises from the global generator
     model = new_model(config)
-    _optimise(model, tokenizer, images, which, concepts, recipe, report)
+    _optimise(model, tokenizer, images, which, recipe, report)
     _write(new, model, config, recipe, data_hash)
 
 
@@ -288,7 +288,6 @@ def _optimise(
     tokenizer: WordTokenizer,
     images: Tensor,
     which: Tensor,
-    concepts: list[tuple[Domain, str]],
     recipe: PretrainRecipe,
     report: Callable[[str], None],
 ) -> None:
@@ -310,7 +309,7 @@ def _optimise(
         ramp = min(1.0, (step + 1) / recipe.warmup_steps)
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr * ramp * 0.5 * (1 + math.cos(math.pi * step / steps))
-        captions, targets = caption_batch(which[batch], concepts, recipe, rng)
+        captions, targets = caption_batch(which[batch], recipe, rng)
         image = model.encode_image((images[batch].float() / 255 - mean) / std, normalize=True)
         loss = clip_loss(
             image, model.encode_text(tokenizer(captions), normalize=True), targets, model.logit_scale.exp()

@@ -127,10 +127,10 @@ def test_the_number_of_training_images_does_not_touch_the_test_images() -> None:
 
 
 def test_default_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    def black(jobs: list[procedural.Job]) -> np.ndarray:
-        return np.zeros((sum(job[1] for job in jobs), 3, 32, 32), np.uint8)
+    def black(concept: object, n: int, *setting: object) -> np.ndarray:
+        return np.zeros((n, 3, 32, 32), np.uint8)
 
-    monkeypatch.setattr(procedural, "draw_blocks", black)
+    monkeypatch.setattr(procedural, "draw", black)
     task = load_task("cars")
     assert len(task.train) + len(task.validation) == 4000 and len(task.test) == 1200
     digits = load_task("digits")
