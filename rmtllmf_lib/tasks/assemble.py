@@ -16,7 +16,6 @@ from torch import Tensor
 from rmtllmf_lib.arrays import whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.tasks.base import (
-    VALIDATION_FRACTION,
     Split,
     Task,
     carve_validation,
@@ -24,6 +23,7 @@ from rmtllmf_lib.tasks.base import (
     hash_fraction,
     pinned_sample,
     require_class_names,
+    validation_count,
 )
 from rmtllmf_lib.tasks.images import ArrayImages, LazyImages, inspect_files, open_rgb, resize_batch
 
@@ -133,7 +133,7 @@ def assemble_task(
             f"task {name!r}: no class has two training images, so none can be held out for validation; add images"
         )
     if n_train is not None:
-        n_validation = min(max(round(VALIDATION_FRACTION * n_train), 1), len(held_out))
+        n_validation = min(validation_count(n_train), len(held_out))
         if n_train - n_validation < (classes := len(set(train.labels))):
             raise InputError(
                 f"task {name!r}: n_train is {n_train}, of which {n_validation} are held out for validation; "

@@ -264,12 +264,7 @@ def _require_present(title: str, source: VisionSource, root: Path) -> None:
 
 def _forms(need: str) -> list[str]:
     """The accepted spellings of a needed path: unpacked or not, SVHN in its folder or in the root."""
-    forms = [need]
-    if need.endswith(".gz"):
-        forms.append(need.removesuffix(".gz"))
-    if need.startswith("svhn/"):
-        forms.append(need.removeprefix("svhn/"))
-    return forms
+    return [need, need.removesuffix(".gz"), need.removeprefix("svhn/")]
 
 
 def _require_folders(place: Path, expected: Sequence[str]) -> None:
