@@ -264,23 +264,19 @@ def pretrain(
         _write_json(Path(new) / "recipe.json", asdict(recipe))
         if threads:
             torch.set_num_threads(threads)
-        _train(Path(new), recipe, report)
+        images, which = draw_pairs(recipe.pairs, recipe.seed)
+        data_hash = hashlib.sha256(images.numpy().tobytes()).hexdigest()
+        report(f"{recipe.pairs} pairs of {len(world_concepts())} concepts drawn, data sha256 {data_hash[:12]}")
+        tokenizer = WordTokenizer(vocabulary(), CONTEXT_LENGTH)
+        text_cfg = {**TINY["text_cfg"], "vocab_size": tokenizer.vocab_size}
+        config: dict[str, Any] = {**TINY, "text_cfg": text_cfg, "vocabulary": list(tokenizer.words)}
+        torch.manual_seed(recipe.seed)  # open_clip initialises from the global generator
+        model = new_model(config)
+        _optimise(model, tokenizer, images, which, recipe, report)
+        _write(Path(new), model, config, recipe, data_hash)
         for name in FILES:
             os.replace(Path(new) / name, out / name)
     return out
-
-
-def _train(new: Path, recipe: PretrainRecipe, report: Callable[[str], None]) -> None:
-    images, which = draw_pairs(recipe.pairs, recipe.seed)
-    data_hash = hashlib.sha256(images.numpy().tobytes()).hexdigest()
-    report(f"{recipe.pairs} pairs of {len(world_concepts())} concepts drawn, data sha256 {data_hash[:12]}")
-    tokenizer = WordTokenizer(vocabulary(), CONTEXT_LENGTH)
-    text_cfg = {**TINY["text_cfg"], "vocab_size": tokenizer.vocab_size}
-    config: dict[str, Any] = {**TINY, "text_cfg": text_cfg, "vocabulary": list(tokenizer.words)}
-    torch.manual_seed(recipe.seed)  # open_clip initialises from the global generator
-    model = new_model(config)
-    _optimise(model, tokenizer, images, which, recipe, report)
-    _write(new, model, config, recipe, data_hash)
 
 
 def _optimise(

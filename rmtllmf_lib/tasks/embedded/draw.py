@@ -7,7 +7,8 @@ All operations are element-wise on arrays that fit in the cache, so the number o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -278,6 +279,13 @@ def glyph_atlas(characters: str, fonts: tuple[str, ...]) -> Array:
 Concept = Callable[[Canvas], None]
 
 
-def by_name(*concepts: Concept, suffix: str = "") -> dict[str, Concept]:
-    """Concepts by the names of their functions, with spaces for underscores; their order is that of the labels."""
-    return {f"{concept.__name__.replace('_', ' ')}{suffix}": concept for concept in concepts}
+def public_functions(namespace: Mapping[str, Any], suffix: str = "") -> dict[str, Concept]:
+    """A module's concepts: the public functions that it defines, by name with spaces for underscores.
+
+    They stand in the order of their definitions, which is that of the labels.
+    """
+    return {
+        f"{name.replace('_', ' ')}{suffix}": thing
+        for name, thing in namespace.items()
+        if inspect.isfunction(thing) and thing.__module__ == namespace["__name__"] and not name.startswith("_")
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rmtllmf_lib.tasks.embedded.draw import Array, Canvas, by_name
+from rmtllmf_lib.tasks.embedded.draw import Array, Canvas, public_functions
 
 
 def _ground(c: Canvas) -> None:
@@ -118,17 +118,4 @@ def intersection(c: Canvas) -> None:
         c.shape(np.maximum(np.abs(across) - 0.025, 0.3 - np.abs(along)), (0.95, 0.95, 0.9))
 
 
-CONCEPTS = by_name(
-    airplane,
-    runway,
-    baseball_field,
-    tennis_court,
-    bridge,
-    storage_tanks,
-    roundabout,
-    stadium,
-    ship,
-    parking_lot,
-    island,
-    intersection,
-)
+CONCEPTS = public_functions(globals())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rmtllmf_lib.tasks.embedded.draw import Array, Canvas, by_name
+from rmtllmf_lib.tasks.embedded.draw import Array, Canvas, public_functions
 
 GLASS = (0.75, 0.85, 0.95)
 TYRE = (0.08, 0.08, 0.08)
@@ -96,4 +96,4 @@ def jeep(c: Canvas) -> None:
     _wheels(c, -0.42, 0.62, r=0.24)
 
 
-CONCEPTS = by_name(sedan, hatchback, pickup, van, bus, convertible, limousine, jeep)
+CONCEPTS = public_functions(globals())

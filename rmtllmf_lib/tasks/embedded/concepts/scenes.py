@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rmtllmf_lib.tasks.embedded.draw import Array, Canvas, by_name
+from rmtllmf_lib.tasks.embedded.draw import Array, Canvas, public_functions
 
 
 def _sky(c: Canvas) -> None:
@@ -121,4 +121,4 @@ def corridor(c: Canvas) -> None:
     c.shape(c.box(0, 0, far, far), c.colour((0, 1), (0, 0.3), (0.15, 0.4)))
 
 
-CONCEPTS = by_name(beach, mountain, skyline, woods, sunset, road, desert, harbor, night, waterfall, house, corridor)
+CONCEPTS = public_functions(globals())
