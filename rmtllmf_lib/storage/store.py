@@ -19,7 +19,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -69,10 +69,6 @@ class Problem:
     key: str
     path: Path
     reason: str
-
-
-Entries = list[Entry]  # named here because `list` is a method inside Store
-Problems = list[Problem]
 
 
 class _BrokenError(Exception):
@@ -128,7 +124,7 @@ class Store:
         _check_kind(kind)
         return Path(self.root) / kind / f".checkpoint-{config_key(config)}.safetensors"
 
-    def list(self) -> Entries:
+    def list(self) -> Sequence[Entry]:
         """All entries, sorted by kind and key; unreadable ones are skipped with a warning and left to `verify`."""
         entries = []
         for _, _, folder in self._find(_ENTRY):
@@ -138,7 +134,7 @@ class Store:
                 log.warning("%s is not listed: %s", folder, error)
         return entries
 
-    def verify(self) -> Problems:
+    def verify(self) -> Sequence[Problem]:
         """Read every entry in full; list the damaged ones and what killed builds left behind.
 
         Nothing is changed: a damaged entry is rebuilt when it is next asked for, and `clear` removes the rest.

@@ -25,7 +25,7 @@ from rmtllmf_lib.tasks.base import (
     require_class_names,
     validation_count,
 )
-from rmtllmf_lib.tasks.images import ArrayImages, LazyImages, inspect_files, open_rgb, resize_batch
+from rmtllmf_lib.tasks.images import ArrayImages, LazyImages, decode_images, inspect_files, open_rgb
 
 # Bytes that the decoded images of one task may take; a constant, so that a run does not depend on the machine.
 MEMORY_LIMIT = 16 * 2**30
@@ -79,12 +79,11 @@ class Pool:
     def split(self, image_size: int | None, what: str) -> Split:
         """The images decoded to `image_size`, or lazy if that is None."""
         labels = torch.tensor(self.labels, dtype=torch.int64)
-        if isinstance(self.images, LazyImages):
-            lazy = Split(self.images, labels)
-            return lazy if image_size is None else lazy.in_memory(image_size, what)
-        if image_size is None:
-            return Split(LazyImages(range(len(self)), ArrayImages(self.images)), labels)
-        return Split(resize_batch(self.images, image_size), labels)
+        if image_size is not None:
+            return Split(decode_images(self.images, image_size, what), labels)
+        images = self.images
+        lazy = LazyImages(range(len(self)), ArrayImages(images)) if isinstance(images, Tensor) else images
+        return Split(lazy, labels)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.tasks.images import Indices, LazyImages, decode_images, resize_batch
+from rmtllmf_lib.tasks.images import Indices, LazyImages, decode_images
 
 # The eight embedded tasks; those of the source "torchvision" are `rmtllmf_lib.tasks.vision.VISION_NAMES`.
 TASK_NAMES = ("cars", "textures", "landuse", "signs", "digits", "aerial", "scenes", "housenumbers")
@@ -54,18 +54,12 @@ class Split:
     labels: Tensor
 
     def __post_init__(self) -> None:
-        if isinstance(self.images, Tensor):
-            if self.images.dtype != torch.uint8 or self.images.ndim != 4 or self.images.shape[1] != 3:
-                raise InputError(
-                    f"images are {self.images.dtype} of shape {tuple(self.images.shape)}; "
-                    "expected a uint8 tensor of shape (n, 3, H, W)"
-                )
-        elif not isinstance(self.images, LazyImages):
-            raise InputError(f"images are {type(self.images).__name__}; expected a uint8 tensor or LazyImages")
-        if self.labels.dtype != torch.int64 or self.labels.ndim != 1:
-            raise InputError(
-                f"labels are {self.labels.dtype} of shape {tuple(self.labels.shape)}; expected int64 of shape (n,)"
-            )
+        images, labels = self.images, self.labels
+        rgb = isinstance(images, Tensor) and images.dtype == torch.uint8 and images.ndim == 4 and images.shape[1] == 3
+        if not rgb and not isinstance(images, LazyImages):
+            raise InputError(f"images are {_form(images)}; expected LazyImages or a uint8 tensor of shape (n, 3, H, W)")
+        if labels.dtype != torch.int64 or labels.ndim != 1:
+            raise InputError(f"labels are {_form(labels)}; expected int64 of shape (n,)")
         if len(self.images) != len(self.labels):
             raise InputError(f"{len(self.images)} images but {len(self.labels)} labels; each image needs one label")
 
@@ -79,10 +73,12 @@ class Split:
         return Split(images, self.labels[chosen])
 
     def in_memory(self, image_size: int, what: str = "images") -> Split:
-        """The same split with all images decoded to (n, 3, image_size, image_size); see `decode_images`."""
-        if isinstance(self.images, Tensor):
-            return Split(resize_batch(self.images, image_size), self.labels)
+        """The same split with all images decoded or resized to (n, 3, image_size, image_size); see `decode_images`."""
         return Split(decode_images(self.images, image_size, what), self.labels)
+
+
+def _form(value: object) -> str:
+    return f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,13 +197,7 @@ def stratified_counts(sizes: ArrayLike, total: int, keep: int = 0, least: int = 
 
 
 def pinned_sample(
-    labels: ArrayLike,
-    total: int,
-    *,
-    keys: Sequence[str] | None = None,
-    salt: str = "",
-    keep: int = 0,
-    least: int = 0,
+    labels: ArrayLike, total: int, *, keys: Sequence[str] | None = None, salt: str = "", keep: int = 0, least: int = 0
 ) -> NDArray[np.int64]:
     """Positions of `total` images, stratified by class: in each class, those with the smallest hashes.
 

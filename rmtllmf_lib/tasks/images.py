@@ -179,16 +179,19 @@ def resize_batch(images: Tensor, image_size: int, batch: int = 4096) -> Tensor:
     return out
 
 
-def decode_images(images: Sequence[Image.Image], image_size: int, what: str = "images") -> Tensor:
+def decode_images(images: Tensor | Sequence[Image.Image], image_size: int, what: str = "images") -> Tensor:
     """Decode every image once, resize its shorter side to `image_size` and crop the centre square.
 
     Several threads share the work (decoders release Python's lock); the result does not depend on their number. Memory:
-    n · 3 · image_size² bytes for the result, and one decoded image per thread. A terminal shows a progress bar.
+    n · 3 · image_size² bytes for the result, and one decoded image per thread. A terminal shows a progress bar. An
+    array needs no decoding and goes to `resize_batch`.
 
     Returns
     -------
     (n, 3, image_size, image_size) uint8
     """
+    if isinstance(images, Tensor):
+        return resize_batch(images, image_size)
     whole_number(image_size, "image_size")
     out = np.empty((len(images), 3, image_size, image_size), dtype=np.uint8)
 

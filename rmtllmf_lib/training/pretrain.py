@@ -63,7 +63,7 @@ class Domain:
 
 
 _UPRIGHT, _ANY = Pose((-20, 20), (0.6, 1.1), 0.22, True), Pose((-180, 180), (0.6, 1.2), 0.22, True)
-_READABLE = Pose((-16, 16), (0.6, 1.1), 0.2)
+_READABLE, _WIDE = Pose((-16, 16), (0.6, 1.1), 0.2), Pose((-12, 12), (0.75, 1.3), 0.2, True)
 
 WORLD: tuple[Domain, ...] = (
     Domain(cars.CONCEPTS, _UPRIGHT, ("a photo of a {}.", "a {} on the street.", "my {}."), "a photo of a car."),
@@ -83,12 +83,7 @@ WORLD: tuple[Domain, ...] = (
         ("an aerial photo of a {}.", "a satellite photo of the {}.", "a {} from above."),
         "an aerial photo.",
     ),
-    Domain(
-        scenes.CONCEPTS,
-        Pose((-12, 12), (0.75, 1.3), 0.2, True),
-        ("a photo of a {}.", "the {}.", "a {} scene."),
-        "a scene.",
-    ),
+    Domain(scenes.CONCEPTS, _WIDE, ("a photo of a {}.", "the {}.", "a {} scene."), "a scene."),
     Domain(
         characters.PEN_DIGITS,
         _READABLE,
@@ -182,7 +177,7 @@ def draw_pairs(pairs: int, seed: int) -> tuple[Tensor, Tensor]:
 def vocabulary() -> tuple[str, ...]:
     """Every word of the captions and of the eight tasks' templates and class names, sorted."""
     texts = [t for d in WORLD for t in (*d.captions, *d.concepts, d.generic)]
-    texts += [t for task in TASK_NAMES if task in DRAWN for t in (*DRAWN[task].templates, *DRAWN[task].concepts)]
+    texts += [t for task in DRAWN.values() for t in (*task.templates, *task.concepts)]
     return tuple(sorted({word for text in texts for word in WordTokenizer.split(text)}))
 
 
@@ -222,9 +217,8 @@ def clip_loss(image: Tensor, text: Tensor, targets: Tensor, scale: Tensor) -> Te
     logits = scale * image @ text.T
     forward = functional.cross_entropy(logits, targets)
     among_images = logits.log_softmax(0)[torch.arange(len(targets)), targets]
-    per_caption = torch.zeros(len(text)).index_add(0, targets, among_images) / torch.bincount(
-        targets, minlength=len(text)
-    )
+    images = torch.bincount(targets, minlength=len(text))  # of each caption
+    per_caption = torch.zeros(len(text)).index_add(0, targets, among_images) / images
     return (forward - per_caption.mean()) / 2
 
 
@@ -307,9 +301,8 @@ def _optimise(
             group["lr"] = recipe.lr * ramp * 0.5 * (1 + math.cos(math.pi * step / steps))
         captions, targets = caption_batch(which[batch], recipe, rng)
         image = model.encode_image((images[batch].float() / 255 - mean) / std, normalize=True)
-        loss = clip_loss(
-            image, model.encode_text(tokenizer(captions), normalize=True), targets, model.logit_scale.exp()
-        )
+        text = model.encode_text(tokenizer(captions), normalize=True)
+        loss = clip_loss(image, text, targets, model.logit_scale.exp())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)

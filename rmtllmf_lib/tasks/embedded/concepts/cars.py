@@ -30,9 +30,8 @@ def _profile(c: Canvas, body: Array, hull: tuple[float, float, float], cabin: tu
         a, b, d, e = cabin
         c.shape(c.polygon((a, top + 0.02), (b, roof), (d, roof), (e, top + 0.04)), body)
         inset = 0.07
-        c.shape(
-            c.polygon((a + inset, top), (b + inset * 0.7, roof + 0.06), (d - 0.05, roof + 0.06), (e - 0.1, top)), GLASS
-        )
+        window = ((a + inset, top), (b + inset * 0.7, roof + 0.06), (d - 0.05, roof + 0.06), (e - 0.1, top))
+        c.shape(c.polygon(*window), GLASS)
 
 
 def sedan(c: Canvas) -> None:
