@@ -60,8 +60,8 @@ class Split:
             raise InputError(f"images are {_form(images)}; expected LazyImages or a uint8 tensor of shape (n, 3, H, W)")
         if labels.dtype != torch.int64 or labels.ndim != 1:
             raise InputError(f"labels are {_form(labels)}; expected int64 of shape (n,)")
-        if len(self.images) != len(self.labels):
-            raise InputError(f"{len(self.images)} images but {len(self.labels)} labels; each image needs one label")
+        if len(images) != len(labels):
+            raise InputError(f"{len(images)} images but {len(labels)} labels; each image needs one label")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -72,9 +72,9 @@ class Split:
         images = self.images[chosen] if isinstance(self.images, Tensor) else self.images.take(chosen)
         return Split(images, self.labels[chosen])
 
-    def in_memory(self, image_size: int, what: str = "images") -> Split:
+    def in_memory(self, image_size: int) -> Split:
         """The same split with all images decoded or resized to (n, 3, image_size, image_size); see `decode_images`."""
-        return Split(decode_images(self.images, image_size, what), self.labels)
+        return Split(decode_images(self.images, image_size), self.labels)
 
 
 def _form(value: object) -> str:

@@ -201,20 +201,20 @@ def module_assets() -> Path:
 
 
 def test_provenance_is_complete(trained: Path) -> None:
-    told: dict[str, Any] = json.loads((trained / "provenance.json").read_text())
-    assert told["sha256"] == digest(trained)
-    assert told["config_sha256"] == config_key(json.loads((trained / "config.json").read_text()))
+    provenance: dict[str, Any] = json.loads((trained / "provenance.json").read_text())
+    assert provenance["sha256"] == digest(trained)
+    assert provenance["config_sha256"] == config_key(json.loads((trained / "config.json").read_text()))
     images, _ = draw_pairs(SHORT.pairs, SHORT.seed)
-    assert told["data_sha256"] == hashlib.sha256(images.numpy().tobytes()).hexdigest()
-    recipe = told["recipe"]
+    assert provenance["data_sha256"] == hashlib.sha256(images.numpy().tobytes()).hexdigest()
+    recipe = provenance["recipe"]
     assert PretrainRecipe(**{**recipe, "betas": tuple(recipe["betas"])}) == SHORT
     for option in ("rmtllmf pretrain", "--seed 0", "--samples 128", "--pairs 64"):
-        assert option in told["command"]
-    assert told["versions"]["torch"] == torch.__version__ and told["versions"]["numpy"] == np.__version__
-    assert told["versions"]["python"] == platform.python_version()
-    assert told["versions"]["open_clip_torch"] == open_clip.__version__
-    assert told["threads"] == torch.get_num_threads() and told["parameters"] == 332_481
-    table = told["zero_shot_test_accuracy"]
+        assert option in provenance["command"]
+    assert provenance["versions"]["torch"] == torch.__version__ and provenance["versions"]["numpy"] == np.__version__
+    assert provenance["versions"]["python"] == platform.python_version()
+    assert provenance["versions"]["open_clip_torch"] == open_clip.__version__
+    assert provenance["threads"] == torch.get_num_threads() and provenance["parameters"] == 332_481
+    table = provenance["zero_shot_test_accuracy"]
     assert set(table) == {*TASK_NAMES, "mean"}
     assert table["mean"] == pytest.approx(np.mean([table[name] for name in TASK_NAMES]), abs=1e-4)
 
@@ -225,8 +225,8 @@ def test_the_same_seed_gives_the_same_base(trained: Path, tmp_path: Path) -> Non
     assert digest(pretrain(tmp_path / "again", SHORT, report=silent)) == digest(trained)
     other = pretrain(tmp_path / "again", replace(SHORT, seed=1), report=silent)  # over the first one
     assert digest(other) != digest(trained)
-    told = json.loads((other / "provenance.json").read_text())
-    assert told["zero_shot_test_accuracy"] == module.zero_shot_table(other)
+    provenance = json.loads((other / "provenance.json").read_text())
+    assert provenance["zero_shot_test_accuracy"] == module.zero_shot_table(other)
     assert load_backbone(other).weights.hash != load_backbone(trained).weights.hash
 
 

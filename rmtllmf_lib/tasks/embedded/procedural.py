@@ -140,27 +140,26 @@ def _word(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
 
 
-def _drawn(name: str, split: str, count: int, seed: int, shuffle: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Images and labels of one split of a drawn task, shuffled."""
+def _drawn(name: str, split: str, count: int, seed: int, shuffle: torch.Generator) -> Split:
+    """One split of a drawn task, shuffled."""
     task = DRAWN[name]
 
     def setting(label: int, start: int) -> tuple[Seed, Pose, Camera]:
         return (seed, _word(name), _word(split), label, start), task.pose, task.camera
 
-    images, labels = draw_evenly(list(task.concepts.values()), count, setting)
-    order = torch.randperm(count, generator=shuffle)
-    return images[order], labels[order]
+    drawn = Split(*draw_evenly(list(task.concepts.values()), count, setting))
+    return drawn.subset(torch.randperm(count, generator=shuffle))
 
 
 @lru_cache(maxsize=1)
-def _handwritten() -> tuple[Tensor, Tensor]:
-    """scikit-learn's digits at 32 pixels: (1797, 3, 32, 32) uint8 and labels."""
+def _handwritten() -> Split:
+    """scikit-learn's 1,797 digits at 32 pixels."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     small = torch.from_numpy(bunch.images.astype(np.float32) / 16.0)[:, None]
     large = torch.nn.functional.interpolate(small, SIZE, mode="bilinear", align_corners=False)
-    return (large * 255).round().to(torch.uint8).expand(-1, 3, -1, -1).contiguous(), torch.tensor(bunch.target)
+    return Split((large * 255).round().to(torch.uint8).expand(-1, 3, -1, -1).contiguous(), torch.tensor(bunch.target))
 
 
 def procedural_task(name: str, *, seed: int = 0, n_train: int | None = None, n_test: int | None = None) -> Task:
@@ -193,24 +192,23 @@ def procedural_task(name: str, *, seed: int = 0, n_train: int | None = None, n_t
     shuffle = torch.Generator().manual_seed(_word(f"{name}-{seed}"))
     if digits:
         title, class_names, templates = "Handwritten digits", characters.DIGIT_NAMES, _DIGIT_TEMPLATES
-        images, labels = _handwritten()
-        order = torch.randperm(len(labels), generator=shuffle)
-        chosen = (order[:train_count], order[_DIGIT_TRAIN:][:test_count])
-        train, test = ((images[indices], labels[indices]) for indices in chosen)
+        real = _handwritten()
+        order = torch.randperm(len(real), generator=shuffle)
+        train, test = real.subset(order[:train_count]), real.subset(order[_DIGIT_TRAIN:][:test_count])
     else:
         drawn = DRAWN[name]
         title, class_names, templates = drawn.title, tuple(drawn.concepts), drawn.templates
         train = _drawn(name, "train", train_count, seed, shuffle)
         test = _drawn(name, "test", test_count, seed, shuffle)
-    kept, held_out = carve_validation(train[1], seed=seed)
+    kept, held_out = carve_validation(train.labels, seed=seed)
     return Task(
         name=name,
         title=title,
         class_names=class_names,
         templates=templates,
-        train=Split(*train).subset(kept),
-        validation=Split(*train).subset(held_out),
-        test=Split(*test),
+        train=train.subset(kept),
+        validation=train.subset(held_out),
+        test=test,
         source="procedural",
-        fingerprint=fingerprint([*train, *test, class_names]),
+        fingerprint=fingerprint([train.images, train.labels, test.images, test.labels, class_names]),
     )

@@ -104,10 +104,10 @@ def test_fingerprint_covers_every_pixel_and_label(part: str, monkeypatch: pytest
     plain = procedural._drawn
     for place in (0, 1):  # images, labels
 
-        def changed(name: str, own: str, *rest: Any, place: int = place) -> Any:
-            drawn = tuple(tensor.clone() for tensor in plain(name, own, *rest))
+        def changed(name: str, own: str, *rest: Any, place: int = place) -> Split:
+            drawn = plain(name, own, *rest)
             if own == part:
-                drawn[place].view(-1)[-1] ^= 1
+                (drawn.images, drawn.labels)[place].view(-1)[-1] ^= 1
             return drawn
 
         monkeypatch.setattr(procedural, "_drawn", changed)
