@@ -19,7 +19,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -69,10 +69,6 @@ class Problem:
     key: str
     path: Path
     reason: str
-
-
-Entries = list[Entry]  # named here because `list` is a method inside Store
-Problems = list[Problem]
 
 
 class _BrokenError(Exception):
@@ -128,17 +124,17 @@ class Store:
         _check_kind(kind)
         return Path(self.root) / kind / f".checkpoint-{config_key(config)}.safetensors"
 
-    def list(self) -> Entries:
+    def list(self) -> Sequence[Entry]:
         """All entries, sorted by kind and key; unreadable ones are skipped with a warning and left to `verify`."""
         entries = []
-        for kind, _, folder in self._find(_ENTRY):
+        for _, _, folder in self._find(_ENTRY):
             try:
-                entries.append(_inspect(kind, folder, checksum=False))
+                entries.append(_inspect(folder, checksum=False))
             except (FileNotFoundError, _BrokenError) as error:
                 log.warning("%s is not listed: %s", folder, error)
         return entries
 
-    def verify(self) -> Problems:
+    def verify(self) -> Sequence[Problem]:
         """Read every entry in full; list the damaged ones and what killed builds left behind.
 
         Nothing is changed: a damaged entry is rebuilt when it is next asked for, and `clear` removes the rest.
@@ -146,7 +142,7 @@ class Store:
         problems = []
         for kind, key, folder in self._find(_ENTRY):
             try:
-                _read(_inspect(kind, folder, checksum=True))
+                _read(_inspect(folder, checksum=True))
             except _BrokenError as error:
                 problems.append(Problem(kind, key, folder, str(error)))
             except FileNotFoundError:  # removed by another process in the meantime
@@ -193,23 +189,28 @@ class Store:
         # A hit needs no lock, so readers do not wait for each other. Anything that looks wrong is checked again under
         # the lock: another process may be writing.
         with suppress(FileNotFoundError, _BrokenError):
-            return _load(kind, folder, format)
+            return _load(folder, format)
         with self._lock(kind, key):
             try:
-                return _load(kind, folder, format)
+                return _load(folder, format)
             except _BrokenError as error:
-                aside = self._set_aside(folder)
+                aside = folder.parent / _SET_ASIDE / key
+                aside.parent.mkdir(exist_ok=True)
+                _remove(aside)  # keep only the latest damaged copy of a key
+                os.rename(folder, aside)
                 log.warning("%s is damaged (%s): moved to %s and built again", folder, error, aside)
             except FileNotFoundError:
                 pass
             # This process holds the lock, so other files of this key belong to processes that are gone.
-            self._remove_leftovers(_TEMPORARY, kind, key)
+            for _, _, path in self._find(_TEMPORARY, kind=kind, key=key):
+                _remove(path)
             self._write(folder, config, build(), format)
             try:
-                value = _load(kind, folder, format)
+                value = _load(folder, format)
             except _BrokenError as error:
                 raise OSError(errno.EIO, f"{error} after it was written; is the disk failing?", str(folder)) from error
-            self._remove_leftovers(_CHECKPOINT, kind, key)
+            for _, _, path in self._find(_CHECKPOINT, kind=kind, key=key):
+                _remove(path)
             return value
 
     def _write(self, folder: Path, config: Mapping[str, Any], value: Any, format: str) -> None:
@@ -236,13 +237,6 @@ class Store:
             with suppress(OSError):
                 _remove(temporary)
 
-    def _set_aside(self, folder: Path) -> Path:
-        aside = folder.parent / _SET_ASIDE / folder.name
-        aside.parent.mkdir(exist_ok=True)
-        _remove(aside)  # keep only the latest damaged copy of a key
-        os.rename(folder, aside)
-        return aside
-
     def _lock(self, kind: str, key: str, timeout: float = -1) -> FileLock:
         path = Path(self.root) / kind / f".{key}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -259,28 +253,25 @@ class Store:
         """Kinds with an entry, or with files left from one; `kind` restricts the answer to that one."""
         return tuple(sorted({name for name, _, _ in self._find(_ANY, kind=kind)}))
 
-    def _find(self, *patterns: re.Pattern[str], kind: str | None = None) -> Iterator[tuple[str, str, Path]]:
+    def _find(
+        self, *patterns: re.Pattern[str], kind: str | None = None, key: str | None = None
+    ) -> Iterator[tuple[str, str, Path]]:
         """Kind, key and path of the store's files that match a pattern, sorted by pattern, kind and name."""
         folders = [path for path in sorted(Path(self.root).glob("*")) if _KIND.fullmatch(path.name)]
         for pattern, folder in product(patterns, folders):
             for path in sorted(folder.glob("*")) if kind in (None, folder.name) else ():
-                if match := pattern.fullmatch(path.name):
+                if (match := pattern.fullmatch(path.name)) and key in (None, match[1]):
                     yield folder.name, match[1], path
 
-    def _remove_leftovers(self, pattern: re.Pattern[str], kind: str, key: str) -> None:
-        for _, other, path in self._find(pattern, kind=kind):
-            if other == key:
-                _remove(path)
 
-
-def _load(kind: str, folder: Path, format: str) -> Any:
-    entry = _inspect(kind, folder, checksum=True)
+def _load(folder: Path, format: str) -> Any:
+    entry = _inspect(folder, checksum=True)
     if entry.format != format:
         raise InputError(f"{folder} holds {entry.format}: expected {format}; use another kind or config")
     return _read(entry)
 
 
-def _inspect(kind: str, folder: Path, *, checksum: bool) -> Entry:
+def _inspect(folder: Path, *, checksum: bool) -> Entry:
     """The entry in `folder`; FileNotFoundError if there is none, _BrokenError if it is damaged."""
     folder.lstat()
     manifest = _read_fields(folder / "manifest.json", {"format": str, "sha256": str, "bytes": int, "created": str})
@@ -302,7 +293,7 @@ def _inspect(kind: str, folder: Path, *, checksum: bool) -> Entry:
             raise _BrokenError(f"{data.name} does not match its checksum")
     except FileNotFoundError as error:
         raise _BrokenError(f"{data.name} is missing") from error
-    return Entry(kind, key, folder, manifest["format"], size, manifest["created"], config)
+    return Entry(folder.parent.name, key, folder, manifest["format"], size, manifest["created"], config)
 
 
 def _read(entry: Entry) -> Any:

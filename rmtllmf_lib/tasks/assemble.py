@@ -16,7 +16,6 @@ from torch import Tensor
 from rmtllmf_lib.arrays import whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.tasks.base import (
-    VALIDATION_FRACTION,
     Split,
     Task,
     carve_validation,
@@ -24,8 +23,9 @@ from rmtllmf_lib.tasks.base import (
     hash_fraction,
     pinned_sample,
     require_class_names,
+    validation_count,
 )
-from rmtllmf_lib.tasks.images import ArrayImages, LazyImages, inspect_files, open_rgb, resize_batch
+from rmtllmf_lib.tasks.images import ArrayImages, LazyImages, decode_images, inspect_files, open_rgb
 
 # Bytes that the decoded images of one task may take; a constant, so that a run does not depend on the machine.
 MEMORY_LIMIT = 16 * 2**30
@@ -56,26 +56,34 @@ class Pool:
         keys = [path.relative_to(folder).as_posix() for path in paths]
         return cls(LazyImages(paths, open_rgb), [int(label) for _, label in samples], keys)
 
-    def take(self, indices: NDArray[np.int64], image_size: int | None, what: str) -> Split:
-        """The images at `indices` as a split: decoded to `image_size`, or lazy if that is None."""
-        labels = torch.as_tensor(np.asarray(self.labels, dtype=np.int64)[indices])
-        if isinstance(self.images, LazyImages):
-            lazy = Split(self.images.take(indices), labels)
-            return lazy if image_size is None else lazy.in_memory(image_size, what)
-        if image_size is None:
-            return Split(LazyImages(indices.tolist(), ArrayImages(self.images)), labels)
-        return Split(resize_batch(self.images[torch.from_numpy(indices)], image_size), labels)
+    def __len__(self) -> int:
+        return len(self.labels)
 
-    def content(self, indices: NDArray[np.int64]) -> list[Any]:
-        """What the fingerprint covers of those images: an array's pixels, or size and hash of the head of each file."""
-        if isinstance(self.images, Tensor):
-            return [self.images[torch.from_numpy(indices)]]
-        return inspect_files(self.images.take(indices).items)
+    def subset(self, indices: NDArray[np.int64]) -> Pool:
+        """The images at `indices`, in that order."""
+        images = self.images.take(indices) if isinstance(self.images, LazyImages) else self.images[indices]
+        return Pool(images, [self.labels[i] for i in indices], [self.keys[i] for i in indices])
 
-    def limited(self, indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-        """`count` of those indices, stratified by class, with at least one of every class."""
-        labels, keys = [self.labels[i] for i in indices], [self.keys[i] for i in indices]
-        return indices[pinned_sample(labels, count, keys=keys, salt="limit", least=1)]
+    def limited(self, count: int) -> Pool:
+        """`count` of the images, stratified by class, with at least one of every class."""
+        return self.subset(pinned_sample(self.labels, count, keys=self.keys, salt="limit", least=1))
+
+    def shuffled(self) -> Pool:
+        """All images, in the order of a hash of their keys."""
+        return self.subset(np.argsort([hash_fraction(key, "order") for key in self.keys], kind="stable"))
+
+    def content(self) -> list[Any]:
+        """What the fingerprint covers of the images: an array's pixels, or size and hash of the head of each file."""
+        return [self.images] if isinstance(self.images, Tensor) else inspect_files(self.images.items)
+
+    def split(self, image_size: int | None, what: str) -> Split:
+        """The images decoded to `image_size`, or lazy if that is None."""
+        labels = torch.tensor(self.labels, dtype=torch.int64)
+        if image_size is not None:
+            return Split(decode_images(self.images, image_size, what), labels)
+        images = self.images
+        lazy = LazyImages(range(len(self)), ArrayImages(images)) if isinstance(images, Tensor) else images
+        return Split(lazy, labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,25 +134,24 @@ def assemble_task(
     name, train, test = raw.name, raw.train, raw.test
     require_class_names(raw.class_names, f"task {name!r}")
     _check_pools(raw)
-    kept, held_out = carve_validation(train.labels, keys=train.keys)
-    tested = np.arange(len(test.labels), dtype=np.int64)
+    kept, held_out = map(train.subset, carve_validation(train.labels, keys=train.keys))
     if not len(held_out):
         raise InputError(
             f"task {name!r}: no class has two training images, so none can be held out for validation; add images"
         )
     if n_train is not None:
-        n_validation = min(max(round(VALIDATION_FRACTION * n_train), 1), len(held_out))
+        n_validation = min(validation_count(n_train), len(held_out))
         if n_train - n_validation < (classes := len(set(train.labels))):
             raise InputError(
                 f"task {name!r}: n_train is {n_train}, of which {n_validation} are held out for validation; "
                 f"expected at least one training image for each of the {classes} classes"
             )
-        kept, held_out = train.limited(kept, n_train - n_validation), train.limited(held_out, n_validation)
+        kept, held_out = kept.limited(n_train - n_validation), held_out.limited(n_validation)
     if n_test is not None:
-        tested = test.limited(tested, whole_number(n_test, f"n_test of task {name!r}"))
-    chosen = {"train": (train, kept), "validation": (train, held_out), "test": (test, tested)}
+        test = test.limited(whole_number(n_test, f"n_test of task {name!r}"))
+    pools = {"train": kept.shuffled(), "validation": held_out.shuffled(), "test": test.shuffled()}
     if image_size is not None:
-        needed = sum(len(indices) for _, indices in chosen.values()) * 3 * whole_number(image_size, "image_size") ** 2
+        needed = sum(map(len, pools.values())) * 3 * whole_number(image_size, "image_size") ** 2
         if needed > memory_limit:
             raise InputError(
                 f"task {name!r}: its images would take {needed / 2**30:.1f} GiB at {image_size} pixels, "
@@ -152,14 +159,11 @@ def assemble_task(
                 "decode them lazily (image_size=None), or raise memory_limit"
             )
     record: list[Any] = ["task 1", raw.source, raw.split_note, list(raw.class_names), list(raw.templates), image_size]
-    contents: dict[str, list[Any]] = {}
-    for split, (pool, indices) in chosen.items():
-        indices = indices[np.argsort([hash_fraction(pool.keys[i], "order") for i in indices], kind="stable")]
-        contents[split] = pool.content(indices)
-        record += [split, [pool.keys[i] for i in indices], np.asarray(pool.labels)[indices].tolist(), *contents[split]]
-        chosen[split] = (pool, indices)
+    contents = {split: pool.content() for split, pool in pools.items()}
+    for split, pool in pools.items():
+        record += [split, pool.keys, pool.labels, *contents[split]]
     _warn_of_copies(name, contents)
-    splits = {split: pool.take(indices, image_size, f"{name} {split}") for split, (pool, indices) in chosen.items()}
+    splits = {split: pool.split(image_size, f"{name} {split}") for split, pool in pools.items()}
     return Task(
         name=name,
         title=raw.title,
@@ -176,7 +180,7 @@ def assemble_task(
 def _check_pools(raw: RawTask) -> None:
     name, class_names = raw.name, raw.class_names
     for kind, pool in (("training", raw.train), ("test", raw.test)):
-        if not len(pool.labels):
+        if not len(pool):
             raise InputError(f"task {name!r}: no {kind} images were found; at least one per class is needed")
         if beyond := sorted(label for label in set(pool.labels) if not 0 <= label < len(class_names)):
             raise InputError(

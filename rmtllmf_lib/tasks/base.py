@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.tasks.images import Indices, LazyImages, decode_images, resize_batch
+from rmtllmf_lib.tasks.images import Indices, LazyImages, decode_images
 
 # The eight embedded tasks; those of the source "torchvision" are `rmtllmf_lib.tasks.vision.VISION_NAMES`.
 TASK_NAMES = ("cars", "textures", "landuse", "signs", "digits", "aerial", "scenes", "housenumbers")
@@ -54,20 +54,14 @@ class Split:
     labels: Tensor
 
     def __post_init__(self) -> None:
-        if isinstance(self.images, Tensor):
-            if self.images.dtype != torch.uint8 or self.images.ndim != 4 or self.images.shape[1] != 3:
-                raise InputError(
-                    f"images are {self.images.dtype} of shape {tuple(self.images.shape)}; "
-                    "expected a uint8 tensor of shape (n, 3, H, W)"
-                )
-        elif not isinstance(self.images, LazyImages):
-            raise InputError(f"images are {type(self.images).__name__}; expected a uint8 tensor or LazyImages")
-        if self.labels.dtype != torch.int64 or self.labels.ndim != 1:
-            raise InputError(
-                f"labels are {self.labels.dtype} of shape {tuple(self.labels.shape)}; expected int64 of shape (n,)"
-            )
-        if len(self.images) != len(self.labels):
-            raise InputError(f"{len(self.images)} images but {len(self.labels)} labels; each image needs one label")
+        images, labels = self.images, self.labels
+        rgb = isinstance(images, Tensor) and images.dtype == torch.uint8 and images.ndim == 4 and images.shape[1] == 3
+        if not rgb and not isinstance(images, LazyImages):
+            raise InputError(f"images are {_form(images)}; expected LazyImages or a uint8 tensor of shape (n, 3, H, W)")
+        if labels.dtype != torch.int64 or labels.ndim != 1:
+            raise InputError(f"labels are {_form(labels)}; expected int64 of shape (n,)")
+        if len(images) != len(labels):
+            raise InputError(f"{len(images)} images but {len(labels)} labels; each image needs one label")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -78,11 +72,13 @@ class Split:
         images = self.images[chosen] if isinstance(self.images, Tensor) else self.images.take(chosen)
         return Split(images, self.labels[chosen])
 
-    def in_memory(self, image_size: int, what: str = "images") -> Split:
-        """The same split with all images decoded to (n, 3, image_size, image_size); see `decode_images`."""
-        if isinstance(self.images, Tensor):
-            return Split(resize_batch(self.images, image_size), self.labels)
-        return Split(decode_images(self.images, image_size, what), self.labels)
+    def in_memory(self, image_size: int) -> Split:
+        """The same split with all images decoded or resized to (n, 3, image_size, image_size); see `decode_images`."""
+        return Split(decode_images(self.images, image_size), self.labels)
+
+
+def _form(value: object) -> str:
+    return f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,13 +132,11 @@ def require_class_names(names: Sequence[str], what: str) -> None:
     """Raise `InputError` if there are no names, or if one is empty or occurs twice."""
     if not names:
         raise InputError(f"{what}: no class names; at least one class is needed")
-    seen: set[str] = set()
     for index, name in enumerate(names):
         if not name.strip():
             raise InputError(f"{what}: class {index} has an empty name; give it a readable one")
-        if name in seen:
+        if name in names[:index]:
             raise InputError(f"{what}: class name {name!r} appears twice; a text head needs one name per class")
-        seen.add(name)
 
 
 def require_templates(templates: Sequence[str], what: str) -> None:
@@ -203,13 +197,7 @@ def stratified_counts(sizes: ArrayLike, total: int, keep: int = 0, least: int = 
 
 
 def pinned_sample(
-    labels: ArrayLike,
-    total: int,
-    *,
-    keys: Sequence[str] | None = None,
-    salt: str = "",
-    keep: int = 0,
-    least: int = 0,
+    labels: ArrayLike, total: int, *, keys: Sequence[str] | None = None, salt: str = "", keep: int = 0, least: int = 0
 ) -> NDArray[np.int64]:
     """Positions of `total` images, stratified by class: in each class, those with the smallest hashes.
 
@@ -231,39 +219,35 @@ def pinned_sample(
     (total,) int64, ascending
     """
     label = np.asarray(labels, dtype=np.int64)
-    names = [str(i) for i in range(len(label))] if keys is None else list(keys)
+    names = list(map(str, range(len(label)))) if keys is None else keys
     if len(names) != len(label):
         raise InputError(f"{len(names)} keys for {len(label)} labels; each image needs one key")
     rank = np.array([hash_fraction(name, salt) for name in names])
-    # Hashes are equal only if the keys are; the position breaks the tie.
-    order = np.lexsort((np.arange(len(label)), rank, label))
-    sizes = np.bincount(label) if len(label) else np.zeros(0, dtype=np.int64)
-    starts = np.concatenate([[0], np.cumsum(sizes)])[:-1]
+    # Hashes are equal only if the keys are; the sort is stable, so the position breaks the tie.
+    order = np.lexsort((rank, label))
+    sizes = np.bincount(label)
     counts = stratified_counts(sizes, total, keep, least)
-    taken = [order[start : start + count] for start, count in zip(starts, counts, strict=True)]
-    return np.sort(np.concatenate([*taken, np.zeros(0, dtype=np.int64)])).astype(np.int64)
+    place_in_class = np.arange(len(label)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.sort(order[place_in_class < np.repeat(counts, sizes)])
+
+
+def validation_count(images: int) -> int:
+    """Number of images to hold out: 10 %, at least 1 and at most 5,000 (Ilharco et al., 2023)."""
+    return min(max(round(VALIDATION_FRACTION * images), 1), VALIDATION_AT_MOST)
 
 
 def carve_validation(
-    labels: ArrayLike,
-    fraction: float = VALIDATION_FRACTION,
-    at_most: int = VALIDATION_AT_MOST,
-    seed: int = 0,
-    keys: Sequence[str] | None = None,
+    labels: ArrayLike, seed: int = 0, keys: Sequence[str] | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Split training images into training and validation, stratified by class and fixed by a hash.
 
-    The same labels, keys and seed give the same split on every machine. Every class keeps at least one training image,
-    so a class of one image has none in validation.
+    The same labels, keys and seed give the same split on every machine. `validation_count` images are held out, fewer
+    if the classes cannot spare them: every class keeps at least one training image.
 
     Parameters
     ----------
     labels : (n,) int
         Class of each training image.
-    fraction : float
-        Share held out, in [0, 1), rounded to whole images (at least one if a class can spare one).
-    at_most : int
-        Largest number of validation images in all (Ilharco et al., 2023: 10 %, at most 5,000).
     seed : int
         Chooses another split of the same sizes.
     keys : n strings, optional
@@ -273,15 +257,9 @@ def carve_validation(
     -------
     (train, validation) : int64 positions, ascending, disjoint, together 0 … n−1
     """
-    if not 0 <= fraction < 1:
-        raise InputError(f"validation fraction {fraction!r}; expected a number in [0, 1)")
-    if at_most < 0:
-        raise InputError(f"at_most is {at_most!r}; expected the largest number of validation images, 0 or more")
     n = len(np.asarray(labels))
-    wanted = min(max(round(fraction * n), 1), at_most) if fraction > 0 else 0
-    validation = pinned_sample(labels, wanted, keys=keys, salt=f"validation {seed}", keep=1)
-    train = np.setdiff1d(np.arange(n, dtype=np.int64), validation)
-    return train, validation
+    validation = pinned_sample(labels, validation_count(n), keys=keys, salt=f"validation {seed}", keep=1)
+    return np.setdiff1d(np.arange(n), validation), validation
 
 
 def fingerprint(parts: Iterable[Any]) -> str:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -21,16 +20,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as transforms
+from torchvision.transforms.v2 import functional as transforms
 from tqdm import tqdm
 
 from rmtllmf_lib.arrays import whole_number
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.threads import Item, Result, ordered
 
 FINGERPRINT_BYTES = 64 * 2**10
-
-_In = TypeVar("_In")
-_Out = TypeVar("_Out")
 
 Indices = Sequence[int] | NDArray[np.integer[Any]] | Tensor
 
@@ -143,19 +140,10 @@ def inspect_files(paths: Sequence[str | Path]) -> list[tuple[int, str]]:
     return _in_threads(inspect_file, paths, "checking files")
 
 
-def _in_threads(function: Callable[[_In], _Out], items: Sequence[_In], description: str) -> list[_Out]:
+def _in_threads(function: Callable[[Item], Result], items: Sequence[Item], description: str) -> list[Result]:
     """`function` of every item, in order, computed by up to eight threads, with a progress bar on a terminal."""
-    chunks = [items[start : start + 32] for start in range(0, len(items), 32)]
-    bar = tqdm(total=len(items), desc=description, unit="image", disable=None, leave=False)
-    results: list[_Out] = []
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, bar:
-        try:
-            for done in pool.map(lambda chunk: [function(item) for item in chunk], chunks):
-                results += done
-                bar.update(len(done))
-        finally:
-            pool.shutdown(cancel_futures=True)  # after an error the remaining chunks are not started
-    return results
+    results = ordered(function, items, min(8, os.cpu_count() or 1))
+    return list(tqdm(results, description, len(items), unit="image", disable=None, leave=False))
 
 
 def resize_image(image: Image.Image, image_size: int) -> NDArray[np.uint8]:
@@ -181,32 +169,29 @@ def resize_batch(images: Tensor, image_size: int, batch: int = 4096) -> Tensor:
     (n, 3, image_size, image_size) uint8
     """
     whole_number(image_size, "image_size")
-    n, channels, height, width = images.shape
-    if channels == 3 and height == width == image_size:
+    if images.shape[1:] == (3, image_size, image_size):
         return images
-    size = [int(image_size * height / width), image_size]
-    if height < width:
-        size = [image_size, int(image_size * width / height)]
-    out = torch.empty((n, 3, image_size, image_size), dtype=torch.uint8)
-    for start in range(0, n, batch):
-        part = images[start : start + batch]
-        if [height, width] != size:
-            # The uint8 kernel rounds between its two passes exactly as Pillow does; a float kernel would differ more.
-            part = torch.nn.functional.interpolate(part, size=size, mode="bicubic", antialias=True)
+    out = torch.empty((len(images), 3, image_size, image_size), dtype=torch.uint8)
+    for start in range(0, len(images), batch):
+        # This uint8 kernel rounds between its two passes exactly as Pillow does; a float kernel would differ more.
+        part = transforms.resize(images[start : start + batch], [image_size], InterpolationMode.BICUBIC, antialias=True)
         out[start : start + batch] = transforms.center_crop(part, [image_size, image_size])
     return out
 
 
-def decode_images(images: Sequence[Image.Image], image_size: int, what: str = "images") -> Tensor:
+def decode_images(images: Tensor | Sequence[Image.Image], image_size: int, what: str = "images") -> Tensor:
     """Decode every image once, resize its shorter side to `image_size` and crop the centre square.
 
     Several threads share the work (decoders release Python's lock); the result does not depend on their number. Memory:
-    n · 3 · image_size² bytes for the result, and one decoded image per thread. A terminal shows a progress bar.
+    n · 3 · image_size² bytes for the result, and one decoded image per thread. A terminal shows a progress bar. An
+    array needs no decoding and goes to `resize_batch`.
 
     Returns
     -------
     (n, 3, image_size, image_size) uint8
     """
+    if isinstance(images, Tensor):
+        return resize_batch(images, image_size)
     whole_number(image_size, "image_size")
     out = np.empty((len(images), 3, image_size, image_size), dtype=np.uint8)
 

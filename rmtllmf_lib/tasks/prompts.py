@@ -49,43 +49,39 @@ EUROSAT = {
     "SeaLake": "sea or lake",
 }
 
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(", "))
+
+
 # Stallkamp et al. (2012), in the order of the class numbers.
-GTSRB_NAMES = tuple(
-    (
-        "20 km/h speed limit, 30 km/h speed limit, 50 km/h speed limit, 60 km/h speed limit, 70 km/h speed limit, "
-        "80 km/h speed limit, end of 80 km/h speed limit, 100 km/h speed limit, 120 km/h speed limit, no passing, "
-        "no passing for vehicles over 3.5 tons, right of way at the next intersection, priority road, yield, stop, "
-        "no vehicles, no vehicles over 3.5 tons, no entry, general caution, dangerous curve to the left, "
-        "dangerous curve to the right, double curve, bumpy road, slippery road, road narrows on the right, road work, "
-        "traffic signals, pedestrians, children crossing, bicycles crossing, beware of ice or snow, "
-        "wild animals crossing, end of all speed and passing limits, turn right ahead, turn left ahead, ahead only, "
-        "go straight or right, go straight or left, keep right, keep left, roundabout mandatory, end of no passing, "
-        "end of no passing for vehicles over 3.5 tons"
-    ).split(", ")
+GTSRB_NAMES = _names(
+    "20 km/h speed limit, 30 km/h speed limit, 50 km/h speed limit, 60 km/h speed limit, 70 km/h speed limit, "
+    "80 km/h speed limit, end of 80 km/h speed limit, 100 km/h speed limit, 120 km/h speed limit, no passing, "
+    "no passing for vehicles over 3.5 tons, right of way at the next intersection, priority road, yield, stop, "
+    "no vehicles, no vehicles over 3.5 tons, no entry, general caution, dangerous curve to the left, "
+    "dangerous curve to the right, double curve, bumpy road, slippery road, road narrows on the right, road work, "
+    "traffic signals, pedestrians, children crossing, bicycles crossing, beware of ice or snow, "
+    "wild animals crossing, end of all speed and passing limits, turn right ahead, turn left ahead, ahead only, "
+    "go straight or right, go straight or left, keep right, keep left, roundabout mandatory, end of no passing, "
+    "end of no passing for vehicles over 3.5 tons"
 )
 
 # Cheng et al. (2017), in alphabetical order.
-RESISC45_NAMES = tuple(
-    (
-        "airplane, airport, baseball diamond, basketball court, beach, bridge, chaparral, church, circular farmland, "
-        "cloud, commercial area, dense residential, desert, forest, freeway, golf course, ground track field, harbor, "
-        "industrial area, intersection, island, lake, meadow, medium residential, mobile home park, mountain, "
-        "overpass, palace, parking lot, railway, railway station, rectangular farmland, river, roundabout, runway, "
-        "sea ice, ship, snowberg, sparse residential, stadium, storage tank, tennis court, terrace, "
-        "thermal power station, wetland"
-    ).split(", ")
+RESISC45_NAMES = _names(
+    "airplane, airport, baseball diamond, basketball court, beach, bridge, chaparral, church, circular farmland, "
+    "cloud, commercial area, dense residential, desert, forest, freeway, golf course, ground track field, harbor, "
+    "industrial area, intersection, island, lake, meadow, medium residential, mobile home park, mountain, "
+    "overpass, palace, parking lot, railway, railway station, rectangular farmland, river, roundabout, runway, "
+    "sea ice, ship, snowberg, sparse residential, stadium, storage tank, tennis court, terrace, "
+    "thermal power station, wetland"
 )
 
-_VIEWS = "satellite imagery, satellite photo, aerial imagery, aerial photo, aerial view, overhead view".split(", ")
+_CARS = _names("a, the, my, my new, my clean, my dirty, my old, a parked")
+_VIEWS = _names("satellite imagery, satellite photo, aerial imagery, aerial photo, aerial view, overhead view")
 
 PROMPTS: dict[str, Prompts] = {
-    "cars": Prompts(
-        "Stanford Cars",
-        tuple(
-            f"a photo of {words} {{}}."
-            for words in ("a", "the", "my", "my new", "my clean", "my dirty", "my old", "a parked")
-        ),
-    ),
+    "cars": Prompts("Stanford Cars", tuple(f"a photo of {words} {{}}." for words in _CARS)),
     "dtd": Prompts(
         "DTD",
         tuple(
@@ -116,13 +112,11 @@ PROMPTS: dict[str, Prompts] = {
     "svhn": Prompts("SVHN", ('a street photo of the number "{}".',), DIGITS),
 }
 
-_ALIASES = {"stanfordcars": "cars"}
-
 
 def prompts_for(name: str) -> Prompts | None:
-    """Prompts of the data set of that name, ignoring case, `-` and `_`; None if the data set is not a known one."""
-    key = _letters(name)
-    return PROMPTS.get(_ALIASES.get(key, key))
+    """Prompts of the data set of that key or title, ignoring case, spaces, `-` and `_`; None if it is not known."""
+    known = (prompts for key, prompts in PROMPTS.items() if _letters(name) in (key, _letters(prompts.title)))
+    return next(known, None)
 
 
 def readable_name(folder: str, prompts: Prompts | None = None) -> str:

@@ -80,11 +80,9 @@ def read_data_set(name: str, root: str | Path) -> RawTask:
         ) from error
 
 
-def _raw_task(
-    name: str, pools: Iterable[Pool], split_note: str = OFFICIAL, class_names: Sequence[str] | None = None
-) -> RawTask:
+def _raw_task(name: str, pools: Iterable[Pool], split_note: str = OFFICIAL, class_names: Sequence[str] = ()) -> RawTask:
     prompts, (train, test) = PROMPTS[name], pools
-    names = prompts.class_names or class_names or ()
+    names = prompts.class_names or class_names
     return RawTask(name, prompts.title, "torchvision", names, prompts.templates, train, test, split_note)
 
 
@@ -109,8 +107,8 @@ def _read_mnist(root: Path) -> RawTask:
 
 
 def _mnist_pool(raw: Path, split: str) -> Pool:
-    images = read_idx(_with_or_without_gz(raw / f"{split}-images-idx3-ubyte"), 3)
-    labels = read_idx(_with_or_without_gz(raw / f"{split}-labels-idx1-ubyte"), 1)
+    images = read_idx(raw / f"{split}-images-idx3-ubyte", 3)
+    labels = read_idx(raw / f"{split}-labels-idx1-ubyte", 1)
     if len(images) != len(labels):
         raise InputError(
             f"{raw}: {len(images)} {split} images but {len(labels)} labels; the files do not belong together"
@@ -118,12 +116,8 @@ def _mnist_pool(raw: Path, split: str) -> Pool:
     return _array_pool(split, images[:, None], labels.to(torch.int64))
 
 
-def _with_or_without_gz(path: Path) -> Path:
-    return path if path.is_file() else path.with_name(path.name + ".gz")
-
-
 def read_idx(path: Path, ndim: int) -> Tensor:
-    """Read a uint8 array from a file in MNIST's idx format, gzipped or not.
+    """Read a uint8 array from a file in MNIST's idx format, or from its gzipped form, `path`.gz.
 
     torchvision reads only unpacked files, and unpacks them only while downloading; here the official archives suffice,
     also on a read-only disk.
@@ -133,6 +127,8 @@ def read_idx(path: Path, ndim: int) -> Tensor:
     InputError
         if the file is damaged, truncated, or holds anything but `ndim`-dimensional bytes.
     """
+    if not path.is_file():
+        path = path.with_name(path.name + ".gz")
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
@@ -236,11 +232,7 @@ def _walk(data: Any) -> Iterator[tuple[str, int]]:
 
 
 def _pinned_task(
-    name: str,
-    folder: Path,
-    samples: Sequence[tuple[str, int]],
-    fraction: float,
-    class_names: Sequence[str] | None = None,
+    name: str, folder: Path, samples: Sequence[tuple[str, int]], fraction: float, class_names: Sequence[str] = ()
 ) -> RawTask:
     salt = f"{name} test 1"
     keys = [Path(path).relative_to(folder).as_posix() for path, _ in samples]
@@ -264,12 +256,7 @@ def _require_present(title: str, source: VisionSource, root: Path) -> None:
 
 def _forms(need: str) -> list[str]:
     """The accepted spellings of a needed path: unpacked or not, SVHN in its folder or in the root."""
-    forms = [need]
-    if need.endswith(".gz"):
-        forms.append(need.removesuffix(".gz"))
-    if need.startswith("svhn/"):
-        forms.append(need.removeprefix("svhn/"))
-    return forms
+    return [need, need.removesuffix(".gz"), need.removeprefix("svhn/")]
 
 
 def _require_folders(place: Path, expected: Sequence[str]) -> None:

@@ -37,7 +37,7 @@ from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD, TASK_NAMES
 from rmtllmf_lib.tasks.embedded.camera import Camera
 from rmtllmf_lib.tasks.embedded.concepts import aerial, cars, characters, landuse, scenes, shapes, signs, textures
 from rmtllmf_lib.tasks.embedded.draw import Concept, Pose
-from rmtllmf_lib.tasks.embedded.procedural import BLOCK, DRAWN, draw_blocks, procedural_task
+from rmtllmf_lib.tasks.embedded.procedural import DRAWN, Seed, draw_evenly, procedural_task
 from rmtllmf_lib.training.evaluate import accuracy
 from rmtllmf_lib.training.finetune import Beta
 from rmtllmf_lib.training.heads import build_head
@@ -63,7 +63,7 @@ class Domain:
 
 
 _UPRIGHT, _ANY = Pose((-20, 20), (0.6, 1.1), 0.22, True), Pose((-180, 180), (0.6, 1.2), 0.22, True)
-_READABLE = Pose((-16, 16), (0.6, 1.1), 0.2)
+_READABLE, _WIDE = Pose((-16, 16), (0.6, 1.1), 0.2), Pose((-12, 12), (0.75, 1.3), 0.2, True)
 
 WORLD: tuple[Domain, ...] = (
     Domain(cars.CONCEPTS, _UPRIGHT, ("a photo of a {}.", "a {} on the street.", "my {}."), "a photo of a car."),
@@ -83,12 +83,7 @@ WORLD: tuple[Domain, ...] = (
         ("an aerial photo of a {}.", "a satellite photo of the {}.", "a {} from above."),
         "an aerial photo.",
     ),
-    Domain(
-        scenes.CONCEPTS,
-        Pose((-12, 12), (0.75, 1.3), 0.2, True),
-        ("a photo of a {}.", "the {}.", "a {} scene."),
-        "a scene.",
-    ),
+    Domain(scenes.CONCEPTS, _WIDE, ("a photo of a {}.", "the {}.", "a {} scene."), "a scene."),
     Domain(
         characters.PEN_DIGITS,
         _READABLE,
@@ -156,42 +151,42 @@ def _random_camera(rng: np.random.Generator) -> Camera:
     )
 
 
-def draw_pairs(pairs: int, seed: int) -> tuple[Tensor, Tensor, list[tuple[Domain, str]]]:
+def world_concepts() -> list[tuple[Domain, str]]:
+    """Every concept of `WORLD`: its domain and its name."""
+    return [(domain, name) for domain in WORLD for name in domain.concepts]
+
+
+def draw_pairs(pairs: int, seed: int) -> tuple[Tensor, Tensor]:
     """Draw the pre-training images, equally many of each concept.
 
     Returns
     -------
     images : (pairs, 3, 32, 32) uint8
     which : (pairs,) int64
-        Index of each image's concept in `concepts`.
-    concepts : list of (Domain, name)
+        Index of each image's concept in `world_concepts()`.
     """
-    concepts = [(domain, name) for domain in WORLD for name in domain.concepts]
-    jobs, which = [], []
-    for k, (domain, name) in enumerate(concepts):
-        count = pairs // len(concepts) + (k < pairs % len(concepts))
-        for start in range(0, count, BLOCK):
-            size = min(BLOCK, count - start)
-            camera = _random_camera(np.random.default_rng((seed, 1, k, start)))
-            jobs.append((domain.concepts[name], size, domain.pose, camera, (seed, 2, k, start)))
-            which += [k] * size
-    return torch.from_numpy(draw_blocks(jobs)), torch.tensor(which), concepts
+    concepts = world_concepts()
+
+    def setting(k: int, start: int) -> tuple[Seed, Pose, Camera]:
+        camera = _random_camera(np.random.default_rng((seed, 1, k, start)))
+        return (seed, 2, k, start), concepts[k][0].pose, camera
+
+    return draw_evenly([domain.concepts[name] for domain, name in concepts], pairs, setting)
 
 
 def vocabulary() -> tuple[str, ...]:
     """Every word of the captions and of the eight tasks' templates and class names, sorted."""
     texts = [t for d in WORLD for t in (*d.captions, *d.concepts, d.generic)]
-    texts += [t for task in TASK_NAMES if task in DRAWN for t in (*DRAWN[task].templates, *DRAWN[task].concepts)]
+    texts += [t for task in DRAWN.values() for t in (*task.templates, *task.concepts)]
     return tuple(sorted({word for text in texts for word in WordTokenizer.split(text)}))
 
 
-def caption_batch(
-    which: Tensor, concepts: list[tuple[Domain, str]], recipe: PretrainRecipe, rng: np.random.Generator
-) -> tuple[list[str], Tensor]:
+def caption_batch(which: Tensor, recipe: PretrainRecipe, rng: np.random.Generator) -> tuple[list[str], Tensor]:
     """The distinct captions of a batch and, for each image, the index of its caption.
 
     All images of one concept in a batch get the same caption: equal captions are one positive, encoded once.
     """
+    concepts = world_concepts()
     wording = {id(domain): domain.captions[rng.integers(len(domain.captions))] for domain in WORLD}
     fate = rng.random(len(which))
     swapped = rng.integers(len(concepts), size=len(which))
@@ -222,9 +217,8 @@ def clip_loss(image: Tensor, text: Tensor, targets: Tensor, scale: Tensor) -> Te
     logits = scale * image @ text.T
     forward = functional.cross_entropy(logits, targets)
     among_images = logits.log_softmax(0)[torch.arange(len(targets)), targets]
-    per_caption = torch.zeros(len(text)).index_add(0, targets, among_images) / torch.bincount(
-        targets, minlength=len(text)
-    )
+    images = torch.bincount(targets, minlength=len(text))  # of each caption
+    per_caption = torch.zeros(len(text)).index_add(0, targets, among_images) / images
     return (forward - per_caption.mean()) / 2
 
 
@@ -264,23 +258,19 @@ def pretrain(
         _write_json(Path(new) / "recipe.json", asdict(recipe))
         if threads:
             torch.set_num_threads(threads)
-        _train(Path(new), recipe, report)
+        images, which = draw_pairs(recipe.pairs, recipe.seed)
+        data_hash = hashlib.sha256(images.numpy().tobytes()).hexdigest()
+        report(f"{recipe.pairs} pairs of {len(world_concepts())} concepts drawn, data sha256 {data_hash[:12]}")
+        tokenizer = WordTokenizer(vocabulary(), CONTEXT_LENGTH)
+        text_cfg = {**TINY["text_cfg"], "vocab_size": tokenizer.vocab_size}
+        config: dict[str, Any] = {**TINY, "text_cfg": text_cfg, "vocabulary": list(tokenizer.words)}
+        torch.manual_seed(recipe.seed)  # open_clip initialises from the global generator
+        model = new_model(config)
+        _optimise(model, tokenizer, images, which, recipe, report)
+        _write(Path(new), model, config, recipe, data_hash)
         for name in FILES:
             os.replace(Path(new) / name, out / name)
     return out
-
-
-def _train(new: Path, recipe: PretrainRecipe, report: Callable[[str], None]) -> None:
-    images, which, concepts = draw_pairs(recipe.pairs, recipe.seed)
-    data_hash = hashlib.sha256(images.numpy().tobytes()).hexdigest()
-    report(f"{recipe.pairs} pairs of {len(concepts)} concepts drawn, data sha256 {data_hash[:12]}")
-    tokenizer = WordTokenizer(vocabulary(), CONTEXT_LENGTH)
-    text_cfg = {**TINY["text_cfg"], "vocab_size": tokenizer.vocab_size}
-    config: dict[str, Any] = {**TINY, "text_cfg": text_cfg, "vocabulary": list(tokenizer.words)}
-    torch.manual_seed(recipe.seed)  # open_clip initialises from the global generator
-    model = new_model(config)
-    _optimise(model, tokenizer, images, which, concepts, recipe, report)
-    _write(new, model, config, recipe, data_hash)
 
 
 def _optimise(
@@ -288,7 +278,6 @@ def _optimise(
     tokenizer: WordTokenizer,
     images: Tensor,
     which: Tensor,
-    concepts: list[tuple[Domain, str]],
     recipe: PretrainRecipe,
     report: Callable[[str], None],
 ) -> None:
@@ -310,11 +299,10 @@ def _optimise(
         ramp = min(1.0, (step + 1) / recipe.warmup_steps)
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr * ramp * 0.5 * (1 + math.cos(math.pi * step / steps))
-        captions, targets = caption_batch(which[batch], concepts, recipe, rng)
+        captions, targets = caption_batch(which[batch], recipe, rng)
         image = model.encode_image((images[batch].float() / 255 - mean) / std, normalize=True)
-        loss = clip_loss(
-            image, model.encode_text(tokenizer(captions), normalize=True), targets, model.logit_scale.exp()
-        )
+        text = model.encode_text(tokenizer(captions), normalize=True)
+        loss = clip_loss(image, text, targets, model.logit_scale.exp())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.tasks import base
 from rmtllmf_lib.tasks.base import (
     CLIP_MEAN,
     CLIP_STD,
@@ -120,7 +121,10 @@ def test_a_task_that_cannot_work_is_refused(changes: dict[str, object], message:
 @settings(deadline=None, max_examples=40)  # a busy machine is no failure
 @given(LABELS, st.floats(0, 0.9), st.integers(0, 50), st.integers(0, 3))
 def test_validation_is_carved_out_of_train(labels: list[int], fraction: float, at_most: int, seed: int) -> None:
-    train, validation = carve_validation(labels, fraction, at_most, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base, "VALIDATION_FRACTION", fraction)
+        patch.setattr(base, "VALIDATION_AT_MOST", at_most)
+        train, validation = carve_validation(labels, seed)
     assert sorted([*train, *validation]) == list(range(len(labels)))
     assert set(np.asarray(labels)[train]) == set(labels), "a class lost its last training image"
     assert len(validation) <= min(at_most, max(1, round(fraction * len(labels))))
@@ -151,15 +155,16 @@ PINNED = [7, 8, 18, 37]
 def test_validation_goes_by_name_not_by_order(images: list[tuple[int, int]]) -> None:
     def held_out(order: list[tuple[int, int]]) -> set[str]:
         keys = [str(key) for _, key in order]
-        return {keys[i] for i in carve_validation([label for label, _ in order], 0.3, keys=keys)[1]}
+        return {keys[i] for i in carve_validation([label for label, _ in order], keys=keys)[1]}
 
-    assert held_out(images) == held_out(images[::-1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base, "VALIDATION_FRACTION", 0.3)
+        assert held_out(images) == held_out(images[::-1])
 
 
-@pytest.mark.parametrize("arguments", [{"fraction": 1.0}, {"fraction": -0.1}, {"at_most": -1}, {"keys": ["a"]}])
-def test_impossible_validation_is_refused(arguments: dict[str, object]) -> None:
-    with pytest.raises(InputError):
-        carve_validation([0, 0, 1, 1], **arguments)
+def test_a_key_for_each_image_is_needed() -> None:
+    with pytest.raises(InputError, match="1 keys for 4 labels"):
+        carve_validation([0, 0, 1, 1], keys=["a"])
 
 
 @settings(deadline=None, max_examples=40)  # a busy machine is no failure

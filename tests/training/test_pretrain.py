@@ -34,7 +34,7 @@ from rmtllmf_lib.training.pretrain import WORLD, Domain, PretrainRecipe, caption
 
 SHORT = PretrainRecipe(samples=4 * 32, pairs=64, batch_size=32, warmup_steps=2)
 FEWEST = PretrainRecipe(samples=8, pairs=8, batch_size=8)
-CONCEPTS = [(domain, name) for domain in WORLD for name in domain.concepts]
+CONCEPTS = module.world_concepts()
 
 
 # --- the loss ---------------------------------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ def test_loss_without_equal_captions_is_open_clips() -> None:
 
 
 def captioned(recipe: PretrainRecipe, which: Tensor, seed: int = 0) -> list[str]:
-    captions, targets = caption_batch(which, CONCEPTS, recipe, np.random.default_rng(seed))
+    captions, targets = caption_batch(which, recipe, np.random.default_rng(seed))
     assert len(set(captions)) == len(captions), "equal captions are one row"
     assert targets.shape == which.shape and targets.dtype == torch.int64
     assert sorted(set(targets.tolist())) == list(range(len(captions))), "each row is somebody's"
@@ -129,9 +129,8 @@ PAIRS = len(CONCEPTS) + 20
 def test_pairs_depend_on_the_seed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def drawn(seed: int, cores: int) -> Tensor:
         monkeypatch.setattr("os.cpu_count", lambda: cores)
-        images, which, concepts = draw_pairs(PAIRS, seed)
+        images, which = draw_pairs(PAIRS, seed)
         assert images.shape == (PAIRS, 3, 32, 32) and images.dtype == torch.uint8
-        assert [(id(d), name) for d, name in concepts] == [(id(d), name) for d, name in CONCEPTS]
         counts = torch.bincount(which, minlength=len(CONCEPTS))
         assert counts.max() - counts.min() <= 1 and len(counts) == len(CONCEPTS)
         return images
@@ -151,8 +150,8 @@ def test_each_pair_shows_its_concept(monkeypatch: pytest.MonkeyPatch) -> None:
     world = tuple(Domain(half, STILL, ("a {}.",), "grey.") for half in halves)
     monkeypatch.setattr(module, "WORLD", world)
     monkeypatch.setattr(module, "_random_camera", lambda rng: PLAIN)
-    images, which, concepts = draw_pairs(301, 0)  # several blocks of each
-    shown = torch.tensor([levels[name] for _, name in concepts])[which]
+    images, which = draw_pairs(301, 0)  # several blocks of each
+    shown = torch.tensor([*levels.values()])[which]
     assert torch.equal(images[:, 0, 5, 5].long(), shown)
 
 
@@ -202,20 +201,20 @@ def module_assets() -> Path:
 
 
 def test_provenance_is_complete(trained: Path) -> None:
-    told: dict[str, Any] = json.loads((trained / "provenance.json").read_text())
-    assert told["sha256"] == digest(trained)
-    assert told["config_sha256"] == config_key(json.loads((trained / "config.json").read_text()))
-    images, _, _ = draw_pairs(SHORT.pairs, SHORT.seed)
-    assert told["data_sha256"] == hashlib.sha256(images.numpy().tobytes()).hexdigest()
-    recipe = told["recipe"]
+    provenance: dict[str, Any] = json.loads((trained / "provenance.json").read_text())
+    assert provenance["sha256"] == digest(trained)
+    assert provenance["config_sha256"] == config_key(json.loads((trained / "config.json").read_text()))
+    images, _ = draw_pairs(SHORT.pairs, SHORT.seed)
+    assert provenance["data_sha256"] == hashlib.sha256(images.numpy().tobytes()).hexdigest()
+    recipe = provenance["recipe"]
     assert PretrainRecipe(**{**recipe, "betas": tuple(recipe["betas"])}) == SHORT
     for option in ("rmtllmf pretrain", "--seed 0", "--samples 128", "--pairs 64"):
-        assert option in told["command"]
-    assert told["versions"]["torch"] == torch.__version__ and told["versions"]["numpy"] == np.__version__
-    assert told["versions"]["python"] == platform.python_version()
-    assert told["versions"]["open_clip_torch"] == open_clip.__version__
-    assert told["threads"] == torch.get_num_threads() and told["parameters"] == 332_481
-    table = told["zero_shot_test_accuracy"]
+        assert option in provenance["command"]
+    assert provenance["versions"]["torch"] == torch.__version__ and provenance["versions"]["numpy"] == np.__version__
+    assert provenance["versions"]["python"] == platform.python_version()
+    assert provenance["versions"]["open_clip_torch"] == open_clip.__version__
+    assert provenance["threads"] == torch.get_num_threads() and provenance["parameters"] == 332_481
+    table = provenance["zero_shot_test_accuracy"]
     assert set(table) == {*TASK_NAMES, "mean"}
     assert table["mean"] == pytest.approx(np.mean([table[name] for name in TASK_NAMES]), abs=1e-4)
 
@@ -226,8 +225,8 @@ def test_the_same_seed_gives_the_same_base(trained: Path, tmp_path: Path) -> Non
     assert digest(pretrain(tmp_path / "again", SHORT, report=silent)) == digest(trained)
     other = pretrain(tmp_path / "again", replace(SHORT, seed=1), report=silent)  # over the first one
     assert digest(other) != digest(trained)
-    told = json.loads((other / "provenance.json").read_text())
-    assert told["zero_shot_test_accuracy"] == module.zero_shot_table(other)
+    provenance = json.loads((other / "provenance.json").read_text())
+    assert provenance["zero_shot_test_accuracy"] == module.zero_shot_table(other)
     assert load_backbone(other).weights.hash != load_backbone(trained).weights.hash
 
 
@@ -243,9 +242,9 @@ def test_training_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     )
     with torch.random.fork_rng():
         backbone = load_backbone(pretrain(tmp_path, recipe, report=lines.append))
-    images, which, concepts = draw_pairs(90, 1)
+    images, which = draw_pairs(90, 1)
     with torch.no_grad():
-        text = backbone.model.encode_text(backbone.tokenizer([f"a photo of a {name}." for _, name in concepts]))
+        text = backbone.model.encode_text(backbone.tokenizer([f"a photo of a {name}." for name in few.concepts]))
         seen = backbone.model.encode_image(normalize(images, backbone))
     right = (functional.normalize(seen, dim=-1) @ functional.normalize(text, dim=-1).T).argmax(1) == which
     assert right.float().mean() > 0.8

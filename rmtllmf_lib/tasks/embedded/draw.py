@@ -7,7 +7,8 @@ All operations are element-wise on arrays that fit in the cache, so the number o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -158,9 +159,8 @@ class Canvas:
 
     def box(self, cu: Number, cv: Number, hu: Number, hv: Number) -> Array:
         """Distance to a box with half sides `hu`, `hv`."""
-        return np.maximum(
-            np.abs(self.u - _per_image(cu)) - _per_image(hu), np.abs(self.v - _per_image(cv)) - _per_image(hv)
-        )
+        u, v = np.abs(self.u - _per_image(cu)), np.abs(self.v - _per_image(cv))
+        return np.maximum(u - _per_image(hu), v - _per_image(hv))
 
     def diamond(self, cu: Number, cv: Number, r: Number) -> Array:
         """Distance to a square standing on a corner."""
@@ -203,14 +203,11 @@ class Canvas:
 
     def paint(self, coverage: Array, colour: Array | Sequence[float]) -> None:
         """Blend a colour, (3,) or (n, 3), over the picture with a coverage in [0, 1]."""
-        brush.paint(self.rgb, self._everywhere(coverage), self._colours(colour))
+        brush.paint(self.rgb, _full(coverage, self.u.shape), self._colours(colour))
 
     def shape(self, distance: Array, colour: Array | Sequence[float]) -> None:
         """Paint a shape given by its signed distance."""
-        brush.paint_shape(self.rgb, self._everywhere(distance), self.pixel[:, 0, 0], self._colours(colour))
-
-    def _everywhere(self, values: Array) -> Array:
-        return _full(values, self.u.shape)
+        brush.paint_shape(self.rgb, _full(distance, self.u.shape), self.pixel[:, 0, 0], self._colours(colour))
 
     def _colours(self, colour: Array | Sequence[float]) -> Array:
         return _full(np.asarray(colour, np.float32), (self.n, 3))
@@ -278,6 +275,13 @@ def glyph_atlas(characters: str, fonts: tuple[str, ...]) -> Array:
 Concept = Callable[[Canvas], None]
 
 
-def by_name(*concepts: Concept, suffix: str = "") -> dict[str, Concept]:
-    """Concepts by the names of their functions, with spaces for underscores; their order is that of the labels."""
-    return {f"{concept.__name__.replace('_', ' ')}{suffix}": concept for concept in concepts}
+def public_functions(namespace: Mapping[str, Any], suffix: str = "") -> dict[str, Concept]:
+    """A module's concepts: the public functions that it defines, by name with spaces for underscores.
+
+    They stand in the order of their definitions, which is that of the labels.
+    """
+    return {
+        f"{name.replace('_', ' ')}{suffix}": thing
+        for name, thing in namespace.items()
+        if inspect.isfunction(thing) and thing.__module__ == namespace["__name__"] and not name.startswith("_")
+    }

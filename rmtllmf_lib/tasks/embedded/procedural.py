@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from rmtllmf_lib.arrays import one_of, whole_number
 from rmtllmf_lib.tasks.base import TASK_NAMES, Split, Task, carve_validation, fingerprint
 from rmtllmf_lib.tasks.embedded.camera import Camera
 from rmtllmf_lib.tasks.embedded.concepts import aerial, cars, characters, landuse, scenes, signs, textures
 from rmtllmf_lib.tasks.embedded.draw import SIZE, Canvas, Concept, Pose
+from rmtllmf_lib.threads import ordered
 
 BLOCK = 64  # images of one class drawn together, so that the working set stays in the cache
 
@@ -95,25 +96,39 @@ _DIGIT_TEMPLATES: tuple[str, ...] = ("a photo of the number {}.", "a photo of a 
 _DIGIT_TRAIN, _DIGIT_TEST = 1200, 597  # of scikit-learn's 1,797
 
 
-def draw(concept: Concept, n: int, rng: np.random.Generator, pose: Pose, camera: Camera) -> np.ndarray:
+Seed = tuple[int, ...]
+
+
+def draw(concept: Concept, n: int, seed: Seed, pose: Pose, camera: Camera) -> np.ndarray:
     """`n` photographs (n, 3, 32, 32) uint8 of one concept."""
-    canvas = Canvas(n, rng, pose)
+    canvas = Canvas(n, np.random.default_rng(seed), pose)
     concept(canvas)
     return camera.photograph(canvas)
 
 
-Job = tuple[Concept, int, Pose, Camera, tuple[int, ...]]  # concept, number of images, pose, camera, seed
+def draw_evenly(
+    concepts: Sequence[Concept], count: int, setting: Callable[[int, int], tuple[Seed, Pose, Camera]]
+) -> tuple[Tensor, Tensor]:
+    """Draw `count` images with one thread per core, equally many of each concept, in blocks of one concept.
 
+    Parameters
+    ----------
+    setting : function of (label, start)
+        The seed, pose and camera of the block that begins with image `start` of the concept `label`.
 
-def draw_blocks(jobs: Sequence[Job]) -> np.ndarray:
-    """Draw all jobs with one thread per core; photographs (n, 3, 32, 32) uint8 in the order of the jobs."""
-
-    def one(job: Job) -> np.ndarray:
-        concept, count, pose, camera, seed = job
-        return draw(concept, count, np.random.default_rng(seed), pose, camera)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return np.concatenate(list(pool.map(one, jobs)))
+    Returns
+    -------
+    images : (count, 3, 32, 32) uint8
+    labels : (count,) int64
+        The index of each image's concept, ascending.
+    """
+    jobs, labels = [], []
+    for label, concept in enumerate(concepts):
+        size = count // len(concepts) + (label < count % len(concepts))
+        jobs += [(concept, min(BLOCK, size - start), *setting(label, start)) for start in range(0, size, BLOCK)]
+        labels += [label] * size
+    blocks = ordered(lambda job: draw(*job), jobs, os.cpu_count())
+    return torch.from_numpy(np.concatenate(list(blocks))), torch.tensor(labels)
 
 
 def _count(given: int | None, default: int, limit: int, what: str) -> int:
@@ -125,31 +140,26 @@ def _word(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
 
 
-def _drawn(name: str, split: str, count: int, seed: int, shuffle: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images and labels of one split of a drawn task, shuffled."""
+def _drawn(name: str, split: str, count: int, seed: int, shuffle: torch.Generator) -> Split:
+    """One split of a drawn task, shuffled."""
     task = DRAWN[name]
-    jobs: list[Job] = []
-    labels: list[int] = []
-    classes = len(task.concepts)
-    for label, concept in enumerate(task.concepts.values()):
-        of_class = count // classes + (label < count % classes)
-        for start in range(0, of_class, BLOCK):
-            words = (seed, _word(name), _word(split), label, start)
-            jobs.append((concept, min(BLOCK, of_class - start), task.pose, task.camera, words))
-        labels += [label] * of_class
-    order = torch.randperm(count, generator=shuffle)
-    return torch.from_numpy(draw_blocks(jobs))[order], torch.tensor(labels)[order]
+
+    def setting(label: int, start: int) -> tuple[Seed, Pose, Camera]:
+        return (seed, _word(name), _word(split), label, start), task.pose, task.camera
+
+    drawn = Split(*draw_evenly(list(task.concepts.values()), count, setting))
+    return drawn.subset(torch.randperm(count, generator=shuffle))
 
 
 @lru_cache(maxsize=1)
-def _handwritten() -> tuple[torch.Tensor, torch.Tensor]:
-    """scikit-learn's digits at 32 pixels: (1797, 3, 32, 32) uint8 and labels."""
+def _handwritten() -> Split:
+    """scikit-learn's 1,797 digits at 32 pixels."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     small = torch.from_numpy(bunch.images.astype(np.float32) / 16.0)[:, None]
     large = torch.nn.functional.interpolate(small, SIZE, mode="bilinear", align_corners=False)
-    return (large * 255).round().to(torch.uint8).expand(-1, 3, -1, -1).contiguous(), torch.tensor(bunch.target)
+    return Split((large * 255).round().to(torch.uint8).expand(-1, 3, -1, -1).contiguous(), torch.tensor(bunch.target))
 
 
 def procedural_task(name: str, *, seed: int = 0, n_train: int | None = None, n_test: int | None = None) -> Task:
@@ -182,24 +192,23 @@ def procedural_task(name: str, *, seed: int = 0, n_train: int | None = None, n_t
     shuffle = torch.Generator().manual_seed(_word(f"{name}-{seed}"))
     if digits:
         title, class_names, templates = "Handwritten digits", characters.DIGIT_NAMES, _DIGIT_TEMPLATES
-        images, labels = _handwritten()
-        order = torch.randperm(len(labels), generator=shuffle)
-        chosen = (order[:train_count], order[_DIGIT_TRAIN:][:test_count])
-        train, test = ((images[indices], labels[indices]) for indices in chosen)
+        real = _handwritten()
+        order = torch.randperm(len(real), generator=shuffle)
+        train, test = real.subset(order[:train_count]), real.subset(order[_DIGIT_TRAIN:][:test_count])
     else:
         drawn = DRAWN[name]
         title, class_names, templates = drawn.title, tuple(drawn.concepts), drawn.templates
         train = _drawn(name, "train", train_count, seed, shuffle)
         test = _drawn(name, "test", test_count, seed, shuffle)
-    kept, held_out = carve_validation(train[1], seed=seed)
+    kept, held_out = carve_validation(train.labels, seed=seed)
     return Task(
         name=name,
         title=title,
         class_names=class_names,
         templates=templates,
-        train=Split(*train).subset(kept),
-        validation=Split(*train).subset(held_out),
-        test=Split(*test),
+        train=train.subset(kept),
+        validation=train.subset(held_out),
+        test=test,
         source="procedural",
-        fingerprint=fingerprint([*train, *test, class_names]),
+        fingerprint=fingerprint([train.images, train.labels, test.images, test.labels, class_names]),
     )

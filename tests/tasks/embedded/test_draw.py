@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from canvases import canvas, still
-from rmtllmf_lib.tasks.embedded.draw import SIZE, TASK_FONTS, Array, Canvas, Pose, by_name, glyph_atlas, hsv, length
+from rmtllmf_lib.tasks.embedded.draw import (
+    SIZE,
+    TASK_FONTS,
+    Array,
+    Canvas,
+    Pose,
+    glyph_atlas,
+    hsv,
+    length,
+    public_functions,
+)
 
 seeds = st.integers(0, 2**32 - 1)
 small_numbers = st.floats(-0.9, 0.9)
@@ -271,9 +281,11 @@ def test_what_does_not_fit_the_canvas_is_refused() -> None:
     assert np.array_equal(length(c.u, c.v[:1, :1]), expected) and expected.shape == c.u.shape
 
 
-def test_concepts_have_the_names_of_their_functions_in_order() -> None:
+def test_concepts_are_the_public_functions_of_a_module_in_order() -> None:
     def no_entry(c: Canvas) -> None: ...
     def barn(c: Canvas) -> None: ...
+    def _helper(c: Canvas) -> None: ...
 
-    assert list(by_name(no_entry, barn).items()) == [("no entry", no_entry), ("barn", barn)]
-    assert list(by_name(no_entry, suffix=" sign")) == ["no entry sign"]
+    module = {"__name__": __name__, "no_entry": no_entry, "length": length, "_helper": _helper, "SIZE": 1, "barn": barn}
+    assert list(public_functions(module).items()) == [("no entry", no_entry), ("barn", barn)]
+    assert list(public_functions(module, suffix=" sign")) == ["no entry sign", "barn sign"]

@@ -104,10 +104,10 @@ def test_fingerprint_covers_every_pixel_and_label(part: str, monkeypatch: pytest
     plain = procedural._drawn
     for place in (0, 1):  # images, labels
 
-        def changed(name: str, own: str, *rest: Any, place: int = place) -> Any:
-            drawn = tuple(tensor.clone() for tensor in plain(name, own, *rest))
+        def changed(name: str, own: str, *rest: Any, place: int = place) -> Split:
+            drawn = plain(name, own, *rest)
             if own == part:
-                drawn[place].view(-1)[-1] ^= 1
+                (drawn.images, drawn.labels)[place].view(-1)[-1] ^= 1
             return drawn
 
         monkeypatch.setattr(procedural, "_drawn", changed)
@@ -127,10 +127,10 @@ def test_the_number_of_training_images_does_not_touch_the_test_images() -> None:
 
 
 def test_default_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    def black(jobs: list[procedural.Job]) -> np.ndarray:
-        return np.zeros((sum(job[1] for job in jobs), 3, 32, 32), np.uint8)
+    def black(concept: object, n: int, *setting: object) -> np.ndarray:
+        return np.zeros((n, 3, 32, 32), np.uint8)
 
-    monkeypatch.setattr(procedural, "draw_blocks", black)
+    monkeypatch.setattr(procedural, "draw", black)
     task = load_task("cars")
     assert len(task.train) + len(task.validation) == 4000 and len(task.test) == 1200
     digits = load_task("digits")

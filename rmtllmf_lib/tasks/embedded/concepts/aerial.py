@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rmtllmf_lib.tasks.embedded.draw import Array, Canvas, by_name
+from rmtllmf_lib.tasks.embedded.draw import Array, Canvas, public_functions
 
 
 def _ground(c: Canvas) -> None:
@@ -87,10 +87,8 @@ def stadium(c: Canvas) -> None:
 
 def ship(c: Canvas) -> None:
     _water(c)
-    c.shape(
-        c.polygon((-0.8, -0.2), (0.4, -0.2), (0.88, 0.0), (0.4, 0.2), (-0.8, 0.2)),
-        c.colour((0, 1), (0, 0.7), (0.35, 0.8)),
-    )
+    hull = c.polygon((-0.8, -0.2), (0.4, -0.2), (0.88, 0.0), (0.4, 0.2), (-0.8, 0.2))
+    c.shape(hull, c.colour((0, 1), (0, 0.7), (0.35, 0.8)))
     c.shape(c.box(-0.55, 0, 0.16, 0.14), (0.95, 0.95, 0.95))
     c.shape(c.box(0.05, 0, 0.28, 0.09), _grey(c, 0.2, 0.6))
 
@@ -118,17 +116,4 @@ def intersection(c: Canvas) -> None:
         c.shape(np.maximum(np.abs(across) - 0.025, 0.3 - np.abs(along)), (0.95, 0.95, 0.9))
 
 
-CONCEPTS = by_name(
-    airplane,
-    runway,
-    baseball_field,
-    tennis_court,
-    bridge,
-    storage_tanks,
-    roundabout,
-    stadium,
-    ship,
-    parking_lot,
-    island,
-    intersection,
-)
+CONCEPTS = public_functions(globals())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rmtllmf_lib.tasks.embedded.draw import Array, Canvas, by_name
+from rmtllmf_lib.tasks.embedded.draw import Array, Canvas, public_functions
 
 GLASS = (0.75, 0.85, 0.95)
 TYRE = (0.08, 0.08, 0.08)
@@ -30,9 +30,8 @@ def _profile(c: Canvas, body: Array, hull: tuple[float, float, float], cabin: tu
         a, b, d, e = cabin
         c.shape(c.polygon((a, top + 0.02), (b, roof), (d, roof), (e, top + 0.04)), body)
         inset = 0.07
-        c.shape(
-            c.polygon((a + inset, top), (b + inset * 0.7, roof + 0.06), (d - 0.05, roof + 0.06), (e - 0.1, top)), GLASS
-        )
+        window = ((a + inset, top), (b + inset * 0.7, roof + 0.06), (d - 0.05, roof + 0.06), (e - 0.1, top))
+        c.shape(c.polygon(*window), GLASS)
 
 
 def sedan(c: Canvas) -> None:
@@ -96,4 +95,4 @@ def jeep(c: Canvas) -> None:
     _wheels(c, -0.42, 0.62, r=0.24)
 
 
-CONCEPTS = by_name(sedan, hatchback, pickup, van, bus, convertible, limousine, jeep)
+CONCEPTS = public_functions(globals())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rmtllmf_lib.tasks.embedded.draw import Array, Canvas, by_name, length
+from rmtllmf_lib.tasks.embedded.draw import Array, Canvas, length, public_functions
 
 
 def _green(c: Canvas, value: tuple[float, float] = (0.35, 0.6)) -> Array:
@@ -79,4 +79,4 @@ def industrial(c: Canvas) -> None:
         c.shape(c.box(u, v, hu, 0.02), (0.5, 0.5, 0.5))
 
 
-CONCEPTS = by_name(forest, meadow, pasture, cropland, orchard, river, lake, highway, residential, industrial)
+CONCEPTS = public_functions(globals())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rmtllmf_lib.tasks.embedded.draw import Array, Canvas, by_name
+from rmtllmf_lib.tasks.embedded.draw import Array, Canvas, public_functions
 
 
 def _sky(c: Canvas) -> None:
@@ -44,19 +44,15 @@ def woods(c: Canvas) -> None:
     c.fill(c.colour((0.22, 0.38), (0.4, 0.75), (0.35, 0.65)), 0.4, 8)
     for u in (-0.75, -0.3, 0.15, 0.65):
         width = c.level(0.06, 0.13)
-        c.shape(
-            np.abs(c.u - (u + c.uniform(-0.12, 0.12))[:, None, None]) - width,
-            c.colour((0.05, 0.1), (0.3, 0.6), (0.12, 0.35)),
-        )
+        trunk = np.abs(c.u - (u + c.level(-0.12, 0.12))) - width
+        c.shape(trunk, c.colour((0.05, 0.1), (0.3, 0.6), (0.12, 0.35)))
 
 
 def sunset(c: Canvas) -> None:
     c.fill(c.colour((0.0, 0.1), (0.55, 0.9), (0.75, 1.0)), 0.12, 3)
     h = c.level(0.1, 0.35)
-    c.shape(
-        c.disk(c.uniform(-0.4, 0.4), h[:, 0, 0] - 0.15, c.uniform(0.2, 0.32)),
-        c.colour((0.12, 0.17), (0.3, 0.6), (0.95, 1.0)),
-    )
+    sun = c.disk(c.uniform(-0.4, 0.4), h[:, 0, 0] - 0.15, c.uniform(0.2, 0.32))
+    c.shape(sun, c.colour((0.12, 0.17), (0.3, 0.6), (0.95, 1.0)))
     _below(c, h, c.colour((0.7, 1.0), (0.3, 0.7), (0.12, 0.35)))
 
 
@@ -121,4 +117,4 @@ def corridor(c: Canvas) -> None:
     c.shape(c.box(0, 0, far, far), c.colour((0, 1), (0, 0.3), (0.15, 0.4)))
 
 
-CONCEPTS = by_name(beach, mountain, skyline, woods, sunset, road, desert, harbor, night, waterfall, house, corridor)
+CONCEPTS = public_functions(globals())

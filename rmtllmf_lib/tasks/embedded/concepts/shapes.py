@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rmtllmf_lib.tasks.embedded.draw import Array, Canvas, by_name, length
+from rmtllmf_lib.tasks.embedded.draw import Array, Canvas, length, public_functions
 
 
 def _on_ground(c: Canvas) -> Array:
@@ -97,4 +97,4 @@ def cup(c: Canvas) -> None:
     c.shape(c.polygon((-0.5, -0.5), (0.5, -0.5), (0.38, 0.6), (-0.38, 0.6)), front)
 
 
-CONCEPTS = by_name(circle, ring, square, bar, triangle, cross, star, hexagon, arrow, flower, tree, fish, face, cup)
+CONCEPTS = public_functions(globals())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rmtllmf_lib.tasks.embedded.draw import PRETRAINING_FONTS, Array, Canvas, by_name, glyph_atlas, length
+from rmtllmf_lib.tasks.embedded.draw import PRETRAINING_FONTS, Array, Canvas, glyph_atlas, length, public_functions
 
 WHITE, BLACK = (0.95, 0.95, 0.95), (0.08, 0.08, 0.08)
 
@@ -123,18 +123,4 @@ def roundabout(c: Canvas) -> None:
     c.paint(c.mask(np.abs(radius - 0.42) - 0.1) * np.clip(0.5 - gaps * 8, 0, 1), WHITE)
 
 
-CONCEPTS = by_name(
-    stop,
-    give_way,
-    no_entry,
-    priority,
-    speed_limit,
-    no_overtaking,
-    warning,
-    end_of_limits,
-    turn_left,
-    turn_right,
-    straight_ahead,
-    roundabout,
-    suffix=" sign",
-)
+CONCEPTS = public_functions(globals(), suffix=" sign")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rmtllmf_lib.tasks.embedded.draw import Array, Canvas, by_name, length
+from rmtllmf_lib.tasks.embedded.draw import Array, Canvas, length, public_functions
 
 
 def _two_tone(c: Canvas, coverage: Array) -> None:
@@ -89,4 +89,4 @@ def marbled(c: Canvas) -> None:
     _two_tone(c, _wave(warp + 0.3 * c.u * c.level(0.0, 1.0), 1.2))
 
 
-CONCEPTS = by_name(striped, dotted, checkered, grid, zigzag, wavy, brick, spiral, honeycomb, marbled)
+CONCEPTS = public_functions(globals())
