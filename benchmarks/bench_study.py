@@ -19,6 +19,7 @@ from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.protection.memory import Memory, draw_memory
 from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.protection.resilience import LAMBDA_PARTS
+from rmtllmf_lib.seeds import drawn_seed
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.study import Study, run_study, study_units
 from rmtllmf_lib.study.units import MEMORY, NOISE, ORDER, Bench, Unit, models
@@ -176,7 +177,7 @@ def _memory_loss(suite: Suite, tower: torch.nn.Module, memory: Memory) -> float:
 def _realigned(suite: Suite, unit: Unit, tower: torch.nn.Module, memory: Memory) -> torch.nn.Module:
     """AdamW on batches of mixed tasks; each task's images go through its own head."""
     assert unit.recipe is not None
-    order = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=unit.generator(ORDER))))
+    order = torch.Generator().manual_seed(drawn_seed(unit.generator(ORDER)))
     schedule = Schedule.draw(memory.samples, unit.recipe.steps, unit.recipe.batch_size, order)
     trained = []
     for name, parameter in tower.named_parameters():

@@ -32,7 +32,7 @@ from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.parts import build_parts
 from rmtllmf_lib.study.units import Bench, Unit, run_unit, specialists
-from rmtllmf_lib.training.evaluate import normalized_accuracy, task_combinations
+from rmtllmf_lib.training.combinations import normalized_accuracy, task_combinations
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.suite import Suite
 from rmtllmf_lib.transport.scenario import Scenario

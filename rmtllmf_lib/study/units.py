@@ -15,6 +15,7 @@ from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.protection.memory import Memory, draw_memory
 from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.protection.resilience import Protected, Station, protect
+from rmtllmf_lib.seeds import drawn_seed, generator_for
 from rmtllmf_lib.training.evaluate import Prepared, predictions, prepare
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.suite import Suite
@@ -74,9 +75,7 @@ class Unit:
 
     def generator(self, purpose: int) -> torch.Generator:
         """A generator for one purpose, which depends on the seed but not on the scenario or protection."""
-        entropy = [self.seed, purpose, int(self.split != "test")]
-        state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
-        return torch.Generator().manual_seed(int(state) >> 1)
+        return generator_for(self.seed, purpose, int(self.split != "test"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +135,7 @@ def models(bench: Bench, unit: Unit) -> Iterator[tuple[tuple[str, ...], Protecte
     error = None
     if unit.scenario is not None:
         error = unit.scenario.error_cov(list(suite.taus.values()), suite.backbone.weights)
-    order = int(torch.randint(2**62, (), generator=unit.generator(ORDER)))
+    order = drawn_seed(unit.generator(ORDER))
     for combination, lam in zip(unit.combinations, unit.lams, strict=True):
         places = [users.index(name) for name in combination]
         station = Station(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -22,12 +21,12 @@ from rmtllmf_lib import __version__
 from rmtllmf_lib.arrays import seed_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone
-from rmtllmf_lib.model.fusion import fuse, lambda_n
+from rmtllmf_lib.model.fusion import fuse
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.tasks.base import TASK_NAMES, Task
 from rmtllmf_lib.tasks.sources import TaskSpec, load_spec, parse_tasks
-from rmtllmf_lib.training.evaluate import accuracy, evaluate_combinations, prepare
+from rmtllmf_lib.training.evaluate import accuracy, prepare
 from rmtllmf_lib.training.finetune import Recipe, finetune, recipe_for
 from rmtllmf_lib.training.heads import Head, build_head
 from rmtllmf_lib.training.loading import resolve_device
@@ -215,49 +214,6 @@ def _require_same(tau: TaskVector, name: str, settings: Mapping[str, str]) -> No
                 f"the task vector of {name!r} was made with {what} = {found}: expected {value}; "
                 "change one of them, or name the task that it was made for"
             )
-
-
-def choose_lambdas(
-    suite: Suite, grid: Sequence[float], *, limit: int | None = None, threads: int = 1
-) -> tuple[dict[int, float], pd.DataFrame]:
-    """The best lambda_N of a grid for every N, chosen on validation images.
-
-    The score of a lambda is the normalised accuracy of Eq. (6) on the validation images of the fused tasks, averaged
-    over all combinations of N tasks. Test images are not used.
-
-    Parameters
-    ----------
-    grid : sequence of float
-    limit : int, optional
-        Validation images per task.
-    threads : int
-
-    Returns
-    -------
-    chosen : dict N → lambda_N
-    table : DataFrame with columns n_tasks, lam, score
-
-    Raises
-    ------
-    InputError
-        for an empty grid, or fewer than two tasks.
-    """
-    if not len(grid) or len(suite.taus) < 2:
-        raise InputError(
-            f"the grid holds {len(grid)} numbers and the suite {len(suite.taus)} tasks: "
-            "expected at least one number to try, and two tasks to fuse"
-        )
-    parts = []
-    for lam in sorted(grid):
-        rows = evaluate_combinations(
-            suite.backbone, suite.taus, suite.tasks, suite.heads, partial(lambda_n, rule="constant", value=lam),
-            split="validation", limit=limit, threads=threads, device=suite.device,
-        )  # fmt: skip
-        scores = rows.groupby("n_tasks", as_index=False).agg(lam=("lam", "first"), score=("normalized", "mean"))
-        parts.append(scores)
-    table = pd.concat(parts, ignore_index=True)
-    best = table.loc[table.groupby("n_tasks")["score"].idxmax()]
-    return {int(n): float(lam) for n, lam in zip(best["n_tasks"], best["lam"], strict=True)}, table
 
 
 def _read_vectors(folder: Path, specs: Sequence[TaskSpec], backbone: Backbone) -> dict[str, TaskVector]:
