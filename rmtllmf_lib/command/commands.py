@@ -119,17 +119,10 @@ def finetune_task(
 
 def finetuned_table(taus: Iterable[TaskVector]) -> pd.DataFrame:
     """The results of `finetune_task`: columns task, head, classes, train, test, base, fine_tuned."""
-    counts = {"classes": "classes", "train": "train_images", "test": "test_images"}
-    rates = {"base": "base_accuracy", "fine_tuned": "accuracy"}
-    return pd.DataFrame(
-        {
-            "task": tau.info["task"],
-            "head": tau.info["head"],
-            **{column: int(tau.info[key]) for column, key in counts.items()},
-            **{column: float(tau.info[key]) for column, key in rates.items()},
-        }
-        for tau in taus
-    )
+    types = {"classes": int, "train_images": int, "test_images": int, "base_accuracy": float, "accuracy": float}
+    table = pd.DataFrame([tau.info for tau in taus], columns=["task", "head", *types]).astype(types)
+    names = {"train_images": "train", "test_images": "test", "base_accuracy": "base", "accuracy": "fine_tuned"}
+    return table.rename(columns=names)
 
 
 def read_models(paths: Sequence[Path], base: Weights) -> Models:
@@ -245,47 +238,43 @@ def evaluate_models(
     suite = Suite(backbone, *load_tasks(backbone, specs, taus, head, seed=seed, n_test=n_test), taus, device)
     common, factor = {"base": base, **models.points}, None
     if taus:
-        if lam == "validation" and rule is None:
-            factor = _validated_lambda(suite)
-        else:
-            factor = coefficient(len(taus), lam, rule)
+        validated = lam == "validation" and rule is None
+        factor = _validated_lambda(suite) if validated else coefficient(len(taus), lam, rule)
         common["fused"] = fuse(base, list(taus.values()), factor)
     table = suite.score(common).rename(columns={"images": "test"})
     table["head"] = [classifier.kind for classifier in suite.heads.values()]
     if taus:
-        own = table["fine_tuned"] if "fine_tuned" in table else pd.Series(math.nan, table.index)
+        own = table.get("fine_tuned", pd.Series(math.nan, table.index))
         table["normalized"] = (table["fused"] / own).where(own > 0)
     return table[[name for name in COLUMNS if name in table] + list(models.points)], factor
 
 
 def _validated_lambda(suite: Suite) -> float:
     """The lambda with the best mean normalised accuracy on the validation images."""
-    backbone, taus = suite.backbone, suite.taus
-    images, references = {}, {}
-    for name, task in suite.tasks.items():
-        if name not in taus or not len(task.validation):
-            continue
-        prepared = prepare(backbone, task.validation, device=suite.device)
-        reference = accuracy(backbone, backbone.weights + taus[name], prepared, suite.heads[name])
-        if reference > 0:
-            images[name], references[name] = prepared, reference
-    if not images:
+    backbone, taus, heads = suite.backbone, suite.taus, suite.heads
+    images = {
+        name: prepare(backbone, task.validation, device=suite.device)
+        for name, task in suite.tasks.items()
+        if name in taus and len(task.validation)
+    }
+    own = {
+        name: value
+        for name, split in images.items()
+        if (value := accuracy(backbone, backbone.weights + taus[name], split, heads[name])) > 0
+    }
+    if not own:
         raise InputError(
             "lambda cannot be chosen on validation images: expected at least one task vector whose model classifies "
             "some validation images of its task correctly; give a number, or a rule"
         )
-    if left_out := [name for name in taus if name not in images]:
+    if left_out := [name for name in taus if name not in own]:
         log.warning("lambda is chosen without %s: no accuracy on validation images to compare", ", ".join(left_out))
     first, *others = taus.values()
     total, buffer = sum(others, first), backbone.weights.layout.empty()
 
     def score(lam: float) -> float:
         fused = fuse(backbone.weights, [total], lam, out=buffer)
-        parts = [
-            accuracy(backbone, fused, prepared, suite.heads[name]) / references[name]
-            for name, prepared in images.items()
-        ]
-        return sum(parts) / len(parts)
+        return sum(accuracy(backbone, fused, images[name], heads[name]) / own[name] for name in own) / len(own)
 
     return choose_lambda(score)[0]
 

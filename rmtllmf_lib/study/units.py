@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -91,11 +92,9 @@ class Bench:
 
     def prepared(self, name: str, split: str, images: int | None) -> Prepared:
         """The images of a task, prepared for many models."""
-        suite = self.suite
-        part = getattr(suite.tasks[name], split)
-        return self._keep(
-            f"{split} {name}", images, lambda: prepare(suite.backbone, part, limit=images, device=suite.device)
-        )
+        suite, part = self.suite, getattr(self.suite.tasks[name], split)
+        make = partial(prepare, suite.backbone, part, limit=images, device=suite.device)
+        return self._keep(f"{split} {name}", images, make)
 
     def received(self, unit: Unit) -> dict[str, TaskVector]:
         """The task vectors of all users as received under the unit's scenario and seed."""
@@ -132,9 +131,7 @@ def models(bench: Bench, unit: Unit) -> Iterator[tuple[tuple[str, ...], Protecte
     """Yield each combination with its protected model."""
     suite, received, memory = bench.suite, bench.received(unit), bench.memory(unit)
     users = list(suite.taus)
-    error = None
-    if unit.scenario is not None:
-        error = unit.scenario.error_cov(list(suite.taus.values()), suite.backbone.weights)
+    error = unit.scenario.error_cov(list(suite.taus.values()), suite.backbone.weights) if unit.scenario else None
     order = drawn_seed(unit.generator(ORDER))
     for combination, lam in zip(unit.combinations, unit.lams, strict=True):
         places = [users.index(name) for name in combination]

@@ -71,10 +71,6 @@ class Suite:
             raise InputError(f"unknown task {missing[0]!r}: expected some of {', '.join(self.tasks)}")
         return tuple(self.tasks) if names is None else names
 
-    def single_task_table(self, split: str = "test") -> pd.DataFrame:
-        """Zero-shot and fine-tuned accuracy of each task: columns task, classes, images, zero_shot, fine_tuned."""
-        return self.score({"zero_shot": self.backbone.weights}, split)
-
     def score(self, models: Mapping[str, Weights], split: str = "test") -> pd.DataFrame:
         """Accuracy of several models on each task.
 
@@ -155,11 +151,12 @@ def load_suite(
             raise InputError(
                 f"tasks {one!r} and {other!r} hold the same images: expected different ones, check the root"
             )
+    suite = Suite(backbone, tasks, heads, taus, device)
     if not taus:
         recipe, store = recipe or recipe_for(backbone), store or Store()
         for name in tqdm(tasks, desc="task vectors", unit="task", disable=None):
-            taus[name] = _stored_vector(backbone, tasks[name], heads[name], recipe, seed, store, device, autocast)
-    return Suite(backbone, tasks, heads, taus, device)
+            taus[name] = _stored_vector(suite, name, recipe, seed, autocast, store)
+    return suite
 
 
 def load_tasks(
@@ -238,16 +235,10 @@ def _read_vectors(folder: Path, specs: Sequence[TaskSpec], backbone: Backbone) -
 
 
 def _stored_vector(
-    backbone: Backbone,
-    task: Task,
-    head: Head,
-    recipe: Recipe,
-    seed: int,
-    store: Store,
-    device: str,
-    autocast: str | None,
+    suite: Suite, name: str, recipe: Recipe, seed: int, autocast: str | None, store: Store
 ) -> TaskVector:
     """The task vector from the store, or trained and stored; an interrupted training resumes."""
+    backbone, task, head, device = suite.backbone, suite.tasks[name], suite.heads[name], suite.device
     config = {
         "base": backbone.weights.hash,
         "task": task.fingerprint,

@@ -25,7 +25,7 @@ from rmtllmf_lib.training.evaluate import accuracy
 from rmtllmf_lib.training.finetune import RECIPES, Recipe, finetune
 from rmtllmf_lib.training.heads import build_head
 from rmtllmf_lib.training.suite import Suite, load_suite
-from small import limited, small_suites
+from small import limited, small_suites, small_tau
 
 NAMES = ("signs", "digits", "scenes")
 QUICK = Recipe(steps=6, batch_size=32, lr=3e-3)
@@ -155,8 +155,9 @@ def test_the_default_recipe_is_the_backbones(backbone: Backbone, store: Store, m
     asked: list[Recipe] = []
 
     def record(*arguments: Any) -> Any:
-        asked.append(arguments[3])
-        return finetune(*arguments[:3], QUICK, generator=torch.Generator().manual_seed(0))
+        suite, name, recipe, *_ = arguments
+        asked.append(recipe)
+        return small_tau(suite.backbone.weights, 0)
 
     monkeypatch.setattr(module, "_stored_vector", record)
     for name in ("tiny", "ViT-B-16-quickgelu"):
@@ -324,7 +325,7 @@ def test_unknown_and_missing_names_are_reported(suite: Suite) -> None:
 
 
 def test_table_of_the_single_tasks(suite: Suite, backbone: Backbone) -> None:
-    table = suite.single_task_table()
+    table = suite.score({"zero_shot": backbone.weights})
     assert list(table.columns) == ["task", "classes", "images", "zero_shot", "fine_tuned"]
     assert table["task"].tolist() == [*NAMES] and table["classes"].tolist() == [12, 10, 12]
     assert table["images"].tolist() == [60, 60, 60]
@@ -332,7 +333,7 @@ def test_table_of_the_single_tasks(suite: Suite, backbone: Backbone) -> None:
         task, head = suite.tasks[row.task], suite.heads[row.task]
         assert row.zero_shot == accuracy(backbone, backbone.weights, task.test, head)
         assert row.fine_tuned == accuracy(backbone, backbone.weights + suite.taus[row.task], task.test, head)
-    assert suite.single_task_table("validation")["images"].tolist() == [13, 13, 13]
+    assert suite.score({}, "validation")["images"].tolist() == [13, 13, 13]
 
 
 # --- heads ------------------------------------------------------------------------------------------------------------
