@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -19,9 +19,6 @@ from rmtllmf_lib.command.run_command import PairsCommand, run
 from rmtllmf_lib.command.store_command import store_app
 from rmtllmf_lib.command.study_command import study
 from rmtllmf_lib.errors import InputError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -229,7 +226,7 @@ def finetune(
         taus.append(tau)
         before, after = (float(tau.info[key]) for key in ("base_accuracy", "accuracy"))
         print(f"{out / spec.name}.safetensors: {before:.3f} -> {after:.3f}", file=sys.stderr, flush=True)
-    _print(commands.with_means(commands.finetuned_table(taus)))
+    print(commands.shown(commands.finetuned_table(taus)))
 
 
 @app.command("import")
@@ -274,8 +271,7 @@ def import_models(
         files[task] = path
     base = _load_backbone(backbone, backbone_file).weights
     table = import_task_vectors(files, base, out, published_base=published_base, overwrite=overwrite)
-    shown = table.assign(change=table["change"].map("{:.4f}".format))
-    print(shown.to_string(index=False))
+    print(table.assign(change=table["change"].map("{:.4f}".format)).to_string(index=False))
     print(f"\n{len(table)} task vectors in {out}")
 
 
@@ -360,7 +356,7 @@ def evaluate(
     table, factor = commands.evaluate_models(
         base, files, specs, head=head, lam=number, rule=rule, seed=seed, n_test=test_images, device=device
     )
-    _print(commands.with_means(table))
+    print(commands.shown(table))
     if factor is not None:
         print(f"\nfused: {len(files.taus)} task vectors at lambda = {factor:.4g}")
     if csv is not None:
@@ -388,17 +384,6 @@ def _lambda(text: str | None) -> float | str | None:
         return float(text)
     except ValueError:
         raise InputError(f"lambda is {text!r}: expected a number such as 0.3, or 'validation'") from None
-
-
-def _print(table: pd.DataFrame) -> None:
-    """Print rates with three decimals, "-" for missing rates, and nothing for missing counts."""
-    shown = {
-        name: [f"{value:.3f}" if value == value else "-" for value in column]
-        if column.dtype.kind == "f"
-        else column.astype(object).where(column.notna(), "").astype(str)
-        for name, column in table.items()
-    }
-    print(type(table)(shown).to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -157,12 +157,12 @@ def read_models(paths: Sequence[Path], base: Weights) -> Models:
     return Models(taus, points)
 
 
-def with_means(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with a last row "mean", which averages the rates and leaves the counts empty."""
-    rates = table.select_dtypes("float").mean()
-    counts = {name: "Int64" for name in table.select_dtypes("integer")}  # integers that may be missing
-    last = pd.DataFrame([{"task": "mean", "head": "", **rates}], columns=table.columns).astype(counts)
-    return pd.concat([table.astype(counts), last], ignore_index=True)
+def shown(table: pd.DataFrame) -> str:
+    """The table as text: rates with three decimals ("-" if missing), and a last row "mean" of the rates alone."""
+    last = {**dict.fromkeys(table, ""), "task": "mean", **table.select_dtypes("float").mean()}
+    whole = pd.concat([table, pd.DataFrame([last])], ignore_index=True)
+    rates = whole.select_dtypes("float").map(lambda rate: "-" if math.isnan(rate) else f"{rate:.3f}")
+    return whole.assign(**rates).to_string(index=False)
 
 
 def fuse_files(

@@ -41,12 +41,9 @@ def images_of(
     limit : int, optional
         Use only so many images of each task, stratified by class, the same ones each time.
     """
-    names = tuple(suite.tasks) if names is None else names
-    if missing := [name for name in names if name not in suite.tasks]:
-        raise InputError(f"unknown task {missing[0]!r}: expected some of {', '.join(suite.tasks)}")
     return {
         name: prepare(suite.backbone, getattr(suite.tasks[name], split), limit=limit, device=suite.device)
-        for name in names
+        for name in suite.known(names)
     }
 
 

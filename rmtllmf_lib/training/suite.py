@@ -54,7 +54,7 @@ class Suite:
 
     def fuse(self, names: Sequence[str] | None = None, lam: float = 0.3) -> Weights:
         """The fused weights theta_base + lam · Σ tau of the named tasks (default: all), Eq. (6)."""
-        return fuse(self.backbone.weights, [self.taus[name] for name in self._known(names)], lam)
+        return fuse(self.backbone.weights, [self.taus[name] for name in self.known(names)], lam)
 
     def accuracies(self, weights: Weights, split: str = "test", names: Sequence[str] | None = None) -> dict[str, float]:
         """Accuracy of one model on the named tasks (default: all)."""
@@ -62,11 +62,11 @@ class Suite:
             name: accuracy(
                 self.backbone, weights, getattr(self.tasks[name], split), self.heads[name], device=self.device
             )
-            for name in self._known(names)
+            for name in self.known(names)
         }
 
-    def _known(self, names: Sequence[str] | None) -> Sequence[str]:
-        """The names, by default all; InputError for a task that is not in the suite."""
+    def known(self, names: Sequence[str] | None) -> Sequence[str]:
+        """Names of tasks, by default all; InputError for a task that is not in the suite."""
         if missing := [name for name in names or () if name not in self.tasks]:
             raise InputError(f"unknown task {missing[0]!r}: expected some of {', '.join(self.tasks)}")
         return tuple(self.tasks) if names is None else names
