@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pandas as pd
-import torch
 from safetensors import SafetensorError, safe_open
 
 from rmtllmf_lib.arrays import seed_number
@@ -20,7 +19,7 @@ from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.tasks.sources import TaskSpec, load_spec, parse_tasks
 from rmtllmf_lib.training.evaluate import accuracy, prepare
-from rmtllmf_lib.training.finetune import Recipe, finetune
+from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.heads import build_head
 from rmtllmf_lib.training.suite import Suite, load_tasks
 
@@ -84,20 +83,11 @@ def finetune_task(
             )
         return kept
     checkpoint = out / f".{spec.name}.checkpoint.safetensors"  # hidden, so that *.safetensors does not match it
-    classifier = build_head(backbone, task, head)
-    before = accuracy(backbone, backbone.weights, task.test, classifier, device=device)
-    tau = finetune(
-        backbone,
-        task,
-        classifier,
-        recipe,
-        generator=torch.Generator().manual_seed(seed),
-        device=device,
-        autocast=autocast,
-        checkpoint=checkpoint,
-        checkpoint_every=checkpoint_every,
-    )
-    after = accuracy(backbone, backbone.weights + tau, task.test, classifier, device=device)
+    suite = Suite(backbone, {spec.name: task}, {spec.name: build_head(backbone, task, head)}, {}, device)
+    (before,) = suite.accuracies(backbone.weights).values()
+    options = {"autocast": autocast, "checkpoint": checkpoint, "checkpoint_every": checkpoint_every}
+    tau = suite.train(spec.name, recipe, seed, **options)
+    (after,) = suite.accuracies(backbone.weights + tau).values()
     about = {
         "source": spec.source,
         # For `evaluate`. Absolute paths are left out: vectors are sent to others.

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -64,6 +65,11 @@ class Suite:
             )
             for name in self.known(names)
         }
+
+    def train(self, name: str, recipe: Recipe, seed: int, **options: Any) -> TaskVector:
+        """The task vector of fine-tuning on one of the tasks; `options` as in `finetune`."""
+        options |= {"generator": torch.Generator().manual_seed(seed), "device": self.device}
+        return finetune(self.backbone, self.tasks[name], self.heads[name], recipe, **options)
 
     def known(self, names: Sequence[str] | None) -> Sequence[str]:
         """Names of tasks, by default all; InputError for a task that is not in the suite."""
@@ -238,7 +244,7 @@ def _stored_vector(
     suite: Suite, name: str, recipe: Recipe, seed: int, autocast: str | None, store: Store
 ) -> TaskVector:
     """The task vector from the store, or trained and stored; an interrupted training resumes."""
-    backbone, task, head, device = suite.backbone, suite.tasks[name], suite.heads[name], suite.device
+    backbone, task, head = suite.backbone, suite.tasks[name], suite.heads[name]
     config = {
         "base": backbone.weights.hash,
         "task": task.fingerprint,
@@ -249,16 +255,13 @@ def _stored_vector(
         "seed": seed,
         "threads": torch.get_num_threads(),
         "versions": {"rmtllmf": __version__, "torch": torch.__version__},
-        "device": device,
+        "device": suite.device,
         "autocast": autocast,
     }
 
     def train() -> dict[str, torch.Tensor]:
-        generator, checkpoint = torch.Generator().manual_seed(seed), store.checkpoint("task-vector", config)
-        tau = finetune(
-            backbone, task, head, recipe, generator=generator, checkpoint=checkpoint, device=device, autocast=autocast
-        )
-        return {"values": tau.values}
+        checkpoint = store.checkpoint("task-vector", config)
+        return {"values": suite.train(name, recipe, seed, checkpoint=checkpoint, autocast=autocast).values}
 
     values = store.tensors("task-vector", config, train)["values"]
     return TaskVector(backbone.weights.layout, values, backbone.weights.hash, {"task": task.name})

@@ -89,7 +89,7 @@ def test_a_vector_made_in_the_same_way_is_kept(images: Path, tmp_path: Path, mon
     (spec,) = parse_tasks(["warm"], "folder", images)
     made = finetuned(spec, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(commands, "finetune", lambda *_, **__: pytest.fail("trained again"))
+        patch.setattr(suite, "finetune", lambda *_, **__: pytest.fail("trained again"))
         assert finetuned(spec, tmp_path).hash == made.hash
         others: list[dict[str, Any]] = [{"seed": 4}, {"n_train": 30}, {"recipe": replace(RECIPE, lr=0.02)}]
         for other in others:
@@ -125,7 +125,7 @@ def test_a_vector_that_cannot_be_written_is_not_trained_again(
 def test_a_folder_that_cannot_be_made_shows_before_the_training(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands, "finetune", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(suite, "finetune", lambda *_, **__: pytest.fail("trained"))
     (tmp_path / "file").touch()
     with pytest.raises(OSError):
         finetuned(parse_tasks(["warm"], "folder", images)[0], tmp_path / "file")
