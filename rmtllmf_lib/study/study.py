@@ -11,6 +11,7 @@ score the models.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, field, replace
 from itertools import groupby, product
@@ -123,14 +124,13 @@ def sample_combinations(
             chosen += candidates
             continue
         order = torch.randperm(len(candidates), generator=torch.Generator().manual_seed(size)).tolist()
-        used = dict.fromkeys(names, 0)
+        used: Counter[str] = Counter()
         picked = []
         for _ in range(per_size):
             best = min(order, key=lambda place: sum(used[name] ** 2 + 2 * used[name] for name in candidates[place]))
             order.remove(best)
             picked.append(best)
-            for name in candidates[best]:
-                used[name] += 1
+            used.update(candidates[best])
         chosen += [candidates[place] for place in sorted(picked)]
     return chosen
 

@@ -115,24 +115,19 @@ def evaluate_combinations(
     }
     factors = {size: float(lam(size)) for size in sorted({len(c) for c in combinations})}
 
-    def specialist(name: str) -> float:
-        weights = fuse(backbone.weights, [taus[name]], 1.0)
-        return accuracy(backbone, weights, prepared[name], heads[name])
-
-    def evaluate(combination: tuple[str, ...]) -> list[tuple[str, float]]:
-        weights = fuse(backbone.weights, [taus[name] for name in combination], factors[len(combination)])
-        members = names if all_tasks else combination
-        return [(name, accuracy(backbone, weights, prepared[name], heads[name])) for name in members]
+    def evaluate(combination: Sequence[str], factor: float, judged: Sequence[str]) -> list[tuple[str, float]]:
+        weights = fuse(backbone.weights, [taus[name] for name in combination], factor)
+        return [(name, accuracy(backbone, weights, prepared[name], heads[name])) for name in judged]
 
     with single_threads(1 if resolve_device(suite.device).type == "cuda" else threads) as pool:
-        reference = dict(zip(names, pool.map(specialist, names), strict=True))
+        reference = dict(itertools.chain(*pool.map(lambda name: evaluate([name], 1.0, [name]), names)))
         if useless := [name for name, value in reference.items() if value == 0]:
             raise InputError(
                 f"the accuracy of the fine-tuned models of {', '.join(useless)} is 0: expected some correct images to "
                 "normalise by; fine-tune them longer, or evaluate on more images"
             )
         # The largest ones first, so that all threads finish at about the same time.
-        found = pool.map(evaluate, reversed(combinations))
+        found = pool.map(lambda c: evaluate(c, factors[len(c)], names if all_tasks else c), reversed(combinations))
         shown = None if progress else True  # None: on a terminal only
         results = [*tqdm(found, "combinations", len(combinations), leave=False, disable=shown)]
     rows = [

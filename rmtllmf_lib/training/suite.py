@@ -227,15 +227,14 @@ def _read_vectors(folder: Path, specs: Sequence[TaskSpec], backbone: Backbone) -
             f"`rmtllmf finetune` or `rmtllmf import` with --out {folder} and this backbone write them"
         )
     taus: dict[str, TaskVector] = {}
-    owners: dict[str, str] = {}
     for name, file in files.items():
         tau = TaskVector.load(file, backbone.weights)
         if (made_for := tau.info.get("task", name)) != name:
             raise InputError(
                 f"{file} holds the task vector of {made_for!r}: expected that of {name!r}; rename the file"
             )
-        if (other := owners.setdefault(tau.hash, name)) != name:
-            raise InputError(f"{file} holds the same task vector as {files[other]}: give each task its own")
+        if same := [files[other] for other in taus if taus[other].hash == tau.hash]:
+            raise InputError(f"{file} holds the same task vector as {same[0]}: give each task its own")
         taus[name] = replace(tau, info={**tau.info, "task": name})
     return taus
 
