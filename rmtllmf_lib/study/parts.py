@@ -8,7 +8,6 @@ the parts in progress can be lost, none is computed twice, and the result does n
 from __future__ import annotations
 
 import os
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -66,7 +65,7 @@ def build_parts(
     keys = [config_key(config) for config in configs]
     job = _Job(store, kind, configs, build, {key: keys.index(key) for key in keys})
     todo = job.missing()
-    shown = None if progress and sys.stderr.isatty() else True
+    shown = None if progress else True  # None: on a terminal only
     with tqdm(total=len(job.places), initial=len(job.places) - len(todo), desc=kind, unit="part", disable=shown) as bar:
         _share(job, min(workers, len(todo)), bar)
     with _one_thread():
