@@ -346,19 +346,19 @@ def evaluate(
     """
     from rmtllmf_lib.command import commands
     from rmtllmf_lib.tasks.sources import parse_tasks
+    from rmtllmf_lib.training.suite import assemble_suite
 
     number = _lambda(lam)
     base = _load_backbone(backbone, backbone_file)
-    files = commands.read_models(models or [], base.weights)
-    specs = parse_tasks(task, source, root) if task else commands.specs_of(files.taus, root)
+    taus, points = commands.read_models(models or [], base.weights)
+    specs = parse_tasks(task, source, root) if task else commands.specs_of(taus, root)
     if not specs:
         raise InputError("no task to evaluate on: expected task vectors, or tasks, as in --task signs --task digits")
-    table, factor = commands.evaluate_models(
-        base, files, specs, head=head, lam=number, rule=rule, seed=seed, n_test=test_images, device=device
-    )
+    suite = assemble_suite(base, specs, taus, head, seed=seed, n_test=test_images, device=device)
+    table, factor = commands.evaluate_suite(suite, points, number, rule)
     print(commands.shown(table))
     if factor is not None:
-        print(f"\nfused: {len(files.taus)} task vectors at lambda = {factor:.4g}")
+        print(f"\nfused: {len(taus)} task vectors at lambda = {factor:.4g}")
     if csv is not None:
         from rmtllmf_lib.storage.atomic import atomic_write
 

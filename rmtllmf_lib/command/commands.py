@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
@@ -21,19 +21,11 @@ from rmtllmf_lib.tasks.sources import TaskSpec, load_spec, parse_tasks
 from rmtllmf_lib.training.evaluate import accuracy, prepare
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.heads import build_head
-from rmtllmf_lib.training.suite import Suite, load_tasks
+from rmtllmf_lib.training.suite import Suite
 
 log = logging.getLogger(__name__)
 
 COLUMNS = ("task", "head", "classes", "test", "base", "fine_tuned", "fused", "normalized")
-
-
-@dataclass(frozen=True)
-class Models:
-    """The models in the files on the command line: task vectors by task, other weights by file name."""
-
-    taus: Mapping[str, TaskVector]
-    points: Mapping[str, Weights]
 
 
 def finetune_task(
@@ -115,8 +107,8 @@ def finetuned_table(taus: Iterable[TaskVector]) -> pd.DataFrame:
     return table.rename(columns=names)
 
 
-def read_models(paths: Sequence[Path], base: Weights) -> Models:
-    """Task vectors and fused weights of `base` from safetensors files.
+def read_models(paths: Sequence[Path], base: Weights) -> tuple[dict[str, TaskVector], dict[str, Weights]]:
+    """Task vectors of `base`, by task, and weights fused from them, by file name, from safetensors files.
 
     Raises
     ------
@@ -144,7 +136,7 @@ def read_models(paths: Sequence[Path], base: Weights) -> Models:
         if label in points:
             raise InputError(f"{path} is given twice: give each file once")
         points[label] = point
-    return Models(taus, points)
+    return taus, points
 
 
 def shown(table: pd.DataFrame) -> str:
@@ -159,12 +151,12 @@ def fuse_files(
     paths: Sequence[Path], base: Weights, out: Path, lam: float | None, rule: str | None
 ) -> tuple[int, float]:
     """Fuse task vectors, Eq. (6), into the weights file `out`; return the number of vectors and lambda."""
-    models = read_models(paths, base)
-    if models.points:
-        raise InputError(f"{', '.join(models.points)} hold weights: expected task vectors, which alone can be fused")
-    factor = coefficient(len(models.taus), lam, rule)
-    fuse(base, list(models.taus.values()), factor).save(out)
-    return len(models.taus), factor
+    taus, points = read_models(paths, base)
+    if points:
+        raise InputError(f"{', '.join(points)} hold weights: expected task vectors, which alone can be fused")
+    factor = coefficient(len(taus), lam, rule)
+    fuse(base, list(taus.values()), factor).save(out)
+    return len(taus), factor
 
 
 def coefficient(n: int, lam: float | str | None, rule: str | None) -> float:
@@ -185,24 +177,17 @@ def specs_of(taus: Mapping[str, TaskVector], root: Path | None) -> list[TaskSpec
     return specs
 
 
-def evaluate_models(
-    backbone: Backbone,
-    models: Models,
-    specs: Sequence[TaskSpec],
-    *,
-    head: str | None = None,
-    lam: float | str | None = None,
-    rule: str | None = None,
-    seed: int = 0,
-    n_test: int | None = None,
-    device: str = "cpu",
+def evaluate_suite(
+    suite: Suite, points: Mapping[str, Weights], lam: float | str | None = None, rule: str | None = None
 ) -> tuple[pd.DataFrame, float | None]:
     """Test accuracy of the base, the fine-tuned models, the fused model and other weights on each task.
 
     Parameters
     ----------
-    head, seed, n_test
-        As in `load_tasks`.
+    suite : Suite
+        From `assemble_suite`: its tasks are evaluated, and all its task vectors fused.
+    points : mapping of str to Weights
+        Other weights, by the name of their column.
     lam : float or "validation", optional
         lambda_N; "validation" chooses the one with the best mean normalised accuracy on the validation images of the
         vectors' tasks. Test images are not used for the choice.
@@ -220,13 +205,12 @@ def evaluate_models(
     Raises
     ------
     InputError
-        as `load_tasks` and `fuse` do, and for a lambda without task vectors or given twice.
+        as `fuse` does, and for a lambda without task vectors or given twice.
     """
-    taus, base = models.taus, backbone.weights
+    taus, base = suite.taus, suite.backbone.weights
     if not taus and (lam is not None or rule is not None):
         raise InputError("lambda says how to fuse task vectors, and none is given: add their files, or leave it out")
-    suite = Suite(backbone, *load_tasks(backbone, specs, taus, head, seed=seed, n_test=n_test), taus, device)
-    common, factor = {"base": base, **models.points}, None
+    common, factor = {"base": base, **points}, None
     if taus:
         validated = lam == "validation" and rule is None
         factor = _validated_lambda(suite) if validated else coefficient(len(taus), lam, rule)
@@ -236,7 +220,7 @@ def evaluate_models(
     if taus:
         own = table.get("fine_tuned", pd.Series(math.nan, table.index))
         table["normalized"] = (table["fused"] / own).where(own > 0)
-    return table[[name for name in COLUMNS if name in table] + list(models.points)], factor
+    return table[[name for name in COLUMNS if name in table] + list(points)], factor
 
 
 def _validated_lambda(suite: Suite) -> float:

@@ -115,9 +115,9 @@ def evaluate_combinations(
     }
     factors = {size: float(lam(size)) for size in sorted({len(c) for c in combinations})}
 
-    def evaluate(combination: Sequence[str], factor: float, judged: Sequence[str]) -> list[tuple[str, float]]:
+    def evaluate(combination: Sequence[str], factor: float, tested: Sequence[str]) -> list[tuple[str, float]]:
         weights = fuse(backbone.weights, [taus[name] for name in combination], factor)
-        return [(name, accuracy(backbone, weights, prepared[name], heads[name])) for name in judged]
+        return [(name, accuracy(backbone, weights, prepared[name], heads[name])) for name in tested]
 
     with single_threads(1 if resolve_device(suite.device).type == "cuda" else threads) as pool:
         reference = dict(itertools.chain(*pool.map(lambda name: evaluate([name], 1.0, [name]), names)))

@@ -151,21 +151,20 @@ def load_suite(
     for spec in specs if taus else ():
         drawn = {"data_seed": str(seed)} if spec.source == "procedural" else {}
         _require_same(taus[spec.name], spec.name, {"head": head, **drawn})
-    tasks, heads = load_tasks(backbone, specs, taus, head, seed=seed)
-    for one, other in combinations(tasks, 2):
-        if tasks[one].fingerprint == tasks[other].fingerprint:
+    suite = assemble_suite(backbone, specs, taus, head, seed=seed, device=device)
+    for one, other in combinations(suite.tasks, 2):
+        if suite.tasks[one].fingerprint == suite.tasks[other].fingerprint:
             raise InputError(
                 f"tasks {one!r} and {other!r} hold the same images: expected different ones, check the root"
             )
-    suite = Suite(backbone, tasks, heads, taus, device)
     if not taus:
         recipe, store = recipe or recipe_for(backbone), store or Store()
-        for name in tqdm(tasks, desc="task vectors", unit="task", disable=None):
+        for name in tqdm(suite.tasks, desc="task vectors", unit="task", disable=None):
             taus[name] = _stored_vector(suite, name, recipe, seed, autocast, store)
     return suite
 
 
-def load_tasks(
+def assemble_suite(
     backbone: Backbone,
     specs: Sequence[TaskSpec],
     taus: Mapping[str, TaskVector],
@@ -173,8 +172,9 @@ def load_tasks(
     *,
     seed: int = 0,
     n_test: int | None = None,
-) -> tuple[dict[str, Task], dict[str, Head]]:
-    """The tasks and their heads, with the images that each task's vector was trained on.
+    device: str = "cpu",
+) -> Suite:
+    """A suite of given task vectors, with the images that each of them was trained on.
 
     Parameters
     ----------
@@ -206,7 +206,7 @@ def load_tasks(
                 log.warning("the task vector of %r was trained on other images than the task has here", spec.name)
         tasks[spec.name] = task
         heads[spec.name] = build_head(backbone, task, head or info.get("head", "text"))
-    return tasks, heads
+    return Suite(backbone, tasks, heads, taus, device)
 
 
 def _require_same(tau: TaskVector, name: str, settings: Mapping[str, str]) -> None:

@@ -301,7 +301,7 @@ def test_what_makes_no_suite(
         load_suite(backbone, names, recipe=QUICK, store=store, **options)
 
 
-# --- what a suite tells -----------------------------------------------------------------------------------------------
+# --- what a suite computes --------------------------------------------------------------------------------------------
 
 
 def test_fusing_and_scoring_are_those_of_the_library(suite: Suite, backbone: Backbone) -> None:
