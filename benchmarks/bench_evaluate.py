@@ -14,9 +14,11 @@ from rmtllmf_lib.model.fusion import fuse
 from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.tasks.base import TASK_NAMES, Task
 from rmtllmf_lib.tasks.sources import load_task
-from rmtllmf_lib.training.evaluate import evaluate_combinations, predictions, prepare, task_combinations
+from rmtllmf_lib.training.combinations import evaluate_combinations, task_combinations
+from rmtllmf_lib.training.evaluate import predictions, prepare
 from rmtllmf_lib.training.heads import Head, build_head
 from rmtllmf_lib.training.loading import batches
+from rmtllmf_lib.training.suite import Suite
 
 IMAGES, LAM = 250, 0.3
 SIZES = (2, 8)  # 28 + 1 of the 247 combinations: 64 of the 1,016 evaluations of a model on a task, a few seconds
@@ -68,9 +70,8 @@ def run() -> list[Row]:
         return plain_loop(backbone, taus, heads, tasks, [*singles, *combinations])
 
     def fast(threads: int) -> None:
-        evaluate_combinations(
-            backbone, taus, tasks, heads, lambda n: LAM, sizes=SIZES, threads=threads, progress=False
-        )  # fmt: skip
+        suite = Suite(backbone, tasks, heads, taus)
+        evaluate_combinations(suite, lambda n: LAM, sizes=SIZES, threads=threads, progress=False)
 
     differing, total = differences(backbone, taus, tasks, heads, plain())
     agreement = f"{differing} of {total} predictions differ"

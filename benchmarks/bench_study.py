@@ -19,8 +19,9 @@ from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.protection.memory import Memory, draw_memory
 from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.protection.resilience import LAMBDA_PARTS
+from rmtllmf_lib.seeds import drawn_seed
 from rmtllmf_lib.storage.store import Store
-from rmtllmf_lib.study.study import Study, run_study, study_units
+from rmtllmf_lib.study.study import NO_LINK, Study, run_study, study_units
 from rmtllmf_lib.study.units import MEMORY, NOISE, ORDER, Bench, Unit, models
 from rmtllmf_lib.tasks.base import TASK_NAMES, Split, pinned_sample
 from rmtllmf_lib.tasks.sources import load_task
@@ -88,11 +89,12 @@ def _scratch() -> Store:
 def fast_study(study: Study, suite: Suite) -> Predicted:
     """Predictions of the models that `run_study` scores."""
     bench, predicted = Bench(suite), {}
-    for shown, seed, unit in study_units(study, suite):
+    for unit in study_units(study, suite):
+        shown = unit.scenario.name if unit.scenario else NO_LINK
         for combination, found in models(bench, unit):
             for name in combination:
                 images = bench.prepared(name, unit.split, unit.images)
-                key = (shown, unit.protection, unit.per_class, seed, combination, name)
+                key = (shown, unit.protection, unit.per_class, unit.seed, combination, name)
                 predicted[key] = predictions(suite.backbone, found.weights, images, suite.heads[name])
     return predicted
 
@@ -100,7 +102,8 @@ def fast_study(study: Study, suite: Suite) -> Predicted:
 def plain_study(study: Study, suite: Suite) -> Predicted:
     """As one writes it first: for each model draw the noise, fuse dicts, protect, load, encode each task's images."""
     predicted = {}
-    for shown, seed, unit in study_units(study, suite):
+    for unit in study_units(study, suite):
+        shown = unit.scenario.name if unit.scenario else NO_LINK
         for combination, lam in zip(unit.combinations, unit.lams, strict=True):
             for scenario in study.scenarios if unit.scenario is None else (unit.scenario,):
                 model = plain_model(suite, unit, scenario, combination, lam)
@@ -108,7 +111,7 @@ def plain_study(study: Study, suite: Suite) -> Predicted:
                 split = suite.tasks[name].test
                 if unit.images is not None and unit.images < len(split):
                     split = split.subset(pinned_sample(split.labels, unit.images, salt="limit"))
-                key = (shown, unit.protection, unit.per_class, seed, combination, name)
+                key = (shown, unit.protection, unit.per_class, unit.seed, combination, name)
                 predicted[key] = _logits(suite.backbone, model, split, suite.heads[name]).argmax(1)
     return predicted
 
@@ -176,7 +179,7 @@ def _memory_loss(suite: Suite, tower: torch.nn.Module, memory: Memory) -> float:
 def _realigned(suite: Suite, unit: Unit, tower: torch.nn.Module, memory: Memory) -> torch.nn.Module:
     """AdamW on batches of mixed tasks; each task's images go through its own head."""
     assert unit.recipe is not None
-    order = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=unit.generator(ORDER))))
+    order = torch.Generator().manual_seed(drawn_seed(unit.generator(ORDER)))
     schedule = Schedule.draw(memory.samples, unit.recipe.steps, unit.recipe.batch_size, order)
     trained = []
     for name, parameter in tower.named_parameters():

@@ -267,8 +267,8 @@ Section IV, proportional to what: the scale of the noise
     notebooks/06_ablations, "Which noise?": (36), Fig. 47
 
 Section IV, normalised accuracy of every combination of tasks
-    training.evaluate.evaluate_combinations
-    tests/training/test_evaluate.py::test_the_table_of_all_combinations
+    training.combinations.evaluate_combinations
+    tests/training/test_combinations.py::test_the_table_of_all_combinations
     notebooks/04_fusion, "Adding them up": Fig. 38
 
 Section IV-1

@@ -10,20 +10,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from rmtllmf_lib import __version__
-from rmtllmf_lib.command.import_command import import_models
-from rmtllmf_lib.command.options import BackboneFile
 from rmtllmf_lib.command.run_command import PairsCommand, run
 from rmtllmf_lib.command.store_command import store_app
 from rmtllmf_lib.command.study_command import study
 from rmtllmf_lib.errors import InputError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -99,6 +94,9 @@ _Backbone = Annotated[
         " 'rmtllmf pretrain'.",
     ),
 ]
+_BackboneFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="OpenAI's weights in open_clip's format.  [default: download them]")
+]
 _Source = Annotated[
     str,
     typer.Option(
@@ -154,7 +152,7 @@ def finetune(
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder, one task vector file per task.")],
     backbone: _Backbone = "tiny",
-    backbone_file: BackboneFile = None,
+    backbone_file: _BackboneFile = None,
     source: _Source = "procedural",
     root: _Root = None,
     head: Annotated[
@@ -228,7 +226,53 @@ def finetune(
         taus.append(tau)
         before, after = (float(tau.info[key]) for key in ("base_accuracy", "accuracy"))
         print(f"{out / spec.name}.safetensors: {before:.3f} -> {after:.3f}", file=sys.stderr, flush=True)
-    _print(commands.with_means(commands.finetuned_table(taus)))
+    print(commands.shown(commands.finetuned_table(taus)))
+
+
+@app.command("import")
+def import_models(
+    models: Annotated[
+        list[str], typer.Argument(metavar="TASK=PATH", help="Task name, and file or folder of the fine-tuned model.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder, one task vector file per task.")],
+    backbone: Annotated[
+        str, typer.Option(metavar="NAME", help="Base of the fine-tuned models, as in 'finetune'.")
+    ] = "ViT-B-16-quickgelu",
+    backbone_file: _BackboneFile = None,
+    published_base: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="The authors' copy of the base; must equal the backbone.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing task vectors.")] = False,
+) -> None:
+    """Make task vectors of published fine-tuned models.
+
+    Reads CLIP image towers with open_clip's or Hugging Face's parameter names, from
+    safetensors or plain state dicts. Models of another base are refused, and so is
+    the same model under two names.
+
+    \b
+    Example, with published models of ViT-B/16 in the folder models:
+      rmtllmf import svhn=models/clip-vit-base-patch16_svhn \\
+          dtd=models/clip-vit-base-patch16_dtd \\
+          --published-base models/clip-vit-base-patch16 --out tau
+      rmtllmf evaluate tau/*.safetensors --backbone ViT-B-16-quickgelu \\
+          --task torchvision:svhn --task torchvision:dtd --root data
+    """
+    from rmtllmf_lib.model.checkpoints import import_task_vectors
+    from rmtllmf_lib.tasks.sources import NAME
+
+    files: dict[str, str] = {}
+    for text in models:
+        task, equals, path = text.partition("=")
+        if not equals or not path or not NAME.fullmatch(task):
+            raise InputError(f"{text!r} does not name a task and a model: expected TASK=PATH, as in svhn=models/svhn")
+        if task in files:
+            raise InputError(f"task {task!r} is given twice: name each once")
+        files[task] = path
+    base = _load_backbone(backbone, backbone_file).weights
+    table = import_task_vectors(files, base, out, published_base=published_base, overwrite=overwrite)
+    print(table.assign(change=table["change"].map("{:.4f}".format)).to_string(index=False))
+    print(f"\n{len(table)} task vectors in {out}")
 
 
 @app.command()
@@ -238,7 +282,7 @@ def fuse(
     lam: _Lam = None,
     rule: _Rule = None,
     backbone: _Backbone = "tiny",
-    backbone_file: BackboneFile = None,
+    backbone_file: _BackboneFile = None,
 ) -> None:
     """Fuse task vectors into one model: base + lambda * sum.
 
@@ -265,7 +309,7 @@ def evaluate(
         typer.Option(metavar="TASK", help="A task to evaluate on; repeatable.  [default: the vectors' tasks]"),
     ] = None,
     backbone: _Backbone = "tiny",
-    backbone_file: BackboneFile = None,
+    backbone_file: _BackboneFile = None,
     source: _Source = "procedural",
     root: _Root = None,
     head: Annotated[
@@ -302,19 +346,19 @@ def evaluate(
     """
     from rmtllmf_lib.command import commands
     from rmtllmf_lib.tasks.sources import parse_tasks
+    from rmtllmf_lib.training.suite import assemble_suite
 
     number = _lambda(lam)
     base = _load_backbone(backbone, backbone_file)
-    files = commands.read_models(models or [], base.weights)
-    specs = parse_tasks(task, source, root) if task else commands.specs_of(files.taus, root)
+    taus, points = commands.read_models(models or [], base.weights)
+    specs = parse_tasks(task, source, root) if task else commands.specs_of(taus, root)
     if not specs:
         raise InputError("no task to evaluate on: expected task vectors, or tasks, as in --task signs --task digits")
-    table, factor = commands.evaluate_models(
-        base, files, specs, head=head, lam=number, rule=rule, seed=seed, n_test=test_images, device=device
-    )
-    _print(commands.with_means(table))
+    suite = assemble_suite(base, specs, taus, head, seed=seed, n_test=test_images, device=device)
+    table, factor = commands.evaluate_suite(suite, points, number, rule)
+    print(commands.shown(table))
     if factor is not None:
-        print(f"\nfused: {len(files.taus)} task vectors at lambda = {factor:.4g}")
+        print(f"\nfused: {len(taus)} task vectors at lambda = {factor:.4g}")
     if csv is not None:
         from rmtllmf_lib.storage.atomic import atomic_write
 
@@ -322,7 +366,6 @@ def evaluate(
             table.to_csv(path, index=False)
 
 
-app.command("import")(import_models)
 app.command(cls=PairsCommand)(run)
 app.command()(study)
 app.add_typer(store_app, name="store")
@@ -341,17 +384,6 @@ def _lambda(text: str | None) -> float | str | None:
         return float(text)
     except ValueError:
         raise InputError(f"lambda is {text!r}: expected a number such as 0.3, or 'validation'") from None
-
-
-def _print(table: pd.DataFrame) -> None:
-    """Print rates with three decimals, "-" for missing rates, and nothing for missing counts."""
-    shown = {
-        name: [f"{value:.3f}" if value == value else "-" for value in column]
-        if column.dtype.kind == "f"
-        else column.astype(object).where(column.notna(), "").astype(str)
-        for name, column in table.items()
-    }
-    print(type(table)(shown).to_string(index=False))
 
 
 if __name__ == "__main__":

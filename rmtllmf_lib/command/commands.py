@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
-import torch
 from safetensors import SafetensorError, safe_open
 
 from rmtllmf_lib.arrays import seed_number
@@ -20,21 +19,13 @@ from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.tasks.sources import TaskSpec, load_spec, parse_tasks
 from rmtllmf_lib.training.evaluate import accuracy, prepare
-from rmtllmf_lib.training.finetune import Recipe, finetune
+from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.heads import build_head
-from rmtllmf_lib.training.suite import Suite, load_tasks
+from rmtllmf_lib.training.suite import Suite
 
 log = logging.getLogger(__name__)
 
 COLUMNS = ("task", "head", "classes", "test", "base", "fine_tuned", "fused", "normalized")
-
-
-@dataclass(frozen=True)
-class Models:
-    """The models in the files on the command line: task vectors by task, other weights by file name."""
-
-    taus: Mapping[str, TaskVector]
-    points: Mapping[str, Weights]
 
 
 def finetune_task(
@@ -84,20 +75,11 @@ def finetune_task(
             )
         return kept
     checkpoint = out / f".{spec.name}.checkpoint.safetensors"  # hidden, so that *.safetensors does not match it
-    classifier = build_head(backbone, task, head)
-    before = accuracy(backbone, backbone.weights, task.test, classifier, device=device)
-    tau = finetune(
-        backbone,
-        task,
-        classifier,
-        recipe,
-        generator=torch.Generator().manual_seed(seed),
-        device=device,
-        autocast=autocast,
-        checkpoint=checkpoint,
-        checkpoint_every=checkpoint_every,
-    )
-    after = accuracy(backbone, backbone.weights + tau, task.test, classifier, device=device)
+    suite = Suite(backbone, {spec.name: task}, {spec.name: build_head(backbone, task, head)}, {}, device)
+    (before,) = suite.accuracies(backbone.weights).values()
+    options = {"autocast": autocast, "checkpoint": checkpoint, "checkpoint_every": checkpoint_every}
+    tau = suite.train(spec.name, recipe, seed, **options)
+    (after,) = suite.accuracies(backbone.weights + tau).values()
     about = {
         "source": spec.source,
         # For `evaluate`. Absolute paths are left out: vectors are sent to others.
@@ -119,21 +101,14 @@ def finetune_task(
 
 def finetuned_table(taus: Iterable[TaskVector]) -> pd.DataFrame:
     """The results of `finetune_task`: columns task, head, classes, train, test, base, fine_tuned."""
-    counts = {"classes": "classes", "train": "train_images", "test": "test_images"}
-    rates = {"base": "base_accuracy", "fine_tuned": "accuracy"}
-    return pd.DataFrame(
-        {
-            "task": tau.info["task"],
-            "head": tau.info["head"],
-            **{column: int(tau.info[key]) for column, key in counts.items()},
-            **{column: float(tau.info[key]) for column, key in rates.items()},
-        }
-        for tau in taus
-    )
+    types = {"classes": int, "train_images": int, "test_images": int, "base_accuracy": float, "accuracy": float}
+    table = pd.DataFrame([tau.info for tau in taus], columns=["task", "head", *types]).astype(types)
+    names = {"train_images": "train", "test_images": "test", "base_accuracy": "base", "accuracy": "fine_tuned"}
+    return table.rename(columns=names)
 
 
-def read_models(paths: Sequence[Path], base: Weights) -> Models:
-    """Task vectors and fused weights of `base` from safetensors files.
+def read_models(paths: Sequence[Path], base: Weights) -> tuple[dict[str, TaskVector], dict[str, Weights]]:
+    """Task vectors of `base`, by task, and weights fused from them, by file name, from safetensors files.
 
     Raises
     ------
@@ -161,27 +136,27 @@ def read_models(paths: Sequence[Path], base: Weights) -> Models:
         if label in points:
             raise InputError(f"{path} is given twice: give each file once")
         points[label] = point
-    return Models(taus, points)
+    return taus, points
 
 
-def with_means(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with a last row "mean", which averages the rates and leaves the counts empty."""
-    rates = table.select_dtypes("float").mean()
-    counts = {name: "Int64" for name in table.select_dtypes("integer")}  # integers that may be missing
-    last = pd.DataFrame([{"task": "mean", "head": "", **rates}], columns=table.columns).astype(counts)
-    return pd.concat([table.astype(counts), last], ignore_index=True)
+def shown(table: pd.DataFrame) -> str:
+    """The table as text: rates with three decimals ("-" if missing), and a last row "mean" of the rates alone."""
+    last = {**dict.fromkeys(table, ""), "task": "mean", **table.select_dtypes("float").mean()}
+    whole = pd.concat([table, pd.DataFrame([last])], ignore_index=True)
+    rates = whole.select_dtypes("float").map(lambda rate: "-" if math.isnan(rate) else f"{rate:.3f}")
+    return whole.assign(**rates).to_string(index=False)
 
 
 def fuse_files(
     paths: Sequence[Path], base: Weights, out: Path, lam: float | None, rule: str | None
 ) -> tuple[int, float]:
     """Fuse task vectors, Eq. (6), into the weights file `out`; return the number of vectors and lambda."""
-    models = read_models(paths, base)
-    if models.points:
-        raise InputError(f"{', '.join(models.points)} hold weights: expected task vectors, which alone can be fused")
-    factor = coefficient(len(models.taus), lam, rule)
-    fuse(base, list(models.taus.values()), factor).save(out)
-    return len(models.taus), factor
+    taus, points = read_models(paths, base)
+    if points:
+        raise InputError(f"{', '.join(points)} hold weights: expected task vectors, which alone can be fused")
+    factor = coefficient(len(taus), lam, rule)
+    fuse(base, list(taus.values()), factor).save(out)
+    return len(taus), factor
 
 
 def coefficient(n: int, lam: float | str | None, rule: str | None) -> float:
@@ -202,24 +177,17 @@ def specs_of(taus: Mapping[str, TaskVector], root: Path | None) -> list[TaskSpec
     return specs
 
 
-def evaluate_models(
-    backbone: Backbone,
-    models: Models,
-    specs: Sequence[TaskSpec],
-    *,
-    head: str | None = None,
-    lam: float | str | None = None,
-    rule: str | None = None,
-    seed: int = 0,
-    n_test: int | None = None,
-    device: str = "cpu",
+def evaluate_suite(
+    suite: Suite, points: Mapping[str, Weights], lam: float | str | None = None, rule: str | None = None
 ) -> tuple[pd.DataFrame, float | None]:
     """Test accuracy of the base, the fine-tuned models, the fused model and other weights on each task.
 
     Parameters
     ----------
-    head, seed, n_test
-        As in `load_tasks`.
+    suite : Suite
+        From `assemble_suite`: its tasks are evaluated, and all its task vectors fused.
+    points : mapping of str to Weights
+        Other weights, by the name of their column.
     lam : float or "validation", optional
         lambda_N; "validation" chooses the one with the best mean normalised accuracy on the validation images of the
         vectors' tasks. Test images are not used for the choice.
@@ -237,55 +205,50 @@ def evaluate_models(
     Raises
     ------
     InputError
-        as `load_tasks` and `fuse` do, and for a lambda without task vectors or given twice.
+        as `fuse` does, and for a lambda without task vectors or given twice.
     """
-    taus, base = models.taus, backbone.weights
+    taus, base = suite.taus, suite.backbone.weights
     if not taus and (lam is not None or rule is not None):
         raise InputError("lambda says how to fuse task vectors, and none is given: add their files, or leave it out")
-    suite = Suite(backbone, *load_tasks(backbone, specs, taus, head, seed=seed, n_test=n_test), taus, device)
-    common, factor = {"base": base, **models.points}, None
+    common, factor = {"base": base, **points}, None
     if taus:
-        if lam == "validation" and rule is None:
-            factor = _validated_lambda(suite)
-        else:
-            factor = coefficient(len(taus), lam, rule)
+        validated = lam == "validation" and rule is None
+        factor = _validated_lambda(suite) if validated else coefficient(len(taus), lam, rule)
         common["fused"] = fuse(base, list(taus.values()), factor)
     table = suite.score(common).rename(columns={"images": "test"})
     table["head"] = [classifier.kind for classifier in suite.heads.values()]
     if taus:
-        own = table["fine_tuned"] if "fine_tuned" in table else pd.Series(math.nan, table.index)
+        own = table.get("fine_tuned", pd.Series(math.nan, table.index))
         table["normalized"] = (table["fused"] / own).where(own > 0)
-    return table[[name for name in COLUMNS if name in table] + list(models.points)], factor
+    return table[[name for name in COLUMNS if name in table] + list(points)], factor
 
 
 def _validated_lambda(suite: Suite) -> float:
     """The lambda with the best mean normalised accuracy on the validation images."""
-    backbone, taus = suite.backbone, suite.taus
-    images, references = {}, {}
-    for name, task in suite.tasks.items():
-        if name not in taus or not len(task.validation):
-            continue
-        prepared = prepare(backbone, task.validation, device=suite.device)
-        reference = accuracy(backbone, backbone.weights + taus[name], prepared, suite.heads[name])
-        if reference > 0:
-            images[name], references[name] = prepared, reference
-    if not images:
+    backbone, taus, heads = suite.backbone, suite.taus, suite.heads
+    images = {
+        name: prepare(backbone, task.validation, device=suite.device)
+        for name, task in suite.tasks.items()
+        if name in taus and len(task.validation)
+    }
+    own = {
+        name: value
+        for name, split in images.items()
+        if (value := accuracy(backbone, backbone.weights + taus[name], split, heads[name])) > 0
+    }
+    if not own:
         raise InputError(
             "lambda cannot be chosen on validation images: expected at least one task vector whose model classifies "
             "some validation images of its task correctly; give a number, or a rule"
         )
-    if left_out := [name for name in taus if name not in images]:
+    if left_out := [name for name in taus if name not in own]:
         log.warning("lambda is chosen without %s: no accuracy on validation images to compare", ", ".join(left_out))
     first, *others = taus.values()
     total, buffer = sum(others, first), backbone.weights.layout.empty()
 
     def score(lam: float) -> float:
         fused = fuse(backbone.weights, [total], lam, out=buffer)
-        parts = [
-            accuracy(backbone, fused, prepared, suite.heads[name]) / references[name]
-            for name, prepared in images.items()
-        ]
-        return sum(parts) / len(parts)
+        return sum(accuracy(backbone, fused, images[name], heads[name]) / own[name] for name in own) / len(own)
 
     return choose_lambda(score)[0]
 

@@ -19,6 +19,7 @@ from rmtllmf_lib.arrays import Real, real_array, whole_number
 from rmtllmf_lib.disentanglement.linearise import Network, along, finite, flat_values, logits
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import Weights
+from rmtllmf_lib.seeds import drawn_seed, generator_for
 from rmtllmf_lib.threads import single_threads
 
 VALID = 0.1  # relative linearisation error up to which first-order predictions are called valid
@@ -28,8 +29,7 @@ _Result = TypeVar("_Result")
 
 def noise_draw(size: int, seed: int, draw: int) -> Tensor:
     """Standard normal numbers (size,) float32 of one draw, which depend on the seed and the draw's number alone."""
-    state = np.random.SeedSequence([seed, draw]).generate_state(1, np.uint64)[0]
-    return torch.randn(size, generator=torch.Generator().manual_seed(int(state) >> 1))
+    return torch.randn(size, generator=generator_for(seed, draw))
 
 
 def model_draws(
@@ -39,7 +39,7 @@ def model_draws(
     draws: int,
     *,
     generator: torch.Generator,
-    workers: int = 1,
+    threads: int = 1,
 ) -> dict[str, Real]:
     """Logits of models with Gaussian noise in all parameters; the same directions serve all noise levels and tasks.
 
@@ -55,7 +55,7 @@ def model_draws(
         Noisy models for each level.
     generator : torch.Generator
         On the CPU; one number is drawn, which seeds all draws.
-    workers : int
+    threads : int
         Threads that share the draws; the result does not depend on it.
 
     Returns
@@ -75,7 +75,7 @@ def model_draws(
         found = [together.logits(values + std * noise) for std in levels.tolist()]
         return [[logits[images, classes].cpu() for images, classes in places] for logits in found]
 
-    found = _map_draws(moved, values, seed, draws, workers)
+    found = _map_draws(moved, values, seed, draws, threads)
     return {
         name: finite(torch.stack([torch.stack([draw[level][place] for draw in found]) for level in range(len(levels))]))
         for place, name in enumerate(networks)
@@ -111,7 +111,7 @@ def perturb(
     draws: int,
     *,
     generator: torch.Generator,
-    workers: int = 1,
+    threads: int = 1,
 ) -> dict[str, Perturbed]:
     """Logits of models with Gaussian noise in all parameters, next to their derivatives along the same noise.
 
@@ -123,7 +123,7 @@ def perturb(
         models = [torch.add(values, noise, alpha=s) for s in levels.tolist()]
         return {name: np.stack([finite(net.logits(model)) for model in models]) for name, net in networks.items()}
 
-    disturbed = _map_draws(moved, values, seed, draws, workers)
+    disturbed = _map_draws(moved, values, seed, draws, threads)
     slopes: dict[str, list[Real]] = {name: [] for name in networks}
     for draw in range(draws):  # not in threads: forward mode keeps its state in one place for all of them
         noise = noise_draw(len(values), seed, draw)
@@ -202,16 +202,16 @@ def _prepared(
     if not networks:
         raise InputError("there is no network: give that of at least one task, see linearise.network")
     values, *_ = [flat_values(net, weights) for net in networks.values()]
-    return levels, values, int(torch.randint(2**62, (), generator=generator))
+    return levels, values, drawn_seed(generator)
 
 
 def _map_draws(
-    moved: Callable[[Tensor], _Result], values: Tensor, seed: int, draws: int, workers: int
+    moved: Callable[[Tensor], _Result], values: Tensor, seed: int, draws: int, threads: int
 ) -> list[_Result]:
     """Results of a function of the noise (P,) of each draw, on several threads."""
-    whole_number(workers, "workers")
+    whole_number(threads, "threads")
     whole_number(draws, "draws")
-    with single_threads(workers) as pool:
+    with single_threads(threads) as pool:
         return list(pool.map(lambda draw: moved(noise_draw(len(values), seed, draw).to(values)), range(draws)))
 
 

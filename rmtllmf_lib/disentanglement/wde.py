@@ -41,12 +41,9 @@ def images_of(
     limit : int, optional
         Use only so many images of each task, stratified by class, the same ones each time.
     """
-    names = tuple(suite.tasks) if names is None else names
-    if missing := [name for name in names if name not in suite.tasks]:
-        raise InputError(f"unknown task {missing[0]!r}: expected some of {', '.join(suite.tasks)}")
     return {
         name: prepare(suite.backbone, getattr(suite.tasks[name], split), limit=limit, device=suite.device)
-        for name in names
+        for name in suite.known(names)
     }
 
 
@@ -120,7 +117,7 @@ def wde_grid(
     first: Sequence[float] = GRID,
     second: Sequence[float] = GRID,
     *,
-    workers: int = 1,
+    threads: int = 1,
 ) -> pd.DataFrame:
     """WDE of two tasks on a grid of (lambda_1, lambda_2), each also used in the task's own model: the map of [1], [2].
 
@@ -128,7 +125,7 @@ def wde_grid(
     ----------
     images : mapping of two tasks to their images, see `images_of`
     first, second : coefficients of the two tasks
-    workers : int
+    threads : int
         Threads; the table does not depend on it.
 
     Returns
@@ -140,7 +137,7 @@ def wde_grid(
         raise InputError(f"got the images of {len(images)} tasks: expected two for a map over two coefficients")
     if not len(first) or not len(second):
         raise InputError(f"the grid has {len(first)} × {len(second)} points: expected at least one of each")
-    whole_number(workers, "workers")
+    whole_number(threads, "threads")
     names = list(images)
     taus = [suite.taus[name] for name in names]
     pairs = list(product(first, second))
@@ -149,7 +146,7 @@ def wde_grid(
         weights = fuse(suite.backbone.weights, taus, lams)
         return [_classes(suite, weights, names[place], images[names[place]]) for place in places]
 
-    with single_threads(workers) as pool:
+    with single_threads(threads) as pool:
         own_first = dict(zip(first, pool.map(lambda lam: classes((lam, 0.0), [0])[0], first), strict=True))
         own_second = dict(zip(second, pool.map(lambda lam: classes((0.0, lam), [1])[0], second), strict=True))
         fused = list(pool.map(lambda pair: classes(pair, [0, 1]), pairs))

@@ -24,7 +24,7 @@ from rmtllmf_lib.model.task_vector import Weights
 from rmtllmf_lib.model.tower import cut, read_tower
 from rmtllmf_lib.protection.memory import Memory
 from rmtllmf_lib.training.evaluate import prepare
-from rmtllmf_lib.training.finetune import Recipe, precision, require_autocast, training_step
+from rmtllmf_lib.training.finetune import Recipe, precision, training_step
 from rmtllmf_lib.training.heads import Head
 from rmtllmf_lib.training.loading import Schedule, normalize, resolve_device
 
@@ -116,7 +116,7 @@ def realign(
     if recipe.augment != "none":
         raise InputError(f"augment is {recipe.augment!r}: expected 'none', since realignment uses the memory unchanged")
     where = resolve_device(device)
-    require_autocast(autocast)
+    matmul = precision(where, autocast)
     images, labels, foreign, rows = _joined(memory, heads, where)
     tower = read_tower(backbone.model.visual)
     tensors = {name: view.to(where, copy=True) for name, view in weights.state_dict().items()}
@@ -129,7 +129,7 @@ def realign(
     for step in range(recipe.steps):
         chosen = schedule.indices(step)
         patches = cut(tower, normalize(images[chosen], backbone, where))
-        with precision(where, autocast):
+        with matmul:
             features = forward(layers, patches)
         logits = functional.normalize(features.float(), dim=-1) @ rows.T
         logits = logits.masked_fill(foreign[chosen.to(where)], -math.inf)

@@ -43,11 +43,9 @@ class SuiteSpec:
 
     def load(self, *, device: str = "cpu", store: Store | None = None) -> Suite:
         """The suite, with task vectors from files or the store, or trained."""
-        backbone = load_backbone(self.backbone, weights_file=self.weights_file)
-        return load_suite(
-            backbone, self.tasks, source=self.source, root=self.root, head=self.head, vectors=self.vectors,
-            seed=self.seed, device=device, autocast=self.autocast, store=store,
-        )  # fmt: skip
+        settings = asdict(self)
+        backbone = load_backbone(settings.pop("backbone"), weights_file=settings.pop("weights_file"))
+        return load_suite(backbone, settings.pop("tasks"), **settings, device=device, store=store)
 
 
 @dataclass(frozen=True)
@@ -100,9 +98,7 @@ def example() -> Study:
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Mean normalised accuracy of each condition over tasks and combinations, with its interval over the seeds."""
     rows = over_seeds(table, ["scenario", "protection", "per_class", "n_tasks"])
-    return rows.assign(mean=rows["mean"].round(3), half_width=rows["half_width"].round(3)).rename(
-        columns={"n": "seeds"}
-    )
+    return rows.round({"mean": 3, "half_width": 3}).rename(columns={"n": "seeds"})
 
 
 def run_study_file(

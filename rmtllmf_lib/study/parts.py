@@ -8,7 +8,6 @@ the parts in progress can be lost, none is computed twice, and the result does n
 from __future__ import annotations
 
 import os
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +23,6 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from rmtllmf_lib.arrays import whole_number
-from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.storage.store import Store
 
@@ -65,68 +63,64 @@ def build_parts(
     """
     workers = _allowed(whole_number(workers, "workers"))
     keys = [config_key(config) for config in configs]
-    first = {key: place for place, key in reversed([*enumerate(keys)])}
-    job = _Job(store, kind, configs, keys, build, sorted(first.values()))
+    job = _Job(store, kind, configs, build, {key: keys.index(key) for key in keys})
     todo = job.missing()
-    shown = None if progress and sys.stderr.isatty() else True
-    with tqdm(total=len(first), initial=len(first) - len(todo), desc=kind, unit="part", disable=shown) as bar:
+    shown = None if progress else True  # None: on a terminal only
+    with tqdm(total=len(job.places), initial=len(job.places) - len(todo), desc=kind, unit="part", disable=shown) as bar:
         _share(job, min(workers, len(todo)), bar)
     with _one_thread():
-        tables = {key: job.table(place) for key, place in first.items()}
-    for place in job.places:
-        job.claim(place).unlink(missing_ok=True)
+        tables = {key: job.table(key) for key in job.places}
+    for key in job.places:
+        job.claim(key).unlink(missing_ok=True)
     return [tables[key] for key in keys]
 
 
 def _allowed(workers: int) -> int:
     """Limit the number of processes to that in the environment, so that concurrent runs can share the cores."""
-    text = os.environ.get(MAX_WORKERS)
-    if not text:
+    if not (text := os.environ.get(MAX_WORKERS)):
         return workers
-    if not (text.isdecimal() and int(text)):
-        raise InputError(f"{MAX_WORKERS} is {text!r}: expected a whole number of at least 1")
-    return min(workers, int(text))
+    return min(workers, whole_number(int(text) if text.isdecimal() else text, MAX_WORKERS))
 
 
 @dataclass(frozen=True)
 class _Job:
-    """The parts of a computation; `places` are the indices of the distinct ones."""
+    """The parts of a computation; `places` has the key of each distinct one and its first index in `configs`."""
 
     store: Store
     kind: str
     configs: Sequence[Mapping[str, Any]]
-    keys: Sequence[str]
     build: Callable[[int], pd.DataFrame]
-    places: Sequence[int]
+    places: Mapping[str, int]
 
-    def table(self, place: int) -> pd.DataFrame:
+    def table(self, key: str) -> pd.DataFrame:
         """A part, from the store or built."""
+        place = self.places[key]
         return self.store.table(self.kind, self.configs[place], partial(self.build, place))
 
-    def done(self, place: int) -> bool:
-        return (Path(self.store.root) / self.kind / self.keys[place]).is_dir()
+    def done(self, key: str) -> bool:
+        return (Path(self.store.root) / self.kind / key).is_dir()
 
-    def missing(self) -> list[int]:
-        return [place for place in self.places if not self.done(place)]
+    def missing(self) -> list[str]:
+        return [key for key in self.places if not self.done(key)]
 
-    def claim(self, place: int) -> Path:
+    def claim(self, key: str) -> Path:
         """Lock held by the worker building a part; on the store's own lock the other workers would wait."""
-        return Path(self.store.root) / f".{self.kind}-claims" / self.keys[place]
+        return Path(self.store.root) / f".{self.kind}-claims" / key
 
     def work(self, bar: tqdm | None = None, parent: int | None = None) -> None:
         """Build the missing parts that no other worker is building, until none is missing."""
         with _one_thread():
             while missing := self.missing():
                 built = 0
-                for place in missing:
+                for key in missing:
                     if parent is not None and os.getppid() != parent:
                         os._exit(1)  # the main process was killed, so its workers must stop
-                    if self.done(place):
+                    if self.done(key):
                         continue
-                    self.claim(place).parent.mkdir(parents=True, exist_ok=True)
-                    with suppress(Timeout), FileLock(self.claim(place), timeout=0):
-                        if not self.done(place):
-                            self.table(place)
+                    self.claim(key).parent.mkdir(parents=True, exist_ok=True)
+                    with suppress(Timeout), FileLock(self.claim(key), timeout=0):
+                        if not self.done(key):
+                            self.table(key)
                             built += 1
                     self._show(bar)
                 if not built:

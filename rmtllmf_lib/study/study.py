@@ -11,9 +11,10 @@ score the models.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, field, replace
-from itertools import product
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +33,7 @@ from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.parts import build_parts
 from rmtllmf_lib.study.units import Bench, Unit, run_unit, specialists
-from rmtllmf_lib.training.evaluate import normalized_accuracy, task_combinations
+from rmtllmf_lib.training.combinations import normalized_accuracy, task_combinations
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.suite import Suite
 from rmtllmf_lib.transport.scenario import Scenario
@@ -117,21 +118,19 @@ def sample_combinations(
     The choice depends on the arguments alone.
     """
     chosen: list[tuple[str, ...]] = []
-    everything = task_combinations(names, sizes)
-    for size in sorted({len(combination) for combination in everything}):
-        candidates = [combination for combination in everything if len(combination) == size]
+    for size, group in groupby(sorted(task_combinations(names, sizes), key=len), len):
+        candidates = list(group)
         if per_size is None or per_size >= len(candidates):
             chosen += candidates
             continue
         order = torch.randperm(len(candidates), generator=torch.Generator().manual_seed(size)).tolist()
-        used = dict.fromkeys(names, 0)
+        used: Counter[str] = Counter()
         picked = []
         for _ in range(per_size):
             best = min(order, key=lambda place: sum(used[name] ** 2 + 2 * used[name] for name in candidates[place]))
             order.remove(best)
             picked.append(best)
-            for name in candidates[best]:
-                used[name] += 1
+            used.update(candidates[best])
         chosen += [candidates[place] for place in sorted(picked)]
     return chosen
 
@@ -180,8 +179,8 @@ def run_study(
     def assemble() -> pd.DataFrame:
         (own,) = parts([{"specialists": study.test_images}], lambda _: specialists(bench, study.test_images))
         units = study_units(study, suite, _chosen_rates(study, suite, run))
-        tables = run([unit for _, _, unit in units])
-        rows = [_labelled(*unit, table) for unit, table in zip(units, tables, strict=True)]
+        tables = run(units)
+        rows = [_labelled(unit, table) for unit, table in zip(units, tables, strict=True)]
         return _scored(pd.concat(rows, ignore_index=True), own)
 
     # Not built inside `store.table`: its lock would make a second run of this study wait instead of sharing the parts.
@@ -222,10 +221,8 @@ def _conditions(study: Study) -> list[Condition]:
     return found
 
 
-def study_units(
-    study: Study, suite: Suite, rates: Mapping[Condition, float] | None = None
-) -> list[tuple[str, int, Unit]]:
-    """The units of a study, each with the name of its scenario, or "no link", and its seed.
+def study_units(study: Study, suite: Suite, rates: Mapping[Condition, float] | None = None) -> list[Unit]:
+    """The units of a study.
 
     Parameters
     ----------
@@ -234,9 +231,9 @@ def study_units(
     """
     combinations = sample_combinations(tuple(suite.tasks), study.sizes, study.per_size)
     chunks = []
-    for size in sorted({len(c) for c in combinations}, reverse=True):
-        same = [c for c in combinations if len(c) == size]
-        chunks += [tuple(same[start : start + _CHUNK]) for start in range(0, len(same), _CHUNK)]
+    for _, group in groupby(sorted(combinations, key=len, reverse=True), len):
+        same = tuple(group)
+        chunks += [same[start : start + _CHUNK] for start in range(0, len(same), _CHUNK)]
     units = []
     for scenario, name, count in _conditions(study):
         recipe = None
@@ -247,10 +244,9 @@ def study_units(
             for chunk in chunks:
                 lams = tuple(_lam(study, len(c)) for c in chunk)
                 autocast = study.autocast if recipe else None
-                unit = Unit(
-                    scenario, name, seed, count, chunk, lams, recipe, autocast, "test", study.test_images
-                )  # fmt: skip
-                units.append((NO_LINK if scenario is None else scenario.name, seed, unit))
+                units.append(
+                    Unit(scenario, name, seed, count, chunk, lams, recipe, autocast, "test", study.test_images)
+                )
     return units
 
 
@@ -258,29 +254,26 @@ def _lam(study: Study, size: int) -> float:
     return lambda_n(size) if study.lam is None else float(study.lam[size])
 
 
-def _labelled(scenario: str, seed: int, unit: Unit, table: pd.DataFrame) -> pd.DataFrame:
+def _labelled(unit: Unit, table: pd.DataFrame) -> pd.DataFrame:
     link = unit.scenario
     labels = {
-        "scenario": scenario,
+        "scenario": link.name if link else NO_LINK,
         "scale": link.scale if link else "",
         "correlation": link.correlation if link else "",
         "mse": link.mean_mse if link else np.nan,
         "protection": unit.protection,
         "per_class": unit.per_class,
-        "seed": seed,
+        "seed": unit.seed,
     }
-    table = table.assign(lr=unit.recipe.lr if unit.recipe else np.nan, **labels)
-    return table[[*labels, *(name for name in table if name not in labels)]]
+    return table.assign(lr=unit.recipe.lr if unit.recipe else np.nan, **labels)[[*labels, *table, "lr"]]
 
 
 def _scored(rows: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
-    accuracy = rows.pop("correct") / rows["images"]
-    reference = rows["task"].map((own["correct"] / own["images"]).set_axis(own["task"]))
-    place = rows.columns.get_loc("images") + 1
-    for name, column in (
-        ("normalized", normalized_accuracy(accuracy, reference)), ("reference", reference), ("accuracy", accuracy)
-    ):  # fmt: skip
-        rows.insert(place, name, column)
+    rows = rows.rename(columns={"correct": "accuracy"})
+    rows["accuracy"] = rows["accuracy"] / rows["images"]
+    place = rows.columns.get_loc("accuracy") + 1
+    rows.insert(place, "reference", rows["task"].map((own["correct"] / own["images"]).set_axis(own["task"])))
+    rows.insert(place + 1, "normalized", normalized_accuracy(rows["accuracy"], rows["reference"]))
     return rows
 
 

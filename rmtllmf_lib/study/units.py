@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.protection.memory import Memory, draw_memory
 from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.protection.resilience import Protected, Station, protect
+from rmtllmf_lib.seeds import drawn_seed, generator_for
 from rmtllmf_lib.training.evaluate import Prepared, predictions, prepare
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.suite import Suite
@@ -74,9 +76,7 @@ class Unit:
 
     def generator(self, purpose: int) -> torch.Generator:
         """A generator for one purpose, which depends on the seed but not on the scenario or protection."""
-        entropy = [self.seed, purpose, int(self.split != "test")]
-        state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
-        return torch.Generator().manual_seed(int(state) >> 1)
+        return generator_for(self.seed, purpose, int(self.split != "test"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,11 +92,9 @@ class Bench:
 
     def prepared(self, name: str, split: str, images: int | None) -> Prepared:
         """The images of a task, prepared for many models."""
-        suite = self.suite
-        part = getattr(suite.tasks[name], split)
-        return self._keep(
-            f"{split} {name}", images, lambda: prepare(suite.backbone, part, limit=images, device=suite.device)
-        )
+        suite, part = self.suite, getattr(self.suite.tasks[name], split)
+        make = partial(prepare, suite.backbone, part, limit=images, device=suite.device)
+        return self._keep(f"{split} {name}", images, make)
 
     def received(self, unit: Unit) -> dict[str, TaskVector]:
         """The task vectors of all users as received under the unit's scenario and seed."""
@@ -133,10 +131,8 @@ def models(bench: Bench, unit: Unit) -> Iterator[tuple[tuple[str, ...], Protecte
     """Yield each combination with its protected model."""
     suite, received, memory = bench.suite, bench.received(unit), bench.memory(unit)
     users = list(suite.taus)
-    error = None
-    if unit.scenario is not None:
-        error = unit.scenario.error_cov(list(suite.taus.values()), suite.backbone.weights)
-    order = int(torch.randint(2**62, (), generator=unit.generator(ORDER)))
+    error = unit.scenario.error_cov(list(suite.taus.values()), suite.backbone.weights) if unit.scenario else None
+    order = drawn_seed(unit.generator(ORDER))
     for combination, lam in zip(unit.combinations, unit.lams, strict=True):
         places = [users.index(name) for name in combination]
         station = Station(

@@ -177,7 +177,7 @@ def finetune(
     if len(task.train) == 0:
         raise InputError(f"task {task.name!r} has no training images: expected at least one")
     head.require_classes(task)
-    require_autocast(autocast)
+    matmul = precision(where, autocast)
     whole_number(checkpoint_every, "checkpoint_every")
     schedule = Schedule.draw(len(task.train), recipe.steps, recipe.batch_size, generator)
     # The copy stays in evaluation mode: layers that are random in training mode would use other generators.
@@ -202,7 +202,7 @@ def finetune(
     bar = tqdm(total=recipe.steps, initial=first, desc=task.name, unit="step", disable=shown, leave=False)
     with bar, closing(stream):
         for step, (images, labels) in enumerate(stream, first):
-            with precision(where, autocast):
+            with matmul:
                 features = tower(images)
             logits = head.logit_scale * functional.normalize(features.float(), dim=-1) @ rows.T
             loss = training_step(optimizer, functional.cross_entropy(logits, labels), recipe, step)
@@ -265,10 +265,12 @@ def _optimizer(tower: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
 
 
 def precision(device: torch.device, autocast: str | None) -> AbstractContextManager[Any]:
-    """Context manager for matrix products in the precision `autocast`, or in float32 for None."""
-    return torch.autocast(device.type, AUTOCAST[autocast]) if autocast else nullcontext()
+    """Reusable context manager for matrix products in the precision `autocast`, or in float32 for None.
 
-
-def require_autocast(autocast: str | None) -> None:
-    """Check that `autocast` is None or a known precision."""
+    Raises
+    ------
+    InputError
+        for an unknown precision.
+    """
     one_of(autocast, (None, *AUTOCAST), "autocast")
+    return torch.autocast(device.type, AUTOCAST[autocast]) if autocast else nullcontext()

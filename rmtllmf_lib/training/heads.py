@@ -81,8 +81,7 @@ def build_head(backbone: Backbone, task: Task, kind: str = "text") -> Head:
 def _text_rows(backbone: Backbone, task: Task) -> Tensor:
     if isinstance(backbone.tokenizer, WordTokenizer):
         split, lacks = backbone.tokenizer.split, backbone.tokenizer.unknown
-        unknown = [name for name in task.class_names if lacks(name) or not split(name)]
-        if unknown:
+        if unknown := [name for name in task.class_names if lacks(name) or not split(name)]:
             some = ", ".join(map(repr, unknown[:5])) + (", …" if len(unknown) > 5 else "")
             raise InputError(
                 f"backbone {backbone.name!r} has no words for {len(unknown)} of {len(task.class_names)} class names of "
@@ -99,8 +98,7 @@ def _text_rows(backbone: Backbone, task: Task) -> Tensor:
 @torch.no_grad()
 def _prototype_rows(backbone: Backbone, task: Task) -> Tensor:
     counts = torch.bincount(task.train.labels, minlength=len(task.class_names))
-    if not counts.all():
-        empty = [name for name, count in zip(task.class_names, counts.tolist(), strict=True) if count == 0]
+    if empty := [name for name, count in zip(task.class_names, counts.tolist(), strict=True) if count == 0]:
         raise InputError(
             f"task {task.name!r} has no training image of {', '.join(map(repr, empty[:5]))}: a prototype head needs "
             "at least one of every class; take more training images"

@@ -22,6 +22,7 @@ from torchvision.transforms import functional as transforms
 
 from rmtllmf_lib.arrays import one_of, whole_number
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.seeds import drawn_seed, generator_for
 from rmtllmf_lib.tasks.base import Split
 from rmtllmf_lib.tasks.images import resize_batch, resize_image
 from rmtllmf_lib.threads import ordered
@@ -134,23 +135,20 @@ class Schedule:
         """A schedule whose seed is drawn from a CPU generator."""
         if generator.device.type != "cpu":
             raise InputError(f"the generator is on {generator.device}: expected one on the CPU, torch.Generator()")
-        return cls(images, steps, batch_size, int(torch.randint(2**62, (), generator=generator)))
+        return cls(images, steps, batch_size, drawn_seed(generator))
 
     def indices(self, step: int) -> Tensor:
         """Indices (batch_size,) int64 of a step's images: one random permutation of all images after another."""
         first, last = step * self.batch_size, (step + 1) * self.batch_size
         epochs = range(first // self.images, (last - 1) // self.images + 1)
-        orders = [torch.randperm(self.images, generator=self._generator(0, epoch)) for epoch in epochs]
+        orders = [torch.randperm(self.images, generator=generator_for(self.seed, 0, epoch)) for epoch in epochs]
         start = first - epochs[0] * self.images
         return torch.cat(orders)[start : start + self.batch_size]
 
     def uniforms(self, step: int, count: int) -> NDArray[np.float64]:
         """Random numbers (batch_size, count) in [0, 1) for a step's augmentation."""
-        return torch.rand(self.batch_size, count, dtype=torch.float64, generator=self._generator(1, step)).numpy()
-
-    def _generator(self, purpose: int, number: int) -> torch.Generator:
-        state = np.random.SeedSequence([self.seed, purpose, number]).generate_state(1, np.uint64)[0]
-        return torch.Generator().manual_seed(int(state) >> 1)
+        generator = generator_for(self.seed, 1, step)
+        return torch.rand(self.batch_size, count, dtype=torch.float64, generator=generator).numpy()
 
 
 def training_batches(

@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -22,12 +22,12 @@ from rmtllmf_lib import __version__
 from rmtllmf_lib.arrays import seed_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone
-from rmtllmf_lib.model.fusion import fuse, lambda_n
+from rmtllmf_lib.model.fusion import fuse
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.tasks.base import TASK_NAMES, Task
 from rmtllmf_lib.tasks.sources import TaskSpec, load_spec, parse_tasks
-from rmtllmf_lib.training.evaluate import accuracy, evaluate_combinations, prepare
+from rmtllmf_lib.training.evaluate import accuracy, prepare
 from rmtllmf_lib.training.finetune import Recipe, finetune, recipe_for
 from rmtllmf_lib.training.heads import Head, build_head
 from rmtllmf_lib.training.loading import resolve_device
@@ -55,7 +55,7 @@ class Suite:
 
     def fuse(self, names: Sequence[str] | None = None, lam: float = 0.3) -> Weights:
         """The fused weights theta_base + lam · Σ tau of the named tasks (default: all), Eq. (6)."""
-        return fuse(self.backbone.weights, [self.taus[name] for name in self._known(names)], lam)
+        return fuse(self.backbone.weights, [self.taus[name] for name in self.known(names)], lam)
 
     def accuracies(self, weights: Weights, split: str = "test", names: Sequence[str] | None = None) -> dict[str, float]:
         """Accuracy of one model on the named tasks (default: all)."""
@@ -63,18 +63,19 @@ class Suite:
             name: accuracy(
                 self.backbone, weights, getattr(self.tasks[name], split), self.heads[name], device=self.device
             )
-            for name in self._known(names)
+            for name in self.known(names)
         }
 
-    def _known(self, names: Sequence[str] | None) -> Sequence[str]:
-        """The names, by default all; InputError for a task that is not in the suite."""
+    def train(self, name: str, recipe: Recipe, seed: int, **options: Any) -> TaskVector:
+        """The task vector of fine-tuning on one of the tasks; `options` as in `finetune`."""
+        options |= {"generator": torch.Generator().manual_seed(seed), "device": self.device}
+        return finetune(self.backbone, self.tasks[name], self.heads[name], recipe, **options)
+
+    def known(self, names: Sequence[str] | None) -> Sequence[str]:
+        """Names of tasks, by default all; InputError for a task that is not in the suite."""
         if missing := [name for name in names or () if name not in self.tasks]:
             raise InputError(f"unknown task {missing[0]!r}: expected some of {', '.join(self.tasks)}")
         return tuple(self.tasks) if names is None else names
-
-    def single_task_table(self, split: str = "test") -> pd.DataFrame:
-        """Zero-shot and fine-tuned accuracy of each task: columns task, classes, images, zero_shot, fine_tuned."""
-        return self.score({"zero_shot": self.backbone.weights}, split)
 
     def score(self, models: Mapping[str, Weights], split: str = "test") -> pd.DataFrame:
         """Accuracy of several models on each task.
@@ -150,20 +151,20 @@ def load_suite(
     for spec in specs if taus else ():
         drawn = {"data_seed": str(seed)} if spec.source == "procedural" else {}
         _require_same(taus[spec.name], spec.name, {"head": head, **drawn})
-    tasks, heads = load_tasks(backbone, specs, taus, head, seed=seed)
-    for one, other in combinations(tasks, 2):
-        if tasks[one].fingerprint == tasks[other].fingerprint:
+    suite = assemble_suite(backbone, specs, taus, head, seed=seed, device=device)
+    for one, other in combinations(suite.tasks, 2):
+        if suite.tasks[one].fingerprint == suite.tasks[other].fingerprint:
             raise InputError(
                 f"tasks {one!r} and {other!r} hold the same images: expected different ones, check the root"
             )
     if not taus:
         recipe, store = recipe or recipe_for(backbone), store or Store()
-        for name in tqdm(tasks, desc="task vectors", unit="task", disable=None):
-            taus[name] = _stored_vector(backbone, tasks[name], heads[name], recipe, seed, store, device, autocast)
-    return Suite(backbone, tasks, heads, taus, device)
+        for name in tqdm(suite.tasks, desc="task vectors", unit="task", disable=None):
+            taus[name] = _stored_vector(suite, name, recipe, seed, autocast, store)
+    return suite
 
 
-def load_tasks(
+def assemble_suite(
     backbone: Backbone,
     specs: Sequence[TaskSpec],
     taus: Mapping[str, TaskVector],
@@ -171,8 +172,9 @@ def load_tasks(
     *,
     seed: int = 0,
     n_test: int | None = None,
-) -> tuple[dict[str, Task], dict[str, Head]]:
-    """The tasks and their heads, with the images that each task's vector was trained on.
+    device: str = "cpu",
+) -> Suite:
+    """A suite of given task vectors, with the images that each of them was trained on.
 
     Parameters
     ----------
@@ -204,7 +206,7 @@ def load_tasks(
                 log.warning("the task vector of %r was trained on other images than the task has here", spec.name)
         tasks[spec.name] = task
         heads[spec.name] = build_head(backbone, task, head or info.get("head", "text"))
-    return tasks, heads
+    return Suite(backbone, tasks, heads, taus, device)
 
 
 def _require_same(tau: TaskVector, name: str, settings: Mapping[str, str]) -> None:
@@ -217,49 +219,6 @@ def _require_same(tau: TaskVector, name: str, settings: Mapping[str, str]) -> No
             )
 
 
-def choose_lambdas(
-    suite: Suite, grid: Sequence[float], *, limit: int | None = None, threads: int = 1
-) -> tuple[dict[int, float], pd.DataFrame]:
-    """The best lambda_N of a grid for every N, chosen on validation images.
-
-    The score of a lambda is the normalised accuracy of Eq. (6) on the validation images of the fused tasks, averaged
-    over all combinations of N tasks. Test images are not used.
-
-    Parameters
-    ----------
-    grid : sequence of float
-    limit : int, optional
-        Validation images per task.
-    threads : int
-
-    Returns
-    -------
-    chosen : dict N → lambda_N
-    table : DataFrame with columns n_tasks, lam, score
-
-    Raises
-    ------
-    InputError
-        for an empty grid, or fewer than two tasks.
-    """
-    if not len(grid) or len(suite.taus) < 2:
-        raise InputError(
-            f"the grid holds {len(grid)} numbers and the suite {len(suite.taus)} tasks: "
-            "expected at least one number to try, and two tasks to fuse"
-        )
-    parts = []
-    for lam in sorted(grid):
-        rows = evaluate_combinations(
-            suite.backbone, suite.taus, suite.tasks, suite.heads, partial(lambda_n, rule="constant", value=lam),
-            split="validation", limit=limit, threads=threads, device=suite.device,
-        )  # fmt: skip
-        scores = rows.groupby("n_tasks", as_index=False).agg(lam=("lam", "first"), score=("normalized", "mean"))
-        parts.append(scores)
-    table = pd.concat(parts, ignore_index=True)
-    best = table.loc[table.groupby("n_tasks")["score"].idxmax()]
-    return {int(n): float(lam) for n, lam in zip(best["n_tasks"], best["lam"], strict=True)}, table
-
-
 def _read_vectors(folder: Path, specs: Sequence[TaskSpec], backbone: Backbone) -> dict[str, TaskVector]:
     files = {spec.name: folder / f"{spec.name}.safetensors" for spec in specs}
     if missing := [name for name, file in files.items() if not file.is_file()]:
@@ -268,30 +227,23 @@ def _read_vectors(folder: Path, specs: Sequence[TaskSpec], backbone: Backbone) -
             f"`rmtllmf finetune` or `rmtllmf import` with --out {folder} and this backbone write them"
         )
     taus: dict[str, TaskVector] = {}
-    owners: dict[str, str] = {}
     for name, file in files.items():
         tau = TaskVector.load(file, backbone.weights)
         if (made_for := tau.info.get("task", name)) != name:
             raise InputError(
                 f"{file} holds the task vector of {made_for!r}: expected that of {name!r}; rename the file"
             )
-        if (other := owners.setdefault(tau.hash, name)) != name:
-            raise InputError(f"{file} holds the same task vector as {files[other]}: give each task its own")
+        if same := [files[other] for other in taus if taus[other].hash == tau.hash]:
+            raise InputError(f"{file} holds the same task vector as {same[0]}: give each task its own")
         taus[name] = replace(tau, info={**tau.info, "task": name})
     return taus
 
 
 def _stored_vector(
-    backbone: Backbone,
-    task: Task,
-    head: Head,
-    recipe: Recipe,
-    seed: int,
-    store: Store,
-    device: str,
-    autocast: str | None,
+    suite: Suite, name: str, recipe: Recipe, seed: int, autocast: str | None, store: Store
 ) -> TaskVector:
     """The task vector from the store, or trained and stored; an interrupted training resumes."""
+    backbone, task, head = suite.backbone, suite.tasks[name], suite.heads[name]
     config = {
         "base": backbone.weights.hash,
         "task": task.fingerprint,
@@ -302,16 +254,13 @@ def _stored_vector(
         "seed": seed,
         "threads": torch.get_num_threads(),
         "versions": {"rmtllmf": __version__, "torch": torch.__version__},
-        "device": device,
+        "device": suite.device,
         "autocast": autocast,
     }
 
     def train() -> dict[str, torch.Tensor]:
-        generator, checkpoint = torch.Generator().manual_seed(seed), store.checkpoint("task-vector", config)
-        tau = finetune(
-            backbone, task, head, recipe, generator=generator, checkpoint=checkpoint, device=device, autocast=autocast
-        )
-        return {"values": tau.values}
+        checkpoint = store.checkpoint("task-vector", config)
+        return {"values": suite.train(name, recipe, seed, checkpoint=checkpoint, autocast=autocast).values}
 
     values = store.tensors("task-vector", config, train)["values"]
     return TaskVector(backbone.weights.layout, values, backbone.weights.hash, {"task": task.name})

@@ -14,7 +14,6 @@ import torch
 from artifacts import write_two_tasks
 from image_files import write_image
 from rmtllmf_lib.command import commands
-from rmtllmf_lib.command.commands import Models
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone, WordTokenizer
 from rmtllmf_lib.model.fusion import LAMBDA_GRID, choose_lambda, fuse, lambda_n
@@ -89,7 +88,7 @@ def test_a_vector_made_in_the_same_way_is_kept(images: Path, tmp_path: Path, mon
     (spec,) = parse_tasks(["warm"], "folder", images)
     made = finetuned(spec, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(commands, "finetune", lambda *_, **__: pytest.fail("trained again"))
+        patch.setattr(suite, "finetune", lambda *_, **__: pytest.fail("trained again"))
         assert finetuned(spec, tmp_path).hash == made.hash
         others: list[dict[str, Any]] = [{"seed": 4}, {"n_train": 30}, {"recipe": replace(RECIPE, lr=0.02)}]
         for other in others:
@@ -125,7 +124,7 @@ def test_a_vector_that_cannot_be_written_is_not_trained_again(
 def test_a_folder_that_cannot_be_made_shows_before_the_training(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands, "finetune", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(suite, "finetune", lambda *_, **__: pytest.fail("trained"))
     (tmp_path / "file").touch()
     with pytest.raises(OSError):
         finetuned(parse_tasks(["warm"], "folder", images)[0], tmp_path / "file")
@@ -149,10 +148,10 @@ def test_vectors_and_weights_are_distinguished(vectors: dict[str, TaskVector], f
     for place in (tmp_path / "fused.safetensors", tmp_path / "again" / "fused.safetensors"):
         fused.save(place)
     paths = [*sorted(folder.iterdir()), tmp_path / "fused.safetensors"]
-    found = commands.read_models([*paths, tmp_path / "again" / "fused.safetensors"], BACKBONE.weights)
-    assert list(found.taus) == ["cold", "warm"]
-    assert list(found.points) == ["fused.safetensors", str(tmp_path / "again" / "fused.safetensors")]
-    assert found.points["fused.safetensors"].hash == fused.hash
+    taus, points = commands.read_models([*paths, tmp_path / "again" / "fused.safetensors"], BACKBONE.weights)
+    assert list(taus) == ["cold", "warm"]
+    assert list(points) == ["fused.safetensors", str(tmp_path / "again" / "fused.safetensors")]
+    assert points["fused.safetensors"].hash == fused.hash
     with pytest.raises(InputError, match=r"warm\.safetensors is a second task vector of task 'warm'"):
         commands.read_models([paths[1], paths[1]], BACKBONE.weights)
     with pytest.raises(InputError, match=r"fused\.safetensors is given twice"):
@@ -209,10 +208,22 @@ def test_fusing_files(vectors: dict[str, TaskVector], folder: Path, tmp_path: Pa
 # ---------------------------------------------------------------- evaluation
 
 
+def evaluated(
+    taus: dict[str, TaskVector],
+    points: dict[str, Weights],
+    specs: list[TaskSpec],
+    lam: float | str | None = None,
+    rule: str | None = None,
+    **options: Any,
+) -> tuple[pd.DataFrame, float | None]:
+    made = suite.assemble_suite(BACKBONE, specs, taus, **options)
+    return commands.evaluate_suite(made, points, lam, rule)
+
+
 def test_the_table_holds_what_accuracy_says(images: Path, vectors: dict[str, TaskVector]) -> None:
     point = fuse(BACKBONE.weights, [vectors["warm"]], 2.0)
     specs = parse_tasks(["warm", "cold"], "folder", images)
-    table, lam = commands.evaluate_models(BACKBONE, Models(vectors, {"twice": point}), specs)
+    table, lam = evaluated(vectors, {"twice": point}, specs)
     assert lam == lambda_n(2)
     assert list(table.columns) == [*commands.COLUMNS, "twice"] and list(table["task"]) == ["warm", "cold"]
     fused = fuse(BACKBONE.weights, list(vectors.values()), lam)
@@ -230,33 +241,31 @@ def test_the_table_holds_what_accuracy_says(images: Path, vectors: dict[str, Tas
 def test_a_vector_is_not_judged_by_another_task(
     images: Path, vectors: dict[str, TaskVector], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    models = Models({"warm": vectors["warm"]}, {})
+    warm = {"warm": vectors["warm"]}
     shutil.copytree(images / "warm", tmp_path / "else" / "warm")
     (spec,) = parse_tasks(["warm"], "folder", tmp_path / "else")
-    commands.evaluate_models(BACKBONE, models, [spec])
+    evaluated(warm, {}, [spec])
     assert caplog.text == ""
     write_image(tmp_path / "else" / "warm" / "test" / "one" / "new.png", size=(32, 32))
-    commands.evaluate_models(BACKBONE, models, [spec], n_test=9)
+    evaluated(warm, {}, [spec], n_test=9)
     assert caplog.text == ""  # cannot be checked with some of the images only
-    commands.evaluate_models(BACKBONE, models, [spec])
+    evaluated(warm, {}, [spec])
     assert "'warm' was trained on other images" in caplog.text
     for part in ("train", "test"):
         shutil.rmtree(tmp_path / "else" / "warm" / part / "three")
     with pytest.raises(InputError, match="'warm' was made with classes = 3: expected 2"):
-        commands.evaluate_models(BACKBONE, models, [spec], n_test=9)
+        evaluated(warm, {}, [spec], n_test=9)
 
 
 def test_the_base_alone_and_a_task_without_a_vector(images: Path, vectors: dict[str, TaskVector]) -> None:
     specs = parse_tasks(["warm", "cold"], "folder", images)
-    table, lam = commands.evaluate_models(BACKBONE, Models({}, {}), specs, head="prototype", n_test=9)
+    table, lam = evaluated({}, {}, specs, head="prototype", n_test=9)
     assert lam is None and list(table.columns) == ["task", "head", "classes", "test", "base"]
     assert list(table["test"]) == [9, 9]
-    table, _ = commands.evaluate_models(
-        BACKBONE, Models({"warm": vectors["warm"]}, {}), specs, head="prototype", lam=0.5
-    )
+    table, _ = evaluated({"warm": vectors["warm"]}, {}, specs, head="prototype", lam=0.5)
     assert table["fine_tuned"].isna().tolist() == table["normalized"].isna().tolist() == [False, True]
     with pytest.raises(InputError, match="says how to fuse task vectors, and none is given"):
-        commands.evaluate_models(BACKBONE, Models({}, {}), specs, head="prototype", lam="validation")
+        evaluated({}, {}, specs, head="prototype", lam="validation")
 
 
 def test_the_head_of_a_vector_is_made_from_the_images_it_was_trained_on(
@@ -266,7 +275,7 @@ def test_the_head_of_a_vector_is_made_from_the_images_it_was_trained_on(
     tau = finetuned(spec, tmp_path, n_train=9)
     loaded, load = [], load_spec
     monkeypatch.setattr(suite, "load_spec", lambda *given, **named: loaded.append(named) or load(*given, **named))
-    table, _ = commands.evaluate_models(BACKBONE, Models({"warm": tau}, {}), [spec])
+    table, _ = evaluated({"warm": tau}, {}, [spec])
     assert table["fine_tuned"][0] == pytest.approx(float(tau.info["accuracy"]), abs=1e-6)
     assert table["base"][0] == pytest.approx(float(tau.info["base_accuracy"]), abs=1e-6)
     assert loaded == [{"seed": 3, "n_train": 9, "n_test": None}]
@@ -293,7 +302,7 @@ def test_lambda_is_chosen_on_validation_images_alone(
     ]
     tables = []
     monkeypatch.setattr(commands, "choose_lambda", lambda score: tables.append(choose_lambda(score)) or tables[-1])
-    _, lam = commands.evaluate_models(BACKBONE, Models(vectors, {}), specs, lam="validation")
+    _, lam = evaluated(vectors, {}, specs, lam="validation")
     assert tables[0][1]["score"].tolist() == pytest.approx(scores)
     assert lam == LAMBDA_GRID[int(np.argmax(scores))]
 
@@ -302,9 +311,9 @@ def test_lambda_is_chosen_on_validation_images_alone(
         return replace(task, test=Split(task.test.images, (task.test.labels + 1) % 3))
 
     monkeypatch.setattr(suite, "load_spec", other_test)
-    assert commands.evaluate_models(BACKBONE, Models(vectors, {}), specs, lam="validation")[1] == lam
+    assert evaluated(vectors, {}, specs, lam="validation")[1] == lam
     with pytest.raises(InputError, match="'validation' and by the rule 'inverse'"):
-        commands.evaluate_models(BACKBONE, Models(vectors, {}), specs, lam="validation", rule="inverse")
+        evaluated(vectors, {}, specs, lam="validation", rule="inverse")
 
 
 def test_lambda_without_validation_images(
@@ -318,7 +327,7 @@ def test_lambda_without_validation_images(
 
     monkeypatch.setattr(suite, "load_spec", bare)
     with pytest.raises(InputError, match="cannot be chosen on validation images"):
-        commands.evaluate_models(BACKBONE, Models(vectors, {}), specs, lam="validation")
+        evaluated(vectors, {}, specs, lam="validation")
 
 
 def test_tasks_from_the_metadata_of_vectors(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,5 +349,6 @@ def test_means_are_of_rates_only() -> None:
     table = pd.DataFrame(
         {"task": ["a", "b"], "head": "text", "test": [3, 5], "base": [0.5, 1.0], "fused": [np.nan, 0.2]}
     )
-    last = commands.with_means(table).iloc[-1]
-    assert (last["task"], last["base"], last["fused"]) == ("mean", 0.75, 0.2) and last["test"] is pd.NA
+    lines = commands.shown(table).splitlines()
+    assert lines[1].split() == ["a", "text", "3", "0.500", "-"]
+    assert lines[-1].split() == ["mean", "0.750", "0.200"]  # counts are left empty

@@ -24,7 +24,7 @@ STD, N, DRAWS = 3e-3, 12, 200  # in the linear range, and large enough to flip s
 @cache
 def drawn() -> dict[str, Real]:
     nets, weights, _ = small_networks(N)
-    return model_draws(nets, weights, STD, DRAWS, generator=generator(), workers=2)
+    return model_draws(nets, weights, STD, DRAWS, generator=generator(), threads=2)
 
 
 def test_draws_are_whole_noisy_models() -> None:
@@ -38,9 +38,9 @@ def test_draws_are_whole_noisy_models() -> None:
             np.testing.assert_allclose(found[name][level, 2], logits(net, weights + noise), atol=1e-4)
 
 
-def test_draws_do_not_depend_on_workers() -> None:
+def test_draws_do_not_depend_on_threads() -> None:
     nets, weights, _ = small_networks(N)
-    one, two = (model_draws(nets, weights, STD, 4, generator=generator(), workers=k) for k in (1, 2))
+    one, two = (model_draws(nets, weights, STD, 4, generator=generator(), threads=k) for k in (1, 2))
     for name in nets:
         np.testing.assert_array_equal(one[name], two[name])
     other = model_draws(nets, weights, STD, 4, generator=generator(1))
@@ -127,5 +127,5 @@ def test_bad_input(function: object) -> None:
     ):
         with pytest.raises(InputError, match=message):
             function(bad, weights, *options, generator=generator())  # type: ignore[operator]
-    with pytest.raises(InputError, match="workers is 0"):
-        function(nets, weights, STD, 2, generator=generator(), workers=0)  # type: ignore[operator]
+    with pytest.raises(InputError, match="threads is 0"):
+        function(nets, weights, STD, 2, generator=generator(), threads=0)  # type: ignore[operator]

@@ -87,7 +87,7 @@ def test_grid_holds_the_wde_of_every_point() -> None:
         assert row["wde"] == pytest.approx(expected)
     assert table[(table["lam_1"] == 0) & (table["lam_2"] == 0)]["wde"].item() == 0
     assert table["wde"].max() > 0
-    assert wde_grid(suite(), images, first, second, workers=2).equals(table)
+    assert wde_grid(suite(), images, first, second, threads=2).equals(table)
 
 
 @pytest.mark.parametrize("correlation", CORRELATIONS)
@@ -140,7 +140,7 @@ def test_predicted_increments_are_counted() -> None:
     ).set_index("task")  # fmt: skip
     std = noise_std(mse, taus, base, lam)
     assert table["std"].tolist() == [std] * 3
-    noisy = model_draws(nets, fused, std, draws, generator=torch.Generator().manual_seed(0), workers=2)
+    noisy = model_draws(nets, fused, std, draws, generator=torch.Generator().manual_seed(0), threads=2)
     clean = wde(suite(), images_of(suite()), lam).set_index("task")["wde"]
     for name in names:
         assert table.loc[name, "wde_clean"] == pytest.approx(clean[name])
@@ -199,8 +199,8 @@ def test_bad_input() -> None:
         wde(suite(), images, [0.1, 0.2, 0.3])
     with pytest.raises(InputError, match="got the images of 3 tasks: expected two"):
         wde_grid(suite(), images_of(suite(), limit=5))
-    with pytest.raises(InputError, match="workers is 0"):
-        wde_grid(suite(), images, workers=0)
+    with pytest.raises(InputError, match="threads is 0"):
+        wde_grid(suite(), images, threads=0)
     with pytest.raises(InputError, match="the grid has 0 × 17 points"):
         wde_grid(suite(), images, [])
     with pytest.raises(InputError, match="no own classes for a"):

@@ -67,10 +67,11 @@ def test_the_table_scores_these_models(suite: Suite, table: pd.DataFrame) -> Non
         name: accuracy(suite.backbone, suite.backbone.weights + tau, bench.prepared(name, "test", 20), head)
         for (name, tau), head in zip(suite.taus.items(), suite.heads.values(), strict=True)
     }
-    for shown, seed, unit in study_units(STUDY, suite):
-        for members, protected in models(bench, unit) if seed else ():
+    for unit in study_units(STUDY, suite):
+        shown = unit.scenario.name if unit.scenario else NO_LINK
+        for members, protected in models(bench, unit) if unit.seed else ():
             for name in members:
-                row = rows.loc[(shown, unit.protection, unit.per_class, seed, "+".join(members), name)]
+                row = rows.loc[(shown, unit.protection, unit.per_class, unit.seed, "+".join(members), name)]
                 images = bench.prepared(name, "test", 20)
                 assert row["accuracy"] == accuracy(suite.backbone, protected.weights, images, suite.heads[name])
                 assert row["reference"] == own[name] and row["normalized"] == row["accuracy"] / own[name]
@@ -111,7 +112,7 @@ def test_what_depends_on_nothing_drawn_is_the_same_for_all_seeds(table: pd.DataF
 def test_one_noise_for_all_protections_one_memory_for_all_scenarios(suite: Suite) -> None:
     """Differences between conditions of one seed are paired."""
     bench = Bench(suite)
-    units = [unit for _, seed, unit in study_units(STUDY, suite) if seed == 1 and unit.per_class == 2]
+    units = [unit for unit in study_units(STUDY, suite) if unit.seed == 1 and unit.per_class == 2]
     noisy = [unit for unit in units if unit.scenario == NOISY]
     assert len({tuple(tau.hash for tau in bench.received(unit).values()) for unit in noisy}) == 1
     images = {bench.memory(unit).splits["b"].images.numpy().tobytes() for unit in units}  # type: ignore[union-attr]
@@ -160,7 +161,8 @@ def test_learning_rates_are_chosen_on_validation_images(suite: Suite, tmp_path: 
     assert set(found.loc[found["protection"] == "realign", "lr"]) == {0.5e-3}
     chosen = found[found["protection"] != "realign"].groupby(["scenario", "protection"])["lr"].first()
     bench = Bench(suite)
-    for shown, _, unit in study_units(study, suite):
+    for unit in study_units(study, suite):
+        shown = unit.scenario.name if unit.scenario else NO_LINK
         if unit.protection == "realign":
             continue
         scores = {}

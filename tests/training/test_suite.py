@@ -3,12 +3,9 @@
 import errno
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -19,21 +16,19 @@ from bases import write_base
 from rmtllmf_lib.command.commands import finetune_task
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone, load_backbone
-from rmtllmf_lib.model.fusion import fuse, lambda_n
+from rmtllmf_lib.model.fusion import fuse
 from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.tasks import sources as task_spec
-from rmtllmf_lib.tasks.base import Split
 from rmtllmf_lib.tasks.sources import load_task, parse_tasks
-from rmtllmf_lib.training.evaluate import accuracy, evaluate_combinations
+from rmtllmf_lib.training.evaluate import accuracy
 from rmtllmf_lib.training.finetune import RECIPES, Recipe, finetune
 from rmtllmf_lib.training.heads import build_head
-from rmtllmf_lib.training.suite import Suite, choose_lambdas, load_suite
-from small import limited, small_suites
+from rmtllmf_lib.training.suite import Suite, load_suite
+from small import limited, small_suites, small_tau
 
 NAMES = ("signs", "digits", "scenes")
 QUICK = Recipe(steps=6, batch_size=32, lr=3e-3)
-GRID = (0.0, 0.4, 0.8)
 
 
 @pytest.fixture(scope="module")
@@ -160,8 +155,9 @@ def test_the_default_recipe_is_the_backbones(backbone: Backbone, store: Store, m
     asked: list[Recipe] = []
 
     def record(*arguments: Any) -> Any:
-        asked.append(arguments[3])
-        return finetune(*arguments[:3], QUICK, generator=torch.Generator().manual_seed(0))
+        suite, name, recipe, *_ = arguments
+        asked.append(recipe)
+        return small_tau(suite.backbone.weights, 0)
 
     monkeypatch.setattr(module, "_stored_vector", record)
     for name in ("tiny", "ViT-B-16-quickgelu"):
@@ -305,7 +301,7 @@ def test_what_makes_no_suite(
         load_suite(backbone, names, recipe=QUICK, store=store, **options)
 
 
-# --- what a suite tells -----------------------------------------------------------------------------------------------
+# --- what a suite computes --------------------------------------------------------------------------------------------
 
 
 def test_fusing_and_scoring_are_those_of_the_library(suite: Suite, backbone: Backbone) -> None:
@@ -329,7 +325,7 @@ def test_unknown_and_missing_names_are_reported(suite: Suite) -> None:
 
 
 def test_table_of_the_single_tasks(suite: Suite, backbone: Backbone) -> None:
-    table = suite.single_task_table()
+    table = suite.score({"zero_shot": backbone.weights})
     assert list(table.columns) == ["task", "classes", "images", "zero_shot", "fine_tuned"]
     assert table["task"].tolist() == [*NAMES] and table["classes"].tolist() == [12, 10, 12]
     assert table["images"].tolist() == [60, 60, 60]
@@ -337,59 +333,7 @@ def test_table_of_the_single_tasks(suite: Suite, backbone: Backbone) -> None:
         task, head = suite.tasks[row.task], suite.heads[row.task]
         assert row.zero_shot == accuracy(backbone, backbone.weights, task.test, head)
         assert row.fine_tuned == accuracy(backbone, backbone.weights + suite.taus[row.task], task.test, head)
-    assert suite.single_task_table("validation")["images"].tolist() == [13, 13, 13]
-
-
-# --- lambda -----------------------------------------------------------------------------------------------------------
-
-
-def poisoned(suite: Suite, part: str) -> Suite:
-    """The labels of one part turned by one class, its images made noise."""
-
-    def poison(split: Split, classes: int) -> Split:
-        assert isinstance(split.images, torch.Tensor)
-        noise = torch.randint(256, split.images.shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-        return Split(noise, (split.labels + 1) % classes)
-
-    tasks = {
-        name: replace(task, **{part: poison(getattr(task, part), len(task.class_names))})
-        for name, task in suite.tasks.items()
-    }
-    return replace(suite, tasks=tasks)
-
-
-def test_lambdas_are_chosen_on_validation_images(suite: Suite) -> None:
-    chosen, table = choose_lambdas(suite, GRID)
-    for part in ("test", "train"):
-        same, same_table = choose_lambdas(poisoned(suite, part), GRID)
-        assert same == chosen
-        pd.testing.assert_frame_equal(same_table, table)
-    _, other = choose_lambdas(poisoned(suite, "validation"), GRID)
-    assert not np.allclose(other["score"], table["score"])
-
-
-def test_the_best_lambda_of_every_n(suite: Suite) -> None:
-    chosen, table = choose_lambdas(suite, GRID[::-1])  # the order of the grid does not matter
-    assert list(table.columns) == ["n_tasks", "lam", "score"] and len(table) == 2 * len(GRID)
-    assert set(chosen) == {2, 3}
-    for n, group in table.groupby("n_tasks"):
-        assert group["lam"].tolist() == [*GRID]
-        assert chosen[n] == group["lam"].to_numpy()[np.argmax(group["score"])]  # the first of equals
-    rows = evaluate_combinations(
-        suite.backbone, suite.taus, suite.tasks, suite.heads, partial(lambda_n, rule="constant", value=0.4),
-        split="validation",
-    )  # fmt: skip
-    means = rows.groupby("n_tasks")["normalized"].mean()
-    np.testing.assert_allclose(table.loc[table["lam"] == 0.4, "score"], means)
-    limited, _ = choose_lambdas(suite, GRID, limit=5, threads=2)
-    assert set(limited) == {2, 3}
-
-
-def test_no_lambda_without_a_grid_or_a_second_task(suite: Suite) -> None:
-    with pytest.raises(InputError, match="the grid holds 0 numbers and the suite 3 tasks"):
-        choose_lambdas(suite, ())
-    with pytest.raises(InputError, match="the grid holds 3 numbers and the suite 1 tasks"):
-        choose_lambdas(replace(suite, taus={"signs": suite.taus["signs"]}), GRID)
+    assert suite.score({}, "validation")["images"].tolist() == [13, 13, 13]
 
 
 # --- heads ------------------------------------------------------------------------------------------------------------

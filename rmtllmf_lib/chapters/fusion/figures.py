@@ -56,7 +56,7 @@ def single_tasks(table: pd.DataFrame, titles: Mapping[str, str]) -> Axes:
     Parameters
     ----------
     table : DataFrame
-        task, classes, zero_shot, fine_tuned, as of `Suite.single_task_table`.
+        task, classes, zero_shot, fine_tuned, as of `Suite.score`.
     titles : mapping of task to title
     """
     _, ax = plt.subplots(figsize=(7.4, 3.4))

@@ -23,7 +23,7 @@ from rmtllmf_lib.study.compare import gap
 from rmtllmf_lib.study.interference import wde_under
 from rmtllmf_lib.study.intervals import over_seeds
 from rmtllmf_lib.study.study import Study, run_study
-from rmtllmf_lib.training.evaluate import evaluate_combinations
+from rmtllmf_lib.training.combinations import evaluate_combinations
 from rmtllmf_lib.training.suite import Suite
 from rmtllmf_lib.transport.scenario import CLEAN, Scenario, inject_mse
 from rmtllmf_lib.wireless.adversary import jammer_power
@@ -116,8 +116,7 @@ class Evidence:
 
     def evaluated(self, lam: Callable[[int], float], **options: Any) -> pd.DataFrame:
         """Return the accuracies of the suite's fused models, see `evaluate_combinations`."""
-        parts = (self.suite.backbone, self.suite.taus, self.suite.tasks, self.suite.heads)
-        return evaluate_combinations(*parts, lam, device=self.suite.device, progress=False, **options)
+        return evaluate_combinations(self.suite, lam, progress=False, **options)
 
     @cached_property
     def everything(self) -> pd.DataFrame:

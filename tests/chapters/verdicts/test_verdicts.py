@@ -307,9 +307,9 @@ def test_studies_share_their_parts_with_the_chapter_on_fusion() -> None:
         link_scenarios(cell, there["jnr_db"]), ("rmtllmf",), seeds=there["seeds"], sizes=(8,),
         test_images=there["test_images"],
     )  # fmt: skip
-    done = [unit for study in (few, links) for *_, unit in study_units(study, suite)]
+    done = [unit for study in (few, links) for unit in study_units(study, suite)]
     wanted = studies(cell, here["jnr_db"], 8, seeds=here["seeds"], test_images=here["test_images"])
-    units = [unit for study in wanted for *_, unit in study_units(study, suite)]
+    units = [unit for study in wanted for unit in study_units(study, suite)]
     again = [
         unit
         for unit in units
