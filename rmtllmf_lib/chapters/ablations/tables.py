@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 
-import numpy as np
 import pandas as pd
 
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.published import PAPER_LINKS
 from rmtllmf_lib.study.intervals import over_seeds
-from rmtllmf_lib.transport.scenario import Scenario, inject_mse, inject_snr
+from rmtllmf_lib.transport.scenario import Scenario, inject_mse, inject_snr, noise_to_signal
 from rmtllmf_lib.transport.surrogate import CORRELATIONS, SCALES
 
 
@@ -33,14 +32,6 @@ def noise_readings(scales: Sequence[str] = SCALES, correlations: Sequence[str] =
         links = inject_snr(correlation) if scale == "snr" else inject_mse(correlation, scale)
         found += [replace(link, name=f"{scale}, {correlation}, {link.name}") for link in links]
     return tuple(found)
-
-
-def noise_to_signal(scenario: Scenario, taus: Sequence[TaskVector], base: Weights) -> float:
-    """Return power of the errors over power of the task vectors, geometric mean over the users; 0 without noise."""
-    errors = np.diagonal(scenario.error_cov(taus, base))
-    if not errors.all():
-        return 0.0
-    return float(np.exp(np.mean(np.log(errors / np.array([tau.rms**2 for tau in taus])))))
 
 
 def reading_table(

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from rmtllmf_lib.arrays import Real, real_array, whole_number
 from rmtllmf_lib.chapters.tidy import per_seed, stacked
@@ -210,22 +209,6 @@ def power_curve(models: Mapping[str, FirstOrder], multiples: ArrayLike, level: f
     return pd.DataFrame(rows, columns=["task", "classes", "multiple", "power"])
 
 
-def mean_flip_probabilities(models: Mapping[str, FirstOrder], stds: ArrayLike, *, rng: np.random.Generator) -> Real:
-    """Predicted flip probability of each task, the mean over its images, for noise levels of any shape.
-
-    Returns
-    -------
-    (*stds.shape, tasks) float64
-    """
-    levels = real_array(stds, "the noise levels", minimum=0)
-    few = {"points": 32, "replicates": 2}  # the errors of single images average out
-    means = [
-        [flip_probability(model, std, rng=rng, **few).probability.mean() for model in models.values()]
-        for std in levels.ravel().tolist()
-    ]
-    return np.reshape(means, (*levels.shape, len(models)))
-
-
 def wde_against_noise(
     models: Mapping[str, FirstOrder],
     samples: Mapping[str, Real],
@@ -258,16 +241,3 @@ def wde_against_noise(
         wde, flipped = (sum(float(each.probability.mean()) for each in found) for found in (predicted, moved))
         tables[std] = per_seed(wde=counted, predicted=wde, bound=clean + flipped)
     return stacked(tables, "std")
-
-
-def agrees(table: pd.DataFrame, expected: ArrayLike, errors: float = 3.0) -> bool:
-    """Return whether every mean lies within so many standard errors of its expected value.
-
-    Parameters
-    ----------
-    table : DataFrame
-        mean, half_width, n, as of `intervals.over_seeds` at its default level.
-    expected : float or (rows,) float
-    """
-    error = table["half_width"] / stats.t.ppf(0.975, table["n"] - 1)
-    return bool(((table["mean"] - np.asarray(expected)).abs() <= errors * error).all())
