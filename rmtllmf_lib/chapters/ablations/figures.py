@@ -31,7 +31,6 @@ LOOKS = {
     }.items()
 }
 
-_CORRELATIONS = {"independent": (BLUE, "o"), "half": (ORANGE, "s"), "common": (RED, "^")}
 _FUSED = "normalised accuracy,\nall tasks fused (%)"
 _SCALES = {"task": "full", "weight": "left", "unit": "top", "snr": "none"}
 
@@ -78,7 +77,7 @@ def phase_curves(rows: pd.DataFrame, paper: Mapping[str, float]) -> Axes:
         ax.axhline(100 * value, color="black", linestyle=":", linewidth=1, label=label)
         ax.text(0.47, 100 * value + 1, link, transform=ax.get_yaxis_transform(), ha="right", fontsize=8)
     for correlation, group in rows.groupby("correlation", sort=False):
-        colour, marker = _CORRELATIONS[str(correlation)]
+        colour, marker = style.CORRELATIONS[str(correlation)]
         curve = group.sort_values("noise_to_signal")
         ax.plot(10 * np.log10(curve["noise_to_signal"]), 100 * curve["mean"], color=colour, linewidth=1)
         for scale, points in curve.groupby("scale"):

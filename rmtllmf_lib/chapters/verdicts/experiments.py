@@ -109,8 +109,7 @@ def _factor(evidence: Evidence) -> Finding:
 def _no_recovery(evidence: Evidence) -> Finding:
     """Test the paper's reason, interference in what was received, by training without it."""
     lost = {name: evidence.gain(CONTROL, _is(name)) for name in ATTACKED}
-    own = {name: evidence.point(**_is(name, "noise-aware")) for name in ATTACKED}
-    least = min(each.mean for each in own.values())
+    least = min(evidence.point(**_is(name, "noise-aware")).mean for name in ATTACKED)
     restored = all(each.low > 0 for each in lost.values()) and least > evidence.clean - 0.05
     return graded(not restored, least=100 * least, control=evidence.point(**CONTROL))
 
@@ -126,15 +125,11 @@ def _even_small(evidence: Evidence) -> Finding:
 
 @measures("Number of tasks")
 def _against_n(evidence: Evidence) -> Finding:
-    means = evidence.results.groupby(["scenario", "protection", "n_tasks"])["normalized"].mean()
-    most = evidence.results["n_tasks"].max()
-    change = {
-        (name, how): means[name, how, most] - means[name, how, 2]
-        for name in PAPER_LINKS
-        for how in ("unprotected", "rmtllmf")
-    }
+    means = evidence.results.pivot_table("normalized", ["scenario", "protection"], "n_tasks")
+    most = means.columns.max()
+    change = (means[most] - means[2]).loc[list(PAPER_LINKS), ["unprotected", "rmtllmf"]]
     steady = change.pop(("ideal", "rmtllmf"))
-    others = max(change.values())
+    others = change.max()
     return graded(others < 0.02 and abs(steady) < 0.05, most=most, steady=100 * steady, others=100 * others)
 
 

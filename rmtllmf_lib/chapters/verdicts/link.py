@@ -94,11 +94,10 @@ def _strongest_is_best(evidence: Evidence) -> Finding:
 @measures("Eq. (15)")
 def _strongest_user(evidence: Evidence) -> Finding:
     drops, power = evidence.drops[:50], evidence.power[:50]
-    rates = {
-        kind: float(largest_rate(drops, attacked_cov(drops, power, kind), "weakest-first").mean())
+    published, white, best = (
+        float(largest_rate(drops, attacked_cov(drops, power, kind), "weakest-first").mean())
         for kind in ("strongest-user", "white", "minimax-sic")
-    }
-    published, white, best = rates.values()
+    )
     return graded(published < 1.01 * best, published < white, published=published, white=white, best=best)
 
 

@@ -94,23 +94,17 @@ def flips(
     DataFrame with columns task, image, lower, predicted, upper, counted, draws
     """
     tables = {}
-    for name, model in models.items():
-        found = flip_probability(model, std, rng=rng)
-        columns = {
-            "image": np.arange(len(model)),
-            "lower": found.lower,
-            "predicted": found.probability,
-            "upper": found.upper,
-            "counted": _changed(model, noisy[name]).mean(0),
-            "draws": len(noisy[name]),
-        }
+    for name, changed in _changed(models, noisy).items():
+        found = flip_probability(models[name], std, rng=rng)
+        bounds = {"lower": found.lower, "predicted": found.probability, "upper": found.upper}
+        columns = {"image": np.arange(changed.shape[1]), **bounds, "counted": changed.mean(0), "draws": len(changed)}
         tables[name] = pd.DataFrame(columns)
     return stacked(tables, "task")
 
 
-def _changed(model: FirstOrder, noisy: Real) -> NDArray[np.bool_]:
-    """Return where noisy logits (draws, images, classes) predict another class: (draws, images)."""
-    return np.asarray(noisy.argmax(-1) != model.predicted)
+def _changed(models: Mapping[str, FirstOrder], noisy: Mapping[str, Real]) -> dict[str, NDArray[np.bool_]]:
+    """Return where the noisy logits of each task predict another class: (draws, images)."""
+    return {name: noisy[name].argmax(-1) != model.predicted for name, model in models.items()}
 
 
 def flip_rates(models: Mapping[str, FirstOrder], noisy: Mapping[str, Real], table: pd.DataFrame) -> pd.DataFrame:
@@ -127,7 +121,7 @@ def flip_rates(models: Mapping[str, FirstOrder], noisy: Mapping[str, Real], tabl
     DataFrame with columns task, lower, predicted, upper, counted, error, z
         The last row is the mean over all images, "all". z is NaN where no draw flipped anything.
     """
-    flipped = {name: _changed(model, noisy[name]) for name, model in models.items()}
+    flipped = _changed(models, noisy)
     flipped["all"] = np.concatenate(list(flipped.values()), axis=1)
     means = table.groupby("task")[["lower", "predicted", "upper"]].mean()
     means.loc["all"] = table[["lower", "predicted", "upper"]].mean()
@@ -156,8 +150,8 @@ def flips_against_noise(
     tables = {}
     for std, noisy in by_level(models, samples, stds):
         means = flips(models, noisy, std, rng=rng)[["lower", "predicted", "upper"]].mean()
-        changed = [_changed(model, noisy[name]) for name, model in models.items()]
-        tables[std] = per_seed(counted=np.concatenate(changed, axis=1).mean(1), **means)
+        changed = np.concatenate([*_changed(models, noisy).values()], axis=1)
+        tables[std] = per_seed(counted=changed.mean(1), **means)
     return stacked(tables, "std")
 
 
