@@ -77,9 +77,7 @@ def sic_ladder(table: pd.DataFrame) -> Figure:
         step, position, user, state, snr_db, rate and mse, as of `tables.ladder`.
     """
     steps = int(table["step"].max())
-    figure, (grid, ax) = plt.subplots(
-        1, 2, figsize=(7.8, 0.42 * steps + 0.9), sharey=True, gridspec_kw={"width_ratios": [1.6, 1]}
-    )
+    figure, (grid, ax) = plt.subplots(1, 2, figsize=(7.8, 0.42 * steps + 0.9), sharey=True, width_ratios=[1.6, 1])
     looks = {"decoded": ("0.93", "0.55", "✓"), "wanted": (BLUE, "white", ""), "interferes": ("#F9D9A8", "black", "")}
     for row in table.itertuples():
         face, colour, mark = looks[row.state]
@@ -331,9 +329,8 @@ def errors_sent(table: pd.DataFrame, limits: tuple[float, float] = (1e-6, 10.0))
         Variances beyond them are drawn as arrows at the edge.
     """
     schemes = table["scheme"].unique()
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(7.8, 0.42 * len(schemes) + 1.3), sharey=True, gridspec_kw={"width_ratios": [1.5, 1]}
-    )
+    size = (7.8, 0.42 * len(schemes) + 1.3)
+    figure, (left, right) = plt.subplots(1, 2, figsize=size, sharey=True, width_ratios=[1.5, 1])
     for place, scheme in enumerate(schemes):
         rows = table[table["scheme"] == scheme]
         heights = place + np.linspace(-0.25, 0.25, len(rows))

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.arrays import one_of
 from rmtllmf_lib.validated import validated
 
 Verdict = Literal["holds", "holds with caveat", "does not hold", "not testable here"]
@@ -117,10 +117,7 @@ def markdown_table(table: pd.DataFrame, section: str) -> str:
     InputError
         for a section without claims.
     """
-    rows = table[table["section"] == section]
-    if rows.empty:
-        known = ", ".join(dict.fromkeys(table["section"]))
-        raise InputError(f"section {section!r} has no claims: expected one of {known}")
+    rows = table[table["section"] == one_of(section, table["section"].unique(), "section")]
     cells = {
         "Claim": [f"**{row.label}** {row.statement}" for row in rows.itertuples()],
         "The paper": [row.paper or "–" for row in rows.itertuples()],

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rmtllmf_lib import published
-from rmtllmf_lib.chapters.verdicts.claims import Finding, Verdict, graded, measures
+from rmtllmf_lib.chapters.verdicts.claims import VERDICTS, Finding, Verdict, graded, measures
 from rmtllmf_lib.chapters.verdicts.evidence import Evidence, Interval
 from rmtllmf_lib.model.fusion import lambda_n
 from rmtllmf_lib.model.task_vector import cosine_matrix
@@ -77,11 +77,11 @@ def _rmtllmf_ideal(evidence: Evidence) -> Finding:
 @measures("R-MTLLMF, attacked")
 def _rmtllmf_attacked(evidence: Evidence) -> Finding:
     found = {name: evidence.point(**_is(name)) for name in ATTACKED}
-    verdicts = {
+    verdicts = [
         _like_paper(value, PAPER_LINKS[name].rmtllmf, evidence.gain(CLEAN, _is(name)).low > 0)
         for name, value in found.items()
-    }
-    return Finding(next(v for v in ("does not hold", "holds with caveat", "holds") if v in verdicts), found)
+    ]
+    return Finding(max(verdicts, key=VERDICTS.index), found)
 
 
 @measures("SU and SR")
