@@ -65,7 +65,7 @@ def with_intervals(
     factor : float
         100 for values in per cent.
     options
-        Of `Axes.errorbar`, such as those of `look`.
+        Keyword arguments of `Axes.errorbar`, such as those of `look`.
     """
     mean, half_width = factor * points["mean"], factor * points["half_width"].fillna(0.0)
     place = {"x": mean, "y": x, "xerr": half_width} if sideways else {"x": x, "y": mean, "yerr": half_width}

@@ -54,7 +54,7 @@ def agrees(table: pd.DataFrame, expected: ArrayLike, errors: float = 3.0) -> boo
     Parameters
     ----------
     table : DataFrame
-        mean, half_width, n, as of `over_seeds` at its default level.
+        mean, half_width, n, from `over_seeds` at its default level.
     expected : float or (rows,) float
     """
     error = table["half_width"] / stats.t.ppf(0.975, table["n"] - 1)

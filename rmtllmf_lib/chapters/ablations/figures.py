@@ -97,7 +97,7 @@ def against_memory(table: pd.DataFrame, scenarios: Mapping[str, str]) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        Of `run_study`. Protections without a memory are drawn as lines; controls that receive nothing in every panel.
+        From `run_study`. Protections without a memory are drawn as lines; controls that receive nothing in every panel.
     scenarios : dict of name to title
     """
     figure, axes = style.panels(scenarios.values(), 4.0, 4.8, _FUSED, sharey=False)
@@ -126,7 +126,7 @@ def which_embeddings(table: pd.DataFrame, panels: Mapping[str, Sequence[str]]) -
     Parameters
     ----------
     table : DataFrame
-        Of `run_study`.
+        From `run_study`.
     panels : dict of title to names of protections, in one order
     """
     figure, axes = style.panels(panels, 3.9, 2.9, "embeddings that are reloaded")
@@ -150,7 +150,7 @@ def against_setting(table: pd.DataFrame, column: str, label: str, panels: Mappin
     Parameters
     ----------
     table : DataFrame
-        Of `run_study`: `by`, `column`, protection, seed, normalized.
+        From `run_study`: `by`, `column`, protection, seed, normalized.
     column, label : what varies ("steps", "lr"), and the label of its axis
     panels : dict of value of `by`, as text, to title
     """
@@ -173,9 +173,9 @@ def lambda_under_noise(curves: pd.DataFrame, chosen: pd.DataFrame, lam: float) -
     Parameters
     ----------
     curves : DataFrame
-        Of `run_study`, at several lambdas: scenario, lam, seed, normalized.
+        From `run_study`, at several lambdas: scenario, lam, seed, normalized.
     chosen : DataFrame
-        Of `run_study` with the protection "noise-aware-lambda"; one point per seed.
+        From `run_study` with the protection "noise-aware-lambda"; one point per seed.
     lam : float
         lambda_N as chosen without noise.
     """

@@ -42,7 +42,7 @@ def reading_table(
     Parameters
     ----------
     table : DataFrame
-        Of `run_study`, with the `scenarios` of `noise_readings` and the protections "unprotected" or "rmtllmf".
+        From `run_study`, with the `scenarios` of `noise_readings` and the protections "unprotected" or "rmtllmf".
 
     Returns
     -------
@@ -67,7 +67,7 @@ def distance_to_paper(rows: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     rows : DataFrame
-        Of `reading_table`.
+        From `reading_table`.
 
     Returns
     -------

@@ -74,7 +74,7 @@ def sic_ladder(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        step, position, user, state, snr_db, rate and mse, as of `tables.ladder`.
+        step, position, user, state, snr_db, rate and mse, from `tables.ladder`.
     """
     steps = int(table["step"].max())
     figure, (grid, ax) = plt.subplots(1, 2, figsize=(7.8, 0.42 * steps + 0.9), sharey=True, width_ratios=[1.6, 1])
@@ -105,7 +105,7 @@ def monte_carlo(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        order, symbols, position, theory, measured, standard_error, as of `tables.measured_mse`; bars are two standard
+        order, symbols, position, theory, measured, standard_error, from `tables.measured_mse`; bars are two standard
         errors.
     """
     orders = table["order"].unique()
@@ -139,7 +139,7 @@ def sum_rates(table: pd.DataFrame) -> Axes:
     Parameters
     ----------
     table : DataFrame
-        users, right and published (nats), a row for each drop, as of `tables.sum_rates`.
+        users, right and published (nats), a row for each drop, from `tables.sum_rates`.
     """
     _, ax = plt.subplots(figsize=(6.6, 3.9))
     groups = table.groupby("users")
@@ -162,7 +162,7 @@ def mse_by_rank(table: pd.DataFrame) -> Axes:
     Parameters
     ----------
     table : DataFrame
-        receiver, rank and mse, a row for each drop and user, as of `tables.mse_by_receiver`.
+        receiver, rank and mse, a row for each drop and user, from `tables.mse_by_receiver`.
     """
     _, ax = plt.subplots(figsize=(7.4, 4.2))
     for shift, (receiver, look) in zip((-0.22, 0, 0.22), RECEIVERS.items(), strict=True):
@@ -187,7 +187,7 @@ def propagation(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        order, cancellation, gain_db, seed and excess, as of `tables.propagation`.
+        order, cancellation, gain_db, seed and excess, from `tables.propagation`.
     """
     orders = table["order"].unique()
     points = over_seeds(table, ["order", "cancellation", "gain_db"], "excess")
@@ -208,7 +208,7 @@ def rate_and_distortion(users: pd.DataFrame, rounding: pd.DataFrame) -> Axes:
     Parameters
     ----------
     users : DataFrame
-        rate (nats) and qam64 (distortion), as of `tables.coded_distortion`.
+        rate (nats) and qam64 (distortion), from `tables.coded_distortion`.
     rounding : DataFrame
         rate (nats), distortion.
     """
@@ -279,7 +279,7 @@ def sensitivity(table: pd.DataFrame) -> Axes:
     Parameters
     ----------
     table : DataFrame
-        setting, order, seed and mse, as of `tables.budgets`; the first setting is on top.
+        setting, order, seed and mse, from `tables.budgets`; the first setting is on top.
     """
     points = over_seeds(table, ["setting", "order"], "mse")
     settings = table["setting"].unique()

@@ -42,7 +42,7 @@ class Claim:
     label : str
         Its name in the table, "Eq. (4)".
     section : str
-        Of the paper, "II-A".
+        Section of the paper, "II-A".
     statement : str
         In our words; Markdown with formulas.
     where : str

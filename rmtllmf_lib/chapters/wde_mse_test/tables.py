@@ -114,7 +114,7 @@ def flip_rates(models: Mapping[str, FirstOrder], noisy: Mapping[str, Real], tabl
     ----------
     noisy : as in `flips`
     table : DataFrame
-        As of `flips`, of the same models and logits.
+        From `flips`, of the same models and logits.
 
     Returns
     -------
@@ -218,7 +218,7 @@ def wde_against_noise(
     samples : mapping of task to (levels, draws, images, classes)
     stds : (levels,)
     own : mapping of task to (images,) classes
-        Predictions of each task's own model, as of `wde.own_classes`.
+        Predictions of each task's own model, from `wde.own_classes`.
 
     Returns
     -------
