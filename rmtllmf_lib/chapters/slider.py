@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from rmtllmf_lib.arrays import Real, real_array, whole_number
+from rmtllmf_lib.arrays import Real, real_array, real_number, whole_number
 from rmtllmf_lib.chapters.style import BLUE, GREEN, ORANGE, PURPLE, RED
 from rmtllmf_lib.errors import InputError
 
@@ -119,15 +119,14 @@ def slider(
         )
     if len(names) > len(COLOURS):
         raise InputError(f"series_labels has {len(names)} names: expected at most {len(COLOURS)}")
-    if not 0 <= least < np.inf:
-        raise InputError(f"least is {least}: expected a finite number of at least 0")
-    if whole_number(start, "start", 0) >= expected[0]:
-        raise InputError(f"start is {start}: expected an index of one of the {expected[0]} positions")
+    real_number(least, "least", minimum=0)
+    whole_number(start, "start", 0, expected[0] - 1)
     heights, ticks = _axis(numbers, log)
     bars = [str(label) for label in bar_labels]
     positions = [value if isinstance(value, str) else f"{value:g}" for value in position_values]
     owners = [f"{name}, {bar}" if name else bar for name in names or [""] for bar in bars]
     every = [_bars(*pair, least) for pair in zip(numbers, heights, strict=True)]
+    frames = escape(json.dumps([*zip(positions, every, strict=True)], ensure_ascii=False, separators=(",", ":")))
     position, shown = positions[start], every[start]
     description = _description(f"{position_label}: {position}. {value_label}: ", owners, shown)
     drawn = "".join(
@@ -136,7 +135,7 @@ def slider(
     )
     return InteractiveFigure(
         f'<div class="slider-figure" style="{_STYLE}" data-position="{escape(position_label)}" '
-        f'data-value="{escape(value_label)}" data-frames="{_data(positions, every)}">'
+        f'data-value="{escape(value_label)}" data-frames="{frames}">'
         f'<label style="display:block">{escape(position_label)}: <span class="position">{escape(position)}</span>'
         f'<input type="range" min="0" max="{expected[0] - 1}" step="1" value="{start}" autocomplete="off" '
         f'aria-valuetext="{escape(description)}" style="display:block;width:100%;accent-color:{BLUE}" '
@@ -151,16 +150,17 @@ def slider(
 def _axis(numbers: Real, log: bool) -> tuple[Real, list[tuple[float, str]]]:
     """Return heights in per cent of the axis, and its ticks (height, text)."""
     if log:
-        low, high = np.floor(np.log10(numbers.min()) + _ROUNDING), np.ceil(np.log10(numbers.max()) - _ROUNDING)
+        numbers = np.log10(numbers)
+        low, high = np.floor(numbers.min() + _ROUNDING), np.ceil(numbers.max() - _ROUNDING)
         high = max(high, low + 1)
         marks = np.arange(low, high + 1, np.ceil((high - low) / 6))
         texts = [f"{10.0**mark:g}" if -4 < mark < 5 else f"10{f'{mark:.0f}'.translate(_RAISED)}" for mark in marks]
-        heights, places = (np.log10(numbers) - low) / (high - low), (marks - low) / (high - low)
     else:
         top = float(numbers.max()) * (1 - _ROUNDING) or 1.0
         marks = np.asarray(MaxNLocator(5).tick_values(0, top))
         texts = [f"{mark:g}" for mark in marks]
-        heights, places = numbers / marks[-1], marks / marks[-1]
+        low, high = 0.0, marks[-1]
+    heights, places = ((values - low) / (high - low) for values in (numbers, marks))
     return 100 * heights.clip(0, 1), list(zip((100 * places).tolist(), texts, strict=True))
 
 
@@ -218,8 +218,3 @@ def _legend(names: Sequence[str]) -> str:
         for name, colour in zip(names, COLOURS, strict=False)
     )
     return f"<div>{' '.join(squares)}</div>" if names else ""
-
-
-def _data(positions: Sequence[str], every: Sequence[list[tuple[float, str]]]) -> str:
-    frames = list(zip(positions, every, strict=True))
-    return escape(json.dumps(frames, ensure_ascii=False, separators=(",", ":")))

@@ -20,6 +20,8 @@ from numpy.typing import ArrayLike
 # Okabe and Ito's palette: distinguishable for colour-blind readers and in greyscale.
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#7F7F7F"
 
+CORRELATIONS = {"independent": (BLUE, "o"), "half": (ORANGE, "s"), "common": (RED, "^")}  # colour and marker
+
 
 def use_style() -> None:
     """Set the book's style; call once at the top of a chapter."""
@@ -63,14 +65,11 @@ def with_intervals(
     factor : float
         100 for values in per cent.
     options
-        Of `Axes.errorbar`, such as those of `look`.
+        Keyword arguments of `Axes.errorbar`, such as those of `look`.
     """
     mean, half_width = factor * points["mean"], factor * points["half_width"].fillna(0.0)
-    options = {"capsize": 3} | options
-    if sideways:
-        ax.errorbar(mean, x, xerr=half_width, **options)
-    else:
-        ax.errorbar(x, mean, half_width, **options)
+    place = {"x": mean, "y": x, "xerr": half_width} if sideways else {"x": x, "y": mean, "yerr": half_width}
+    ax.errorbar(**place, **({"capsize": 3} | options))
 
 
 def with_band(

@@ -20,7 +20,7 @@ def stacked(tables: Mapping[Any, pd.DataFrame], *names: str) -> pd.DataFrame:
     ----------
     tables : mapping of key to DataFrame
     names : str
-        Of the columns of the keys; with several names the keys are tuples.
+        Names of the columns of the keys; with several names the keys are tuples.
     """
     return pd.concat(tables, names=names).reset_index(names).reset_index(drop=True)
 

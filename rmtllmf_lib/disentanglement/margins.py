@@ -8,6 +8,7 @@ added to all logits.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 from scipy.stats import qmc
 
-from rmtllmf_lib.arrays import Real, whole_number
+from rmtllmf_lib.arrays import Real, real_array, whole_number
 from rmtllmf_lib.disentanglement.first_order import FirstOrder, noise_level
 
 _SMALLEST = 1e-300  # keeps the normal quantile finite
@@ -116,6 +117,22 @@ def flip_probability(
     estimates = np.stack([_violation(limits, factor, (sobol + rng.random(dimension)) % 1) for _ in range(replicates)])
     error = estimates.std(0, ddof=1) / np.sqrt(replicates)
     return Flips(np.clip(estimates.mean(0), lower, upper), lower, upper, error)
+
+
+def mean_flip_probabilities(models: Mapping[str, FirstOrder], stds: ArrayLike, *, rng: np.random.Generator) -> Real:
+    """Predicted flip probability of each task, the mean over its images, for noise levels of any shape.
+
+    Returns
+    -------
+    (*stds.shape, tasks) float64
+    """
+    levels = real_array(stds, "the noise levels", minimum=0)
+    few = {"points": 32, "replicates": 2}  # the errors of single images average out
+    means = [
+        [flip_probability(model, std, rng=rng, **few).probability.mean() for model in models.values()]
+        for std in levels.ravel().tolist()
+    ]
+    return np.reshape(means, (*levels.shape, len(models)))
 
 
 def _factor(covariance: Real) -> Real:

@@ -27,28 +27,24 @@ from rmtllmf_lib.training.suite import Suite
 from rmtllmf_lib.transport.scenario import Scenario
 
 
-def _received(bench: Bench, unit: Unit) -> dict[str, TaskVector]:
-    return bench.received(unit)
-
-
 def _reloaded(bench: Bench, unit: Unit) -> dict[str, TaskVector]:
     base = bench.suite.backbone.weights
     return {name: reload_embeddings(base + tau, base) - base for name, tau in bench.received(unit).items()}
 
 
-def _protected(bench: Bench, unit: Unit) -> list[Weights]:
-    return [found.weights for _, found in models(bench, unit)]
+def _protected(bench: Bench, unit: Unit, **changes: Any) -> list[Weights]:
+    """Weights of the unit's models, with some of its settings changed."""
+    return [found.weights for _, found in models(bench, replace(unit, **changes))]
 
 
 def _own(bench: Bench, unit: Unit) -> dict[str, TaskVector]:
     names = tuple(bench.suite.taus)
-    alone = replace(unit, combinations=tuple((name,) for name in names), lams=(1.0,) * len(names))
-    base = bench.suite.backbone.weights
-    return {name: weights - base for name, weights in zip(names, _protected(bench, alone), strict=True)}
+    alone = _protected(bench, unit, combinations=tuple((name,) for name in names), lams=(1.0,) * len(names))
+    return {name: weights - bench.suite.backbone.weights for name, weights in zip(names, alone, strict=True)}
 
 
 def _share(bench: Bench, unit: Unit) -> dict[str, TaskVector]:
-    (after,), (before,) = _protected(bench, unit), _protected(bench, replace(unit, protection="freeze"))
+    (after,), (before,) = _protected(bench, unit), _protected(bench, unit, protection="freeze")
     vectors = _reloaded(bench, unit)
     part = (after - before) / (len(vectors) * unit.lams[0])
     return {name: tau + part for name, tau in vectors.items()}
@@ -58,7 +54,7 @@ def _left_out(bench: Bench, unit: Unit) -> dict[str, TaskVector]:
     names = tuple(bench.suite.taus)
     others = tuple(tuple(other for other in names if other != name) for name in names)
     (whole,) = _protected(bench, unit)
-    without = _protected(bench, replace(unit, combinations=others, lams=unit.lams * len(names)))
+    without = _protected(bench, unit, combinations=others, lams=unit.lams * len(names))
     return {name: (whole - rest) / unit.lams[0] for name, rest in zip(names, without, strict=True)}
 
 
@@ -66,7 +62,7 @@ _Vectors = Callable[[Bench, Unit], dict[str, TaskVector]]
 
 # Name to (description, function); all but the first two apply R-MTLLMF and need a memory.
 DEFINITIONS: Mapping[str, tuple[str, _Vectors]] = {
-    "received": ("as received, without protection", _received),
+    "received": ("as received, without protection", Bench.received),
     "reloaded": ("as received, embeddings reloaded", _reloaded),
     "own": ("R-MTLLMF on each user's own model, less the base", _own),
     "share": ("as received, plus an equal share of the fused model's realignment", _share),
@@ -94,8 +90,8 @@ def effective_vectors(
     -------
     dict of task name to TaskVector
     """
-    _, made = DEFINITIONS[one_of(definition, DEFINITIONS, "definition")]
-    return made(Bench(suite), _unit(suite, scenario, "rmtllmf", seed, per_class, lam, None))
+    _, vectors = DEFINITIONS[one_of(definition, DEFINITIONS, "definition")]
+    return vectors(Bench(suite), _unit(suite, scenario, "rmtllmf", seed, per_class, lam, None))
 
 
 def _unit(
@@ -137,22 +133,21 @@ def cosine_study(
     -------
     DataFrame with columns scenario, definition, seed, first, second, cosine; each pair once
     """
-    cases = [*product(scenarios, definitions, range(seeds))]
-
-    def build(place: int) -> pd.DataFrame:
-        scenario, definition, seed = cases[place]
-        vectors = effective_vectors(suite, scenario, definition, seed=seed, per_class=per_class, lam=lam)
-        cosines = cosine_matrix(list(vectors.values()))
-        pairs = combinations(enumerate(vectors), 2)
-        rows = [(first, second, cosines[i, j]) for (i, first), (j, second) in pairs]
-        return pd.DataFrame(rows, columns=["first", "second", "cosine"])
-
-    conditions = []
-    for scenario, definition, seed in cases:
+    cases = []
+    for scenario, definition, seed in product(scenarios, definitions, range(seeds)):
+        one_of(definition, DEFINITIONS, "definition")
         labels = {"scenario": scenario.name, "definition": definition, "seed": seed}
         unit = _unit(suite, scenario, "rmtllmf", seed, per_class, lam, None)
-        conditions.append((labels, {"definition": definition, "unit": unit.described()}))
-    return _stored(suite, "cosines-part", conditions, build, store, workers)
+        cases.append((labels, {"unit": unit, "definition": definition}))
+    return _stored(suite, "cosines-part", cases, _cosines, store, workers)
+
+
+def _cosines(bench: Bench, unit: Unit, definition: str) -> pd.DataFrame:
+    vectors = DEFINITIONS[definition][1](bench, unit)
+    cosines = cosine_matrix(list(vectors.values()))
+    pairs = combinations(enumerate(vectors), 2)
+    rows = [(first, second, cosines[i, j]) for (i, first), (j, second) in pairs]
+    return pd.DataFrame(rows, columns=["first", "second", "cosine"])
 
 
 def wde_under(
@@ -184,35 +179,37 @@ def wde_under(
     -------
     DataFrame with columns scenario, protection, seed, task, images, wde
     """
-    units, conditions = [], []
+    cases = []
     for name in protections:
         for scenario in scenarios if protection_named(name).receives else (None,):
             for seed in range(seeds):
                 unit = _unit(suite, scenario, name, seed, per_class, lam, images)
-                units.append(unit)
                 labels = {"scenario": scenario.name if scenario else NO_LINK, "protection": name, "seed": seed}
-                conditions.append((labels, {"unit": unit.described()}))
-    bench = Bench(suite)
+                cases.append((labels, {"unit": unit}))
+    return _stored(suite, "wde-part", cases, _wde, store, workers)
 
-    def build(place: int) -> pd.DataFrame:
-        (model,) = _protected(bench, units[place])
-        prepared = {task: bench.prepared(task, "test", images) for task in suite.tasks}
-        return wde(suite, prepared, own_lam=1.0, fused=model)[["task", "images", "wde"]]
 
-    return _stored(suite, "wde-part", conditions, build, store, workers)
+def _wde(bench: Bench, unit: Unit) -> pd.DataFrame:
+    (model,) = _protected(bench, unit)
+    prepared = {task: bench.prepared(task, "test", unit.images) for task in bench.suite.tasks}
+    return wde(bench.suite, prepared, own_lam=1.0, fused=model)[["task", "images", "wde"]]
 
 
 def _stored(
     suite: Suite,
     kind: str,
-    conditions: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
-    build: Callable[[int], pd.DataFrame],
+    cases: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
+    build: Callable[..., pd.DataFrame],
     store: Store | None,
     workers: int,
 ) -> pd.DataFrame:
-    """One table of the parts of all conditions, given as (labels, configuration); labels are the first columns."""
-    origin = provenance(suite)
-    configs = [{**config, **origin} for _, config in conditions]
-    tables = build_parts(store or Store(), kind, configs, build, workers=workers)
-    rows = [table.assign(**labels)[[*labels, *table]] for (labels, _), table in zip(conditions, tables, strict=True)]
+    """One table of the parts of all cases, given as (labels, arguments of `build`); labels are the first columns."""
+    bench, origin = Bench(suite), provenance(suite)
+    configs = [{**case, "unit": case["unit"].described(), **origin} for _, case in cases]
+
+    def table(place: int) -> pd.DataFrame:
+        return build(bench, **cases[place][1])
+
+    tables = build_parts(store or Store(), kind, configs, table, workers=workers)
+    rows = [table.assign(**labels)[[*labels, *table]] for (labels, _), table in zip(cases, tables, strict=True)]
     return pd.concat(rows, ignore_index=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from rmtllmf_lib.errors import InputError
@@ -45,3 +46,16 @@ def over_seeds(table: pd.DataFrame, by: Sequence[str], value: str = "normalized"
     quantile = pd.Series(stats.t.ppf((1 + level) / 2, n - 1), n.index)
     half = quantile * groups.std() / np.sqrt(n)
     return pd.DataFrame({"mean": groups.mean(), "half_width": half, "n": n}).reset_index()
+
+
+def agrees(table: pd.DataFrame, expected: ArrayLike, errors: float = 3.0) -> bool:
+    """Whether every mean lies within so many standard errors of its expected value.
+
+    Parameters
+    ----------
+    table : DataFrame
+        mean, half_width, n, from `over_seeds` at its default level.
+    expected : float or (rows,) float
+    """
+    error = table["half_width"] / stats.t.ppf(0.975, table["n"] - 1)
+    return bool(((table["mean"] - np.asarray(expected)).abs() <= errors * error).all())

@@ -72,6 +72,14 @@ class Scenario:
         return error_covariance(taus, base, self.mse, scale=self.scale, correlation=self.correlation)
 
 
+def noise_to_signal(scenario: Scenario, taus: Sequence[TaskVector], base: Weights) -> float:
+    """Power of the errors over that of the task vectors, geometric mean over the users; 0 without noise."""
+    errors = np.diagonal(scenario.error_cov(taus, base))
+    if not errors.all():
+        return 0.0
+    return float(np.exp(np.mean(np.log(errors / np.array([tau.rms**2 for tau in taus])))))
+
+
 CLEAN = Scenario("clean", 0.0)
 
 

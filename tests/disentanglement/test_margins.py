@@ -8,7 +8,13 @@ from scipy import stats
 
 from gaussians import random_model
 from rmtllmf_lib.disentanglement.first_order import FirstOrder
-from rmtllmf_lib.disentanglement.margins import Flips, flip_bounds, flip_probability, standardised_margins
+from rmtllmf_lib.disentanglement.margins import (
+    Flips,
+    flip_bounds,
+    flip_probability,
+    mean_flip_probabilities,
+    standardised_margins,
+)
 from rmtllmf_lib.errors import InputError
 from vectors import unhurried
 
@@ -133,3 +139,15 @@ def test_the_same_generator_gives_the_same_numbers() -> None:
 def test_bad_input(std: float, options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         flips(random_model(), std, **options)
+
+
+def test_mean_flip_probabilities() -> None:
+    models = {"a": random_model(12, 5), "b": random_model(12, 3, seed=1)}
+    found = mean_flip_probabilities(models, [[0.1, 0.3], [0.0, 1.0]], rng=np.random.default_rng(0))
+    assert found.shape == (2, 2, 2)
+    for place, model in enumerate(models.values()):
+        exact = flip_probability(model, 0.3, rng=np.random.default_rng(1), points=512).probability.mean()
+        assert 0.02 < exact < 0.9
+        assert found[0, 1, place] == pytest.approx(exact, rel=0.02)
+    assert not found[1, 0].any()
+    assert (found[1, 1] > found[0, 1]).all()

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.study.intervals import over_seeds
+from rmtllmf_lib.study.intervals import agrees, over_seeds
 
 
 def _table(values: np.ndarray) -> pd.DataFrame:
@@ -57,3 +57,11 @@ def test_a_missing_column_is_named() -> None:
 def test_a_level_outside_the_open_interval_is_refused(level: float) -> None:
     with pytest.raises(InputError, match="level"):
         over_seeds(_table(np.ones((2, 2))), ["mse"], level=level)
+
+
+def test_agreement_is_counted_in_standard_errors() -> None:
+    values = pd.DataFrame({"seed": range(9), "x": 1, "value": [0.0, 1, 2, 0, 1, 2, 0, 1, 2]})
+    error = values["value"].std(ddof=1) / 3
+    table = over_seeds(values, ["x"], "value")
+    assert agrees(table, 1 + 2.9 * error) and agrees(table, [1 - 2.9 * error])
+    assert not agrees(table, 1 + 3.1 * error) and not agrees(table, 1 + 2 * error, 1.9)

@@ -8,7 +8,7 @@ import torch
 
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.published import PAPER_LINKS
-from rmtllmf_lib.transport.scenario import CLEAN, Scenario, from_link, inject_mse, inject_snr
+from rmtllmf_lib.transport.scenario import CLEAN, Scenario, from_link, inject_mse, inject_snr, noise_to_signal
 from rmtllmf_lib.transport.surrogate import CORRELATIONS, SCALES, surrogate
 from rmtllmf_lib.wireless.adversary import attack
 from rmtllmf_lib.wireless.channel import LinkBudget, Uplink, draw_uplinks
@@ -136,3 +136,12 @@ def test_one_number_or_one_per_user() -> None:
 def test_bad_scenarios(fields: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Scenario(**{"name": "a", "mse": 0.1, **fields})
+
+
+def test_noise_to_signal() -> None:
+    taus = [vector(seed) * 0.1 for seed in (1, 2, 3)]
+    assert noise_to_signal(Scenario("a", 0.3, "task"), taus, BASE) == pytest.approx(0.3)
+    assert noise_to_signal(Scenario("a", (0.1, 0.2, 0.4), "task", "common"), taus, BASE) == pytest.approx(0.2)
+    expected = np.prod([BASE.rms**2 / tau.rms**2 for tau in taus]) ** (1 / 3)
+    assert noise_to_signal(Scenario("a", 0.5, "weight", "half"), taus, BASE) == pytest.approx(0.5 * expected)
+    assert noise_to_signal(CLEAN, taus, BASE) == 0

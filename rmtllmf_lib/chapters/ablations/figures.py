@@ -31,7 +31,6 @@ LOOKS = {
     }.items()
 }
 
-_CORRELATIONS = {"independent": (BLUE, "o"), "half": (ORANGE, "s"), "common": (RED, "^")}
 _FUSED = "normalised accuracy,\nall tasks fused (%)"
 _SCALES = {"task": "full", "weight": "left", "unit": "top", "snr": "none"}
 
@@ -78,7 +77,7 @@ def phase_curves(rows: pd.DataFrame, paper: Mapping[str, float]) -> Axes:
         ax.axhline(100 * value, color="black", linestyle=":", linewidth=1, label=label)
         ax.text(0.47, 100 * value + 1, link, transform=ax.get_yaxis_transform(), ha="right", fontsize=8)
     for correlation, group in rows.groupby("correlation", sort=False):
-        colour, marker = _CORRELATIONS[str(correlation)]
+        colour, marker = style.CORRELATIONS[str(correlation)]
         curve = group.sort_values("noise_to_signal")
         ax.plot(10 * np.log10(curve["noise_to_signal"]), 100 * curve["mean"], color=colour, linewidth=1)
         for scale, points in curve.groupby("scale"):
@@ -98,7 +97,7 @@ def against_memory(table: pd.DataFrame, scenarios: Mapping[str, str]) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        Of `run_study`. Protections without a memory are drawn as lines; controls that receive nothing in every panel.
+        From `run_study`. Protections without a memory are drawn as lines; controls that receive nothing in every panel.
     scenarios : dict of name to title
     """
     figure, axes = style.panels(scenarios.values(), 4.0, 4.8, _FUSED, sharey=False)
@@ -127,7 +126,7 @@ def which_embeddings(table: pd.DataFrame, panels: Mapping[str, Sequence[str]]) -
     Parameters
     ----------
     table : DataFrame
-        Of `run_study`.
+        From `run_study`.
     panels : dict of title to names of protections, in one order
     """
     figure, axes = style.panels(panels, 3.9, 2.9, "embeddings that are reloaded")
@@ -151,7 +150,7 @@ def against_setting(table: pd.DataFrame, column: str, label: str, panels: Mappin
     Parameters
     ----------
     table : DataFrame
-        Of `run_study`: `by`, `column`, protection, seed, normalized.
+        From `run_study`: `by`, `column`, protection, seed, normalized.
     column, label : what varies ("steps", "lr"), and the label of its axis
     panels : dict of value of `by`, as text, to title
     """
@@ -174,9 +173,9 @@ def lambda_under_noise(curves: pd.DataFrame, chosen: pd.DataFrame, lam: float) -
     Parameters
     ----------
     curves : DataFrame
-        Of `run_study`, at several lambdas: scenario, lam, seed, normalized.
+        From `run_study`, at several lambdas: scenario, lam, seed, normalized.
     chosen : DataFrame
-        Of `run_study` with the protection "noise-aware-lambda"; one point per seed.
+        From `run_study` with the protection "noise-aware-lambda"; one point per seed.
     lam : float
         lambda_N as chosen without noise.
     """

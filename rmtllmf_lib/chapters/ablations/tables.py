@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 
-import numpy as np
 import pandas as pd
 
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.published import PAPER_LINKS
 from rmtllmf_lib.study.intervals import over_seeds
-from rmtllmf_lib.transport.scenario import Scenario, inject_mse, inject_snr
+from rmtllmf_lib.transport.scenario import Scenario, inject_mse, inject_snr, noise_to_signal
 from rmtllmf_lib.transport.surrogate import CORRELATIONS, SCALES
 
 
@@ -35,14 +34,6 @@ def noise_readings(scales: Sequence[str] = SCALES, correlations: Sequence[str] =
     return tuple(found)
 
 
-def noise_to_signal(scenario: Scenario, taus: Sequence[TaskVector], base: Weights) -> float:
-    """Return power of the errors over power of the task vectors, geometric mean over the users; 0 without noise."""
-    errors = np.diagonal(scenario.error_cov(taus, base))
-    if not errors.all():
-        return 0.0
-    return float(np.exp(np.mean(np.log(errors / np.array([tau.rms**2 for tau in taus])))))
-
-
 def reading_table(
     table: pd.DataFrame, scenarios: Sequence[Scenario], taus: Sequence[TaskVector], base: Weights
 ) -> pd.DataFrame:  # fmt: skip
@@ -51,7 +42,7 @@ def reading_table(
     Parameters
     ----------
     table : DataFrame
-        Of `run_study`, with the `scenarios` of `noise_readings` and the protections "unprotected" or "rmtllmf".
+        From `run_study`, with the `scenarios` of `noise_readings` and the protections "unprotected" or "rmtllmf".
 
     Returns
     -------
@@ -76,7 +67,7 @@ def distance_to_paper(rows: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     rows : DataFrame
-        Of `reading_table`.
+        From `reading_table`.
 
     Returns
     -------

@@ -56,7 +56,7 @@ def single_tasks(table: pd.DataFrame, titles: Mapping[str, str]) -> Axes:
     Parameters
     ----------
     table : DataFrame
-        task, classes, zero_shot, fine_tuned, as of `Suite.score`.
+        task, classes, zero_shot, fine_tuned, from `Suite.score`.
     titles : mapping of task to title
     """
     _, ax = plt.subplots(figsize=(7.4, 3.4))
@@ -137,10 +137,10 @@ def accuracy_under_noise(table: pd.DataFrame, few: pd.DataFrame, scenarios: Sequ
     Parameters
     ----------
     table : DataFrame
-        Of `run_study`: "unprotected" and "base", and the scenario "clean". Lines are means over combinations, tasks and
-        seeds; bands, without one for "base", reach from the lowest to the highest combination.
+        From `run_study`: "unprotected" and "base", and the scenario "clean". Lines are means over combinations, tasks
+        and seeds; bands, without one for "base", reach from the lowest to the highest combination.
     few : DataFrame
-        Of `run_study`, protections that train. Points are means, bars 95 % intervals over seeds, dots combinations.
+        From `run_study`, protections that train. Points are means, bars 95 % intervals over seeds, dots combinations.
     scenarios : names in both tables and in `PAPER_LINKS`, whose values for eight tasks are stars at the right
     """
     titles = [f"{name}, MSE {PAPER_LINKS[name].mse:g}" for name in scenarios]

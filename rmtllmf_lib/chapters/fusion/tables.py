@@ -71,7 +71,7 @@ def link_scenarios(
     jnr_db : float, dB
         Jammer over noise per antenna, the same for both attacks.
     scale, correlation
-        Of the errors in the parameters, see `Scenario`.
+        How the errors scale and correlate, see `Scenario`.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def beside_paper(table: pd.DataFrame, protections: Sequence[str]) -> pd.DataFram
     Parameters
     ----------
     table : DataFrame
-        Of `run_study`, with scenarios of the names of `PAPER_LINKS`; the largest number of tasks counts.
+        From `run_study`, with scenarios of the names of `PAPER_LINKS`; the largest number of tasks counts.
     protections : sequence of str
         In the order of the columns.
 
@@ -124,7 +124,7 @@ def against_each(table: pd.DataFrame, one: Mapping[str, Any], protection: str) -
     Parameters
     ----------
     table : DataFrame
-        Of `run_study`.
+        From `run_study`.
     one : dict of column to value
         Which rows to compare, as in `compare.gap`; the same for every link.
 
@@ -142,18 +142,15 @@ def per_task(table: pd.DataFrame, conditions: Mapping[str, tuple[str, str]]) -> 
     Parameters
     ----------
     table : DataFrame
-        Of `run_study`.
+        From `run_study`.
     conditions : mapping of label to (scenario, protection)
 
     Returns
     -------
     DataFrame, one row per label, one column per task
     """
-    rows = {}
-    for label, (scenario, protection) in conditions.items():
-        chosen = table[(table["scenario"] == scenario) & (table["protection"] == protection)]
-        rows[label] = chosen.groupby("task", sort=False)["accuracy"].mean()
-    return pd.DataFrame(rows).T
+    means = table.groupby(["scenario", "protection", "task"], sort=False)["accuracy"].mean()
+    return pd.DataFrame({label: means[condition] for label, condition in conditions.items()}).T
 
 
 def link_points(table: pd.DataFrame) -> pd.DataFrame:

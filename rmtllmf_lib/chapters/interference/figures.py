@@ -18,7 +18,6 @@ from rmtllmf_lib.protection.resilience import PROTECTIONS
 from rmtllmf_lib.study.intervals import over_seeds
 
 _COLOURS = (GREEN, BLUE, ORANGE, RED, PURPLE, GREY)
-_CORRELATIONS = {"independent": (BLUE, "o"), "half": (ORANGE, "s"), "common": (RED, "^")}
 
 
 def matrices(found: Mapping[str, np.ndarray], names: Sequence[str]) -> Figure:
@@ -33,8 +32,8 @@ def matrices(found: Mapping[str, np.ndarray], names: Sequence[str]) -> Figure:
     figure, axes = plt.subplots(rows, 2, figsize=(8.2, 3.5 * rows + 0.7), sharex=True, sharey=True, squeeze=False)
     for ax, (title, cosines) in zip(axes.flat, found.items(), strict=False):
         shown = np.where(np.eye(len(names), dtype=bool), np.nan, 100 * cosines)
-        text = np.where(np.isnan(shown), "", np.char.mod("%d", np.rint(np.nan_to_num(shown)).astype(int)))
-        image = style.heatmap(ax, shown, names, names, annot=text, fmt="", square=True, cmap="viridis", vmin=0, vmax=60)
+        options: dict[str, Any] = {"square": True, "cmap": "viridis", "vmin": 0, "vmax": 60}
+        image = style.heatmap(ax, shown, names, names, annot=np.rint(shown) + 0.0, fmt=".0f", **options)  # no "-0"
         ax.set_title(title, fontsize=10)
     for ax in axes.flat[len(found) :]:
         ax.set_axis_off()
@@ -59,7 +58,7 @@ def against_noise(
     figure, axes = style.panels(panels, 4.0, 4.3, "cosine between task vectors")
     for ax, panel in zip(axes, panels, strict=True):
         ax.axhspan(*target, color=GREY, alpha=0.35, label="the paper's Figure 4", linewidth=0)
-        for correlation, (colour, marker) in _CORRELATIONS.items():
+        for correlation, (colour, marker) in style.CORRELATIONS.items():
             band = bands[(bands["panel"] == panel) & (bands["correlation"] == correlation)]
             x = 10 * np.log10(band["noise_to_signal"])
             ax.fill_between(x, band["low"], band["high"], color=colour, alpha=0.4, linewidth=1, label=correlation)

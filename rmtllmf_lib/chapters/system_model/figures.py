@@ -74,12 +74,10 @@ def sic_ladder(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        step, position, user, state, snr_db, rate and mse, as of `tables.ladder`.
+        step, position, user, state, snr_db, rate and mse, from `tables.ladder`.
     """
     steps = int(table["step"].max())
-    figure, (grid, ax) = plt.subplots(
-        1, 2, figsize=(7.8, 0.42 * steps + 0.9), sharey=True, gridspec_kw={"width_ratios": [1.6, 1]}
-    )
+    figure, (grid, ax) = plt.subplots(1, 2, figsize=(7.8, 0.42 * steps + 0.9), sharey=True, width_ratios=[1.6, 1])
     looks = {"decoded": ("0.93", "0.55", "✓"), "wanted": (BLUE, "white", ""), "interferes": ("#F9D9A8", "black", "")}
     for row in table.itertuples():
         face, colour, mark = looks[row.state]
@@ -107,7 +105,7 @@ def monte_carlo(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        order, symbols, position, theory, measured, standard_error, as of `tables.measured_mse`; bars are two standard
+        order, symbols, position, theory, measured, standard_error, from `tables.measured_mse`; bars are two standard
         errors.
     """
     orders = table["order"].unique()
@@ -141,7 +139,7 @@ def sum_rates(table: pd.DataFrame) -> Axes:
     Parameters
     ----------
     table : DataFrame
-        users, right and published (nats), a row for each drop, as of `tables.sum_rates`.
+        users, right and published (nats), a row for each drop, from `tables.sum_rates`.
     """
     _, ax = plt.subplots(figsize=(6.6, 3.9))
     groups = table.groupby("users")
@@ -164,7 +162,7 @@ def mse_by_rank(table: pd.DataFrame) -> Axes:
     Parameters
     ----------
     table : DataFrame
-        receiver, rank and mse, a row for each drop and user, as of `tables.mse_by_receiver`.
+        receiver, rank and mse, a row for each drop and user, from `tables.mse_by_receiver`.
     """
     _, ax = plt.subplots(figsize=(7.4, 4.2))
     for shift, (receiver, look) in zip((-0.22, 0, 0.22), RECEIVERS.items(), strict=True):
@@ -189,7 +187,7 @@ def propagation(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        order, cancellation, gain_db, seed and excess, as of `tables.propagation`.
+        order, cancellation, gain_db, seed and excess, from `tables.propagation`.
     """
     orders = table["order"].unique()
     points = over_seeds(table, ["order", "cancellation", "gain_db"], "excess")
@@ -210,7 +208,7 @@ def rate_and_distortion(users: pd.DataFrame, rounding: pd.DataFrame) -> Axes:
     Parameters
     ----------
     users : DataFrame
-        rate (nats) and qam64 (distortion), as of `tables.coded_distortion`.
+        rate (nats) and qam64 (distortion), from `tables.coded_distortion`.
     rounding : DataFrame
         rate (nats), distortion.
     """
@@ -281,7 +279,7 @@ def sensitivity(table: pd.DataFrame) -> Axes:
     Parameters
     ----------
     table : DataFrame
-        setting, order, seed and mse, as of `tables.budgets`; the first setting is on top.
+        setting, order, seed and mse, from `tables.budgets`; the first setting is on top.
     """
     points = over_seeds(table, ["setting", "order"], "mse")
     settings = table["setting"].unique()
@@ -331,9 +329,8 @@ def errors_sent(table: pd.DataFrame, limits: tuple[float, float] = (1e-6, 10.0))
         Variances beyond them are drawn as arrows at the edge.
     """
     schemes = table["scheme"].unique()
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(7.8, 0.42 * len(schemes) + 1.3), sharey=True, gridspec_kw={"width_ratios": [1.5, 1]}
-    )
+    size = (7.8, 0.42 * len(schemes) + 1.3)
+    figure, (left, right) = plt.subplots(1, 2, figsize=size, sharey=True, width_ratios=[1.5, 1])
     for place, scheme in enumerate(schemes):
         rows = table[table["scheme"] == scheme]
         heights = place + np.linspace(-0.25, 0.25, len(rows))

@@ -9,28 +9,25 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.arrays import one_of
+from rmtllmf_lib.validated import validated
 
 Verdict = Literal["holds", "holds with caveat", "does not hold", "not testable here"]
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
-@dataclass(frozen=True)
+@validated
 class Finding:
-    """The verdict of a claim's rule, and a sentence with the numbers it was drawn from."""
+    """The verdict of a claim's rule, and the numbers it was drawn from, by their names in the claim's `ours`."""
 
     verdict: Verdict
-    ours: str
-
-    def __post_init__(self) -> None:
-        if self.verdict not in VERDICTS:
-            raise InputError(f"the verdict is {self.verdict!r}: expected one of {', '.join(VERDICTS)}")
+    numbers: dict[str, Any]
 
 
-def graded(ours: str, holds: bool | np.bool_, caveat: bool | np.bool_ = False) -> Finding:
+def graded(holds: bool | np.bool_, caveat: bool | np.bool_ = False, **numbers: Any) -> Finding:
     """Return the finding of a claim that holds, or else holds with a caveat, or else does not hold."""
-    return Finding("holds" if holds else "holds with caveat" if caveat else "does not hold", ours)
+    return Finding("holds" if holds else "holds with caveat" if caveat else "does not hold", numbers)
 
 
 Measure = Callable[[Any], Finding]
@@ -45,7 +42,7 @@ class Claim:
     label : str
         Its name in the table, "Eq. (4)".
     section : str
-        Of the paper, "II-A".
+        Section of the paper, "II-A".
     statement : str
         In our words; Markdown with formulas.
     where : str
@@ -54,6 +51,8 @@ class Claim:
         Measures, and applies the rule.
     paper : str
         The paper's number; empty where it gives none.
+    ours : str
+        The sentence with the numbers measured here, a format string for the numbers of a finding.
     """
 
     label: str
@@ -62,6 +61,7 @@ class Claim:
     where: str
     measure: Measure
     paper: str = ""
+    ours: str = "{ours}"
 
 
 MEASURES: dict[str, Measure] = {}
@@ -92,9 +92,10 @@ def assess(claims: Sequence[Claim], evidence: Any) -> pd.DataFrame:
     for claim in claims:
         try:
             found = claim.measure(evidence)
+            verdict, ours = found.verdict, claim.ours.format(**found.numbers)
         except NoIntervalError:
-            found = Finding("not testable here", "a single seed gives no interval: take two or more")
-        rows.append(vars(claim) | vars(found))
+            verdict, ours = "not testable here", "a single seed gives no interval: take two or more"
+        rows.append(vars(claim) | {"verdict": verdict, "ours": ours})
     return pd.DataFrame(rows)[["label", "section", "statement", "paper", "ours", "verdict", "where"]]
 
 
@@ -116,10 +117,7 @@ def markdown_table(table: pd.DataFrame, section: str) -> str:
     InputError
         for a section without claims.
     """
-    rows = table[table["section"] == section]
-    if rows.empty:
-        known = ", ".join(dict.fromkeys(table["section"]))
-        raise InputError(f"section {section!r} has no claims: expected one of {known}")
+    rows = table[table["section"] == one_of(section, table["section"].unique(), "section")]
     cells = {
         "Claim": [f"**{row.label}** {row.statement}" for row in rows.itertuples()],
         "The paper": [row.paper or "–" for row in rows.itertuples()],

@@ -73,13 +73,13 @@ class Evidence:
         Jammer over noise per antenna.
     suite : Suite
     results : DataFrame
-        Of `run_study`: the studies of `studies`.
+        From `run_study`: the studies of `studies`.
     wde : DataFrame
-        Of `study.interference.wde_under`, for no noise and for the paper's links.
+        From `study.interference.wde_under`, for no noise and for the paper's links.
     images : int
         Test images of each task, for models that are in no study.
     seed : int
-        Of all random numbers.
+        Seed of all random numbers.
     """
 
     drops: Uplink
@@ -200,7 +200,7 @@ def collect(
     suite : Suite
         With three tasks or more.
     seeds, test_images
-        Of the studies, see `Study`; with the values of the chapters, nothing is computed twice.
+        Settings of the studies, see `Study`; with the values of the chapters, nothing is computed twice.
     drops : int
         Drops of the uplink on which claims about the link are measured.
     jnr_db : float, dB

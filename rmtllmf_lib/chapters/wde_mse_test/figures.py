@@ -29,7 +29,7 @@ def wde_map(grid: pd.DataFrame, titles: Sequence[str], lam: float) -> Axes:
     Parameters
     ----------
     grid : DataFrame
-        lam_1, lam_2, wde, as of `disentanglement.wde.wde_grid`.
+        lam_1, lam_2, wde, from `disentanglement.wde.wde_grid`.
     titles : two names of tasks
     lam : float
         lambda_N, of both tasks.
@@ -50,11 +50,11 @@ def linearisation(errors: pd.DataFrame, valid: float, limit: float, marks: pd.Da
     Parameters
     ----------
     errors : DataFrame
-        task, std, seed, error, as of `noisy_logits.linearisation_error`.
+        task, std, seed, error, from `noisy_logits.linearisation_error`.
     valid : float
         Noise level at which the error reaches `limit`.
     marks : DataFrame
-        scale, correlation, mse, std, as of `tables.noise_levels`.
+        scale, correlation, mse, std, from `tables.noise_levels`.
     """
     figure, ax = _over_strip(5.4, errors["std"], marks, valid)
     for number, (task, rows) in enumerate(errors.groupby("task", sort=False)):
@@ -74,7 +74,7 @@ def slope(table: pd.DataFrame, limits: Sequence[float]) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        std, first_order, measured, as of `ratio_tables.ratio_against_first_order`.
+        std, first_order, measured, from `ratio_tables.ratio_against_first_order`.
     limits : float for each noise level
         Half the width of its panel.
     """
@@ -146,9 +146,9 @@ def failures(noise: pd.DataFrame, shifted: pd.DataFrame) -> Figure:
     Parameters
     ----------
     noise : DataFrame
-        mse, some_ratio, own_ratio, flipped, as of `ratio_tables.alarms_against_noise`.
+        mse, some_ratio, own_ratio, flipped, from `ratio_tables.alarms_against_noise`.
     shifted : DataFrame
-        shift, some_ratio, chi_square, flipped, as of `ratio_tables.alarms`.
+        shift, some_ratio, chi_square, flipped, from `ratio_tables.alarms`.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.9), sharey=True)
     looks = {
@@ -173,7 +173,7 @@ def flips(images: pd.DataFrame, levels: pd.DataFrame, valid: float) -> Figure:
     Parameters
     ----------
     images : DataFrame
-        predicted, counted, draws, as of `tables.flips`.
+        predicted, counted, draws, from `tables.flips`.
     levels : DataFrame
         std, mean, half_width (counted), lower, predicted, upper.
     valid : float
@@ -240,7 +240,7 @@ def wde_against_noise(levels: pd.DataFrame, clean: float, valid: float, marks: p
     valid : float
         Noise level up to which the first order is called valid.
     marks : DataFrame
-        scale, correlation, mse, std, as of `tables.noise_levels`.
+        scale, correlation, mse, std, from `tables.noise_levels`.
     unit : float
         Noise level at an MSE of 1, for the upper axis.
     """

@@ -1,6 +1,6 @@
 """Tables on the paper's ratio of logits for noisy models: its slope, its variance, its law, and where it fails.
 
-`samples` is a mapping of task to logits (levels, draws, images, classes), as of `noisy_logits.model_draws`; `noisy` are
+`samples` is a mapping of task to logits (levels, draws, images, classes), from `noisy_logits.model_draws`; `noisy` are
 those of one level. In the tables, "seed" numbers the draws: images share a draw's noise, so only draws are independent
 repetitions.
 """
@@ -70,7 +70,7 @@ def slopes(table: pd.DataFrame, within: float = 0.1) -> pd.DataFrame:
     Parameters
     ----------
     table : DataFrame
-        As of `ratio_against_first_order`.
+        From `ratio_against_first_order`.
     within : float
         Only logits with a prediction of at most this size: R − 1 is a hyperbola, with an infinite branch.
 

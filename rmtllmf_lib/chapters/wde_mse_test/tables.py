@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from rmtllmf_lib.arrays import Real, real_array, whole_number
 from rmtllmf_lib.chapters.tidy import per_seed, stacked
@@ -95,23 +94,17 @@ def flips(
     DataFrame with columns task, image, lower, predicted, upper, counted, draws
     """
     tables = {}
-    for name, model in models.items():
-        found = flip_probability(model, std, rng=rng)
-        columns = {
-            "image": np.arange(len(model)),
-            "lower": found.lower,
-            "predicted": found.probability,
-            "upper": found.upper,
-            "counted": _changed(model, noisy[name]).mean(0),
-            "draws": len(noisy[name]),
-        }
+    for name, changed in _changed(models, noisy).items():
+        found = flip_probability(models[name], std, rng=rng)
+        bounds = {"lower": found.lower, "predicted": found.probability, "upper": found.upper}
+        columns = {"image": np.arange(changed.shape[1]), **bounds, "counted": changed.mean(0), "draws": len(changed)}
         tables[name] = pd.DataFrame(columns)
     return stacked(tables, "task")
 
 
-def _changed(model: FirstOrder, noisy: Real) -> NDArray[np.bool_]:
-    """Return where noisy logits (draws, images, classes) predict another class: (draws, images)."""
-    return np.asarray(noisy.argmax(-1) != model.predicted)
+def _changed(models: Mapping[str, FirstOrder], noisy: Mapping[str, Real]) -> dict[str, NDArray[np.bool_]]:
+    """Return where the noisy logits of each task predict another class: (draws, images)."""
+    return {name: noisy[name].argmax(-1) != model.predicted for name, model in models.items()}
 
 
 def flip_rates(models: Mapping[str, FirstOrder], noisy: Mapping[str, Real], table: pd.DataFrame) -> pd.DataFrame:
@@ -121,14 +114,14 @@ def flip_rates(models: Mapping[str, FirstOrder], noisy: Mapping[str, Real], tabl
     ----------
     noisy : as in `flips`
     table : DataFrame
-        As of `flips`, of the same models and logits.
+        From `flips`, of the same models and logits.
 
     Returns
     -------
     DataFrame with columns task, lower, predicted, upper, counted, error, z
         The last row is the mean over all images, "all". z is NaN where no draw flipped anything.
     """
-    flipped = {name: _changed(model, noisy[name]) for name, model in models.items()}
+    flipped = _changed(models, noisy)
     flipped["all"] = np.concatenate(list(flipped.values()), axis=1)
     means = table.groupby("task")[["lower", "predicted", "upper"]].mean()
     means.loc["all"] = table[["lower", "predicted", "upper"]].mean()
@@ -157,8 +150,8 @@ def flips_against_noise(
     tables = {}
     for std, noisy in by_level(models, samples, stds):
         means = flips(models, noisy, std, rng=rng)[["lower", "predicted", "upper"]].mean()
-        changed = [_changed(model, noisy[name]) for name, model in models.items()]
-        tables[std] = per_seed(counted=np.concatenate(changed, axis=1).mean(1), **means)
+        changed = np.concatenate([*_changed(models, noisy).values()], axis=1)
+        tables[std] = per_seed(counted=changed.mean(1), **means)
     return stacked(tables, "std")
 
 
@@ -210,22 +203,6 @@ def power_curve(models: Mapping[str, FirstOrder], multiples: ArrayLike, level: f
     return pd.DataFrame(rows, columns=["task", "classes", "multiple", "power"])
 
 
-def mean_flip_probabilities(models: Mapping[str, FirstOrder], stds: ArrayLike, *, rng: np.random.Generator) -> Real:
-    """Predicted flip probability of each task, the mean over its images, for noise levels of any shape.
-
-    Returns
-    -------
-    (*stds.shape, tasks) float64
-    """
-    levels = real_array(stds, "the noise levels", minimum=0)
-    few = {"points": 32, "replicates": 2}  # the errors of single images average out
-    means = [
-        [flip_probability(model, std, rng=rng, **few).probability.mean() for model in models.values()]
-        for std in levels.ravel().tolist()
-    ]
-    return np.reshape(means, (*levels.shape, len(models)))
-
-
 def wde_against_noise(
     models: Mapping[str, FirstOrder],
     samples: Mapping[str, Real],
@@ -241,7 +218,7 @@ def wde_against_noise(
     samples : mapping of task to (levels, draws, images, classes)
     stds : (levels,)
     own : mapping of task to (images,) classes
-        Predictions of each task's own model, as of `wde.own_classes`.
+        Predictions of each task's own model, from `wde.own_classes`.
 
     Returns
     -------
@@ -258,16 +235,3 @@ def wde_against_noise(
         wde, flipped = (sum(float(each.probability.mean()) for each in found) for found in (predicted, moved))
         tables[std] = per_seed(wde=counted, predicted=wde, bound=clean + flipped)
     return stacked(tables, "std")
-
-
-def agrees(table: pd.DataFrame, expected: ArrayLike, errors: float = 3.0) -> bool:
-    """Return whether every mean lies within so many standard errors of its expected value.
-
-    Parameters
-    ----------
-    table : DataFrame
-        mean, half_width, n, as of `intervals.over_seeds` at its default level.
-    expected : float or (rows,) float
-    """
-    error = table["half_width"] / stats.t.ppf(0.975, table["n"] - 1)
-    return bool(((table["mean"] - np.asarray(expected)).abs() <= errors * error).all())

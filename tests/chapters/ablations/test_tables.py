@@ -9,10 +9,8 @@ from rmtllmf_lib.chapters.ablations.tables import (
     costs,
     distance_to_paper,
     noise_readings,
-    noise_to_signal,
     reading_table,
 )
-from rmtllmf_lib.transport.scenario import CLEAN, Scenario
 from rmtllmf_lib.transport.surrogate import CORRELATIONS, SCALES
 from vectors import BASE, vector
 
@@ -36,14 +34,6 @@ def test_every_reading_of_every_link() -> None:
     assert [reading.name for reading in noise_readings(["unit"], ["half"])] == [
         f"unit, half, {link}" for link in ("ideal", "SU", "SR")
     ]
-
-
-def test_noise_to_signal() -> None:
-    assert noise_to_signal(Scenario("a", 0.3, "task"), TAUS, BASE) == pytest.approx(0.3)
-    assert noise_to_signal(Scenario("a", (0.1, 0.2, 0.4), "task", "common"), TAUS, BASE) == pytest.approx(0.2)
-    expected = np.prod([BASE.rms**2 / tau.rms**2 for tau in TAUS]) ** (1 / 3)
-    assert noise_to_signal(Scenario("a", 0.5, "weight", "half"), TAUS, BASE) == pytest.approx(0.5 * expected)
-    assert noise_to_signal(CLEAN, TAUS, BASE) == 0
 
 
 def test_readings_beside_the_paper() -> None:

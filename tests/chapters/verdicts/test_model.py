@@ -10,6 +10,7 @@ import pytest
 
 import rmtllmf_lib.chapters.verdicts.model as module
 from bases import write_base
+from rmtllmf_lib.chapters.verdicts.claims import assess
 from rmtllmf_lib.chapters.verdicts.evidence import Evidence
 from rmtllmf_lib.chapters.verdicts.registry import CLAIMS
 from rmtllmf_lib.model.backbone import load_backbone
@@ -40,7 +41,7 @@ def evidence(suite: Suite, own: float = 0.9, images: int = 20) -> Evidence:
 
 
 def verdict(label: str, seen: Evidence) -> str:
-    return BY_LABEL[label].measure(seen).verdict
+    return assess([BY_LABEL[label]], seen)["verdict"].item()
 
 
 @pytest.mark.parametrize(
@@ -52,9 +53,9 @@ def test_what_is_so_for_every_model(suite: Suite, label: str, expected: str) -> 
 
 
 def test_the_corrected_variance_is_that_of_theory(suite: Suite) -> None:
-    summary = BY_LABEL["Eq. (11)"].measure(evidence(suite)).ours
-    share = float(summary.split("the share is ")[1].split(",")[0])
-    assert share == pytest.approx(1 - 2 / np.pi, abs=0.02)
+    numbers = BY_LABEL["Eq. (11)"].measure(evidence(suite)).numbers
+    assert numbers["share"] == pytest.approx(1 - 2 / np.pi, abs=0.02)
+    assert numbers["theory"] == pytest.approx(1 - 2 / np.pi)
 
 
 def test_task_vectors_are_judged_by_their_specialists(suite: Suite) -> None:
@@ -82,10 +83,10 @@ def test_first_order_is_judged_where_the_noise_is(suite: Suite, monkeypatch: pyt
     assert verdict("Eq. (10)", evidence(suite)) == "holds"  # all noise is small
 
 
-@pytest.mark.parametrize("label", ["Eq. (6)", "Eq. (7)", "Eq. (8)", "MSE and interference"])
-def test_every_claim_about_answers_is_measured(suite: Suite, label: str) -> None:
-    found, again = (BY_LABEL[label].measure(evidence(suite, images=8)) for _ in range(2))
-    assert found.ours and found == again
+def test_every_claim_about_answers_is_measured(suite: Suite) -> None:
+    labels = ("Eq. (6)", "Eq. (7)", "Eq. (8)", "MSE and interference", "Cosines, Fig. 3", "Cosines, Fig. 4")
+    found, again = (assess([BY_LABEL[label] for label in labels], evidence(suite, images=8)) for _ in range(2))
+    assert found["ours"].all() and found.equals(again)
 
 
 def test_small_noise_does_not_interfere(suite: Suite) -> None:

@@ -3,18 +3,15 @@
 from functools import cache
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from scipy import stats
 
 from gaussians import random_model
 from rmtllmf_lib.chapters.wde_mse_test.tables import (
-    agrees,
     flip_rates,
     flips,
     flips_against_noise,
-    mean_flip_probabilities,
     noise_levels,
     power_curve,
     received_noise,
@@ -23,7 +20,6 @@ from rmtllmf_lib.chapters.wde_mse_test.tables import (
 )
 from rmtllmf_lib.disentanglement.chi_square_test import power
 from rmtllmf_lib.disentanglement.linearise import network
-from rmtllmf_lib.disentanglement.margins import flip_probability
 from rmtllmf_lib.disentanglement.noisy_logits import model_draws
 from rmtllmf_lib.disentanglement.wde import images_of, noise_std
 from rmtllmf_lib.errors import InputError
@@ -133,25 +129,6 @@ def test_power_curve() -> None:
     assert table.loc[("a", 1.0), "power"] == pytest.approx(0.1)
     assert table.loc[("b", 2.0), "power"] == pytest.approx(stats.chi2.sf(stats.chi2.isf(0.1, 2) / 4, 2))
     assert list(table["classes"]) == [5, 5, 3, 3]
-
-
-def test_mean_flip_probabilities() -> None:
-    _, _, models = small_networks(N)
-    found = mean_flip_probabilities(models, [[1e-3, 3e-3], [0.0, 1e-2]], rng=np.random.default_rng(0))
-    assert found.shape == (2, 2, 2)
-    for place, model in enumerate(models.values()):
-        exact = flip_probability(model, 3e-3, rng=np.random.default_rng(1), points=512).probability.mean()
-        assert found[0, 1, place] == pytest.approx(exact, rel=0.02)
-    assert not found[1, 0].any()
-    assert (found[1, 1] > found[0, 1]).all()
-
-
-def test_agreement_is_counted_in_standard_errors() -> None:
-    values = pd.DataFrame({"seed": range(9), "x": 1, "value": [0.0, 1, 2, 0, 1, 2, 0, 1, 2]})
-    error = values["value"].std(ddof=1) / 3
-    table = over_seeds(values, ["x"], "value")
-    assert agrees(table, 1 + 2.9 * error) and agrees(table, [1 - 2.9 * error])
-    assert not agrees(table, 1 + 3.1 * error) and not agrees(table, 1 + 2 * error, 1.9)
 
 
 def test_networks_and_own_answers_see_the_same_images() -> None:
