@@ -82,7 +82,7 @@ Eq. (9), error of the fused weights
     tests/chapters/wde_mse_test/test_tables.py::test_received_noise_is_what_fusion_sees
     notebooks/02_wde_mse_test, "From the link to the weights, Eq. (9)": (8)
 
-Eq. (9), its standard deviation
+Eq. (9), standard deviation of that error
     disentanglement.wde.noise_std
     tests/disentanglement/test_wde.py::test_noise_std_is_the_surrogates
     notebooks/02_wde_mse_test, "From the link to the weights, Eq. (9)": (9)
@@ -190,7 +190,7 @@ Eq. (14), as printed, power counted twice
     tests/wireless/test_minimax.py::test_minimax_reaches_the_gap
     notebooks/03_worst_case_noise, "The true minimax, when users may fall silent": (26), Fig. 27
 
-(P2), certificate of that solution
+(P2), bounds that certify a solution of the minimax problem
     wireless.minimax.Bracket
     tests/wireless/test_minimax.py::test_bounds_hold_wherever_the_solvers_stop
     notebooks/03_worst_case_noise, "The true minimax, when users may fall silent": (27), Fig. 28
@@ -261,7 +261,7 @@ Section IV, Gaussian noise with variance proportional to the MSE
     tests/transport/test_surrogate.py::test_variance_and_correlation
     notebooks/04_fusion, "What noise does the paper mean?": (34), Fig. 39
 
-Section IV, proportional to what: the scale of the noise
+Section IV, scale of the noise: what its variance is proportional to
     transport.surrogate.noise_power
     tests/transport/test_surrogate.py::test_noise_power
     notebooks/06_ablations, "Which noise?": (36), Fig. 47
