@@ -36,7 +36,7 @@ STDS = np.array([1e-3, 3e-3])
 @cache
 def drawn(draws: int = 300) -> dict[str, np.ndarray]:
     nets, weights, _ = small_networks(N)
-    return model_draws(nets, weights, STDS, draws, generator=generator(), workers=2)
+    return model_draws(nets, weights, STDS, draws, generator=generator(), threads=2)
 
 
 def test_flips_are_predicted() -> None:
