@@ -6,12 +6,16 @@ import math
 import numbers
 from collections.abc import Hashable
 from difflib import get_close_matches
-from typing import Any, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rmtllmf_lib.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 Real = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -104,6 +108,22 @@ def one_of(value: object, choices: Any, name: str) -> Any:
     near = get_close_matches(str(value), map(str, known), n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise InputError(f"{name} is {value!r}: expected {' or '.join(map(repr, known))}{hint}")
+
+
+def file_path(value: Any, name: str) -> Path:
+    """Path with the user's home folder in place of `~`; `InputError` for anything but a text or a path, or an empty text."""
+    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
+        raise InputError(f"{name} is {value!r}: expected the path of a file")
+    return Path(value).expanduser()
+
+
+def torch_generator(value: Any, name: str = "generator") -> torch.Generator:
+    """Generator of torch on the CPU; `InputError` otherwise, also for None, which torch takes for its global one."""
+    import torch  # arrays serves the wireless half as well, which does without it
+
+    if not isinstance(value, torch.Generator) or value.device.type != "cpu":
+        raise InputError(f"{name} is {value!r}: expected torch.Generator().manual_seed(…), on the CPU")
+    return value
 
 
 def fitted(array: NDArray[Any], shape: tuple[int, ...], name: str, meaning: str) -> NDArray[Any]:

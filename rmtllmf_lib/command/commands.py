@@ -17,6 +17,7 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone
 from rmtllmf_lib.model.fusion import choose_lambda, fuse, lambda_n
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
+from rmtllmf_lib.model.vector_info import below_current
 from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.tasks.sources import TaskSpec, load_spec, parse_tasks
 from rmtllmf_lib.training.evaluate import accuracy, prepare
@@ -100,8 +101,8 @@ def finetune_task(
     after = accuracy(backbone, backbone.weights + tau, task.test, classifier, device=device)
     about = {
         "source": spec.source,
-        # For `evaluate`. Absolute paths are left out: vectors are sent to others.
-        "folder": "" if Path(spec.typed).is_absolute() else spec.typed,
+        # For `evaluate`. Other paths are left out: vectors are sent to others, who would not accept them.
+        "folder": spec.typed if below_current(spec.typed) else "",
         "data_seed": str(seed),
         "n_train": str(n_train or ""),
         "classes": str(len(task.class_names)),

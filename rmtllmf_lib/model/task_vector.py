@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar, overload
+from typing import overload
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.gram import inner_products
 from rmtllmf_lib.model.layout import PREFIX, Layout, listing, require_finite
 from rmtllmf_lib.model.tensor_file import read_own, write_own
+from rmtllmf_lib.model.vector_info import checked_info
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +51,7 @@ class _Flat:
     @cached_property
     def hash(self) -> str:
         """SHA-256 of layout and numbers, as hexadecimal digits; cached, so never change the numbers in place."""
-        digest = hashlib.sha256(self.layout.hash.encode())
-        digest.update(self.values.numpy().data)
-        return digest.hexdigest()
+        return _hash(self.layout, self.values)
 
     @cached_property
     def norm(self) -> float:
@@ -69,8 +68,7 @@ class _Flat:
         return self.layout.views(self.values)
 
     def _save(self, path: str | Path, kind: str, metadata: Mapping[str, str]) -> None:
-        hashes = {"layout_hash": self.layout.hash, "hash": self.hash}
-        write_own(path, kind, self.state_dict(), {**hashes, **metadata})
+        write_own(path, kind, self.state_dict(), metadata)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +138,7 @@ class Weights(_Flat):
     def load(cls, path: str | Path) -> Weights:
         """Read a file of `save`; an InputError if it is another kind of file or damaged."""
         layout, values, metadata = _load(path, "rmtllmf-weights")
-        return _verified(cls(layout, values, metadata["base_hash"] or None), path, metadata)
+        return cls(layout, values, metadata["base_hash"] or None)
 
     @overload
     def __sub__(self, other: Weights) -> TaskVector: ...
@@ -279,11 +277,12 @@ class TaskVector(_Flat):
         Raises
         ------
         InputError
-            if it is another kind of file or damaged, or if `base` is given and is not the vector's.
+            if it is another kind of file or damaged, its metadata are not what they should be (see `vector_info`), or
+            `base` is given and is not the vector's.
         """
         layout, values, metadata = _load(path, "rmtllmf-task-vector")
         info = {key[5:]: value for key, value in metadata.items() if key.startswith("info.")}
-        tau = _verified(cls(layout, values, metadata["base_hash"], info), path, metadata)
+        tau = cls(layout, values, metadata["base_hash"], checked_info(info, path))
         if base is not None:
             tau.require_base(base)
         return tau
@@ -337,18 +336,16 @@ def _tower(module: nn.Module) -> nn.Module:
     return visual if isinstance(visual, nn.Module) else module
 
 
-_AnyFlat = TypeVar("_AnyFlat", bound=_Flat)
+def _hash(layout: Layout, values: Tensor) -> str:
+    digest = hashlib.sha256(layout.hash.encode())
+    digest.update(values.numpy().data)
+    return digest.hexdigest()
 
 
 def _load(path: str | Path, kind: str) -> tuple[Layout, Tensor, dict[str, str]]:
     tensors, metadata = read_own(path, kind)
     layout = Layout.from_state_dict(tensors)
-    if layout.hash != metadata["layout_hash"]:
-        raise InputError(f"{path} holds tensors that do not match its metadata; it is damaged, make it again")
-    return layout, layout.flatten(tensors), metadata
-
-
-def _verified(loaded: _AnyFlat, path: str | Path, metadata: Mapping[str, str]) -> _AnyFlat:
-    if loaded.hash != metadata["hash"]:
-        raise InputError(f"{path} is damaged: its numbers do not match its checksum; get or make it again")
-    return loaded
+    values = layout.flatten(tensors)
+    if "hash" in metadata and metadata["hash"] != _hash(layout, values):  # a file of version 1
+        raise InputError(f"{path} is damaged: its numbers do not match its hash; get or make it again")
+    return layout, values, metadata
