@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -110,8 +110,23 @@ def one_of(value: object, choices: Any, name: str) -> Any:
     raise InputError(f"{name} is {value!r}: expected {' or '.join(map(repr, known))}{hint}")
 
 
+def known_names(names: Any, known: Any, what: str) -> tuple[str, ...]:
+    """`names` as a tuple; `InputError` for a single text, a name that is not among `known`, or one given twice."""
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise InputError(
+            f"{names!r} is given for names of a {what}: expected a list, such as {list(known)[:2]}"
+        )
+    chosen = tuple(names)
+    for place, name in enumerate(chosen):
+        if name not in known:
+            raise InputError(f"unknown {what} {name!r}: expected some of {', '.join(known)}")
+        if name in chosen[:place]:
+            raise InputError(f"{what} {name!r} is given twice: name each once")
+    return chosen
+
+
 def file_path(value: Any, name: str) -> Path:
-    """Path with the user's home folder in place of `~`; `InputError` for anything but a text or a path, or an empty text."""
+    """Path with the user's home folder in place of `~`; `InputError` for an empty text, or neither text nor path."""
     if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
         raise InputError(f"{name} is {value!r}: expected the path of a file")
     return Path(value).expanduser()

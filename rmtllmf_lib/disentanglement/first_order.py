@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rmtllmf_lib.arrays import Real, real_array, whole_number
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.validated import validated_call
 
 Classes = NDArray[np.int64]
 
@@ -121,6 +122,7 @@ class FirstOrder:
         return np.einsum("dnk,nkl->dnl", normal, self._root)
 
 
+@validated_call
 def noise_level(std: float) -> float:
     """Validated standard deviation s ≥ 0 of the noise of each parameter."""
     value = real_array(std, "the standard deviation of the noise", minimum=0)

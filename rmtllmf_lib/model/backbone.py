@@ -26,6 +26,7 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import Weights
 from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD
+from rmtllmf_lib.validated import validated_call
 
 ASSETS = Path(__file__).parents[1] / "assets"
 OPENAI_VIT = "ViT-B-16-quickgelu"
@@ -119,6 +120,7 @@ class Backbone:
         return float(self.model.logit_scale.exp())
 
 
+@validated_call
 def new_model(config: dict[str, Any]) -> open_clip.CLIP:
     """A randomly initialised open_clip.CLIP from a configuration with keys embed_dim, vision_cfg, text_cfg."""
     return open_clip.CLIP(
@@ -128,6 +130,7 @@ def new_model(config: dict[str, Any]) -> open_clip.CLIP:
     )
 
 
+@validated_call
 def load_backbone(name: str | Path = "tiny", *, weights_file: str | Path | None = None) -> Backbone:
     """Load a pre-trained CLIP.
 
@@ -229,6 +232,7 @@ def _finish(name: str, model: open_clip.CLIP, tokenizer: Any, vocabulary: frozen
     return Backbone(name, model, tokenizer, side, vocabulary, Weights.from_state_dict(model.state_dict()))
 
 
+@validated_call
 def vision_tower(backbone: Backbone, weights: Weights | None = None) -> nn.Module:
     """A fresh copy of the image tower, holding `weights` if given: (n, 3, H, W) → (n, embed_dim)."""
     tower = copy.deepcopy(backbone.model.visual)

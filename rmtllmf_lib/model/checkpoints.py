@@ -23,6 +23,7 @@ from rmtllmf_lib.model.foreign import read_foreign
 from rmtllmf_lib.model.layout import PREFIX, Layout, listing
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.model.tensor_file import read_own
+from rmtllmf_lib.validated import validated_call
 
 PROJECTION = PREFIX + "proj"
 
@@ -70,6 +71,7 @@ class PublishedTower:
     notes: tuple[str, ...]
 
 
+@validated_call
 def task_vector_from_published(
     path: str | Path,
     base: Weights,
@@ -117,6 +119,7 @@ def task_vector_from_published(
     return TaskVector(tau.layout, tau.values, tau.base_hash, {**about, **(info or {})})
 
 
+@validated_call
 def load_published(path: str | Path, base: Weights) -> PublishedTower:
     """Read the vision tower of a fine-tuned model, of the same architecture as `base`.
 
@@ -174,6 +177,7 @@ def _tower(tensors: Mapping[str, Tensor], kind: str, prefix: str, base: Weights)
     return PublishedTower(Weights(layout, layout.flatten(tower)), kind, tuple(notes))
 
 
+@validated_call
 def import_task_vectors(
     files: Mapping[str, str | Path],
     base: Weights,
@@ -233,6 +237,7 @@ def _model_in(path: Path) -> Path:
     return next((file for file in files if file.is_file()), path)
 
 
+@validated_call
 def require_same_base(imported: Weights, base: Weights, tolerance: float = 1e-6) -> None:
     """Raise an InputError unless two points are equal to rounding.
 
@@ -256,6 +261,7 @@ def require_same_base(imported: Weights, base: Weights, tolerance: float = 1e-6)
         )
 
 
+@validated_call
 def from_hugging_face(state_dict: Mapping[str, Tensor], prefix: str = "vision_model.") -> dict[str, Tensor]:
     """Rename the entries of a Hugging Face CLIP vision tower to open_clip's names, with `visual.` in front.
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rmtllmf_lib.arrays import file_path
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.validated import validated_call
 
 MAX_HEADER = 2**21  # bytes that may describe the tensors of a file, enough for 15,000; raise it for larger models
 
@@ -37,6 +38,7 @@ _KNOWN = {
 }
 
 
+@validated_call
 def file_kind(path: Path) -> Literal["safetensors", "pickle"]:
     """Whether a file is safetensors or was written by `torch.save`; an `InputError` says what it is otherwise.
 
@@ -68,6 +70,7 @@ def file_kind(path: Path) -> Literal["safetensors", "pickle"]:
     return "safetensors"  # damaged, as reading it will tell
 
 
+@validated_call
 def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file; the tensors may be memory-mapped, so copy them.
 
@@ -92,6 +95,7 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
         ) from error
 
 
+@validated_call
 def read_foreign(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file, or of a plain state dict written by `torch.save`, without metadata.
 

@@ -25,6 +25,7 @@ from rmtllmf_lib.model.gram import inner_products
 from rmtllmf_lib.model.layout import PREFIX, Layout, listing, require_finite
 from rmtllmf_lib.model.tensor_file import read_own, write_own
 from rmtllmf_lib.model.vector_info import checked_info
+from rmtllmf_lib.validated import validated_call
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,6 +293,7 @@ class TaskVector(_Flat):
         return f"TaskVector({task}{self.layout.size:,} numbers, rms {self.rms:.3g}, base {self.base_hash[:8]})"
 
 
+@validated_call
 def cosine_matrix(taus: Sequence[TaskVector]) -> np.ndarray:
     """Cosine similarity of every pair of task vectors.
 

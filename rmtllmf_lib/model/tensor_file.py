@@ -16,6 +16,7 @@ from rmtllmf_lib.arrays import file_path
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.foreign import read_safetensors
 from rmtllmf_lib.storage.atomic import atomic_write
+from rmtllmf_lib.validated import validated_call
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ UNSEALED_VERSION = "1"  # its hash covers the numbers, but not the metadata
 CHECKSUM = "rmtllmf_checksum"
 
 
+@validated_call
 def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """SHA-256 of all that a file holds, as hexadecimal digits.
 
@@ -39,12 +41,14 @@ def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     return digest.hexdigest()
 
 
+@validated_call
 def write_sealed(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write tensors and metadata as a safetensors file with their `checksum`, atomically."""
     with atomic_write(file_path(path, "path")) as temporary:
         save_file(dict(tensors), temporary, {**metadata, CHECKSUM: checksum(tensors, metadata)})
 
 
+@validated_call
 def read_sealed(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a file of `write_sealed`; an `InputError` unless they match its checksum."""
     tensors, metadata = read_safetensors(path)
@@ -57,6 +61,7 @@ def _require_checksum(path: str | Path, tensors: Mapping[str, Tensor], metadata:
         raise InputError(f"{path} is damaged: its content does not match its checksum; get or make it again")
 
 
+@validated_call
 def read_own(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a file written by `write_own`; an `InputError` for another kind or version, or damage.
 
@@ -81,6 +86,7 @@ def read_own(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, 
     return tensors, metadata
 
 
+@validated_call
 def write_own(path: str | Path, kind: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write tensors and metadata, which hold at least `base_hash`, as a file of ours; see `write_sealed`."""
     write_sealed(path, tensors, {"format": kind, "format_version": FORMAT_VERSION, **metadata})

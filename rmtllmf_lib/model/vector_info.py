@@ -9,6 +9,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from rmtllmf_lib.arrays import one_of, real_number, seed_number, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.tasks.sources import NAME, SOURCES
+from rmtllmf_lib.validated import validated_call
 
 MAX_TEXT = 10_000  # characters of one entry
 MAX_DRAWN = 50_000  # images that a vector may ask to have drawn; the default is 4000
@@ -18,6 +19,7 @@ _RATES = ("accuracy", "base_accuracy", "validation_accuracy")
 _CHOICES = {"head": ("text", "prototype"), "source": SOURCES}
 
 
+@validated_call
 def checked_info(info: Mapping[str, str], path: object) -> Mapping[str, str]:
     """The metadata of a received vector, if every entry that is used later is what it should be.
 
@@ -56,6 +58,7 @@ def checked_info(info: Mapping[str, str], path: object) -> Mapping[str, str]:
     return info
 
 
+@validated_call
 def below_current(folder: str) -> bool:
     """Whether a path leads to a place below the current folder, whatever the system, by its text alone."""
     paths = PurePosixPath(folder), PureWindowsPath(folder)
