@@ -113,9 +113,7 @@ def one_of(value: object, choices: Any, name: str) -> Any:
 def known_names(names: Any, known: Any, what: str) -> tuple[str, ...]:
     """`names` as a tuple; `InputError` for a single text, a name that is not among `known`, or one given twice."""
     if isinstance(names, str) or not isinstance(names, Iterable):
-        raise InputError(
-            f"{names!r} is given for names of a {what}: expected a list, such as {list(known)[:2]}"
-        )
+        raise InputError(f"{names!r} is given for names of a {what}: expected a list, such as {list(known)[:2]}")
     chosen = tuple(names)
     for place, name in enumerate(chosen):
         if name not in known:

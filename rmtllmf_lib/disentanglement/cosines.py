@@ -117,7 +117,9 @@ def cosine_bands(
     -------
     DataFrame with columns correlation, noise_to_signal, low, mean, high
     """
-    k = np.logspace(-2, 5, 141) if noise_to_signal is None else np.asarray(noise_to_signal, float)
+    if not correlations:
+        raise InputError("correlations is empty: expected at least one correlation of the errors, with its name")
+    k = np.logspace(-2, 5, 141) if noise_to_signal is None else real_array(noise_to_signal, "noise_to_signal")
     rows = []
     for name, r in correlations.items():
         low, mean, high = (noisy_cosines([[1, rho], [rho, 1]], k[:, None] * [1, 1], r)[:, 0, 1] for rho in cosines)

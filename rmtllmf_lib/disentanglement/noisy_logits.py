@@ -15,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from rmtllmf_lib.arrays import Real, real_array, real_number, torch_generator, whole_number
+from rmtllmf_lib.arrays import Real, real_array, real_number, seed_number, torch_generator, whole_number
 from rmtllmf_lib.disentanglement.linearise import Network, along, finite, flat_values, logits
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import Weights
@@ -30,7 +30,9 @@ _Result = TypeVar("_Result")
 @validated_call
 def noise_draw(size: int, seed: int, draw: int) -> Tensor:
     """Standard normal numbers (size,) float32 of one draw, which depend on the seed and the draw's number alone."""
-    state = np.random.SeedSequence([seed, draw]).generate_state(1, np.uint64)[0]
+    whole_number(size, "size")
+    whole_number(draw, "draw", minimum=0)
+    state = np.random.SeedSequence([seed_number(seed), draw]).generate_state(1, np.uint64)[0]
     return torch.randn(size, generator=torch.Generator().manual_seed(int(state) >> 1))
 
 

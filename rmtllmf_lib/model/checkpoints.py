@@ -17,12 +17,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from rmtllmf_lib.arrays import real_number
+from rmtllmf_lib.arrays import file_path, real_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.foreign import read_foreign
 from rmtllmf_lib.model.layout import PREFIX, Layout, listing
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.model.tensor_file import read_own
+from rmtllmf_lib.tasks.sources import NAME
 from rmtllmf_lib.validated import validated_call
 
 PROJECTION = PREFIX + "proj"
@@ -207,14 +208,18 @@ def import_task_vectors(
         if a vector exists and may not be replaced, a model equals the base, or two models are equal; and for the
         reasons of `task_vector_from_published`. Nothing is written then.
     """
-    folder = Path(out)
-    paths = {task: _model_in(Path(path).expanduser()) for task, path in files.items()}
+    if not files:
+        raise InputError("files is empty: give the file of at least one fine-tuned model")
+    if wrong := [task for task in files if not NAME.fullmatch(task)]:
+        raise InputError(f"{wrong[0]!r} does not name a task: expected letters, digits, _ . + -")
+    folder = file_path(out, "out")
+    paths = {task: _model_in(file_path(path, "a model's path")) for task, path in files.items()}
     if there := [task for task in paths if (folder / f"{task}.safetensors").exists() and not overwrite]:
         raise InputError(
             f"{folder / there[0]}.safetensors exists already: choose another folder for the output, or overwrite it"
         )
     if published_base is not None:
-        require_same_base(load_published(_model_in(Path(published_base).expanduser()), base).weights, base)
+        require_same_base(load_published(_model_in(file_path(published_base, "published_base")), base).weights, base)
     taus = {task: task_vector_from_published(path, base, {"task": task}) for task, path in paths.items()}
     owners: dict[str, str] = {}
     for task, tau in taus.items():

@@ -89,6 +89,7 @@ def _writable(out: Tensor, inputs: Sequence[Weights | TaskVector]) -> Tensor:
 @validated_call
 def coefficients(lam: Any, count: int) -> list[float]:
     """One finite coefficient for each of `count` task vectors, from one for all of them or a sequence."""
+    whole_number(count, "count", minimum=0)
     given = lam.tolist() if isinstance(lam, np.ndarray | torch.Tensor) else lam
     if not isinstance(given, Sequence) or isinstance(given, str | bytes):
         return [real_number(given, "lambda")] * count

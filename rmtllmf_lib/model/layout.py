@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rmtllmf_lib.arrays import one_of
+from rmtllmf_lib.arrays import one_of, whole_number
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.validated import validated_call
 
 PREFIX = "visual."
 
@@ -32,6 +33,7 @@ _GROUP_PATTERNS = (
 )
 
 
+@validated_call
 def group_of(name: str) -> str:
     """Group of a parameter of an open_clip vision transformer, one of `GROUPS`.
 
@@ -51,9 +53,10 @@ def group_of(name: str) -> str:
     )
 
 
+@validated_call
 def listing(items: Sequence[object], most: int = 4) -> str:
     """Number of items and the first `most` of them, as text: '3 (a, b, c)' or '9 (a, b, c, d, …)'."""
-    shown = ", ".join(str(item) for item in items[:most]) + (", …" if len(items) > most else "")
+    shown = ", ".join(str(item) for item in items[: whole_number(most, "most")]) + (", …" if len(items) > most else "")
     return f"{len(items)} ({shown})"
 
 
@@ -175,6 +178,7 @@ class Layout:
         raise InputError(f"the layout of {what} does not match; {found}; both must be the same architecture")
 
 
+@validated_call
 def require_float(name: str, tensor: Tensor) -> None:
     """Raise an InputError unless the tensor is dense and of a real floating-point type."""
     if not isinstance(tensor, Tensor):
@@ -188,6 +192,7 @@ def require_float(name: str, tensor: Tensor) -> None:
         raise InputError(f"{name!r} is not a dense tensor with data ({tensor.layout}, {tensor.device}); materialise it")
 
 
+@validated_call
 def require_finite(layout: Layout, values: Tensor, what: str = "") -> None:
     """Raise an InputError that names the first tensor with NaN or infinite numbers, if there is one."""
     if math.isfinite(values.sum().item()):  # one fast pass; where it fails, finite numbers may have overflowed

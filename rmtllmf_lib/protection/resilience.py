@@ -182,9 +182,7 @@ def wiener_weights(received: Sequence[TaskVector], error_cov: Real) -> Real:
         raise InputError(f"error_cov has shape {R.shape}: expected (user, user) = {(users, users)}, one at least")
     rounding = 1e-6 * abs(R).max()
     if (abs(R - R.T) > rounding).any() or np.linalg.eigvalsh((R + R.T) / 2)[0] < -rounding:
-        raise InputError(
-            f"error_cov is {R.tolist()}: expected a symmetric positive semidefinite matrix"
-        )
+        raise InputError(f"error_cov is {R.tolist()}: expected a symmetric positive semidefinite matrix")
     if not R.any():
         return np.ones(users)
     parts = [tau.without("embeddings") for tau in received]
