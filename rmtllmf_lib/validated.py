@@ -142,13 +142,22 @@ def validated_call(function: Callable[_Parameters, _Result]) -> Callable[_Parame
     return call
 
 
+def validated_init(cls: _Class) -> _Class:
+    """Check the arguments that a class is made of as `validated_call` does, before checks of its own."""
+    cls.__init__ = validated_call(cls.__init__)  # type: ignore[misc]
+    return cls
+
+
 def _fits(value: Any, hint: Any) -> bool:
     origin, args = get_origin(hint) or hint, get_args(hint)
     if origin in (Union, UnionType):  # of which that of ArrayLike becomes a part
         others = [each for each in args if each not in _ARRAY_LIKE] if _ARRAY_LIKE <= {*args} else args
         return (len(others) < len(args) and _is_numeric(value)) or any(_fits(value, each) for each in others)
-    if origin is Annotated:
-        return _fits(value, args[0])
+    if isinstance(hint, dataclasses.InitVar):
+        return _fits(value, hint.type)
+    if origin is Annotated:  # with bounds, as in PositiveInt
+        bounds = [(getattr(each, "gt", -math.inf), getattr(each, "ge", -math.inf)) for each in args[1:]]
+        return _fits(value, args[0]) and all(value > above and value >= least for above, least in bounds)
     if origin is Literal:
         return isinstance(value, str) and value in args
     if hint in (None, type(None)):

@@ -14,11 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from rmtllmf_lib.arrays import Real, real_array, whole_number
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.validated import validated_call
+from rmtllmf_lib.validated import validated_call, validated_init
 
 Classes = NDArray[np.int64]
 
 
+@validated_init
 @dataclass(frozen=True, eq=False)
 class FirstOrder:
     """Undisturbed logits of n images and the Gram matrices of their Jacobians; from `linearise.first_order`.
@@ -112,6 +113,7 @@ class FirstOrder:
         values, vectors = np.linalg.eigh(self.gram)
         return vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :] @ vectors.swapaxes(1, 2)
 
+    @validated_call
     def sample(self, draws: int, rng: np.random.Generator) -> Real:
         """First-order changes of the logits (draws, n, C) for parameter noise of variance 1, from N(0, J Jᵀ).
 

@@ -29,12 +29,13 @@ from rmtllmf_lib.model.tower import Tower, embed, encode, read_tower
 from rmtllmf_lib.tasks.base import Split
 from rmtllmf_lib.training.evaluate import BATCH, prepare
 from rmtllmf_lib.training.heads import Head
-from rmtllmf_lib.validated import validated_call
+from rmtllmf_lib.validated import validated_call, validated_init
 
 AT_HAND = 2**21  # numbers that `gram` works on at a time for a small model: 8 MiB
 COPIES = 4  # of the gradients of the widest activations that exist at once
 
 
+@validated_init
 @dataclass(frozen=True, eq=False)
 class Network:
     """Logits of fixed images under a fixed head, as a function of the weights; made by `network`.

@@ -20,7 +20,7 @@ from torch import Tensor
 from rmtllmf_lib.arrays import file_path, real_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.foreign import read_foreign
-from rmtllmf_lib.model.layout import PREFIX, Layout, listing
+from rmtllmf_lib.model.layout import PREFIX, Layout, listing, require_float
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.model.tensor_file import read_own
 from rmtllmf_lib.tasks.sources import NAME
@@ -267,13 +267,14 @@ def require_same_base(imported: Weights, base: Weights, tolerance: float = 1e-6)
 
 
 @validated_call
-def from_hugging_face(state_dict: Mapping[str, Tensor], prefix: str = "vision_model.") -> dict[str, Tensor]:
+def from_hugging_face(state_dict: Mapping[str, Any], prefix: str = "vision_model.") -> dict[str, Tensor]:
     """Rename the entries of a Hugging Face CLIP vision tower to open_clip's names, with `visual.` in front.
 
     Parameters
     ----------
     state_dict : mapping of name to tensor
-        Of a `CLIPModel`, `CLIPVisionModel` or `CLIPVisionModelWithProjection`; only the vision part is used.
+        Of a `CLIPModel`, `CLIPVisionModel` or `CLIPVisionModelWithProjection`; only the vision part is used, of
+        floating-point tensors.
     prefix : str
         Prefix of the tower's names.
 
@@ -293,10 +294,11 @@ def from_hugging_face(state_dict: Mapping[str, Tensor], prefix: str = "vision_mo
     # beside the tower, where the tower has a prefix of its own
     projection = prefix.removesuffix("vision_model.") + "visual_projection.weight"
     for name, tensor in state_dict.items():
+        if not (name == projection or name.startswith(prefix)) or name.endswith("embeddings.position_ids"):
+            continue
+        require_float(name, tensor)
         if name == projection:
             tower[PROJECTION] = tensor.T
-            continue
-        if not name.startswith(prefix) or name.endswith("embeddings.position_ids"):
             continue
         end = name[len(prefix) :]
         if part := re.fullmatch(_BLOCK + r"self_attn\.([qkv])_proj\.(weight|bias)", end):

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from rmtllmf_lib.arrays import one_of, whole_number
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.validated import validated_call
+from rmtllmf_lib.validated import validated_call, validated_init
 
 PREFIX = "visual."
 
@@ -60,6 +61,7 @@ def listing(items: Sequence[object], most: int = 4) -> str:
     return f"{len(items)} ({shown})"
 
 
+@validated_init
 @dataclass(frozen=True)
 class Layout:
     """Names and shapes of the tensors in one flat buffer, sorted by name.
@@ -89,7 +91,8 @@ class Layout:
             raise InputError("names in a layout are sorted and differ; build it with Layout.from_state_dict")
 
     @classmethod
-    def from_state_dict(cls, state_dict: Mapping[str, Tensor]) -> Layout:
+    @validated_call
+    def from_state_dict(cls, state_dict: Mapping[str, Any]) -> Layout:
         """Layout of a dict whose names start with `visual.`, whatever its order.
 
         Raises
@@ -128,6 +131,7 @@ class Layout:
         text = json.dumps([self.names, self.shapes], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
+    @validated_call
     def views(self, values: Tensor) -> dict[str, Tensor]:
         """Named tensors as views of a flat buffer (size,), without copies."""
         if values.shape != (self.size,):
@@ -140,7 +144,8 @@ class Layout:
         # NumPy asks the system for huge pages, torch does not: the first pass over 345 MB takes a third of the time
         return torch.from_numpy(np.empty(self.size, dtype=np.float32))
 
-    def flatten(self, state_dict: Mapping[str, Tensor]) -> Tensor:
+    @validated_call
+    def flatten(self, state_dict: Mapping[str, Any]) -> Tensor:
         """New flat buffer (size,) float32 on the CPU with a copy of the named tensors, of exactly this layout."""
         Layout.from_state_dict(state_dict).require_equal(self, "the state dict")
         values = self.empty()
@@ -149,12 +154,14 @@ class Layout:
                 view.copy_(state_dict[name])
         return values
 
+    @validated_call
     def ranges(self, group: str) -> list[slice]:
         """Ranges of the flat buffer that hold the tensors of a group, in rising order."""
         one_of(group, GROUPS, "group")
         parts = zip(self.groups, self.offsets, self.sizes, strict=True)
         return [slice(start, start + size) for owner, start, size in parts if owner == group]
 
+    @validated_call
     def require_equal(self, other: Layout, what: str = "the other operand") -> None:
         """Raise an InputError that names the differing entries unless `other` is the same layout.
 
@@ -178,7 +185,6 @@ class Layout:
         raise InputError(f"the layout of {what} does not match; {found}; both must be the same architecture")
 
 
-@validated_call
 def require_float(name: str, tensor: Tensor) -> None:
     """Raise an InputError unless the tensor is dense and of a real floating-point type."""
     if not isinstance(tensor, Tensor):

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from rmtllmf_lib.model.gram import inner_products
 from rmtllmf_lib.model.layout import PREFIX, Layout, listing, require_finite
 from rmtllmf_lib.model.tensor_file import read_own, write_own
 from rmtllmf_lib.model.vector_info import checked_info
-from rmtllmf_lib.validated import validated_call
+from rmtllmf_lib.validated import validated_call, validated_init
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +72,7 @@ class _Flat:
         write_own(path, kind, self.state_dict(), metadata)
 
 
+@validated_init
 @dataclass(frozen=True, eq=False)
 class Weights(_Flat):
     """A point theta: all parameters of a vision tower.
@@ -88,7 +89,8 @@ class Weights(_Flat):
     base_hash: str | None = None
 
     @classmethod
-    def from_state_dict(cls, state_dict: Mapping[str, Tensor], prefix: str = PREFIX) -> Weights:
+    @validated_call
+    def from_state_dict(cls, state_dict: Mapping[str, Any], prefix: str = PREFIX) -> Weights:
         """Copy the vision tower out of a state dict; other entries (the text tower) are ignored.
 
         Parameters
@@ -113,6 +115,7 @@ class Weights(_Flat):
         return cls(layout, layout.flatten(tower))
 
     @classmethod
+    @validated_call
     def from_module(cls, module: nn.Module) -> Weights:
         """Copy the parameters of a CLIP model's vision tower, or of the tower itself."""
         return cls.from_state_dict(_tower(module).state_dict(), prefix="")
@@ -122,6 +125,7 @@ class Weights(_Flat):
         """Hash of the base of this point: `base_hash`, or its own hash."""
         return self.base_hash or self.hash
 
+    @validated_call
     def load_into(self, module: nn.Module) -> None:
         """Copy the numbers into a CLIP model's vision tower, or into the tower itself, of the same layout."""
         tower = _tower(module)
@@ -131,11 +135,13 @@ class Weights(_Flat):
             for name, view in self.state_dict().items():
                 target[name].copy_(view)
 
+    @validated_call
     def save(self, path: str | Path) -> None:
         """Write a safetensors file with the named tensors."""
         self._save(path, "rmtllmf-weights", {"base_hash": self.base_hash or ""})
 
     @classmethod
+    @validated_call
     def load(cls, path: str | Path) -> Weights:
         """Read a file of `save`; an InputError if it is another kind of file or damaged."""
         layout, values, metadata = _load(path, "rmtllmf-weights")
@@ -176,6 +182,7 @@ class Weights(_Flat):
         return f"Weights({self.layout.size:,} numbers, hash {self.hash[:8]}{derived})"
 
 
+@validated_init
 @dataclass(frozen=True, eq=False)
 class TaskVector(_Flat):
     """A difference tau = theta_ft - theta_base, Eq. (1).
@@ -203,6 +210,7 @@ class TaskVector(_Flat):
             raise InputError(f"info maps str to str, but not for {listing(wrong)}; convert the values with str()")
         object.__setattr__(self, "info", dict(self.info))
 
+    @validated_call
     def require_base(self, base: Weights) -> None:
         """Raise an InputError unless the vector has the same base as the point `base`."""
         self.layout.require_equal(base.layout, "the task vector")
@@ -250,10 +258,12 @@ class TaskVector(_Flat):
             raise InputError("a task vector cannot be divided by 0; give a divisor other than 0")
         return self._like(self.values / divisor)
 
+    @validated_call
     def dot(self, other: TaskVector) -> float:
         """Inner product, in float64."""
         return float(inner_products([self.values, self._checked(other)])[0, 1])
 
+    @validated_call
     def only(self, *groups: str) -> TaskVector:
         """The vector with all entries outside the named groups (`layout.GROUPS`) set to 0."""
         values = torch.zeros_like(self.values)
@@ -262,16 +272,19 @@ class TaskVector(_Flat):
                 values[where] = self.values[where]
         return self._like(values)
 
+    @validated_call
     def without(self, *groups: str) -> TaskVector:
         """The vector with the entries of the named groups (`layout.GROUPS`) set to 0."""
         return self - self.only(*groups)
 
+    @validated_call
     def save(self, path: str | Path) -> None:
         """Write a safetensors file with the named tensors; its metadata hold base, layout and info."""
         info = {f"info.{key}": value for key, value in self.info.items()}
         self._save(path, "rmtllmf-task-vector", {"base_hash": self.base_hash, **info})
 
     @classmethod
+    @validated_call
     def load(cls, path: str | Path, base: Weights | None = None) -> TaskVector:
         """Read a file of `save`.
 

@@ -6,15 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
+from pydantic import NonNegativeInt
 from torch import Tensor
 
 from rmtllmf_lib.arrays import known_names, torch_generator, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.tasks.base import Split, Task
 from rmtllmf_lib.training.loading import pixels
-from rmtllmf_lib.validated import validated_call
+from rmtllmf_lib.validated import validated_call, validated_init
 
 
+@validated_init
 @dataclass(frozen=True, eq=False)
 class Memory:
     """Labelled images of each task, decoded at the backbone's size.
@@ -27,7 +29,7 @@ class Memory:
         `images` are (n, 3, S, S) uint8 tensors.
     """
 
-    per_class: int
+    per_class: NonNegativeInt
     splits: Mapping[str, Split]
 
     @property

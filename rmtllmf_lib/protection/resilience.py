@@ -13,6 +13,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from pydantic import NonNegativeInt
 
 from rmtllmf_lib.arrays import Real, known_names, one_of, real_array
 from rmtllmf_lib.errors import InputError
@@ -23,7 +24,7 @@ from rmtllmf_lib.protection.memory import Memory
 from rmtllmf_lib.protection.realign import REALIGNMENT, memory_loss, realign
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.heads import Head
-from rmtllmf_lib.validated import validated_call
+from rmtllmf_lib.validated import validated_call, validated_init
 
 _PREFIXES = {"position": "visual.positional_embedding", "patch": "visual.conv1.", "class": "visual.class_embedding"}
 EMBEDDING_KINDS = tuple(_PREFIXES)
@@ -65,6 +66,7 @@ def reload_embeddings(fused: Weights, base: Weights, kinds: Sequence[str] = EMBE
     return replace(fused, values=values)
 
 
+@validated_init
 @dataclass(frozen=True, eq=False)
 class Station:
     """What the base station holds once the task vectors have arrived.
@@ -96,7 +98,7 @@ class Station:
     memory: Memory | None = None
     error_cov: Real | None = None
     recipe: Recipe = REALIGNMENT
-    seed: int = 0
+    seed: NonNegativeInt = 0
     device: str = "cpu"
     autocast: str | None = None
 
@@ -218,6 +220,7 @@ def _base(station: Station) -> tuple[Weights, float]:
     return station.backbone.weights, 0.0
 
 
+@validated_init
 @dataclass(frozen=True)
 class Protection:
     """One entry of `PROTECTIONS`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import signal
@@ -49,8 +50,13 @@ Call = tuple[str, str, str]  # function, argument, what is bad about it
 
 
 def public_functions() -> dict[str, Callable[..., Any]]:
-    """Every public function with a parameter, by the name of its module below the library and its own."""
-    found = {}
+    """Every public function with a parameter, by the name of its module below the library and its own.
+
+    Dataclasses that check what they are made of count as functions (others are results), and so do the methods of
+    classes of which `_objects` has an instance.
+    """
+    found: dict[str, Callable[..., Any]] = {}
+    instances = {type(value): value for value in _objects().values()}
     for module in house.modules():
         short = module.removeprefix("rmtllmf_lib").removeprefix(".")
         if not short or short.startswith(LEFT_OUT):
@@ -58,6 +64,15 @@ def public_functions() -> dict[str, Callable[..., Any]]:
         for name, function in inspect.getmembers(importlib.import_module(module), inspect.isfunction):
             if function.__module__ == module and not name.startswith("_") and inspect.signature(function).parameters:
                 found[f"{short}.{name}"] = function
+        for name, cls in inspect.getmembers(importlib.import_module(module), dataclasses.is_dataclass):
+            if not inspect.isclass(cls) or cls.__module__ != module or name.startswith("_"):
+                continue
+            if hasattr(cls, "__post_init__") or hasattr(cls.__init__, "__wrapped__"):
+                found[f"{short}.{name}"] = cls
+            for method, _ in inspect.getmembers(cls, callable):
+                bound = getattr(instances.get(cls), method, None)
+                if not method.startswith("_") and callable(bound) and inspect.signature(bound).parameters:
+                    found[f"{short}.{name}.{method}"] = bound
     return found
 
 
@@ -80,6 +95,7 @@ def _objects() -> dict[str, Any]:
     moved = perturb({"a": net}, base, [1e-4, 1e-2], 1, generator=generator())
     uplink = Uplink(np.ones((4, 2)) + 1j * np.arange(8).reshape(4, 2), power=[1.0, 2.0], noise_floor=1.0)
     return {
+        "a vector": small_tau(base, 3, task="x"), "a first order": first_order(net, base), "a layout": base.layout,
         "backbone": backbone, "base": base, "weights": base, "fused": base, "start": base, "imported": base,
         "tasks": tasks, "task": tasks["a"], "heads": heads, "head": heads["a"], "taus": [*taus.values()],
         "received": [*taus.values()], "suite": suite, "images": images, "net": net, "networks": {"a": net},
@@ -107,11 +123,12 @@ def _of() -> dict[str, dict[str, Any]]:
     files, base = Path(mkdtemp()), _objects()["base"]
     base.save(files / "base.safetensors")
     (base + _objects()["taus"][0]).save(files / "tuned.safetensors")
+    _objects()["taus"][0].save(files / "tau.safetensors")
     tuned = {"path": files / "tuned.safetensors"}
     reading = {"path": files / "base.safetensors"}
     writing = {"path": files / "x.safetensors", "kind": "kind"}
     dof = {"dof": [4, 4]}
-    uplink = _objects()["uplink"]
+    uplink, net = _objects()["uplink"], _objects()["net"]
     G = uplink.G
     tiny = load_backbone("tiny")
     spec = parse_tasks(["digits"], "procedural", None)[0]
@@ -181,6 +198,34 @@ def _of() -> dict[str, dict[str, Any]]:
         "statistics.error_statistics": {"sent": _objects()["taus"]},
         "surrogate.noise_power": {"tau": _objects()["taus"][0]},
         "scenario.from_link": {"name": "x", "scale": "task"},
+        "task_vector.Weights": {"values": base.values, "base_hash": None},
+        "task_vector.Weights.load": reading,
+        "task_vector.Weights.save": writing,
+        "task_vector.Weights.load_into": {"module": _objects()["backbone"].model},
+        "task_vector.Weights.from_module": {"module": _objects()["backbone"].model},
+        "task_vector.TaskVector.load": {**reading, "path": files / "tau.safetensors"},
+        "task_vector.TaskVector.save": writing,
+        "task_vector.TaskVector.dot": {"other": _objects()["taus"][0]},
+        "task_vector.TaskVector": {"values": base.values, "base_hash": base.hash},
+        "layout.Layout": {"names": ("visual.a",), "shapes": ((2,),)},
+        "layout.Layout.views": {"values": base.values},
+        "layout.Layout.flatten": {"state_dict": base.state_dict()},
+        "layout.Layout.from_state_dict": {"state_dict": base.state_dict()},
+        "layout.Layout.ranges": {"group": "mlp"},
+        "layout.Layout.require_equal": {"other": base.layout},
+        "backbone.WordTokenizer": {"words": ("a",), "context_length": 3},
+        "backbone.Backbone": {"model": _objects()["backbone"].model, "tokenizer": list, "vocabulary": None},
+        "memory.Memory": {"splits": {"a": small_split(5)}},
+        "resilience.Station": {"received": _objects()["station"].received, "lam": 0.3, "memory": None},
+        "resilience.Protection": {"start": list, "title": "x", "freeze": None},
+        "first_order.FirstOrder": {"logits": np.ones((1, 2)), "gram": np.eye(2)[None]},
+        "first_order.FirstOrder.classes_or_predicted": {"reference": [0, 1, 2, 3, 4]},
+        "first_order.FirstOrder.difference_gram": {"reference": [0, 1, 2, 3, 4]},
+        "first_order.FirstOrder.difference_norms": {"reference": [0, 1, 2, 3, 4]},
+        "first_order.FirstOrder.margins": {"reference": [0, 1, 2, 3, 4]},
+        "linearise.Network": {"tower": net.tower, "patches": net.patches, "labels": net.labels, "rows": net.rows},
+        "linearise.Network.logits": {"values": base.values},
+        "linearise.Network.differentiable": {"weights": base.state_dict(), "patches": None},
         "threads.ordered": {"function": abs, "items": [1, 2]},
         "tower.cut": {"images": torch.zeros(2, 3, 32, 32)},
         "layout.require_finite": {"values": _objects()["base"].values},
@@ -245,7 +290,7 @@ def _by_annotation(hint: Any) -> Any:
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
-        return get_type_hints(inspect.unwrap(function))
+        return get_type_hints(inspect.unwrap(function.__init__ if isinstance(function, type) else function))
     except NameError as error:  # imported for type checkers alone
         raise LookupError(f"annotations cannot be read: {error}") from error
 

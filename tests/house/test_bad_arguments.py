@@ -16,6 +16,7 @@ from bad_arguments import Call, faults, public_functions
 # Bad arguments that are accepted, with the reason.
 _NOTHING = "nothing in, nothing out"
 _NEGATION = "a coefficient below 0 negates a task, as in Eq. (6)"
+_USED = "checked by the protection that uses it"
 ACCEPTED: Mapping[Call, str] = {
     ("disentanglement.noisy_logits.linearisation_error", "perturbed", "empty"): _NOTHING,
     ("disentanglement.wde.images_of", "names", "empty"): _NOTHING,
@@ -29,6 +30,15 @@ ACCEPTED: Mapping[Call, str] = {
     ("model.fusion.fuse", "lam", "below zero"): _NEGATION,
     ("model.checkpoints.from_hugging_face", "state_dict", "empty"): _NOTHING,
     ("model.checkpoints.task_vector_from_published", "info", "empty"): "no metadata are added",
+    ("model.backbone.WordTokenizer", "words", "empty"): "it knows no word",
+    ("model.task_vector.TaskVector", "info", "empty"): "results of algebra have none",
+    ("protection.memory.Memory", "splits", "empty"): _NOTHING,
+    ("protection.memory.Memory.of", "names", "empty"): _NOTHING,
+    ("protection.resilience.Protection", "freeze", "empty"): "everything is trained",
+    ("protection.resilience.Station", "received", "empty"): _USED,
+    ("protection.resilience.Station", "lam", "below zero"): _NEGATION,
+    ("protection.resilience.Station", "heads", "empty"): _USED,
+    ("protection.resilience.Station", "error_cov", "NaN"): _USED,
     ("model.layout.listing", "items", "empty"): "it says 0",
     ("model.tensor_file.checksum", "tensors", "empty"): "the checksum of the metadata alone",
     ("model.tensor_file.checksum", "metadata", "empty"): "the checksum of the tensors alone",
@@ -42,8 +52,9 @@ ACCEPTED: Mapping[Call, str] = {
 
 # Steps inside the loops of checked functions, where a check would be repeated thousands of times.
 INNER = {
+    "disentanglement.linearise.Network.differentiable",
     "model.differentiable_tower.forward", "model.differentiable_tower.steps", "model.gram.inner_products",
-    "model.tower.cut", "model.tower.embed", "model.tower.encode", "model.tower.patchify",
+    "model.layout.require_float", "model.tower.cut", "model.tower.embed", "model.tower.encode", "model.tower.patchify",
     "threads.map_pieces", "threads.ordered", "threads.single_threads",
 }  # fmt: skip
 
@@ -56,45 +67,51 @@ UNDECIDED = {
     "study": """
         compare.gap compare.surely_above file.load_study file.run_study_file file.save_study file.summary
         interference.cosine_study interference.effective_vectors interference.wde_under intervals.over_seeds
-        parts.build_parts study.provenance study.run_study study.sample_combinations study.study_units
-        study.write_table units.models units.run_unit units.specialists
+        parts.build_parts study.Study study.provenance study.run_study study.sample_combinations
+        study.study_units study.write_table units.models units.run_unit units.specialists
     """,
     "tasks": """
-        assemble.assemble_task base.carve_validation base.fingerprint base.hash_fraction base.pinned_sample
-        base.require_class_names base.require_templates base.stratified_counts folder.class_folders
-        folder.find_folder folder.holds_task folder.natural_key folder.read_classes folder.read_folder
-        folder.read_templates images.decode_images images.inspect_files images.resize_batch
-        images.resize_image images.to_rgb prompts.prompts_for prompts.readable_name sources.load_spec
-        sources.load_task sources.parse_tasks vision.pinned_split vision.read_data_set vision.read_idx
+        assemble.assemble_task base.Split base.Split.in_memory base.Split.subset base.Task
+        base.carve_validation base.fingerprint base.hash_fraction base.pinned_sample base.require_class_names
+        base.require_templates base.stratified_counts folder.class_folders folder.find_folder
+        folder.holds_task folder.natural_key folder.read_classes folder.read_folder folder.read_templates
+        images.decode_images images.inspect_files images.resize_batch images.resize_image images.to_rgb
+        prompts.prompts_for prompts.readable_name sources.load_spec sources.load_task sources.parse_tasks
+        vision.pinned_split vision.read_data_set vision.read_idx
     """,
     "training": """
         evaluate.accuracy evaluate.evaluate_combinations evaluate.normalized_accuracy evaluate.predictions
-        evaluate.prepare evaluate.task_combinations finetune.finetune finetune.precision finetune.recipe_for
-        finetune.training_step heads.build_head loading.batches loading.crop_box loading.cropped_pixels
-        loading.normalize loading.pixels loading.training_batches pretrain.caption_batch pretrain.clip_loss
-        pretrain.draw_pairs pretrain.pretrain pretrain.zero_shot_table suite.choose_lambdas suite.load_suite
-        suite.load_tasks
+        evaluate.prepare evaluate.task_combinations finetune.Recipe finetune.Recipe.lr_at finetune.finetune
+        finetune.precision finetune.recipe_for finetune.training_step heads.Head.require_classes
+        heads.build_head loading.batches loading.crop_box loading.cropped_pixels loading.normalize
+        loading.pixels loading.training_batches pretrain.PretrainRecipe pretrain.caption_batch
+        pretrain.clip_loss pretrain.draw_pairs pretrain.pretrain pretrain.zero_shot_table
+        suite.Suite.accuracies suite.Suite.fuse suite.Suite.score suite.Suite.single_task_table
+        suite.choose_lambdas suite.load_suite suite.load_tasks
     """,
     "transport": """
-        link.send modulation.bits_of modulation.decode modulation.expected_symbols modulation.nearest
-        modulation.posterior_mean modulation.symbols_of modulation.transition quantise.dequantise
-        quantise.interval_probability quantise.quantise scenario.from_link scheme.checked scheme.padded
-        schemes.scheme_named statistics.error_statistics statistics.require_alike surrogate.error_covariance
-        surrogate.noise_power surrogate.surrogate
+        digital.Coded digital.Pcm digital.RawFloat link.send modulation.bits_of modulation.decode
+        modulation.expected_symbols modulation.nearest modulation.posterior_mean modulation.symbols_of
+        modulation.transition quantise.dequantise quantise.interval_probability quantise.quantise
+        scenario.Scenario scenario.Scenario.error_cov scenario.Scenario.receive
+        scenario.from_link scheme.checked scheme.padded schemes.Analog schemes.Pam schemes.scheme_named
+        statistics.error_statistics statistics.require_alike surrogate.error_covariance surrogate.noise_power
+        surrogate.surrogate
     """,
     "wireless": """
         adversary.attack adversary.attacked_cov adversary.interference_free_rates adversary.jammer_power
         adversary.largest_rate allocation.allocate_unit_budget allocation.counted_twice
-        allocation.published_covariance_eigenvalues channel.complex_normal channel.draw_distances
-        channel.draw_fading channel.draw_uplinks channel.exponential_correlation channel.snr_db
-        channel.uplinks_at channel.with_floor csi.imperfect_csi minimax.minimax minimax.minimax_sic
-        optimality.saddle_margins path_loss.cell_db receiver.by_rank receiver.common_error
-        receiver.error_correlations receiver.error_cov receiver.lmmse_error_cov receiver.lmmse_filter
-        receiver.lmmse_mse receiver.require_noise_cov receiver.sic_filters receiver.sic_mse receiver.sic_order
-        receiver.sic_rates receiver.sum_rate receiver.sum_rate_published simulate.covariance_root
-        simulate.decide simulate.draw_symbols simulate.measure_mse simulate.posterior_mean simulate.receive
-        simulate.sample_cov square_root.adjoint square_root.factors square_root.filters square_root.log_gains
-        square_root.require_semidefinite square_root.thin_svd square_root.whiten
+        allocation.published_covariance_eigenvalues channel.LinkBudget channel.Uplink channel.complex_normal
+        channel.draw_distances channel.draw_fading channel.draw_uplinks channel.exponential_correlation
+        channel.snr_db channel.uplinks_at channel.with_floor csi.imperfect_csi minimax.minimax
+        minimax.minimax_sic optimality.saddle_margins path_loss.PathLoss path_loss.cell_db receiver.by_rank
+        receiver.common_error receiver.error_correlations receiver.error_cov receiver.lmmse_error_cov
+        receiver.lmmse_filter receiver.lmmse_mse receiver.require_noise_cov receiver.sic_filters
+        receiver.sic_mse receiver.sic_order receiver.sic_rates receiver.sum_rate receiver.sum_rate_published
+        simulate.covariance_root simulate.decide simulate.draw_symbols simulate.measure_mse
+        simulate.posterior_mean simulate.receive simulate.sample_cov square_root.adjoint square_root.factors
+        square_root.filters square_root.log_gains square_root.require_semidefinite square_root.thin_svd
+        square_root.whiten
     """,
 }
 

@@ -147,6 +147,17 @@ def test_wrapped_by_a_training_script(tmp_path: Path, key: str, zipped: bool) ->
     assert load_published(tmp_path / "x.pt", BASE).weights.hash == Weights.from_module(clip).hash
 
 
+@pytest.mark.parametrize("state", [tuned().state_dict(), hugging_face()])
+def test_what_is_no_tensor_may_lie_beside_the_tower(state: dict[str, Tensor], tmp_path: Path) -> None:
+    path = write(tmp_path / "x.pt", state)
+    plain = load_published(path, BASE).weights.hash
+    torch.save({"epoch": 3, "name": "run", **state}, path)
+    assert load_published(path, BASE).weights.hash == plain
+    torch.save({**state, next(name for name in state if name.endswith("class_embedding")): 3.0}, path)
+    with pytest.raises(InputError, match="class_embedding' is a float"):
+        load_published(path, BASE)
+
+
 def test_missing_projection_comes_from_the_base_with_a_note(tmp_path: Path) -> None:
     tower = {name: x for name, x in hugging_face().items() if "visual_projection" not in name}
     path = write(tmp_path / "x.safetensors", tower)
@@ -366,7 +377,7 @@ def changed(change: Callable[[dict[str, Tensor]], object]) -> dict[str, Tensor]:
         ),
         (
             changed(lambda t: t.update({"vision_model.embeddings.class_embedding": torch.zeros(16).long()})),
-            "'visual.class_embedding' holds torch.int64",
+            "class_embedding' holds torch.int64",
         ),
         (
             changed(lambda t: t["vision_model.post_layernorm.bias"].fill_(float("nan"))),

@@ -247,5 +247,5 @@ def test_bad_combinations_are_named(
         hopeless = replace(heads["three"], weight=torch.zeros_like(heads["three"].weight))
         task = replace(tasks["three"], test=replace(tasks["three"].test, labels=torch.full((60,), 3)))
         evaluate_combinations(backbone, taus, {**tasks, "three": task}, {**heads, "three": hopeless}, lambda n: 0.5)
-    with pytest.raises(InputError, match="lambda is nan"):
+    with pytest.raises(InputError, match="lam is nan"):
         evaluate_combinations(backbone, taus, tasks, heads, lambda n: math.nan)

@@ -319,6 +319,22 @@ def test_fusing_and_scoring_are_those_of_the_library(suite: Suite, backbone: Bac
     assert suite.accuracies(weights, names=[]) == {}
 
 
+def test_a_task_is_named_once_and_a_list_is_no_text(suite: Suite) -> None:
+    for call in (suite.fuse, lambda names: suite.accuracies(suite.backbone.weights, names=names)):
+        with pytest.raises(InputError, match="'signs' is given twice"):
+            call(["signs", "digits", "signs"])
+        with pytest.raises(InputError, match="'signs'"):
+            call("signs")
+
+
+def test_an_unknown_split_is_reported(suite: Suite) -> None:
+    weights = suite.backbone.weights
+    for call in (lambda: suite.accuracies(weights, "tset"), lambda: suite.score({}, "tset"),
+                 lambda: suite.single_task_table("tset")):  # fmt: skip
+        with pytest.raises(InputError, match="split is 'tset'.*did you mean 'test'"):
+            call()
+
+
 def test_unknown_and_missing_names_are_reported(suite: Suite) -> None:
     with pytest.raises(InputError, match="unknown task 'cars': expected some of signs, digits, scenes"):
         suite.fuse(["signs", "cars"])
