@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
 
 from rmtllmf_lib.arrays import seed_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone
+from rmtllmf_lib.model.foreign import read_metadata
 from rmtllmf_lib.model.fusion import choose_lambda, fuse, lambda_n
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.model.vector_info import below_current
@@ -144,7 +144,7 @@ def read_models(paths: Sequence[Path], base: Weights) -> Models:
     taus: dict[str, TaskVector] = {}
     points: dict[str, Weights] = {}
     for path in paths:
-        if _holds_task_vector(path):
+        if read_metadata(path).get("format") == "rmtllmf-task-vector":
             tau = TaskVector.load(path, base)
             name = tau.info.get("task", path.stem)
             if name in taus:
@@ -289,11 +289,3 @@ def _validated_lambda(suite: Suite) -> float:
         return sum(parts) / len(parts)
 
     return choose_lambda(score)[0]
-
-
-def _holds_task_vector(path: Path) -> bool:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return (file.metadata() or {}).get("format") == "rmtllmf-task-vector"
-    except (SafetensorError, OSError):
-        return False  # `Weights.load` reports what is wrong with it

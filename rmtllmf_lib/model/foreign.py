@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,6 +81,19 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
         if there is no such file, it is of another kind, its header is longer than `MAX_HEADER`, or it is corrupt or
         truncated.
     """
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})
+
+
+@validated_call
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The metadata alone of a safetensors file; errors as in `read_safetensors`."""
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
     path = file_path(path, "path")
     if file_kind(path) == "pickle":
         raise InputError(
@@ -88,7 +102,7 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
         )
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})
+            yield file
     except (SafetensorError, RuntimeError, ValueError, TypeError) as error:  # the last three from torch, for odd shapes
         raise InputError(
             f"{path} is not a whole safetensors file ({error}); it is corrupt or truncated, get or make it again"

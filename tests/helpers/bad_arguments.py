@@ -243,6 +243,7 @@ def _of() -> dict[str, dict[str, Any]]:
         "foreign.file_kind": reading,
         "foreign.read_foreign": reading,
         "foreign.read_safetensors": reading,
+        "foreign.read_metadata": reading,
         "tensor_file.read_own": {**reading, "kind": "rmtllmf-weights"},
         "tensor_file.read_sealed": reading,
         "tensor_file.write_own": writing,

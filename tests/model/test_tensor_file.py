@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model import foreign, tensor_file
-from rmtllmf_lib.model.foreign import read_foreign, read_safetensors
+from rmtllmf_lib.model.foreign import read_foreign, read_metadata, read_safetensors
 from rmtllmf_lib.model.tensor_file import CHECKSUM, read_own, read_sealed, write_own, write_sealed
 
 TENSORS = {"visual.a": torch.arange(6.0).view(2, 3), "visual.b": torch.ones(4)}
@@ -207,3 +207,10 @@ def test_a_description_that_is_too_long_is_refused(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(foreign, "MAX_HEADER", 100)
     with pytest.raises(InputError, match="MAX_HEADER"):
         read_foreign(tmp_path / "a.pt")
+
+
+def test_metadata_alone(file: Path) -> None:
+    assert read_metadata(file) == read_safetensors(file)[1]
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"a\.safetensors"):
+        read_metadata(file)
