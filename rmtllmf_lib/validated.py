@@ -149,6 +149,8 @@ def validated_init(cls: _Class) -> _Class:
 
 
 def _fits(value: Any, hint: Any) -> bool:
+    if type(value) is hint and hint is not float:  # the usual case first, since this runs on every call
+        return True
     origin, args = get_origin(hint) or hint, get_args(hint)
     if origin in (Union, UnionType):  # of which that of ArrayLike becomes a part
         others = [each for each in args if each not in _ARRAY_LIKE] if _ARRAY_LIKE <= {*args} else args

@@ -32,7 +32,9 @@ PROJECTION = PREFIX + "proj"
 _ANCHORS = {"open_clip": "conv1.weight", "Hugging Face": "embeddings.patch_embedding.weight"}
 
 # What wrappers of modules (torch.compile, FSDP, activation checkpoints, data parallel) leave anywhere in a name.
-_WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module|_forward_module|module)\.")
+_WRAPPERS = re.compile(
+    r"(?<![^.])(_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module|_forward_module|_module|module)\."
+)
 
 # Part of a name that tells of an adapter, whose effect is not yet in the weights beside it.
 _ADAPTER = re.compile(
@@ -309,7 +311,10 @@ def from_hugging_face(state_dict: Mapping[str, Any], prefix: str = "vision_model
         else:
             strange.append(name)
     if strange:
-        raise InputError(f"entries that no CLIP vision tower has: {listing(strange)}; remove them")
+        raise InputError(
+            f"entries that no CLIP vision tower has: {listing(strange)}; they change what the "
+            "model computes, so merge them into a plain tower and save that"
+        )
     for target, parts in attention.items():
         if set(parts) != set("qkv"):
             raise InputError(f"{target!r} needs q, k and v, found only {', '.join(sorted(parts))}")

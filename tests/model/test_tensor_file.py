@@ -214,3 +214,11 @@ def test_metadata_alone(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(InputError, match=r"a\.safetensors"):
         read_metadata(file)
+
+
+@pytest.mark.parametrize("first", [0x7B, 0x5B, 0x1F])
+def test_a_truncated_file_is_not_taken_for_another_kind(first: int, tmp_path: Path) -> None:
+    """Its first byte, the lowest of the header's length, may be that of a JSON text."""
+    (tmp_path / "a.safetensors").write_bytes(bytes([first, 2, 0, 0, 0, 0, 0, 0]) + b'{"x":{"dtype"')
+    with pytest.raises(InputError, match="truncated"):
+        read_safetensors(tmp_path / "a.safetensors")
