@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rmtllmf_lib.arrays import Real, real_array, whole_number
+from rmtllmf_lib.arrays import Real, real_array, real_number, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.validated import validated_call, validated_init
 
@@ -127,7 +127,4 @@ class FirstOrder:
 @validated_call
 def noise_level(std: float) -> float:
     """Validated standard deviation s ≥ 0 of the noise of each parameter."""
-    value = real_array(std, "the standard deviation of the noise", minimum=0)
-    if value.ndim:
-        raise InputError(f"the standard deviation of the noise has shape {value.shape}: expected one number")
-    return float(value)
+    return real_number(std, "the standard deviation of the noise", minimum=0)

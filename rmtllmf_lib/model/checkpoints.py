@@ -32,9 +32,7 @@ PROJECTION = PREFIX + "proj"
 _ANCHORS = {"open_clip": "conv1.weight", "Hugging Face": "embeddings.patch_embedding.weight"}
 
 # What wrappers of modules (torch.compile, FSDP, activation checkpoints, data parallel) leave anywhere in a name.
-_WRAPPERS = re.compile(
-    r"(?<![^.])(_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module|_forward_module|_module|module)\."
-)
+_WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|_?module|_forward_module|_(checkpoint|fsdp)_wrapped_module)\.")
 
 # Part of a name that tells of an adapter, whose effect is not yet in the weights beside it.
 _ADAPTER = re.compile(

@@ -205,9 +205,6 @@ class TaskVector(_Flat):
 
     def __post_init__(self, checked: bool) -> None:
         super().__post_init__(checked)
-        wrong = [key for key, value in self.info.items() if not (isinstance(key, str) and isinstance(value, str))]
-        if wrong:
-            raise InputError(f"info maps str to str, but not for {listing(wrong)}; convert the values with str()")
         object.__setattr__(self, "info", dict(self.info))
 
     @validated_call
