@@ -57,7 +57,10 @@ def group_of(name: str) -> str:
 @validated_call
 def listing(items: Sequence[object], most: int = 4) -> str:
     """Number of items and the first `most` of them, as text: '3 (a, b, c)' or '9 (a, b, c, d, …)'."""
-    shown = ", ".join(str(item) for item in items[: whole_number(most, "most")]) + (", …" if len(items) > most else "")
+    texts = [str(item) for item in items[: whole_number(most, "most")]]  # may come from a file of others
+    shown = ", ".join(text if text.isprintable() else repr(text) for text in texts) + (
+        ", …" if len(items) > most else ""
+    )
     return f"{len(items)} ({shown})"
 
 

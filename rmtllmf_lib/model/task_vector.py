@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import numbers
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from functools import cached_property
@@ -358,6 +359,8 @@ def _load(path: str | Path, kind: str) -> tuple[Layout, Tensor, dict[str, str]]:
     tensors, metadata = read_own(path, kind)
     layout = Layout.from_state_dict(tensors)
     values = layout.flatten(tensors)
+    if not re.fullmatch(r"([0-9a-f]{64})?", metadata["base_hash"]):
+        raise InputError(f"{path} has base_hash {metadata['base_hash'][:80]!r}: expected a SHA-256 as 64 digits")
     if "hash" in metadata and metadata["hash"] != _hash(layout, values):  # a file of version 1
         raise InputError(f"{path} is damaged: its numbers do not match its hash; get or make it again")
     return layout, values, metadata

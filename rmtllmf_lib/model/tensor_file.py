@@ -76,7 +76,7 @@ def read_own(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, 
         )
     found, version = metadata["format"], metadata["format_version"]
     if found != kind or version not in (FORMAT_VERSION, UNSEALED_VERSION):
-        raise InputError(f"{path} holds {found} version {version}, expected {kind} version {FORMAT_VERSION}")
+        raise InputError(f"{path} holds {found!r} version {version!r}, expected {kind!r} version {FORMAT_VERSION!r}")
     if version == FORMAT_VERSION:
         _require_checksum(path, tensors, metadata)
     elif "hash" not in metadata:

@@ -16,6 +16,7 @@ from torch import Tensor
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.layout import GROUPS, Layout
 from rmtllmf_lib.model.task_vector import TaskVector, Weights, cosine_matrix
+from rmtllmf_lib.model.tensor_file import write_own
 from vectors import BASE, LAYOUT, SIZE, model, random_values, unhurried, vector
 
 # --- points -----------------------------------------------------------------------------------------------------
@@ -302,7 +303,7 @@ def test_changed_tensors_are_noticed(tmp_path: Path) -> None:
 def test_loading_the_wrong_file(tmp_path: Path) -> None:
     path = tmp_path / "file.safetensors"
     BASE.save(path)
-    with pytest.raises(InputError, match=r"rmtllmf-weights.*expected rmtllmf-task-vector"):
+    with pytest.raises(InputError, match=r"rmtllmf-weights.*expected .rmtllmf-task-vector"):
         TaskVector.load(path)
     vector(1, task="dtd").save(path)
     with pytest.raises(InputError, match="the task vector of 'dtd' belongs to another base"):
@@ -310,3 +311,13 @@ def test_loading_the_wrong_file(tmp_path: Path) -> None:
     short = Layout(LAYOUT.names[:-1], LAYOUT.shapes[:-1])
     with pytest.raises(InputError, match="the layout of the task vector does not match; not expected: 1"):
         TaskVector.load(path, Weights(short, torch.ones(short.size)))
+
+
+def test_control_characters_of_a_received_file_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    for metadata, tensors in [({"base_hash": "\x1b[2J"}, vector(1).state_dict()),
+                              ({"base_hash": BASE.hash}, {"visual.\x1b[2J": torch.ones(2)})]:  # fmt: skip
+        write_own(path, "rmtllmf-task-vector", tensors, metadata)
+        with pytest.raises(InputError) as caught:
+            TaskVector.load(path, BASE)
+        assert str(caught.value).isprintable()

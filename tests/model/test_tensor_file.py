@@ -88,10 +88,10 @@ def test_file_of_another_program(tmp_path: Path) -> None:
 
 
 def test_another_kind_or_version(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=r"kind version 2.*other version 2"):
+    with pytest.raises(InputError, match=r"'kind' version '2'.*'other' version '2'"):
         read_own(file, "other")
     monkeypatch.setattr(tensor_file, "FORMAT_VERSION", "3")
-    with pytest.raises(InputError, match=r"kind version 2.*kind version 3"):
+    with pytest.raises(InputError, match=r"'kind' version '2'.*'kind' version '3'"):
         read_own(file, "kind")
 
 
