@@ -143,8 +143,8 @@ def load_published(path: str | Path, base: Weights) -> PublishedTower:
         raise InputError(f"{path} was made from another base: {known[:12]}…, expected {base.origin[:12]}…")
     if adapter := [name for name in tensors if _ADAPTER.search(name)]:
         raise InputError(
-            f"{path} holds an adapter that is not merged: {listing(adapter)}; merge the adapter first, with peft by "
-            "model.merge_and_unload(), and save the whole model"
+            f"{path} holds an adapter that is not merged: merge the adapter first, with peft by "
+            f"model.merge_and_unload(), and save the whole model; its entries are {listing(adapter, 2)}"
         )
     unwrapped = {_WRAPPERS.sub("", name): tensor for name, tensor in tensors.items()}
     if len(unwrapped) < len(tensors):
