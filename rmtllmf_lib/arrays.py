@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from difflib import get_close_matches
-from typing import Any, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rmtllmf_lib.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 Real = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -104,6 +108,35 @@ def one_of(value: object, choices: Any, name: str) -> Any:
     near = get_close_matches(str(value), map(str, known), n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise InputError(f"{name} is {value!r}: expected {' or '.join(map(repr, known))}{hint}")
+
+
+def known_names(names: Any, known: Any, what: str) -> tuple[str, ...]:
+    """`names` as a tuple; `InputError` for a single text, a name that is not among `known`, or one given twice."""
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise InputError(f"{names!r} is given for names of a {what}: expected a list, such as {list(known)[:2]}")
+    chosen = tuple(names)
+    for place, name in enumerate(chosen):
+        if name not in known:
+            raise InputError(f"unknown {what} {name!r}: expected some of {', '.join(known)}")
+        if name in chosen[:place]:
+            raise InputError(f"{what} {name!r} is given twice: name each once")
+    return chosen
+
+
+def file_path(value: Any, name: str) -> Path:
+    """Path with the user's home folder in place of `~`; `InputError` for an empty text, or neither text nor path."""
+    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
+        raise InputError(f"{name} is {value!r}: expected the path of a file")
+    return Path(value).expanduser()
+
+
+def torch_generator(value: Any, name: str = "generator") -> torch.Generator:
+    """Generator of torch on the CPU; `InputError` otherwise, also for None, which torch takes for its global one."""
+    import torch  # arrays serves the wireless half as well, which does without it
+
+    if not isinstance(value, torch.Generator) or value.device.type != "cpu":
+        raise InputError(f"{name} is {value!r}: expected torch.Generator().manual_seed(…), on the CPU")
+    return value
 
 
 def fitted(array: NDArray[Any], shape: tuple[int, ...], name: str, meaning: str) -> NDArray[Any]:

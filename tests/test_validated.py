@@ -1,17 +1,19 @@
-"""Frozen dataclasses that check their fields."""
+"""Frozen dataclasses that check their fields, and functions that check their arguments."""
 
 from __future__ import annotations
 
 import dataclasses
 import pickle
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
 import pytest
-from pydantic import Field
+from numpy.typing import ArrayLike
+from pydantic import Field, PositiveInt
 
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.validated import validated
+from rmtllmf_lib.validated import validated, validated_call
 
 
 @validated
@@ -71,3 +73,52 @@ def test_a_positional_argument_has_the_name_of_its_field():
 def test_a_wrong_call_is_a_type_error(arguments):
     with pytest.raises(TypeError, match="step"):
         Plan(**arguments)
+
+
+@validated_call
+def merge(
+    taus: Sequence[int],
+    lam: float | Sequence[float],
+    rule: Literal["mean", "sum"] = "sum",
+    *,
+    count: PositiveInt | None = None,
+    values: ArrayLike = 0.0,
+    heads: Mapping[str, str] | None = None,
+) -> str:
+    return f"{len(taus)} {rule}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        (([1, 2], 0.3), {}),
+        (((), 1), {"count": np.int64(2)}),
+        (([1], [0.1, 0.2]), {"values": [[1, 2j]]}),
+        (({"a": 1}.values(), np.array([0.1])), {"values": np.nan}),  # NaN in arrays is for the function
+        (([1], np.array(0.5)), {"heads": {"a": "b"}}),
+        ((np.array([1, 2]), np.float32(0.5)), {"rule": "mean"}),
+    ],
+)
+def test_calls_that_fit_their_annotations(arguments, options):
+    assert merge(*arguments, **options) == f"{len(arguments[0])} {options.get('rule', 'sum')}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("taus", 1), ("taus", None), ("taus", "12"), ("taus", {1: 2}), ("taus", [1.5]), ("taus", [True]),
+        ("lam", float("nan")), ("lam", float("inf")), ("lam", "0.3"), ("lam", True), ("lam", [0.1, None]),
+        ("rule", "median"), ("rule", None), ("count", 0), ("count", 2.0), ("count", -1),
+        ("values", "text"), ("values", None), ("values", [[1, 2], [3]]), ("values", {}),
+        ("heads", {"a": 1}), ("heads", ["a"]),
+    ],
+)  # fmt: skip
+def test_a_call_names_the_argument_that_does_not_fit(name, value):
+    with pytest.raises(InputError, match=f"^{name} is .*: expected "):
+        merge(**{"taus": [1], "lam": 0.5, name: value})
+
+
+def test_a_call_with_other_arguments_is_a_type_error():
+    for options in ({"lam": 1}, {"taus": [1], "lam": 1, "weight": 2}):
+        with pytest.raises(TypeError, match="taus|weight"):
+            merge(**options)

@@ -9,13 +9,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
-from safetensors import SafetensorError, safe_open
 
 from rmtllmf_lib.arrays import seed_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone
+from rmtllmf_lib.model.foreign import read_metadata
 from rmtllmf_lib.model.fusion import choose_lambda, fuse, lambda_n
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
+from rmtllmf_lib.model.vector_info import below_current
 from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.tasks.sources import TaskSpec, load_spec, parse_tasks
 from rmtllmf_lib.training.evaluate import accuracy, prepare
@@ -82,8 +83,8 @@ def finetune_task(
     (after,) = suite.accuracies(backbone.weights + tau).values()
     about = {
         "source": spec.source,
-        # For `evaluate`. Absolute paths are left out: vectors are sent to others.
-        "folder": "" if Path(spec.typed).is_absolute() else spec.typed,
+        # For `evaluate`. Other paths are left out: vectors are sent to others, who would not accept them.
+        "folder": spec.typed if below_current(spec.typed) else "",
         "data_seed": str(seed),
         "n_train": str(n_train or ""),
         "classes": str(len(task.class_names)),
@@ -118,7 +119,7 @@ def read_models(paths: Sequence[Path], base: Weights) -> tuple[dict[str, TaskVec
     taus: dict[str, TaskVector] = {}
     points: dict[str, Weights] = {}
     for path in paths:
-        if _holds_task_vector(path):
+        if read_metadata(path).get("format") == "rmtllmf-task-vector":
             tau = TaskVector.load(path, base)
             name = tau.info.get("task", path.stem)
             if name in taus:
@@ -251,11 +252,3 @@ def _validated_lambda(suite: Suite) -> float:
         return sum(accuracy(backbone, fused, images[name], heads[name]) / own[name] for name in own) / len(own)
 
     return choose_lambda(score)[0]
-
-
-def _holds_task_vector(path: Path) -> bool:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return (file.metadata() or {}).get("format") == "rmtllmf-task-vector"
-    except (SafetensorError, OSError):
-        return False  # `Weights.load` reports what is wrong with it

@@ -16,6 +16,7 @@ from scipy.special import chdtrc, chdtri
 from rmtllmf_lib.arrays import Real, real_array, real_number
 from rmtllmf_lib.disentanglement.first_order import FirstOrder, noise_level
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.validated import validated_call
 
 RANK_TOLERANCE = 1e-6  # of the largest eigenvalue: J Jᵀ comes from float32 products
 
@@ -36,11 +37,13 @@ def _whitening(model: FirstOrder) -> tuple[Real, NDArray[np.int64]]:
     return scale[:, :, None] * (vectors.swapaxes(1, 2) @ basis), rank
 
 
+@validated_call
 def degrees_of_freedom(model: FirstOrder) -> NDArray[np.int64]:
     """Rank (n,) of the centred J Jᵀ of each image: C − 1, unless some combination of logits is constant."""
     return _whitening(model)[1]
 
 
+@validated_call
 def statistic(model: FirstOrder, change: ArrayLike, reference_std: float) -> Real:
     """T² (…, n) of a change of the logits.
 
@@ -65,6 +68,7 @@ def statistic(model: FirstOrder, change: ArrayLike, reference_std: float) -> Rea
     return (white**2).sum(-1)
 
 
+@validated_call
 def critical_value(dof: ArrayLike, level: float) -> Real:
     """Threshold that T² exceeds with probability `level` under H0, elementwise in the degrees of freedom."""
     if not 0 < real_number(level, "level") < 1:
@@ -72,6 +76,7 @@ def critical_value(dof: ArrayLike, level: float) -> Real:
     return chdtri(real_array(dof, "the degrees of freedom", minimum=1), level)
 
 
+@validated_call
 def power(dof: ArrayLike, level: float, reference_std: float, std: float) -> Real:
     """Probability that H0 is rejected under noise of standard deviation s, exact to first order; the level at s = s₀.
 

@@ -13,8 +13,10 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector, Weights, cosine_matrix
 from rmtllmf_lib.transport.scenario import Scenario
 from rmtllmf_lib.transport.surrogate import ERROR_CORRELATIONS
+from rmtllmf_lib.validated import validated_call
 
 
+@validated_call
 def noisy_cosines(cosines: ArrayLike, noise_to_signal: ArrayLike, error_correlation: ArrayLike) -> Real:
     """Cosine similarity of task vectors received with independent or correlated noise.
 
@@ -56,6 +58,7 @@ def noisy_cosines(cosines: ArrayLike, noise_to_signal: ArrayLike, error_correlat
     return np.where(np.eye(shape[0], dtype=bool), 1.0, found)
 
 
+@validated_call
 def scenario_cosines(scenario: Scenario, taus: Sequence[TaskVector], base: Weights) -> Real:
     """Expected cosine similarity (n, n) of the task vectors received in a scenario, by `noisy_cosines`."""
     errors = scenario.error_cov(taus, base)
@@ -65,6 +68,7 @@ def scenario_cosines(scenario: Scenario, taus: Sequence[TaskVector], base: Weigh
     return noisy_cosines(cosine_matrix(taus), power / np.array([tau.rms**2 for tau in taus]), common)
 
 
+@validated_call
 def needed_noise(cosines: tuple[float, float, float], target: tuple[float, float]) -> tuple[float, float, float]:
     """The weakest noise, equal for all users, that moves cosines of a known spread into a narrow band.
 
@@ -94,6 +98,7 @@ def needed_noise(cosines: tuple[float, float, float], target: tuple[float, float
     return k, (middle * (1 + k) - mean) / k, middle
 
 
+@validated_call
 def cosine_bands(
     cosines: tuple[float, float, float],
     noise_to_signal: Sequence[float] | Real | None = None,
@@ -112,7 +117,9 @@ def cosine_bands(
     -------
     DataFrame with columns correlation, noise_to_signal, low, mean, high
     """
-    k = np.logspace(-2, 5, 141) if noise_to_signal is None else np.asarray(noise_to_signal, float)
+    if not correlations:
+        raise InputError("correlations is empty: expected at least one correlation of the errors, with its name")
+    k = np.logspace(-2, 5, 141) if noise_to_signal is None else real_array(noise_to_signal, "noise_to_signal")
     rows = []
     for name, r in correlations.items():
         low, mean, high = (noisy_cosines([[1, rho], [rho, 1]], k[:, None] * [1, 1], r)[:, 0, 1] for rho in cosines)

@@ -12,12 +12,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rmtllmf_lib.arrays import Real, real_array, whole_number
+from rmtllmf_lib.arrays import Real, real_array, real_number, whole_number
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.validated import validated_call, validated_init
 
 Classes = NDArray[np.int64]
 
 
+@validated_init
 @dataclass(frozen=True, eq=False)
 class FirstOrder:
     """Undisturbed logits of n images and the Gram matrices of their Jacobians; from `linearise.first_order`.
@@ -111,6 +113,7 @@ class FirstOrder:
         values, vectors = np.linalg.eigh(self.gram)
         return vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :] @ vectors.swapaxes(1, 2)
 
+    @validated_call
     def sample(self, draws: int, rng: np.random.Generator) -> Real:
         """First-order changes of the logits (draws, n, C) for parameter noise of variance 1, from N(0, J Jᵀ).
 
@@ -121,9 +124,7 @@ class FirstOrder:
         return np.einsum("dnk,nkl->dnl", normal, self._root)
 
 
+@validated_call
 def noise_level(std: float) -> float:
     """Validated standard deviation s ≥ 0 of the noise of each parameter."""
-    value = real_array(std, "the standard deviation of the noise", minimum=0)
-    if value.ndim:
-        raise InputError(f"the standard deviation of the noise has shape {value.shape}: expected one number")
-    return float(value)
+    return real_number(std, "the standard deviation of the noise", minimum=0)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.func import jvp
 from torch.nn import functional
 
-from rmtllmf_lib.arrays import Real, whole_number
+from rmtllmf_lib.arrays import Real, torch_generator, whole_number
 from rmtllmf_lib.disentanglement.first_order import FirstOrder
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone
@@ -29,11 +29,13 @@ from rmtllmf_lib.model.tower import Tower, embed, encode, read_tower
 from rmtllmf_lib.tasks.base import Split
 from rmtllmf_lib.training.evaluate import BATCH, prepare
 from rmtllmf_lib.training.heads import Head
+from rmtllmf_lib.validated import validated_call, validated_init
 
 AT_HAND = 2**21  # numbers that `gram` works on at a time for a small model: 8 MiB
 COPIES = 4  # of the gradients of the widest activations that exist at once
 
 
+@validated_init
 @dataclass(frozen=True, eq=False)
 class Network:
     """Logits of fixed images under a fixed head, as a function of the weights; made by `network`.
@@ -77,6 +79,7 @@ class Network:
         return forward(Layers(self.tower, weights), self.patches if patches is None else patches, self.rows)
 
 
+@validated_call
 def network(backbone: Backbone, split: Split, head: Head, *, limit: int | None = None, device: str = "cpu") -> Network:
     """Logits of the images of a split as a function of the weights alone.
 
@@ -104,6 +107,7 @@ def network(backbone: Backbone, split: Split, head: Head, *, limit: int | None =
     return Network(tower, backbone.weights.layout, torch.cat([*ready.cut()]), ready.split.labels, rows)
 
 
+@validated_call
 def logits(net: Network, weights: Weights) -> Real:
     """Logits (n, C) float64 of a model, in NumPy.
 
@@ -115,6 +119,7 @@ def logits(net: Network, weights: Weights) -> Real:
     return finite(net.logits(flat_values(net, weights)))
 
 
+@validated_call
 def along(net: Network, weights: Weights, direction: Tensor) -> tuple[Real, Real]:
     """Logits and their derivative J Δθ along a direction in parameter space, by forward mode.
 
@@ -146,6 +151,7 @@ def along(net: Network, weights: Weights, direction: Tensor) -> tuple[Real, Real
     return finite(torch.cat([part[0] for part in parts])), finite(torch.cat([part[1] for part in parts]))
 
 
+@validated_call
 def row(net: Network, weights: Weights, cotangent: Tensor) -> Tensor:
     """Linear combination Σ_nk c_nk J_nk of rows of the Jacobian, over images n and classes k, by reverse mode.
 
@@ -170,6 +176,7 @@ def row(net: Network, weights: Weights, cotangent: Tensor) -> Tensor:
     return total
 
 
+@validated_call
 def gram(net: Network, weights: Weights, *, chunk: int | None = None) -> Real:
     """Exact J Jᵀ of every image: inner products (n, C, C) of the gradients of its logits.
 
@@ -233,6 +240,7 @@ class GramEstimate:
     probes: int
 
 
+@validated_call
 def estimate_gram(net: Network, weights: Weights, probes: int, *, generator: torch.Generator) -> GramEstimate:
     """Estimate of J Jᵀ of every image: the mean of (J v)(J v)ᵀ over random v ~ N(0, I), as in Hutchinson's estimator.
 
@@ -247,6 +255,7 @@ def estimate_gram(net: Network, weights: Weights, probes: int, *, generator: tor
         On the CPU.
     """
     whole_number(probes, "probes", minimum=2)  # one has no standard error
+    torch_generator(generator)
     mean = np.zeros((len(net), net.classes, net.classes))
     squares = np.zeros_like(mean)
     for count in range(1, probes + 1):  # Welford's update, which avoids cancellation
@@ -258,17 +267,20 @@ def estimate_gram(net: Network, weights: Weights, probes: int, *, generator: tor
     return GramEstimate(mean, np.sqrt(squares / (probes - 1) / probes), probes)
 
 
+@validated_call
 def first_order(net: Network, weights: Weights, jacobian_gram: Real | None = None) -> FirstOrder:
     """Logits and J Jᵀ of a model, the latter exact unless an estimate is given."""
     return FirstOrder(logits(net, weights), gram(net, weights) if jacobian_gram is None else jacobian_gram)
 
 
+@validated_call
 def flat_values(net: Network, weights: Weights) -> Tensor:
     """The weights (P,) on the device of the network's images; an InputError for another layout."""
     weights.layout.require_equal(net.layout, "the weights")
     return weights.values.to(net.patches.device)
 
 
+@validated_call
 def finite(numbers: Tensor) -> Real:
     """Computed numbers as a float64 array; an InputError where one is NaN or infinite."""
     if not numbers.isfinite().all():

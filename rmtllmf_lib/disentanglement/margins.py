@@ -18,6 +18,7 @@ from scipy.stats import qmc
 
 from rmtllmf_lib.arrays import Real, real_array, whole_number
 from rmtllmf_lib.disentanglement.first_order import FirstOrder, noise_level
+from rmtllmf_lib.validated import validated_call
 
 _SMALLEST = 1e-300  # keeps the normal quantile finite
 _SINGULAR = 1e-12  # of a variance: a smaller remainder is rounding
@@ -41,6 +42,7 @@ class Flips:
     error: Real
 
 
+@validated_call
 def standardised_margins(model: FirstOrder, std: float, reference: ArrayLike | None = None) -> Real:
     """m_k / s_k (n, C), infinite for k = c; without noise +∞ where class c wins or ties, else −∞."""
     spread = noise_level(std) * model.difference_norms(reference)
@@ -51,6 +53,7 @@ def standardised_margins(model: FirstOrder, std: float, reference: ArrayLike | N
     return scaled
 
 
+@validated_call
 def flip_bounds(model: FirstOrder, std: float, reference: ArrayLike | None = None) -> tuple[Real, Real]:
     """Lower and union bound (n,) of the probability that the prediction is not the reference class.
 
@@ -65,6 +68,7 @@ def flip_bounds(model: FirstOrder, std: float, reference: ArrayLike | None = Non
     return tails.max(1), np.minimum(tails.sum(1), 1.0)
 
 
+@validated_call
 def flip_probability(
     model: FirstOrder,
     std: float,

@@ -15,23 +15,28 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from rmtllmf_lib.arrays import Real, real_array, whole_number
+from rmtllmf_lib.arrays import Real, real_array, real_number, seed_number, torch_generator, whole_number
 from rmtllmf_lib.disentanglement.linearise import Network, along, finite, flat_values, logits
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import Weights
 from rmtllmf_lib.seeds import drawn_seed, generator_for
 from rmtllmf_lib.threads import single_threads
+from rmtllmf_lib.validated import validated_call
 
 VALID = 0.1  # relative linearisation error up to which first-order predictions are called valid
 
 _Result = TypeVar("_Result")
 
 
+@validated_call
 def noise_draw(size: int, seed: int, draw: int) -> Tensor:
     """Standard normal numbers (size,) float32 of one draw, which depend on the seed and the draw's number alone."""
-    return torch.randn(size, generator=generator_for(seed, draw))
+    whole_number(size, "size")
+    whole_number(draw, "draw", minimum=0)
+    return torch.randn(size, generator=generator_for(seed_number(seed), draw))
 
 
+@validated_call
 def model_draws(
     networks: Mapping[str, Network],
     weights: Weights,
@@ -104,6 +109,7 @@ class Perturbed:
     slopes: Real
 
 
+@validated_call
 def perturb(
     networks: Mapping[str, Network],
     weights: Weights,
@@ -137,6 +143,7 @@ def perturb(
     }
 
 
+@validated_call
 def linearisation_error(perturbed: Mapping[str, Perturbed]) -> pd.DataFrame:
     """Relative error of the linearisation: ‖z_d − z_u − J Δθ‖ / ‖J Δθ‖, over all images and classes of a task.
 
@@ -167,6 +174,7 @@ def linearisation_error(perturbed: Mapping[str, Perturbed]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["task", "std", "seed", "error"])
 
 
+@validated_call
 def valid_std(table: pd.DataFrame, limit: float = VALID) -> float:
     """Largest noise level at which the linearisation error is at most `limit`; between levels by a power law.
 
@@ -180,6 +188,7 @@ def valid_std(table: pd.DataFrame, limit: float = VALID) -> float:
     InputError
         if the error does not pass the limit within the table: take lower or higher noise levels.
     """
+    real_number(limit, "limit", positive=True)
     mean = np.sqrt((table.assign(error=table["error"] ** 2)).groupby("std")["error"].mean())
     stds, errors = mean.index.to_numpy(), mean.to_numpy()
     above = np.flatnonzero(errors > limit)
@@ -199,6 +208,7 @@ def _prepared(
 ) -> tuple[Real, Tensor, int]:
     """Noise levels (levels,), the weights (P,) on the networks' device, and the seed of all draws."""
     levels = np.atleast_1d(real_array(stds, "the noise levels", positive=True))
+    torch_generator(generator)
     if not networks:
         raise InputError("there is no network: give that of at least one task, see linearise.network")
     values, *_ = [flat_values(net, weights) for net in networks.values()]

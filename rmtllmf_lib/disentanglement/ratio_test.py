@@ -15,10 +15,12 @@ from scipy.special import ndtr
 from rmtllmf_lib.arrays import Real, real_array, real_number
 from rmtllmf_lib.disentanglement.first_order import FirstOrder, noise_level
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.validated import validated_call
 
 FOLDED = math.sqrt(1 - 2 / math.pi)  # sd of |g| over sd of g, for a Gaussian g of mean zero
 
 
+@validated_call
 def ratio(undisturbed: ArrayLike, disturbed: ArrayLike) -> Real:
     """R = z_u / z_d, elementwise; infinite where only z_d is zero, 1 where both are.
 
@@ -36,6 +38,7 @@ def ratio(undisturbed: ArrayLike, disturbed: ArrayLike) -> Real:
         return np.where((before == 0) & (after == 0), 1.0, before / after)
 
 
+@validated_call
 def relative_std(model: FirstOrder, std: float) -> Real:
     """Standard deviation σ_k = s ‖J_k‖ / |z_k| (n, C) of R_k − 1 to first order, Eq. (11) with its factors.
 
@@ -46,6 +49,7 @@ def relative_std(model: FirstOrder, std: float) -> Real:
         return np.where(spread == 0, 0.0, spread / np.abs(model.logits))
 
 
+@validated_call
 def within_probability(threshold: ArrayLike, sigma: ArrayLike) -> Real:
     """Exact Pr(|R − 1| ≤ T) for Gaussian g of standard deviation σ, elementwise.
 
@@ -69,6 +73,7 @@ def within_probability(threshold: ArrayLike, sigma: ArrayLike) -> Real:
     return np.where(spread == 0, 1.0, inside)
 
 
+@validated_call
 def threshold(z_beta: float, sigma: ArrayLike, *, folded: bool = True) -> Real:
     """The paper's threshold T = z_β · sd, elementwise in σ.
 
@@ -84,6 +89,7 @@ def threshold(z_beta: float, sigma: ArrayLike, *, folded: bool = True) -> Real:
     return (FOLDED if folded else 1.0) * real_number(z_beta, "z_beta", positive=True) * _relative(sigma)
 
 
+@validated_call
 def first_order_probability(
     z_beta: float, mse: ArrayLike, reference_mse: ArrayLike | None = None, *, folded: bool = True
 ) -> Real:
@@ -103,6 +109,7 @@ def first_order_probability(
     return 2 * ndtr(threshold(z_beta, np.sqrt(fixed / mu), folded=folded)) - 1
 
 
+@validated_call
 def rejects(ratios: ArrayLike, thresholds: ArrayLike) -> NDArray[np.bool_]:
     """Whether H0, "the noise does not change the prediction", is rejected: |R − 1| > T, elementwise.
 

@@ -23,14 +23,17 @@ from rmtllmf_lib.disentanglement.margins import flip_probability
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.fusion import coefficients, fuse
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
+from rmtllmf_lib.tasks.base import SPLITS
 from rmtllmf_lib.threads import single_threads
 from rmtllmf_lib.training.evaluate import Prepared, predictions, prepare
 from rmtllmf_lib.training.suite import Suite
 from rmtllmf_lib.transport.surrogate import CORRELATIONS, noise_power
+from rmtllmf_lib.validated import validated_call
 
 GRID = tuple(round(0.25 * step, 2) for step in range(-8, 9))  # of a coefficient, -2 to 2 as in [1]
 
 
+@validated_call
 def images_of(
     suite: Suite, names: Sequence[str] | None = None, *, split: str = "test", limit: int | None = None
 ) -> dict[str, Prepared]:
@@ -41,12 +44,14 @@ def images_of(
     limit : int, optional
         Use only so many images of each task, stratified by class, the same ones each time.
     """
+    one_of(split, SPLITS, "split")
     return {
         name: prepare(suite.backbone, getattr(suite.tasks[name], split), limit=limit, device=suite.device)
         for name in suite.known(names)
     }
 
 
+@validated_call
 def own_classes(suite: Suite, images: Mapping[str, Prepared], lam: float | Sequence[float] = 1.0) -> dict[str, Tensor]:
     """Predictions of each task's own model, f(x; theta_base + lambda_i tau_i) of Eq. (8).
 
@@ -66,6 +71,7 @@ def own_classes(suite: Suite, images: Mapping[str, Prepared], lam: float | Seque
     }
 
 
+@validated_call
 def wde(
     suite: Suite,
     images: Mapping[str, Prepared],
@@ -111,6 +117,7 @@ def wde(
     return pd.DataFrame(rows, columns=["task", "own_lam", "images", "wde"])
 
 
+@validated_call
 def wde_grid(
     suite: Suite,
     images: Mapping[str, Prepared],
@@ -157,6 +164,7 @@ def wde_grid(
     return pd.DataFrame(rows, columns=["lam_1", "lam_2", "wde"])
 
 
+@validated_call
 def noise_std(
     mse: ArrayLike,
     taus: Sequence[TaskVector],
@@ -198,7 +206,7 @@ def noise_std(
         warnings.warn(
             f"mse is {per_user.max():g} at its largest, but the estimate 0 has an mse of 1. Only a receiver that "
             "assumes a wrong noise covariance can be worse than that",
-            stacklevel=2,
+            stacklevel=3,  # the caller, past the check of the arguments
         )
     for tau in taus:
         tau.require_base(base)
@@ -209,6 +217,7 @@ def noise_std(
     return square**0.5
 
 
+@validated_call
 def predict_wde_increment(
     mse: ArrayLike,
     taus: Sequence[TaskVector],

@@ -19,6 +19,7 @@ from typing import Any
 import open_clip
 import safetensors.torch
 import torch
+from pydantic import PositiveInt
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -26,6 +27,7 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import Weights
 from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD
+from rmtllmf_lib.validated import validated_call, validated_init
 
 ASSETS = Path(__file__).parents[1] / "assets"
 OPENAI_VIT = "ViT-B-16-quickgelu"
@@ -33,6 +35,7 @@ OPENAI_VIT = "ViT-B-16-quickgelu"
 PAD, START = 0, 1  # the end token has the largest number: open_clip finds it by argmax
 
 
+@validated_init
 @dataclass(frozen=True)
 class WordTokenizer:
     """Tokenizer with one token per word, in lower case and without punctuation.
@@ -46,7 +49,7 @@ class WordTokenizer:
     """
 
     words: tuple[str, ...]
-    context_length: int
+    context_length: PositiveInt
 
     @property
     def vocab_size(self) -> int:
@@ -82,6 +85,7 @@ class WordTokenizer:
         return tokens
 
 
+@validated_init
 @dataclass(frozen=True, eq=False)
 class Backbone:
     """A pre-trained CLIP.
@@ -107,7 +111,7 @@ class Backbone:
     name: str
     model: open_clip.CLIP
     tokenizer: Callable[[list[str]], Tensor]
-    image_size: int
+    image_size: PositiveInt
     vocabulary: frozenset[str] | None
     weights: Weights
     mean: tuple[float, float, float] = CLIP_MEAN
@@ -119,6 +123,7 @@ class Backbone:
         return float(self.model.logit_scale.exp())
 
 
+@validated_call
 def new_model(config: dict[str, Any]) -> open_clip.CLIP:
     """A randomly initialised open_clip.CLIP from a configuration with keys embed_dim, vision_cfg, text_cfg."""
     return open_clip.CLIP(
@@ -128,6 +133,7 @@ def new_model(config: dict[str, Any]) -> open_clip.CLIP:
     )
 
 
+@validated_call
 def load_backbone(name: str | Path = "tiny", *, weights_file: str | Path | None = None) -> Backbone:
     """Load a pre-trained CLIP.
 
@@ -178,7 +184,7 @@ def _assemble(name: str, folder: Path, config_json: bytes, provenance_json: byte
             file: (hashlib.sha256(tensors).hexdigest(), provenance["sha256"]),
             folder / "config.json": (config_key(config), provenance["config_sha256"]),
         }
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"config.json or provenance.json of {folder} cannot be read ({type(error).__name__}: {error}): "
             "restore them or run `rmtllmf pretrain` again"
@@ -229,6 +235,7 @@ def _finish(name: str, model: open_clip.CLIP, tokenizer: Any, vocabulary: frozen
     return Backbone(name, model, tokenizer, side, vocabulary, Weights.from_state_dict(model.state_dict()))
 
 
+@validated_call
 def vision_tower(backbone: Backbone, weights: Weights | None = None) -> nn.Module:
     """A fresh copy of the image tower, holding `weights` if given: (n, 3, H, W) → (n, embed_dim)."""
     tower = copy.deepcopy(backbone.model.visual)

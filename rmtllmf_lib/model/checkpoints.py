@@ -17,15 +17,28 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from rmtllmf_lib.arrays import file_path, real_number
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.layout import PREFIX, Layout, listing
+from rmtllmf_lib.model.foreign import read_foreign
+from rmtllmf_lib.model.layout import PREFIX, Layout, listing, require_float
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
-from rmtllmf_lib.model.tensor_file import is_pickle, read_tensors, require_file
+from rmtllmf_lib.model.tensor_file import read_own
+from rmtllmf_lib.tasks.sources import NAME
+from rmtllmf_lib.validated import validated_call
 
 PROJECTION = PREFIX + "proj"
 
 # A name that every tower of the kind has, and no other part of the model; what precedes it is the prefix.
 _ANCHORS = {"open_clip": "conv1.weight", "Hugging Face": "embeddings.patch_embedding.weight"}
+
+# What wrappers of modules (torch.compile, FSDP, activation checkpoints, data parallel) leave anywhere in a name.
+_WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|_?module|_forward_module|_(checkpoint|fsdp)_wrapped_module)\.")
+
+# Part of a name that tells of an adapter, whose effect is not yet in the weights beside it.
+_ADAPTER = re.compile(
+    r"(?<![^._])(lora|dora|ia3|loha|hada|lokr|oft|boft|vera|adapters?|base_layer|modules_to_save|original_module)(?![^._])",
+    re.IGNORECASE,
+)
 
 _BLOCK = r"encoder\.layers\.(\d+)\."
 _HF_NAMES = {  # Hugging Face's names, as patterns, and open_clip's
@@ -59,6 +72,7 @@ class PublishedTower:
     notes: tuple[str, ...]
 
 
+@validated_call
 def task_vector_from_published(
     path: str | Path,
     base: Weights,
@@ -91,6 +105,7 @@ def task_vector_from_published(
     """
     if published_base is not None:
         require_same_base(load_published(published_base, base).weights, base)
+    real_number(max_change, "max_change", positive=True)
     published = load_published(path, base)
     tau = published.weights - base
     change = tau.norm / base.norm
@@ -105,6 +120,7 @@ def task_vector_from_published(
     return TaskVector(tau.layout, tau.values, tau.base_hash, {**about, **(info or {})})
 
 
+@validated_call
 def load_published(path: str | Path, base: Weights) -> PublishedTower:
     """Read the vision tower of a fine-tuned model, of the same architecture as `base`.
 
@@ -114,14 +130,26 @@ def load_published(path: str | Path, base: Weights) -> PublishedTower:
     ------
     InputError
         if there is no such file, it is damaged, or it holds pickled objects, no CLIP vision tower or more than one,
-        another architecture, entries that are not floating-point, or NaN or infinite numbers.
+        an adapter that is not merged, another architecture, entries that are not floating-point or have only 8 bits,
+        or NaN or infinite numbers.
     """
-    tensors, metadata = _read(path)
+    tensors, metadata = read_foreign(path)
     if metadata.get("format") == "rmtllmf-task-vector":
         raise InputError(f"{path} is a task vector, expected a model; read it with TaskVector.load")
+    if metadata.get("format") == "rmtllmf-weights":
+        tensors, metadata = read_own(path, "rmtllmf-weights")
     known = metadata.get("base_hash")
     if known and known != base.origin:
         raise InputError(f"{path} was made from another base: {known[:12]}…, expected {base.origin[:12]}…")
+    if adapter := [name for name in tensors if _ADAPTER.search(name)]:
+        raise InputError(
+            f"{path} holds an adapter that is not merged: merge the adapter first, with peft by "
+            f"model.merge_and_unload(), and save the whole model; its entries are {listing(adapter, 2)}"
+        )
+    unwrapped = {_WRAPPERS.sub("", name): tensor for name, tensor in tensors.items()}
+    if len(unwrapped) < len(tensors):
+        raise InputError(f"{path} holds entries twice, with and without a wrapper's part of the name; save one model")
+    tensors = unwrapped
     kind, prefix = _find_tower(tensors, path)
     try:
         return _tower(tensors, kind, prefix, base)
@@ -134,18 +162,23 @@ def _tower(tensors: Mapping[str, Tensor], kind: str, prefix: str, base: Weights)
         tower = {PREFIX + name[len(prefix) :]: x for name, x in tensors.items() if name.startswith(prefix)}
     else:
         tower = from_hugging_face(tensors, prefix)
+    layout = Layout.from_state_dict(tower)
     notes = []
-    halves = sorted({str(x.dtype) for x in tower.values() if x.dtype in (torch.float16, torch.bfloat16)})
-    if halves:
+    if coarse := [f"{name}: {tensor.dtype}" for name, tensor in tower.items() if tensor.itemsize == 1]:
+        raise InputError(
+            f"8 bits are too few for a task vector: {listing(coarse)}; get the weights before quantisation"
+        )
+    if halves := sorted({str(tensor.dtype) for tensor in tower.values() if tensor.itemsize == 2}):
         notes.append(f"stored as {' and '.join(halves)}, so the task vector carries rounding errors")
     if PROJECTION in base.layout.names and PROJECTION not in tower:
         tower[PROJECTION] = base.state_dict()[PROJECTION]
+        layout = Layout.from_state_dict(tower)
         notes.append("the file has no projection, the base's is used (its task vector is 0)")
-    layout = Layout.from_state_dict(tower)
     layout.require_equal(base.layout, "the model")
     return PublishedTower(Weights(layout, layout.flatten(tower)), kind, tuple(notes))
 
 
+@validated_call
 def import_task_vectors(
     files: Mapping[str, str | Path],
     base: Weights,
@@ -175,14 +208,18 @@ def import_task_vectors(
         if a vector exists and may not be replaced, a model equals the base, or two models are equal; and for the
         reasons of `task_vector_from_published`. Nothing is written then.
     """
-    folder = Path(out)
-    paths = {task: _model_in(Path(path).expanduser()) for task, path in files.items()}
+    if not files:
+        raise InputError("files is empty: give the file of at least one fine-tuned model")
+    if wrong := [task for task in files if not NAME.fullmatch(task)]:
+        raise InputError(f"{wrong[0]!r} does not name a task: expected letters, digits, _ . + -")
+    folder = file_path(out, "out")
+    paths = {task: _model_in(file_path(path, "a model's path")) for task, path in files.items()}
     if there := [task for task in paths if (folder / f"{task}.safetensors").exists() and not overwrite]:
         raise InputError(
             f"{folder / there[0]}.safetensors exists already: choose another folder for the output, or overwrite it"
         )
     if published_base is not None:
-        require_same_base(load_published(_model_in(Path(published_base).expanduser()), base).weights, base)
+        require_same_base(load_published(_model_in(file_path(published_base, "published_base")), base).weights, base)
     taus = {task: task_vector_from_published(path, base, {"task": task}) for task, path in paths.items()}
     owners: dict[str, str] = {}
     for task, tau in taus.items():
@@ -201,9 +238,11 @@ def import_task_vectors(
 
 def _model_in(path: Path) -> Path:
     """The weights in a model's folder, as Hugging Face lays it out; any other path unchanged."""
-    return path / "model.safetensors" if (path / "model.safetensors").is_file() else path
+    files = (path / name for name in ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"))
+    return next((file for file in files if file.is_file()), path)
 
 
+@validated_call
 def require_same_base(imported: Weights, base: Weights, tolerance: float = 1e-6) -> None:
     """Raise an InputError unless two points are equal to rounding.
 
@@ -213,6 +252,7 @@ def require_same_base(imported: Weights, base: Weights, tolerance: float = 1e-6)
         Largest norm of the difference, relative to the base's. A copy in half precision differs by about 1e-4, too
         much for task vectors of 1e-2.
     """
+    real_number(tolerance, "tolerance", minimum=0)
     imported.layout.require_equal(base.layout, "the imported base")
     if imported.hash == base.hash:
         return
@@ -226,13 +266,15 @@ def require_same_base(imported: Weights, base: Weights, tolerance: float = 1e-6)
         )
 
 
-def from_hugging_face(state_dict: Mapping[str, Tensor], prefix: str = "vision_model.") -> dict[str, Tensor]:
+@validated_call
+def from_hugging_face(state_dict: Mapping[str, Any], prefix: str = "vision_model.") -> dict[str, Tensor]:
     """Rename the entries of a Hugging Face CLIP vision tower to open_clip's names, with `visual.` in front.
 
     Parameters
     ----------
     state_dict : mapping of name to tensor
-        Of a `CLIPModel`, `CLIPVisionModel` or `CLIPVisionModelWithProjection`; only the vision part is used.
+        Of a `CLIPModel`, `CLIPVisionModel` or `CLIPVisionModelWithProjection`; only the vision part is used, of
+        floating-point tensors.
     prefix : str
         Prefix of the tower's names.
 
@@ -252,10 +294,11 @@ def from_hugging_face(state_dict: Mapping[str, Tensor], prefix: str = "vision_mo
     # beside the tower, where the tower has a prefix of its own
     projection = prefix.removesuffix("vision_model.") + "visual_projection.weight"
     for name, tensor in state_dict.items():
+        if not (name == projection or name.startswith(prefix)) or name.endswith("embeddings.position_ids"):
+            continue
+        require_float(name, tensor)
         if name == projection:
             tower[PROJECTION] = tensor.T
-            continue
-        if not name.startswith(prefix) or name.endswith("embeddings.position_ids"):
             continue
         end = name[len(prefix) :]
         if part := re.fullmatch(_BLOCK + r"self_attn\.([qkv])_proj\.(weight|bias)", end):
@@ -266,7 +309,10 @@ def from_hugging_face(state_dict: Mapping[str, Tensor], prefix: str = "vision_mo
         else:
             strange.append(name)
     if strange:
-        raise InputError(f"entries that no CLIP vision tower has: {listing(strange)}; remove them")
+        raise InputError(
+            f"entries that no CLIP vision tower has: {listing(strange)}; they change what the "
+            "model computes, so merge them into a plain tower and save that"
+        )
     for target, parts in attention.items():
         if set(parts) != set("qkv"):
             raise InputError(f"{target!r} needs q, k and v, found only {', '.join(sorted(parts))}")
@@ -294,29 +340,3 @@ def _find_tower(tensors: Mapping[str, Any], path: str | Path) -> tuple[str, str]
             + " or ".join(repr(anchor) for anchor in _ANCHORS.values())
         )
     return found[0]
-
-
-def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    path = require_file(path)
-    if not is_pickle(path):
-        return read_tensors(path)
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except Exception as error:  # torch raises half a dozen types here, its own and pickle's
-        reason = str(error) or type(error).__name__
-        if "unsupported" in reason.lower() or "TorchScript" in reason:
-            raise InputError(
-                f"{path} holds pickled Python objects beside its tensors and is refused, since loading them can run "
-                "any code. If you trust it, load it in the program that wrote it and save model.state_dict() alone, "
-                "preferably with safetensors.torch.save_file"
-            ) from error
-        raise InputError(f"{path} is damaged or truncated ({reason.splitlines()[0]}); get it again") from error
-    # training scripts wrap the state dict together with the epoch and the optimiser's state
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
-        raise InputError(f"{path} holds a {type(content).__name__}, expected a state dict; save model.state_dict()")
-    return dict(content), {}

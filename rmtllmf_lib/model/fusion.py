@@ -24,6 +24,7 @@ from rmtllmf_lib.compiled import compiled
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.threads import map_pieces
+from rmtllmf_lib.validated import validated_call
 
 LAMBDA_GRID = tuple(round(0.05 * step, 2) for step in range(21))
 
@@ -35,6 +36,7 @@ _WAYS = 8  # vectors summed in one pass over memory
 _BLOCK = 2**18  # entries per block where several passes are needed: 1 MiB stays in the cache between them
 
 
+@validated_call
 def fuse(
     base: Weights, taus: Sequence[TaskVector], lam: float | Sequence[float], *, out: Tensor | None = None
 ) -> Weights:
@@ -84,8 +86,10 @@ def _writable(out: Tensor, inputs: Sequence[Weights | TaskVector]) -> Tensor:
     return Weights(base.layout, out, checked=True).values
 
 
+@validated_call
 def coefficients(lam: Any, count: int) -> list[float]:
     """One finite coefficient for each of `count` task vectors, from one for all of them or a sequence."""
+    whole_number(count, "count", minimum=0)
     given = lam.tolist() if isinstance(lam, np.ndarray | torch.Tensor) else lam
     if not isinstance(given, Sequence) or isinstance(given, str | bytes):
         return [real_number(given, "lambda")] * count
@@ -150,6 +154,7 @@ def _add_up(
     return bool(wrong == 0)
 
 
+@validated_call
 def lambda_n(n: int, rule: str = "published", value: float | None = None) -> float:
     """Merging coefficient lambda_N for `n` tasks, Eq. (6).
 
@@ -185,6 +190,7 @@ def lambda_n(n: int, rule: str = "published", value: float | None = None) -> flo
     return _PUBLISHED.get(n) or 1.149 * n**-0.663
 
 
+@validated_call
 def choose_lambda(score: Callable[[float], float], grid: Iterable[float] = LAMBDA_GRID) -> tuple[float, pd.DataFrame]:
     """Choose lambda by a search over a grid, as [1] and [2] do.
 

@@ -10,13 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rmtllmf_lib.arrays import one_of
+from rmtllmf_lib.arrays import one_of, whole_number
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.validated import validated_call, validated_init
 
 PREFIX = "visual."
 
@@ -32,6 +34,7 @@ _GROUP_PATTERNS = (
 )
 
 
+@validated_call
 def group_of(name: str) -> str:
     """Group of a parameter of an open_clip vision transformer, one of `GROUPS`.
 
@@ -51,12 +54,17 @@ def group_of(name: str) -> str:
     )
 
 
+@validated_call
 def listing(items: Sequence[object], most: int = 4) -> str:
     """Number of items and the first `most` of them, as text: '3 (a, b, c)' or '9 (a, b, c, d, …)'."""
-    shown = ", ".join(str(item) for item in items[:most]) + (", …" if len(items) > most else "")
+    texts = [str(item) for item in items[: whole_number(most, "most")]]  # may come from a file of others
+    shown = ", ".join(text if text.isprintable() else repr(text) for text in texts) + (
+        ", …" if len(items) > most else ""
+    )
     return f"{len(items)} ({shown})"
 
 
+@validated_init
 @dataclass(frozen=True)
 class Layout:
     """Names and shapes of the tensors in one flat buffer, sorted by name.
@@ -86,7 +94,8 @@ class Layout:
             raise InputError("names in a layout are sorted and differ; build it with Layout.from_state_dict")
 
     @classmethod
-    def from_state_dict(cls, state_dict: Mapping[str, Tensor]) -> Layout:
+    @validated_call
+    def from_state_dict(cls, state_dict: Mapping[str, Any]) -> Layout:
         """Layout of a dict whose names start with `visual.`, whatever its order.
 
         Raises
@@ -125,6 +134,7 @@ class Layout:
         text = json.dumps([self.names, self.shapes], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
+    @validated_call
     def views(self, values: Tensor) -> dict[str, Tensor]:
         """Named tensors as views of a flat buffer (size,), without copies."""
         if values.shape != (self.size,):
@@ -137,7 +147,8 @@ class Layout:
         # NumPy asks the system for huge pages, torch does not: the first pass over 345 MB takes a third of the time
         return torch.from_numpy(np.empty(self.size, dtype=np.float32))
 
-    def flatten(self, state_dict: Mapping[str, Tensor]) -> Tensor:
+    @validated_call
+    def flatten(self, state_dict: Mapping[str, Any]) -> Tensor:
         """New flat buffer (size,) float32 on the CPU with a copy of the named tensors, of exactly this layout."""
         Layout.from_state_dict(state_dict).require_equal(self, "the state dict")
         values = self.empty()
@@ -146,12 +157,14 @@ class Layout:
                 view.copy_(state_dict[name])
         return values
 
+    @validated_call
     def ranges(self, group: str) -> list[slice]:
         """Ranges of the flat buffer that hold the tensors of a group, in rising order."""
         one_of(group, GROUPS, "group")
         parts = zip(self.groups, self.offsets, self.sizes, strict=True)
         return [slice(start, start + size) for owner, start, size in parts if owner == group]
 
+    @validated_call
     def require_equal(self, other: Layout, what: str = "the other operand") -> None:
         """Raise an InputError that names the differing entries unless `other` is the same layout.
 
@@ -188,6 +201,7 @@ def require_float(name: str, tensor: Tensor) -> None:
         raise InputError(f"{name!r} is not a dense tensor with data ({tensor.layout}, {tensor.device}); materialise it")
 
 
+@validated_call
 def require_finite(layout: Layout, values: Tensor, what: str = "") -> None:
     """Raise an InputError that names the first tensor with NaN or infinite numbers, if there is one."""
     if math.isfinite(values.sum().item()):  # one fast pass; where it fails, finite numbers may have overflowed

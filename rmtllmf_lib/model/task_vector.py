@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import math
 import numbers
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar, overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.gram import inner_products
 from rmtllmf_lib.model.layout import PREFIX, Layout, listing, require_finite
 from rmtllmf_lib.model.tensor_file import read_own, write_own
+from rmtllmf_lib.model.vector_info import checked_info
+from rmtllmf_lib.validated import validated_call, validated_init
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +53,7 @@ class _Flat:
     @cached_property
     def hash(self) -> str:
         """SHA-256 of layout and numbers, as hexadecimal digits; cached, so never change the numbers in place."""
-        digest = hashlib.sha256(self.layout.hash.encode())
-        digest.update(self.values.numpy().data)
-        return digest.hexdigest()
+        return _hash(self.layout, self.values)
 
     @cached_property
     def norm(self) -> float:
@@ -69,10 +70,10 @@ class _Flat:
         return self.layout.views(self.values)
 
     def _save(self, path: str | Path, kind: str, metadata: Mapping[str, str]) -> None:
-        hashes = {"layout_hash": self.layout.hash, "hash": self.hash}
-        write_own(path, kind, self.state_dict(), {**hashes, **metadata})
+        write_own(path, kind, self.state_dict(), metadata)
 
 
+@validated_init
 @dataclass(frozen=True, eq=False)
 class Weights(_Flat):
     """A point theta: all parameters of a vision tower.
@@ -89,7 +90,8 @@ class Weights(_Flat):
     base_hash: str | None = None
 
     @classmethod
-    def from_state_dict(cls, state_dict: Mapping[str, Tensor], prefix: str = PREFIX) -> Weights:
+    @validated_call
+    def from_state_dict(cls, state_dict: Mapping[str, Any], prefix: str = PREFIX) -> Weights:
         """Copy the vision tower out of a state dict; other entries (the text tower) are ignored.
 
         Parameters
@@ -114,6 +116,7 @@ class Weights(_Flat):
         return cls(layout, layout.flatten(tower))
 
     @classmethod
+    @validated_call
     def from_module(cls, module: nn.Module) -> Weights:
         """Copy the parameters of a CLIP model's vision tower, or of the tower itself."""
         return cls.from_state_dict(_tower(module).state_dict(), prefix="")
@@ -123,6 +126,7 @@ class Weights(_Flat):
         """Hash of the base of this point: `base_hash`, or its own hash."""
         return self.base_hash or self.hash
 
+    @validated_call
     def load_into(self, module: nn.Module) -> None:
         """Copy the numbers into a CLIP model's vision tower, or into the tower itself, of the same layout."""
         tower = _tower(module)
@@ -132,15 +136,17 @@ class Weights(_Flat):
             for name, view in self.state_dict().items():
                 target[name].copy_(view)
 
+    @validated_call
     def save(self, path: str | Path) -> None:
         """Write a safetensors file with the named tensors."""
         self._save(path, "rmtllmf-weights", {"base_hash": self.base_hash or ""})
 
     @classmethod
+    @validated_call
     def load(cls, path: str | Path) -> Weights:
         """Read a file of `save`; an InputError if it is another kind of file or damaged."""
         layout, values, metadata = _load(path, "rmtllmf-weights")
-        return _verified(cls(layout, values, metadata["base_hash"] or None), path, metadata)
+        return cls(layout, values, metadata["base_hash"] or None)
 
     @overload
     def __sub__(self, other: Weights) -> TaskVector: ...
@@ -177,6 +183,7 @@ class Weights(_Flat):
         return f"Weights({self.layout.size:,} numbers, hash {self.hash[:8]}{derived})"
 
 
+@validated_init
 @dataclass(frozen=True, eq=False)
 class TaskVector(_Flat):
     """A difference tau = theta_ft - theta_base, Eq. (1).
@@ -199,11 +206,9 @@ class TaskVector(_Flat):
 
     def __post_init__(self, checked: bool) -> None:
         super().__post_init__(checked)
-        wrong = [key for key, value in self.info.items() if not (isinstance(key, str) and isinstance(value, str))]
-        if wrong:
-            raise InputError(f"info maps str to str, but not for {listing(wrong)}; convert the values with str()")
         object.__setattr__(self, "info", dict(self.info))
 
+    @validated_call
     def require_base(self, base: Weights) -> None:
         """Raise an InputError unless the vector has the same base as the point `base`."""
         self.layout.require_equal(base.layout, "the task vector")
@@ -251,10 +256,12 @@ class TaskVector(_Flat):
             raise InputError("a task vector cannot be divided by 0; give a divisor other than 0")
         return self._like(self.values / divisor)
 
+    @validated_call
     def dot(self, other: TaskVector) -> float:
         """Inner product, in float64."""
         return float(inner_products([self.values, self._checked(other)])[0, 1])
 
+    @validated_call
     def only(self, *groups: str) -> TaskVector:
         """The vector with all entries outside the named groups (`layout.GROUPS`) set to 0."""
         values = torch.zeros_like(self.values)
@@ -263,27 +270,31 @@ class TaskVector(_Flat):
                 values[where] = self.values[where]
         return self._like(values)
 
+    @validated_call
     def without(self, *groups: str) -> TaskVector:
         """The vector with the entries of the named groups (`layout.GROUPS`) set to 0."""
         return self - self.only(*groups)
 
+    @validated_call
     def save(self, path: str | Path) -> None:
         """Write a safetensors file with the named tensors; its metadata hold base, layout and info."""
         info = {f"info.{key}": value for key, value in self.info.items()}
         self._save(path, "rmtllmf-task-vector", {"base_hash": self.base_hash, **info})
 
     @classmethod
+    @validated_call
     def load(cls, path: str | Path, base: Weights | None = None) -> TaskVector:
         """Read a file of `save`.
 
         Raises
         ------
         InputError
-            if it is another kind of file or damaged, or if `base` is given and is not the vector's.
+            if it is another kind of file or damaged, its metadata are not what they should be (see `vector_info`), or
+            `base` is given and is not the vector's.
         """
         layout, values, metadata = _load(path, "rmtllmf-task-vector")
         info = {key[5:]: value for key, value in metadata.items() if key.startswith("info.")}
-        tau = _verified(cls(layout, values, metadata["base_hash"], info), path, metadata)
+        tau = cls(layout, values, metadata["base_hash"], checked_info(info, path))
         if base is not None:
             tau.require_base(base)
         return tau
@@ -293,6 +304,7 @@ class TaskVector(_Flat):
         return f"TaskVector({task}{self.layout.size:,} numbers, rms {self.rms:.3g}, base {self.base_hash[:8]})"
 
 
+@validated_call
 def cosine_matrix(taus: Sequence[TaskVector]) -> np.ndarray:
     """Cosine similarity of every pair of task vectors.
 
@@ -337,18 +349,18 @@ def _tower(module: nn.Module) -> nn.Module:
     return visual if isinstance(visual, nn.Module) else module
 
 
-_AnyFlat = TypeVar("_AnyFlat", bound=_Flat)
+def _hash(layout: Layout, values: Tensor) -> str:
+    digest = hashlib.sha256(layout.hash.encode())
+    digest.update(values.numpy().data)
+    return digest.hexdigest()
 
 
 def _load(path: str | Path, kind: str) -> tuple[Layout, Tensor, dict[str, str]]:
     tensors, metadata = read_own(path, kind)
     layout = Layout.from_state_dict(tensors)
-    if layout.hash != metadata["layout_hash"]:
-        raise InputError(f"{path} holds tensors that do not match its metadata; it is damaged, make it again")
-    return layout, layout.flatten(tensors), metadata
-
-
-def _verified(loaded: _AnyFlat, path: str | Path, metadata: Mapping[str, str]) -> _AnyFlat:
-    if loaded.hash != metadata["hash"]:
-        raise InputError(f"{path} is damaged: its numbers do not match its checksum; get or make it again")
-    return loaded
+    values = layout.flatten(tensors)
+    if not re.fullmatch(r"([0-9a-f]{64})?", metadata["base_hash"]):
+        raise InputError(f"{path} has base_hash {metadata['base_hash'][:80]!r}: expected a SHA-256 as 64 digits")
+    if "hash" in metadata and metadata["hash"] != _hash(layout, values):  # a file of version 1
+        raise InputError(f"{path} is damaged: its numbers do not match its hash; get or make it again")
+    return layout, values, metadata

@@ -1,90 +1,92 @@
-"""Reading and writing of safetensors files, with clear errors for damaged files and files of another kind."""
+"""Our own tensor files: safetensors with a checksum of everything in them."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from rmtllmf_lib.arrays import file_path
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.model.foreign import read_safetensors
 from rmtllmf_lib.storage.atomic import atomic_write
+from rmtllmf_lib.validated import validated_call
 
-FORMAT_VERSION = "1"
+log = logging.getLogger(__name__)
 
-_PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+FORMAT_VERSION = "2"
+UNSEALED_VERSION = "1"  # its hash covers the numbers, but not the metadata
+
+CHECKSUM = "rmtllmf_checksum"
 
 
-def is_pickle(path: Path) -> bool:
-    """Whether a file starts like one written by `torch.save` or `pickle.dump`.
+@validated_call
+def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 of all that a file holds, as hexadecimal digits.
 
-    A safetensors file starts with the length of its header, which may look the same, but its header follows.
+    It covers every entry of the metadata except the checksum itself, and name, type, shape and bytes of every tensor.
     """
-    with open(path, "rb") as file:
-        start = file.read(9)
-    header = int.from_bytes(start[:8], "little")
-    if start[8:] == b"{" and header <= path.stat().st_size - 8:
-        return False
-    return start.startswith(_PICKLE_STARTS)
+    about = sorted((key, value) for key, value in metadata.items() if key != CHECKSUM)
+    ordered = sorted(tensors.items())
+    described = [(name, str(tensor.dtype), tuple(tensor.shape)) for name, tensor in ordered]
+    digest = hashlib.sha256(json.dumps([about, described]).encode())
+    for _, tensor in ordered:
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
-def require_file(path: str | Path) -> Path:
-    """The path, if it is a file; an InputError otherwise."""
-    path = Path(path)
-    if not path.is_file():
-        state = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"{path} {state}; expected a file of tensors")
-    return path
+@validated_call
+def write_sealed(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors and metadata as a safetensors file with their `checksum`, atomically."""
+    with atomic_write(file_path(path, "path")) as temporary:
+        save_file(dict(tensors), temporary, {**metadata, CHECKSUM: checksum(tensors, metadata)})
 
 
-def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file; the tensors may be memory-mapped, so copy them.
-
-    Raises
-    ------
-    InputError
-        if there is no such file, it is a pickle of any content, or it is corrupt or truncated.
-    """
-    path = require_file(path)
-    if is_pickle(path):
-        raise InputError(
-            f"{path} is a pickle (torch.save), expected safetensors; a pickle can run code when it is opened. "
-            "A plain state dict of a fine-tuned model is imported with rmtllmf_lib.model.checkpoints"
-        )
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})
-    except SafetensorError as error:
-        raise InputError(
-            f"{path} is not a whole safetensors file ({error}); it is corrupt or truncated, get or make it again"
-        ) from error
+@validated_call
+def read_sealed(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a file of `write_sealed`; an `InputError` unless they match its checksum."""
+    tensors, metadata = read_safetensors(path)
+    _require_checksum(path, tensors, metadata)
+    return tensors, metadata
 
 
+def _require_checksum(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    if metadata.get(CHECKSUM) != checksum(tensors, metadata):
+        raise InputError(f"{path} is damaged: its content does not match its checksum; get or make it again")
+
+
+@validated_call
 def read_own(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a file written by `write_own`; an InputError for another kind or format version.
+    """Tensors and metadata of a file written by `write_own`; an `InputError` for another kind or version, or damage.
 
-    The metadata hold at least `layout_hash`, `hash` and `base_hash`.
+    Files of version 1 are accepted with a warning, since no checksum covers their metadata; whoever reads one compares
+    its `hash` with the numbers.
     """
-    tensors, metadata = read_tensors(path)
-    wanted = ("format", "format_version", "layout_hash", "hash", "base_hash")
-    missing = [key for key in wanted if key not in metadata]
-    if missing:
+    tensors, metadata = read_safetensors(path)
+    if missing := [key for key in ("format", "format_version", "base_hash") if key not in metadata]:
         raise InputError(
             f"{path} lacks the metadata {', '.join(missing)}, so it was not written by this library; "
             "a plain checkpoint is imported with rmtllmf_lib.model.checkpoints"
         )
-    if (metadata["format"], metadata["format_version"]) != (kind, FORMAT_VERSION):
-        raise InputError(
-            f"{path} holds {metadata['format']} version {metadata['format_version']}, "
-            f"expected {kind} version {FORMAT_VERSION}"
-        )
+    found, version = metadata["format"], metadata["format_version"]
+    if found != kind or version not in (FORMAT_VERSION, UNSEALED_VERSION):
+        raise InputError(f"{path} holds {found!r} version {version!r}, expected {kind!r} version {FORMAT_VERSION!r}")
+    if version == FORMAT_VERSION:
+        _require_checksum(path, tensors, metadata)
+    elif "hash" not in metadata:
+        raise InputError(f"{path} lacks the metadata hash; it is damaged, get or make it again")
+    else:
+        log.warning("%s is of an older version: no checksum covers its metadata; save it again to add one", path)
     return tensors, metadata
 
 
+@validated_call
 def write_own(path: str | Path, kind: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors and metadata as a safetensors file, atomically."""
-    about = {"format": kind, "format_version": FORMAT_VERSION, **metadata}
-    with atomic_write(Path(path)) as temporary:
-        save_file(dict(tensors), temporary, metadata=about)
+    """Write tensors and metadata, which hold at least `base_hash`, as a file of ours; see `write_sealed`."""
+    write_sealed(path, tensors, {"format": kind, "format_version": FORMAT_VERSION, **metadata})

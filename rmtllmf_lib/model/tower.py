@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.layout import PREFIX
+from rmtllmf_lib.validated import validated_call
 
 EMBEDDINGS = ("visual.conv1.weight", "visual.class_embedding", "visual.positional_embedding")
 
@@ -41,6 +42,7 @@ class Tower:
 AnyTower: TypeAlias = Tower | nn.Module
 
 
+@validated_call
 def any_tower(visual: nn.Module) -> AnyTower:
     """Hyperparameters of the vision tower for the fast forward pass, or the tower itself where that is refused."""
     try:

@@ -6,14 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
+from pydantic import NonNegativeInt
 from torch import Tensor
 
-from rmtllmf_lib.arrays import whole_number
+from rmtllmf_lib.arrays import known_names, torch_generator, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.tasks.base import Split, Task
 from rmtllmf_lib.training.loading import pixels
+from rmtllmf_lib.validated import validated_call, validated_init
 
 
+@validated_init
 @dataclass(frozen=True, eq=False)
 class Memory:
     """Labelled images of each task, decoded at the backbone's size.
@@ -26,7 +29,7 @@ class Memory:
         `images` are (n, 3, S, S) uint8 tensors.
     """
 
-    per_class: int
+    per_class: NonNegativeInt
     splits: Mapping[str, Split]
 
     @property
@@ -42,12 +45,11 @@ class Memory:
 
     def of(self, names: Iterable[str]) -> Memory:
         """The memory of some of the tasks, in the order of `names`."""
-        names = list(names)
-        if missing := [name for name in names if name not in self.splits]:
-            raise InputError(f"the memory has no task {missing[0]!r}: expected some of {', '.join(self.splits)}")
+        names = known_names(names, self.splits, "task of the memory")
         return Memory(self.per_class, {name: self.splits[name] for name in names})
 
 
+@validated_call
 def draw_memory(tasks: Mapping[str, Task], per_class: int, *, image_size: int, generator: torch.Generator) -> Memory:
     """Keep `per_class` random TRAINING images of every class of every task.
 
@@ -69,6 +71,7 @@ def draw_memory(tasks: Mapping[str, Task], per_class: int, *, image_size: int, g
         if there is no task, `per_class` is not a positive whole number, or a class has no training image.
     """
     whole_number(per_class, "per_class")
+    torch_generator(generator)
     if not tasks:
         raise InputError("there is no task to remember: give at least one")
     splits = {}

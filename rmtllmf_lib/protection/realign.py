@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rmtllmf_lib.arrays import one_of
+from rmtllmf_lib.arrays import one_of, torch_generator
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone
 from rmtllmf_lib.model.differentiable_tower import Layers, forward
@@ -27,6 +27,7 @@ from rmtllmf_lib.training.evaluate import prepare
 from rmtllmf_lib.training.finetune import Recipe, precision, training_step
 from rmtllmf_lib.training.heads import Head
 from rmtllmf_lib.training.loading import Schedule, normalize, resolve_device
+from rmtllmf_lib.validated import validated_call
 
 OPTIMIZERS = ("adamw", "sgd")
 
@@ -69,6 +70,7 @@ def _require_heads(memory: Memory, heads: Mapping[str, Head]) -> None:
             )
 
 
+@validated_call
 def realign(
     backbone: Backbone,
     weights: Weights,
@@ -113,6 +115,7 @@ def realign(
     """
     weights.layout.require_equal(backbone.weights.layout, "the weights to realign")
     one_of(optimizer, OPTIMIZERS, "optimizer")
+    torch_generator(generator)
     if recipe.augment != "none":
         raise InputError(f"augment is {recipe.augment!r}: expected 'none', since realignment uses the memory unchanged")
     where = resolve_device(device)
@@ -138,6 +141,7 @@ def realign(
     return replace(weights, values=values, base_hash=weights.origin)
 
 
+@validated_call
 def memory_loss(
     backbone: Backbone, weights: Weights, memory: Memory, heads: Mapping[str, Head], *, device: str = "cpu"
 ) -> float:

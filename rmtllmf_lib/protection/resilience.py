@@ -13,8 +13,9 @@ from functools import partial
 
 import numpy as np
 import torch
+from pydantic import NonNegativeInt
 
-from rmtllmf_lib.arrays import Real, one_of
+from rmtllmf_lib.arrays import Real, known_names, one_of, real_array
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone
 from rmtllmf_lib.model.fusion import choose_lambda, fuse
@@ -23,6 +24,7 @@ from rmtllmf_lib.protection.memory import Memory
 from rmtllmf_lib.protection.realign import REALIGNMENT, memory_loss, realign
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.heads import Head
+from rmtllmf_lib.validated import validated_call, validated_init
 
 _PREFIXES = {"position": "visual.positional_embedding", "patch": "visual.conv1.", "class": "visual.class_embedding"}
 EMBEDDING_KINDS = tuple(_PREFIXES)
@@ -31,6 +33,7 @@ EMBEDDING_KINDS = tuple(_PREFIXES)
 LAMBDA_PARTS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 
 
+@validated_call
 def reload_embeddings(fused: Weights, base: Weights, kinds: Sequence[str] = EMBEDDING_KINDS) -> Weights:
     """The fused model with the base's patch, class and position embeddings (Section III, first module).
 
@@ -53,8 +56,7 @@ def reload_embeddings(fused: Weights, base: Weights, kinds: Sequence[str] = EMBE
             f"the fused weights belong to base {fused.origin[:12]}…, expected {base.origin[:12]}…: "
             "reload from the base they were fused with"
         )
-    if unknown := [kind for kind in kinds if kind not in EMBEDDING_KINDS]:
-        raise InputError(f"unknown embeddings {unknown[0]!r}: expected some of {', '.join(EMBEDDING_KINDS)}")
+    known_names(kinds, EMBEDDING_KINDS, "kind of embeddings")
     values = fused.values.clone()
     prefixes = tuple(_PREFIXES[kind] for kind in kinds)
     clean = base.state_dict()
@@ -64,6 +66,7 @@ def reload_embeddings(fused: Weights, base: Weights, kinds: Sequence[str] = EMBE
     return replace(fused, values=values)
 
 
+@validated_init
 @dataclass(frozen=True, eq=False)
 class Station:
     """What the base station holds once the task vectors have arrived.
@@ -95,7 +98,7 @@ class Station:
     memory: Memory | None = None
     error_cov: Real | None = None
     recipe: Recipe = REALIGNMENT
-    seed: int = 0
+    seed: NonNegativeInt = 0
     device: str = "cpu"
     autocast: str | None = None
 
@@ -135,6 +138,7 @@ def _memory(station: Station) -> Memory:
     return station.memory.of(station.received)
 
 
+@validated_call
 def search_lambda(station: Station, parts: Sequence[float] = LAMBDA_PARTS) -> float:
     """The lambda whose model, with reloaded embeddings, has the smallest cross-entropy on the memory.
 
@@ -152,6 +156,7 @@ def search_lambda(station: Station, parts: Sequence[float] = LAMBDA_PARTS) -> fl
     return choose_lambda(score, [part * station.lam for part in parts])[0]
 
 
+@validated_call
 def wiener_weights(received: Sequence[TaskVector], error_cov: Real) -> Real:
     """Coefficients c_q that minimise the mean square of `sum c_q tau^_q - sum tau_q`; they need no data.
 
@@ -172,11 +177,14 @@ def wiener_weights(received: Sequence[TaskVector], error_cov: Real) -> Real:
     Raises
     ------
     InputError
-        No vector, or a covariance of another shape.
+        for no vector, or a covariance of another shape, or that is not symmetric positive semidefinite and finite.
     """
-    users, R = len(received), np.asarray(error_cov, dtype=np.float64)
-    if R.shape != (users, users):
-        raise InputError(f"error_cov has shape {R.shape}: expected (user, user) = {(users, users)}")
+    users, R = len(received), real_array(error_cov, "error_cov")
+    if not users or R.shape != (users, users):
+        raise InputError(f"error_cov has shape {R.shape}: expected (user, user) = {(users, users)}, one at least")
+    rounding = 1e-6 * abs(R).max()
+    if (abs(R - R.T) > rounding).any() or np.linalg.eigvalsh((R + R.T) / 2)[0] < -rounding:
+        raise InputError(f"error_cov is {R.tolist()}: expected a symmetric positive semidefinite matrix")
     if not R.any():
         return np.ones(users)
     parts = [tau.without("embeddings") for tau in received]
@@ -212,6 +220,7 @@ def _base(station: Station) -> tuple[Weights, float]:
     return station.backbone.weights, 0.0
 
 
+@validated_init
 @dataclass(frozen=True)
 class Protection:
     """One entry of `PROTECTIONS`.
@@ -269,11 +278,13 @@ PROTECTIONS: Mapping[str, Protection] = {
 }
 
 
+@validated_call
 def protection_named(name: str) -> Protection:
     """The entry of `PROTECTIONS`; an InputError that lists the names for an unknown one."""
     return PROTECTIONS[one_of(name, PROTECTIONS, "protection")]
 
 
+@validated_call
 def protect(name: str, station: Station) -> Protected:
     """Apply a protection, and measure its cost.
 

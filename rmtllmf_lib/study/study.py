@@ -16,12 +16,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, field, replace
 from itertools import groupby, product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from rmtllmf_lib import __version__
 from rmtllmf_lib.errors import InputError
@@ -83,7 +83,7 @@ class Study:
 
     scenarios: tuple[Scenario, ...]
     protections: tuple[str, ...]
-    seeds: PositiveInt = 3
+    seeds: Annotated[int, Field(ge=1, le=10_000)] = 3
     per_class: tuple[PositiveInt, ...] = (10,)
     sizes: tuple[int, ...] | None = None
     per_size: PositiveInt | None = None

@@ -24,6 +24,7 @@ from rmtllmf_lib.tasks.images import Indices, LazyImages, decode_images
 
 # The eight embedded tasks; those of the source "torchvision" are `rmtllmf_lib.tasks.vision.VISION_NAMES`.
 TASK_NAMES = ("cars", "textures", "landuse", "signs", "digits", "aerial", "scenes", "housenumbers")
+SPLITS = ("train", "validation", "test")
 
 # Pixel statistics that every OpenAI CLIP was trained with (Radford et al., 2021), for intensities in [0, 1].
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)

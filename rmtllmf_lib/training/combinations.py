@@ -19,12 +19,11 @@ from tqdm import tqdm
 from rmtllmf_lib.arrays import one_of, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.fusion import fuse, lambda_n
+from rmtllmf_lib.tasks.base import SPLITS
 from rmtllmf_lib.threads import single_threads
 from rmtllmf_lib.training.evaluate import accuracy, prepare
 from rmtllmf_lib.training.loading import resolve_device
 from rmtllmf_lib.training.suite import Suite
-
-SPLITS = ("train", "validation", "test")
 
 
 def normalized_accuracy(accuracy: ArrayLike, reference: ArrayLike) -> Any:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
@@ -63,8 +63,8 @@ class Recipe:
         "crop": a random crop of 0.9 to 1 of the area, see `loading.training_batches`.
     """
 
-    steps: PositiveInt
-    batch_size: PositiveInt
+    steps: Annotated[int, Field(ge=1, le=10**7)]
+    batch_size: Annotated[int, Field(ge=1, le=10**6)]
     lr: PositiveFloat
     weight_decay: NonNegativeFloat = 0.0
     warmup_steps: NonNegativeInt = 0

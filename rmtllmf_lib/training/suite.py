@@ -19,13 +19,13 @@ import torch
 from tqdm import tqdm
 
 from rmtllmf_lib import __version__
-from rmtllmf_lib.arrays import seed_number
+from rmtllmf_lib.arrays import known_names, one_of, seed_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone
 from rmtllmf_lib.model.fusion import fuse
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.storage.store import Store
-from rmtllmf_lib.tasks.base import TASK_NAMES, Task
+from rmtllmf_lib.tasks.base import SPLITS, TASK_NAMES, Task
 from rmtllmf_lib.tasks.sources import TaskSpec, load_spec, parse_tasks
 from rmtllmf_lib.training.evaluate import accuracy, prepare
 from rmtllmf_lib.training.finetune import Recipe, finetune, recipe_for
@@ -59,6 +59,7 @@ class Suite:
 
     def accuracies(self, weights: Weights, split: str = "test", names: Sequence[str] | None = None) -> dict[str, float]:
         """Accuracy of one model on the named tasks (default: all)."""
+        one_of(split, SPLITS, "split")
         return {
             name: accuracy(
                 self.backbone, weights, getattr(self.tasks[name], split), self.heads[name], device=self.device
@@ -71,11 +72,9 @@ class Suite:
         options |= {"generator": torch.Generator().manual_seed(seed), "device": self.device}
         return finetune(self.backbone, self.tasks[name], self.heads[name], recipe, **options)
 
-    def known(self, names: Sequence[str] | None) -> Sequence[str]:
-        """Names of tasks, by default all; InputError for a task that is not in the suite."""
-        if missing := [name for name in names or () if name not in self.tasks]:
-            raise InputError(f"unknown task {missing[0]!r}: expected some of {', '.join(self.tasks)}")
-        return tuple(self.tasks) if names is None else names
+    def known(self, names: Sequence[str] | None) -> tuple[str, ...]:
+        """The names, by default all; InputError for a task that is not in the suite, or one named twice."""
+        return tuple(self.tasks) if names is None else known_names(names, self.tasks, "task")
 
     def score(self, models: Mapping[str, Weights], split: str = "test") -> pd.DataFrame:
         """Accuracy of several models on each task.
@@ -85,6 +84,7 @@ class Suite:
         DataFrame with columns task, classes, images, one for each model, and fine_tuned: the task's own model, NaN for
         a task without a vector; without the last if there are no vectors.
         """
+        one_of(split, SPLITS, "split")
         rows = []
         for name, task in self.tasks.items():
             images = prepare(self.backbone, getattr(task, split), device=self.device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -12,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from rmtllmf_lib.arrays import whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.layout import PREFIX, Layout
-from rmtllmf_lib.model.tensor_file import read_tensors
-from rmtllmf_lib.storage.atomic import atomic_write
+from rmtllmf_lib.model.tensor_file import read_sealed, write_sealed
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +61,7 @@ class TrainingState:
             buffers[key] = layout.flatten({n: averages[n].get(key, torch.zeros_like(p)) for n, p in parameters.items()})
         metadata = {"run": json.dumps(self.run, sort_keys=True), "step": str(step)}
         try:
-            with atomic_write(self.path) as temporary:
-                save_file(buffers, temporary, {**metadata, "hash": _checksum(buffers, metadata)})
+            write_sealed(self.path, buffers, metadata)
         except OSError as error:
             message = f"{error.strerror or error}. Training stopped at step {step}: free some space and start it again"
             if self.path.exists():
@@ -74,7 +71,8 @@ class TrainingState:
     def resume(self) -> int:
         """Restore tower and optimiser; return the number of steps done, 0 without a usable checkpoint.
 
-        A damaged file is moved aside with a warning, and training starts over.
+        A file that is damaged, or has no checksum of everything in it, is moved aside with a warning, and training
+        starts over.
 
         Raises
         ------
@@ -86,16 +84,14 @@ class TrainingState:
         if not self.path.is_file():
             raise InputError(f"checkpoint {self.path} is not a file: expected the path of a file, existing or not")
         try:
-            buffers, metadata = read_tensors(self.path)
-            if metadata.pop("hash", "") != _checksum(buffers, metadata):
-                raise InputError(f"{self.path} does not match its checksum")
+            buffers, metadata = read_sealed(self.path)
+            run, step = _parsed(metadata)
         except InputError as error:
             aside = self.path.with_name(f"{self.path.name}.damaged")
             os.replace(self.path, aside)
             log.warning("%s. Moved to %s; training starts over", error, aside)
             return 0
-        self._require_same(json.loads(metadata["run"]))
-        step = int(metadata["step"])
+        self._require_same(run)
         self._load(buffers, step)
         return step
 
@@ -115,6 +111,11 @@ class TrainingState:
     def _load(self, buffers: Mapping[str, Tensor], step: int) -> None:
         parameters = self._parameters()
         layout = Layout.from_state_dict(parameters)
+        for key in ("weights", *AVERAGES):
+            if (found := buffers.get(key)) is None or found.dtype != torch.float32 or found.shape != (layout.size,):
+                raise InputError(
+                    f"checkpoint {self.path} has no buffer {key!r} of {layout.size} float32: delete the file"
+                )
         views = {key: layout.views(buffer) for key, buffer in buffers.items()}
         for name, parameter in parameters.items():
             parameter.copy_(views["weights"][name])
@@ -128,10 +129,11 @@ class TrainingState:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
 
 
-def _checksum(buffers: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
-    for key in ("weights", *AVERAGES):
-        if key not in buffers:
-            return "incomplete"
-        digest.update(buffers[key].contiguous().numpy().data)
-    return digest.hexdigest()
+def _parsed(metadata: Mapping[str, str]) -> tuple[dict[str, Any], int]:
+    try:
+        run, step = json.loads(metadata["run"]), int(metadata["step"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise InputError(f"the checkpoint's metadata cannot be read ({type(error).__name__}: {error})") from error
+    if not isinstance(run, dict):
+        raise InputError(f"the checkpoint's run is {run!r}: expected its settings")
+    return run, whole_number(step, "the checkpoint's step", minimum=0)

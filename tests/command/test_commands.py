@@ -167,7 +167,7 @@ def test_files_that_are_no_models(tmp_path: Path) -> None:
     (tmp_path / "flipped.safetensors").write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
     for name, message in {
         "model.pt": "pickle",
-        "text.safetensors": "corrupt or truncated",
+        "text.safetensors": "is a text",
         "short.safetensors": "corrupt or truncated",
         "flipped.safetensors": "checksum",
         "missing.safetensors": "does not exist",

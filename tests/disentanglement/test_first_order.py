@@ -76,6 +76,6 @@ def test_reference_classes_must_be_classes(reference: list) -> None:
 
 @pytest.mark.parametrize("std", [-1e-3, np.nan, np.inf, [0.1, 0.2], "much", 1j])
 def test_noise_levels_are_finite_and_not_negative(std: object) -> None:
-    with pytest.raises(InputError, match="the standard deviation of the noise"):
+    with pytest.raises(InputError, match="std|the standard deviation"):
         noise_level(std)  # type: ignore[arg-type]
     assert noise_level(0) == 0

@@ -220,10 +220,10 @@ def test_refused() -> None:
         fuse(base, [*taus, *long_taus], 0.3)
     with pytest.raises(InputError, match="got 3 coefficients for 2 task vectors"):
         fuse(base, taus, [0.1, 0.2, 0.3])
-    with pytest.raises(InputError, match="lambda of task vector 1 is nan"):
+    with pytest.raises(InputError, match="lam is .*nan"):
         fuse(base, taus, [0.1, float("nan")])
     for bad in (float("inf"), "0.3", None, True, 1j, torch.tensor(True)):
-        with pytest.raises(InputError, match="lambda is .*: expected a finite number"):
+        with pytest.raises(InputError, match="lam is .*: expected"):
             fuse(base, taus, bad)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="'visual.ln_post.bias' holds 1 numbers of 1 that are NaN or infinite"):
         fuse(base, [1e20 * taus[0] / taus[0].values[0].abs().item()], 3e30)
@@ -273,12 +273,12 @@ def test_inverse_is_the_average_model() -> None:
     ("arguments", "message"),
     [
         ((0,), "the number of tasks is 0"),
-        ((2.0,), "the number of tasks is 2.0"),
-        ((True,), "the number of tasks is True"),
+        ((2.0,), "n is 2.0"),
+        ((True,), "n is True"),
         ((2, "best"), "'best'.*'published'"),
         ((2, "constant"), "rule 'constant' with value None"),
         ((2, "published", 0.3), "rule 'published' with value 0.3"),
-        ((2, "constant", float("nan")), "the constant lambda is nan"),
+        ((2, "constant", float("nan")), "value is nan"),
     ],
 )
 def test_refused_rules(arguments: tuple, message: str) -> None:
@@ -310,7 +310,7 @@ def test_choose_lambda_takes_the_smallest_of_the_best() -> None:
 def test_choose_lambda_refuses() -> None:
     with pytest.raises(InputError, match="the grid for lambda is empty"):
         choose_lambda(lambda lam: 0.0, [])
-    with pytest.raises(InputError, match="a value of the grid for lambda is nan"):
+    with pytest.raises(InputError, match="grid is .*nan"):
         choose_lambda(lambda lam: 0.0, [0.1, float("nan")])
     with pytest.raises(InputError, match="the score at lambda = 0.2 is nan"):
         choose_lambda(lambda lam: float("nan") if lam == 0.2 else 0.0, [0.1, 0.2])

@@ -16,6 +16,7 @@ from torch import Tensor
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.layout import GROUPS, Layout
 from rmtllmf_lib.model.task_vector import TaskVector, Weights, cosine_matrix
+from rmtllmf_lib.model.tensor_file import write_own
 from vectors import BASE, LAYOUT, SIZE, model, random_values, unhurried, vector
 
 # --- points -----------------------------------------------------------------------------------------------------
@@ -229,18 +230,60 @@ def test_the_files_data_are_the_flat_buffer(tmp_path: Path) -> None:
     metadata = json.loads(raw[8 : 8 + length])["__metadata__"]
     assert raw[8 + length :] == vector(1).values.numpy().tobytes()
     assert metadata["base_hash"] == BASE.hash
-    assert metadata["layout_hash"] == LAYOUT.hash
     assert metadata["info.task"] == "x"
 
 
-def test_one_flipped_bit_is_noticed(tmp_path: Path) -> None:
-    path = tmp_path / "tau.safetensors"
-    vector(1).save(path)
-    raw = bytearray(path.read_bytes())
-    raw[-4] ^= 1
-    path.write_bytes(raw)
-    with pytest.raises(InputError, match="is damaged: its numbers do not match its checksum"):
+@pytest.mark.parametrize("kind", [TaskVector, Weights])
+def test_one_flipped_bit_is_noticed(kind: type[TaskVector | Weights], tmp_path: Path) -> None:
+    """Wherever it is: in the numbers, or in the header with task, base, accuracy, types and shapes."""
+    path = tmp_path / "x.safetensors"
+    tau = vector(1, task="mnist", accuracy="0.873", n_train="4000")
+    (tau if kind is TaskVector else BASE + tau).save(path)
+    whole = path.read_bytes()
+    start = 8 + int.from_bytes(whole[:8], "little")
+    places = [*range(8, 8 + 900), *range(start - 300, start), start, len(whole) - 4]
+    for place in places:
+        raw = bytearray(whole)
+        raw[place] ^= 1 << place % 8
+        path.write_bytes(raw)
+        with pytest.raises(InputError):
+            kind.load(path)
+
+
+def test_a_file_of_version_1_is_read_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from safetensors.torch import save_file
+
+    path, tau = tmp_path / "x.safetensors", vector(1)
+    metadata = {"format": "rmtllmf-task-vector", "format_version": "1", "base_hash": BASE.hash, "hash": tau.hash}
+    save_file(tau.state_dict(), path, metadata)
+    assert TaskVector.load(path, BASE).hash == tau.hash
+    assert "no checksum covers its metadata" in caplog.text
+    save_file(tau.state_dict(), path, {**metadata, "hash": BASE.hash})
+    with pytest.raises(InputError, match="is damaged"):
         TaskVector.load(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("n_train", "200000"), ("n_train", "many"), ("n_train", "-1"), ("classes", "0"), ("data_seed", str(10**30)),
+        ("data_seed", "1.5"), ("accuracy", "nan"), ("accuracy", "1.2"), ("base_accuracy", "1e-3x"),
+        ("folder", "/etc"), ("folder", "../../photos"), ("folder", "~/photos"), ("folder", "C:\\photos"),
+        ("folder", "a\\..\\..\\b"), ("source", "web"), ("head", "mlp"), ("task", "../x"), ("task", "a b"),
+        ("note", "\x1b[2J"), ("note", "x" * 20_000),
+    ],
+)  # fmt: skip
+def test_what_a_received_vector_says_of_itself_is_checked(key: str, value: str, tmp_path: Path) -> None:
+    vector(1, **{key: value}).save(tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match=key):
+        TaskVector.load(tmp_path / "x.safetensors")
+
+
+def test_what_a_vector_of_ours_says_is_accepted(tmp_path: Path) -> None:
+    info = {"task": "pets-2.b", "n_train": "", "data_seed": "7", "accuracy": "1.000000", "folder": "photos/pets",
+            "source": "folder", "head": "text", "classes": "37", "recipe": "{}", "note": "naïve"}  # fmt: skip
+    vector(1, **info).save(tmp_path / "x.safetensors")
+    assert TaskVector.load(tmp_path / "x.safetensors").info == info
 
 
 def test_changed_tensors_are_noticed(tmp_path: Path) -> None:
@@ -253,14 +296,14 @@ def test_changed_tensors_are_noticed(tmp_path: Path) -> None:
     tensors = load_file(path)
     del tensors["visual.proj"]
     save_file(tensors, path, metadata=metadata)
-    with pytest.raises(InputError, match="metadata"):
+    with pytest.raises(InputError, match="is damaged"):
         TaskVector.load(path)
 
 
 def test_loading_the_wrong_file(tmp_path: Path) -> None:
     path = tmp_path / "file.safetensors"
     BASE.save(path)
-    with pytest.raises(InputError, match="holds rmtllmf-weights version 1, expected rmtllmf-task-vector version 1"):
+    with pytest.raises(InputError, match=r"rmtllmf-weights.*expected .rmtllmf-task-vector"):
         TaskVector.load(path)
     vector(1, task="dtd").save(path)
     with pytest.raises(InputError, match="the task vector of 'dtd' belongs to another base"):
@@ -268,3 +311,13 @@ def test_loading_the_wrong_file(tmp_path: Path) -> None:
     short = Layout(LAYOUT.names[:-1], LAYOUT.shapes[:-1])
     with pytest.raises(InputError, match="the layout of the task vector does not match; not expected: 1"):
         TaskVector.load(path, Weights(short, torch.ones(short.size)))
+
+
+def test_control_characters_of_a_received_file_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    for metadata, tensors in [({"base_hash": "\x1b[2J"}, vector(1).state_dict()),
+                              ({"base_hash": BASE.hash}, {"visual.\x1b[2J": torch.ones(2)})]:  # fmt: skip
+        write_own(path, "rmtllmf-task-vector", tensors, metadata)
+        with pytest.raises(InputError) as caught:
+            TaskVector.load(path, BASE)
+        assert str(caught.value).isprintable()

@@ -232,3 +232,35 @@ def test_wiener_weights_without_a_known_covariance(station: Station) -> None:
         protect("wiener", replace(station, error_cov=None))
     with pytest.raises(InputError, match=r"error_cov .*\(2, 2\).*\(3, 3\)"):
         wiener_weights(list(station.received.values()), np.eye(2))
+
+
+@pytest.mark.parametrize(
+    "error_cov",
+    [
+        np.full((2, 2), np.nan),
+        np.diag([1.0, np.inf]),
+        np.diag([1.0, -0.5]),  # negative
+        np.array([[1.0, 2.0], [2.0, 1.0]]),  # indefinite
+        np.array([[1.0, 0.5], [0.1, 1.0]]),  # asymmetric
+        np.eye(2) * (1 + 1j),
+        "text",
+        None,
+    ],
+)
+def test_wiener_weights_want_a_covariance(error_cov: np.ndarray) -> None:
+    taus = [small_tau(small_backbone(layers=1).weights, seed) for seed in (1, 2)]
+    with pytest.raises(InputError, match="error_cov"):
+        wiener_weights(taus, error_cov)
+
+
+def test_wiener_weights_accept_rounding_in_a_singular_covariance() -> None:
+    taus = [small_tau(small_backbone(layers=1).weights, seed) for seed in (1, 2)]
+    common = np.full((2, 2), 1e-4)
+    common[0, 1] *= 1 + 1e-9
+    np.testing.assert_allclose(wiener_weights(taus, common), wiener_weights(taus, np.full((2, 2), 1e-4)), rtol=1e-6)
+
+
+def test_embeddings_are_named_once() -> None:
+    for kinds in ("patch", ["patch", "patch"], ["colour"]):
+        with pytest.raises(InputError, match="kind"):
+            reload_embeddings(BASE, BASE, kinds)

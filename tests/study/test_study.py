@@ -332,3 +332,12 @@ def test_studies_that_do_not_fit_the_suite(suite: Suite, tmp_path: Path, change:
 def test_controls_need_no_scenario(suite: Suite, tmp_path: Path) -> None:
     found = run_study(replace(STUDY, scenarios=(), protections=("base",)), suite, store=Store(tmp_path))
     assert set(found["scenario"]) == {NO_LINK}
+
+
+@pytest.mark.parametrize("count", [0, -1, 10**12, 2.0, True])
+def test_counts_of_a_study_are_bounded(count: int) -> None:
+    """A study file comes from others: one with a trillion seeds is refused at once."""
+    with pytest.raises(InputError, match=f"seeds is {count}"):
+        replace(STUDY, seeds=count)
+    with pytest.raises(InputError, match=f"steps is {count}"):
+        replace(QUICK, steps=count)

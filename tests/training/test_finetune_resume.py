@@ -10,8 +10,8 @@ import pytest
 import safetensors.torch
 import torch
 
+import rmtllmf_lib.model.tensor_file as file_module
 import rmtllmf_lib.training.finetune as module
-import rmtllmf_lib.training.training_state as state_module
 from artifacts import truncate
 from forks import die, exit_code, forked
 from rmtllmf_lib.errors import InputError
@@ -106,7 +106,7 @@ def killed_run(backbone: Backbone, task: Task, recipe: Recipe, file: Path) -> No
             truncate(path)
             die()
 
-    state_module.save_file = save_file
+    file_module.save_file = save_file
     finetune(
         backbone, task, small_head(), recipe, generator=generator(9), checkpoint=file, checkpoint_every=2,
         progress=False,

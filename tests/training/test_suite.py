@@ -213,7 +213,7 @@ def test_vectors_come_from_files(backbone: Backbone, suite: Suite, tmp_path: Pat
     replace(tau, info={}).save(tmp_path / "digits.safetensors")
     with pytest.raises(InputError, match=r"digits.safetensors holds the same task vector as .*signs.safetensors"):
         load_suite(backbone, NAMES, vectors=tmp_path)
-    TaskVector(tau.layout, tau.values, "another").save(tmp_path / "signs.safetensors")
+    TaskVector(tau.layout, tau.values, "0" * 64).save(tmp_path / "signs.safetensors")
     with pytest.raises(InputError, match="belongs to another base"):
         load_suite(backbone, ["signs"], vectors=tmp_path)
     replace(tau, info={"classes": "7"}).save(tmp_path / "signs.safetensors")
@@ -313,6 +313,22 @@ def test_fusing_and_scoring_are_those_of_the_library(suite: Suite, backbone: Bac
     assert found == {"digits": accuracy(backbone, weights, digits.validation, suite.heads["digits"])}
     assert list(suite.accuracies(weights)) == [*NAMES]
     assert suite.accuracies(weights, names=[]) == {}
+
+
+def test_a_task_is_named_once_and_a_list_is_no_text(suite: Suite) -> None:
+    for call in (suite.fuse, lambda names: suite.accuracies(suite.backbone.weights, names=names)):
+        with pytest.raises(InputError, match="'signs' is given twice"):
+            call(["signs", "digits", "signs"])
+        with pytest.raises(InputError, match="'signs'"):
+            call("signs")
+
+
+def test_an_unknown_split_is_reported(suite: Suite) -> None:
+    weights = suite.backbone.weights
+    for call in (lambda: suite.accuracies(weights, "tset"), lambda: suite.score({}, "tset"),
+                 lambda: suite.single_task_table("tset")):  # fmt: skip
+        with pytest.raises(InputError, match="split is 'tset'.*did you mean 'test'"):
+            call()
 
 
 def test_unknown_and_missing_names_are_reported(suite: Suite) -> None:

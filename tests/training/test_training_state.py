@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import vision_tower
 from rmtllmf_lib.model.layout import Layout
+from rmtllmf_lib.model.tensor_file import CHECKSUM, read_sealed, write_sealed
 from rmtllmf_lib.training.training_state import TrainingState
 from small import small_backbone
 
@@ -66,6 +68,34 @@ def test_it_is_plain_flat_buffers(tmp_path: Path) -> None:
         assert file.metadata()["step"] == "2"
     assert torch.equal(weights["visual.proj"], state.tower.proj)
     assert average["visual.proj"].any() and not average["visual.conv1.weight"].any()
+
+
+@pytest.mark.parametrize("change", ["types", "step", "nested", "no checksum"])
+def test_a_checkpoint_that_was_changed_is_moved_aside(change: str, tmp_path: Path) -> None:
+    state = new_run(tmp_path / "state.safetensors", 0)
+    state.save(2)
+    buffers, metadata = read_sealed(state.path)
+    if change == "nested":  # with a checksum of its own
+        write_sealed(state.path, buffers, {"step": "2", "run": "[" * 10**5})
+    else:
+        if change == "types":
+            buffers = {key: buffer.view(torch.int32) for key, buffer in buffers.items()}
+        metadata |= {"step": "3"} if change == "step" else {}
+        if change == "no checksum":
+            del metadata[CHECKSUM]
+        save_file({key: buffer.clone() for key, buffer in buffers.items()}, state.path, metadata)
+    assert state.resume() == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["state.safetensors.damaged"]
+
+
+def test_a_sealed_checkpoint_of_other_buffers_is_refused(tmp_path: Path) -> None:
+    state = new_run(tmp_path / "state.safetensors", 0)
+    state.save(2)
+    buffers, metadata = read_sealed(state.path)
+    for changed in ({"weights": buffers["weights"].view(torch.int32)}, {"exp_avg": buffers["exp_avg"][:5]}):
+        write_sealed(state.path, {**buffers, **changed}, metadata)
+        with pytest.raises(InputError, match=next(iter(changed))):
+            state.resume()
 
 
 def test_another_run_is_refused_and_stays(tmp_path: Path) -> None:

@@ -1,0 +1,32 @@
+"""Checks of names, paths and generators at the door."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from rmtllmf_lib.arrays import file_path, known_names, torch_generator
+from rmtllmf_lib.errors import InputError
+
+
+def test_names_are_known_and_given_once() -> None:
+    assert known_names(iter(["b", "a"]), {"a": 1, "b": 2}, "task") == ("b", "a")
+    for names, named in ((["c"], "'c'.*a, b"), (["a", "b", "a"], "'a' is given twice"), ("a", "'a'"), (None, "None")):
+        with pytest.raises(InputError, match=named):
+            known_names(names, ["a", "b"], "task")
+
+
+def test_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert file_path("~/x", "out") == Path("/somewhere/x")
+    for value in ("", 3, None, b"x", "a\0b"):
+        with pytest.raises(InputError, match="out is"):
+            file_path(value, "out")
+
+
+def test_generators() -> None:
+    generator = torch.Generator()
+    assert torch_generator(generator) is generator
+    for value in (None, 0, torch.default_generator.get_state()):
+        with pytest.raises(InputError, match="generator is"):
+            torch_generator(value)
