@@ -166,18 +166,10 @@ def _minimax_design(problem: _Problem) -> _Design:
 def _minimax_sic_design(problem: _Problem) -> _Design:
     # interference does not scale with the jammer: only the budget is divided out
     columns = problem.columns / np.sqrt(problem.power)[:, None, None]
-    orders = sic_order(problem.uplink, problem.order)
-    floor = problem.uplink.noise_floor / problem.power
-    inner = np.zeros((len(floor), columns.shape[1], columns.shape[1]), dtype=np.complex128)
-    lower, iterations = np.zeros_like(floor), 0
-    for drop, order in enumerate(orders):
-        rank = np.count_nonzero(problem.root[drop])
-        ordered = columns[drop, :rank, order].T  # (rank, user)
-        heard = ordered[:, np.abs(ordered).max(axis=0) > 0]
-        found = minimax_sic(heard, float(floor[drop]), problem.gap, problem.limit)
-        inner[drop, :rank, :rank], lower[drop] = found.cov, found.lower
-        iterations = max(iterations, found.iterations)
-    return _Design(problem.from_range(inner), np.log1p(lower), iterations)
+    order = sic_order(problem.uplink, problem.order)
+    ordered = np.take_along_axis(columns, order[:, None, :], axis=-1)
+    found = minimax_sic(ordered, problem.uplink.noise_floor / problem.power, problem.gap, problem.limit)
+    return _Design(problem.from_range(found.cov), np.log1p(found.lower), found.iterations)
 
 
 def interference_free_rates(uplink: Uplink, noise_cov: ArrayLike) -> Real:
@@ -288,8 +280,6 @@ def attack(
     Returns
     -------
     Attack
-        "minimax-sic" is solved drop by drop, all other kinds are batched.
-
     Raises
     ------
     InputError
