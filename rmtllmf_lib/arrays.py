@@ -24,7 +24,8 @@ def _numbers(value: Any, name: str, kinds: str, expected: str) -> NDArray[Any]:
         raise InputError(f"{name} is ragged: expected {expected} in an array") from error
     if array.dtype.kind not in kinds:
         raise InputError(f"{name} has dtype {array.dtype}: expected {expected}")
-    if not np.isfinite(array).all():
+    once = array[tuple(slice(1) if stride == 0 else slice(None) for stride in array.strides)]  # of what is broadcast
+    if not np.isfinite(once).all():
         raise InputError(f"{name} holds NaN or infinity: expected finite numbers")
     return array
 
@@ -104,6 +105,21 @@ def one_of(value: object, choices: Any, name: str) -> Any:
     near = get_close_matches(str(value), map(str, known), n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise InputError(f"{name} is {value!r}: expected {' or '.join(map(repr, known))}{hint}")
+
+
+def instance_of(value: Any, kind: type | tuple[type, ...], name: str) -> Any:
+    """`value` if it is an instance of `kind`, a class or several; `InputError` with its type otherwise."""
+    if isinstance(value, kind):
+        return value
+    kinds = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
+    raise InputError(f"{name} is {value!r:.60} of type {type(value).__name__}: expected {kinds}")
+
+
+def numpy_generator(value: Any, name: str = "rng") -> np.random.Generator:
+    """`value` if it is a NumPy generator; `InputError` otherwise, also for a seed."""
+    if not isinstance(value, np.random.Generator):
+        raise InputError(f"{name} is {value!r:.60}: expected a generator, such as numpy.random.default_rng(0)")
+    return value
 
 
 def fitted(array: NDArray[Any], shape: tuple[int, ...], name: str, meaning: str) -> NDArray[Any]:

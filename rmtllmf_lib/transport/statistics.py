@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from rmtllmf_lib.arrays import Real
+from rmtllmf_lib.arrays import Real, instance_of
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector
 
@@ -123,8 +123,12 @@ def error_statistics(sent: Sequence[TaskVector], received: Sequence[TaskVector])
 
 def require_alike(taus: Sequence[TaskVector]) -> None:
     """`InputError` unless there is at least one task vector and all have the same layout and base."""
-    if not taus:
-        raise InputError("got no task vector: expected one per user")
+    if isinstance(taus, TaskVector) or not len(taus):
+        raise InputError(
+            f"got {'a single' if isinstance(taus, TaskVector) else 'no'} task vector: expected one per user"
+        )
+    for index, tau in enumerate(taus):
+        instance_of(tau, TaskVector, f"task vector {index}")
     first = taus[0]
     for index, tau in enumerate(taus[1:], start=1):
         tau.layout.require_equal(first.layout, f"task vector {index}")

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmtllmf_lib.arrays import Complex, Real, fitted, one_of, whole_number
+from rmtllmf_lib.arrays import Complex, Real, fitted, numpy_generator, one_of, whole_number
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.wireless.channel import Uplink, complex_normal
+from rmtllmf_lib.wireless.channel import Uplink, array_shape, complex_normal
 from rmtllmf_lib.wireless.receiver import (
     Order,
     Receiver,
@@ -95,6 +95,7 @@ def measure_mse(
         for an invalid covariance, an unknown choice, or hard decisions on Gaussian symbols.
     """
     n = whole_number(n, "n", minimum=2)
+    numpy_generator(rng)
     one_of(symbols, Symbols, "symbols")
     C = require_noise_cov(noise_cov, uplink)
     shape = (*uplink.batch_shape, *C.shape[-2:])
@@ -215,8 +216,9 @@ def posterior_mean(estimates: Complex, mse: Real) -> Complex:
 
 def draw_symbols(shape: tuple[int, ...], rng: np.random.Generator, symbols: Symbols = "gaussian") -> Complex:
     """Draw independent symbols of mean power 1: circular Gaussian, or uniform on 64-QAM."""
-    if symbols == "qam64":
-        return rng.choice(_PAM8, shape) + 1j * rng.choice(_PAM8, shape)
+    if one_of(symbols, Symbols, "symbols") == "qam64":
+        sizes, choice = array_shape(shape), numpy_generator(rng).choice
+        return np.asarray(choice(_PAM8, sizes) + 1j * choice(_PAM8, sizes))
     return complex_normal(shape, rng)
 
 

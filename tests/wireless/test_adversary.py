@@ -6,10 +6,10 @@ from scipy.stats import unitary_group
 
 from links import gaussian, link, rival
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.wireless.adversary import KINDS, Attack, attack, interference_free_rates
+from rmtllmf_lib.wireless.adversary import KINDS, Attack, attack
 from rmtllmf_lib.wireless.allocation import allocate
 from rmtllmf_lib.wireless.channel import Uplink
-from rmtllmf_lib.wireless.receiver import sic_rates, sum_rate
+from rmtllmf_lib.wireless.receiver import interference_free_rates, sic_rates, sum_rate
 
 SEEDS = st.integers(0, 2**32 - 1)
 SIZES = [(1, 1), (3, 1), (1, 3), (4, 8), (8, 4), (16, 8)]

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.wireless.adversary import interference_free_rates
 from rmtllmf_lib.wireless.channel import Uplink
 from rmtllmf_lib.wireless.receiver import (
     error_cov,
+    interference_free_rates,
     lmmse_error_cov,
     lmmse_filter,
     lmmse_mse,
