@@ -66,6 +66,27 @@ def complex_array(value: ArrayLike, name: str) -> Complex:
     return _numbers(value, name, "iufc", "real or complex numbers").astype(np.complex128, copy=False)
 
 
+def instance_of(value: Any, kind: type | tuple[type, ...], name: str) -> Any:
+    """`value` if it is an instance of `kind`, a class or several; `InputError` that says what it is otherwise."""
+    if isinstance(value, kind):
+        return value
+    kinds = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
+    raise InputError(f"{name} is {_described(value)}: expected {kinds}")
+
+
+def numpy_generator(value: Any, name: str = "rng") -> np.random.Generator:
+    """`value` if it is a NumPy generator; `InputError` otherwise, also for a seed."""
+    if not isinstance(value, np.random.Generator):
+        raise InputError(f"{name} is {_described(value)}: expected a generator, such as numpy.random.default_rng(0)")
+    return value
+
+
+def _described(value: Any) -> str:
+    """A simple value itself, the type of any other."""
+    simple = value is None or isinstance(value, str | numbers.Number)
+    return f"{value!r:.60}" if simple else f"a {type(value).__name__}"
+
+
 def whole_number(value: Any, name: str, minimum: int = 1, maximum: int | None = None) -> int:
     """Integer from `minimum` to `maximum`, inclusive; `InputError` otherwise, also for a bool."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool | np.bool_)
@@ -105,21 +126,6 @@ def one_of(value: object, choices: Any, name: str) -> Any:
     near = get_close_matches(str(value), map(str, known), n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise InputError(f"{name} is {value!r}: expected {' or '.join(map(repr, known))}{hint}")
-
-
-def instance_of(value: Any, kind: type | tuple[type, ...], name: str) -> Any:
-    """`value` if it is an instance of `kind`, a class or several; `InputError` with its type otherwise."""
-    if isinstance(value, kind):
-        return value
-    kinds = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
-    raise InputError(f"{name} is {value!r:.60} of type {type(value).__name__}: expected {kinds}")
-
-
-def numpy_generator(value: Any, name: str = "rng") -> np.random.Generator:
-    """`value` if it is a NumPy generator; `InputError` otherwise, also for a seed."""
-    if not isinstance(value, np.random.Generator):
-        raise InputError(f"{name} is {value!r:.60}: expected a generator, such as numpy.random.default_rng(0)")
-    return value
 
 
 def fitted(array: NDArray[Any], shape: tuple[int, ...], name: str, meaning: str) -> NDArray[Any]:
