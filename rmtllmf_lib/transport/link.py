@@ -214,10 +214,10 @@ def send(
         meets a scheme without decisions.
     """
     require_alike(taus)
+    instance_of(link, Link, "link")
     users, n = link.uplink.num_users, taus[0].layout.size
     if len(taus) != users:
         raise InputError(f"got {len(taus)} task vectors for an uplink of {users} users: expected one per user")
-    instance_of(link, Link, "link")
     if instance_of(generator, torch.Generator, "generator").device.type != "cpu":
         raise InputError(f"generator is on {generator.device}: expected one on the CPU")
     scheme = scheme_named(scheme)

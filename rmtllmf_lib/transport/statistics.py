@@ -110,6 +110,8 @@ def error_statistics(sent: Sequence[TaskVector], received: Sequence[TaskVector])
     InputError
         if there are none, or their numbers, layouts or bases differ.
     """
+    require_vectors(sent, "sent")
+    require_vectors(received, "received")
     if len(sent) != len(received):
         raise InputError(f"{len(sent)} task vectors were sent and {len(received)} received: expected equal numbers")
     require_alike([*sent, *received])
@@ -125,15 +127,15 @@ def error_statistics(sent: Sequence[TaskVector], received: Sequence[TaskVector])
     return moments.statistics(scales)
 
 
-def require_vectors(taus: Sequence[TaskVector]) -> None:
+def require_vectors(taus: Sequence[TaskVector], name: str) -> None:
     """`InputError` unless this is a list or a tuple of task vectors."""
-    for index, tau in enumerate(instance_of(taus, (list, tuple), "taus")):
-        instance_of(tau, TaskVector, f"task vector {index}")
+    for index, tau in enumerate(instance_of(taus, (list, tuple), name)):
+        instance_of(tau, TaskVector, f"{name}[{index}]")
 
 
 def require_alike(taus: Sequence[TaskVector]) -> None:
     """`InputError` unless there is at least one task vector and all have the same layout and base."""
-    require_vectors(taus)
+    require_vectors(taus, "taus")
     if not taus:
         raise InputError("got no task vector: expected one per user")
     first = taus[0]

@@ -65,7 +65,7 @@ def _variances(
 ) -> list[float]:
     """Error variance per parameter of each user; checks the scenario."""
     one_of(correlation, CORRELATIONS, "noise correlation")
-    require_vectors(taus)
+    require_vectors(taus, "taus")
     instance_of(base, Weights, "base")
     given: Any = mse.tolist() if isinstance(mse, np.ndarray) else mse
     per_user = list(given) if isinstance(given, Sequence) else [given] * len(taus)
