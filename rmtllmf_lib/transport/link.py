@@ -371,7 +371,7 @@ def _warn_of_heavy_tails(table: pd.DataFrame, scheme: Scheme) -> None:
 def _targets(taus: Sequence[TaskVector], out: Sequence[Tensor] | None) -> list[Tensor]:
     if out is None:
         return [tau.layout.empty() for tau in taus]
-    if len(out) != len(taus):
+    if len(instance_of(out, (list, tuple), "out")) != len(taus):
         raise InputError(f"out has {len(out)} tensors for {len(taus)} task vectors: expected one per vector")
     for target in out:
         if target.shape != taus[0].values.shape or target.dtype != torch.float32 or target.device.type != "cpu":

@@ -11,9 +11,10 @@ from typing import Annotated
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from pydantic import Field
 
-from rmtllmf_lib.arrays import Real, one_of
+from rmtllmf_lib.arrays import Real, instance_of, one_of, real_array
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.published import PAPER_LINKS
@@ -79,7 +80,7 @@ def from_link(
     name: str,
     uplink: Uplink,
     kind: str | None = None,
-    jammer_w: float = 0.0,
+    jammer_w: ArrayLike = 0.0,
     *,
     aware: bool = True,
     receiver: Receiver = "sic",
@@ -97,8 +98,8 @@ def from_link(
         a whole vector; the errors are those of that variance throughout, where the blocks' own would differ.
     kind : str, optional
         One of `adversary.KINDS`; None is thermal noise alone.
-    jammer_w : float, W
-        Budget of the adversary, in every drop.
+    jammer_w : (...) float, W
+        Budget of the adversary, one number or one per drop.
     aware : bool
         Whether the receiver knows the jammer's covariance (matched) or assumes thermal noise alone.
     receiver, order
@@ -112,7 +113,8 @@ def from_link(
         for a budget without an adversary, and as `attack` and `error_cov` do.
     """
     require_uplink(uplink)
-    if kind is None and jammer_w:
+    instance_of(aware, (bool, np.bool_), "aware")
+    if real_array(jammer_w, "jammer_w", minimum=0).any() and kind is None:
         raise InputError(f"jammer_w is {jammer_w!r} without an adversary: give a kind of attack, or leave it at 0")
     thermal = uplink.thermal_cov
     noise = thermal if kind is None else attack(uplink, jammer_w, kind, order=order).noise_cov

@@ -35,6 +35,8 @@ def noise_power(tau: TaskVector, base: Weights, scale: str) -> float:
         be far above 1, in place of the MSE.
     """
     one_of(scale, SCALES, "noise scale")
+    instance_of(tau, TaskVector, "tau")
+    instance_of(base, Weights, "base")
     return {"task": tau.rms**2, "snr": tau.rms**2, "weight": base.rms**2, "unit": 1.0}[scale]
 
 

@@ -383,6 +383,13 @@ def error_cov(
     return _each_block(uplink, covs, None if joint else order, kernel)
 
 
+def _square(error_cov: ArrayLike) -> Complex:
+    E = complex_array(error_cov, "error_cov")
+    if E.ndim < 2 or E.shape[-1] != E.shape[-2]:
+        raise InputError(f"error_cov has shape {E.shape}: expected (..., user, user)")
+    return E
+
+
 def common_error(error_cov: ArrayLike) -> Real:
     """Power of the sum of the users' errors relative to the sum of their powers, `1^T E 1 / tr E`.
 
@@ -393,7 +400,7 @@ def common_error(error_cov: ArrayLike) -> Real:
     error_cov : (..., user, user) complex
         From `error_cov`, of trace above 0.
     """
-    E = np.asarray(error_cov)
+    E = _square(error_cov)
     return np.asarray(E.real.sum(axis=(-2, -1)) / np.einsum("...ii->...", E).real)
 
 
@@ -405,7 +412,7 @@ def error_correlations(error_cov: ArrayLike) -> Real:
     error_cov : (..., user, user) complex
         From `error_cov`; the result is NaN for a user without errors.
     """
-    E = np.asarray(error_cov)
+    E = _square(error_cov)
     power = np.einsum("...ii->...i", E).real
     with np.errstate(invalid="ignore"):
         return np.asarray(np.abs(E) / np.sqrt(power[..., :, None] * power[..., None, :]))
