@@ -276,7 +276,7 @@ def attack(
     gap : float
         Relative gap between objective and bound at which the two minimax kinds stop.
     max_iterations : int
-        Limit of their Newton steps; the bounds hold wherever they stop.
+        Limit of their iterations; the bounds hold wherever they stop.
 
     Returns
     -------

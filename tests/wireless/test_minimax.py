@@ -68,6 +68,19 @@ def test_bounds_hold_wherever_the_solvers_stop() -> None:
             assert bracket.iterations <= limit
 
 
+@pytest.mark.parametrize("strength", [1, 30, 1e3])
+@pytest.mark.parametrize("floor", [0.0, 0.3, 30.0])
+def test_the_first_bounds_hold_under_strong_interference(strength: float, floor: float) -> None:
+    G = np.stack([strength * columns(seed, 4, 6, 1) for seed in range(6)])
+    floors = np.full(6, floor)
+    best = minimax_sic(G, floors, 1e-8, 100)
+    for limit in range(4):
+        early = minimax_sic(G, floors, 1e-8, limit)
+        assert (early.lower <= best.lower * (1 + 1e-8)).all()
+        assert (early.upper >= best.upper * (1 - 1e-8)).all()
+        assert (early.lower >= 0.2 * best.lower).all()
+
+
 def test_orthogonal_users_share_by_their_power() -> None:
     """In closed form: C is diagonal, and every user has the same SINR, the sum of the received powers."""
     G = np.diag([1.0, 0.5, 0.1]).astype(complex)
