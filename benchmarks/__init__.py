@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import json
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -58,6 +61,20 @@ def medians(ways: Mapping[str, Callable[[], Any]], repeats: int = 5) -> dict[str
             way()
             times[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def apart(module: str, function: str) -> dict[str, float]:
+    """Result of a function of a benchmark in a process of its own: peaks of memory cannot be taken back."""
+    code = f"import json; from {module} import {function}; print(json.dumps({function}()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def resident(field: str) -> float:
+    """GB of memory of this process, now ("VmRSS") or at most ("VmHWM"); Linux alone."""
+    with open("/proc/self/status", encoding="ascii") as file:
+        return int(file.read().split(field + ":")[1].split()[0]) / 2**20
 
 
 def available_memory() -> int | None:

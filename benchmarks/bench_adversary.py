@@ -15,13 +15,14 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from scipy.linalg import cho_factor
 from scipy.optimize import brentq
 
-from benchmarks import Row, medians
+from benchmarks import Row, apart, available_memory, medians, resident
 from benchmarks.bench_receiver import rates_and_mse
 from benchmarks.cost_figure import cost as cost_figure
 from rmtllmf_lib.chapters import style
-from rmtllmf_lib.wireless.adversary import attack
+from rmtllmf_lib.wireless.adversary import attack, largest_rate
 from rmtllmf_lib.wireless.channel import Uplink
 from rmtllmf_lib.wireless.receiver import sic_order, sic_rates
 
@@ -33,6 +34,7 @@ SWEEPS = [
     *(("users", 64, users) for users in (1, 2, 4, 8, 16, 32)),
 ]
 OUT = Path(__file__).resolve().parents[1] / "_build" / "benchmarks"
+REDUCED = {"sum-rate": 250, "minimax": 50, "minimax-sic": 30}  # bounds against cvxpy in range(G)
 LOOPED = 200  # drops of the references, whose time is proportional to their number
 
 
@@ -85,7 +87,7 @@ def run() -> list[Row]:
     costs = pd.DataFrame(cost())
     solved, rows = against_a_solver()
     write(pd.concat([costs, pd.DataFrame(solved)], ignore_index=True))
-    return [*rows, *batched(), *certificates(costs)]
+    return [*rows, *reduced(), *interior_point(), *large(), *batched(), *certificates(costs)]
 
 
 def cost() -> list[dict[str, Any]]:
@@ -151,6 +153,64 @@ def against_a_solver() -> tuple[list[dict[str, Any]], list[Row]]:
         detail = f"{1e3 * ours:.2f} ms, reference {taken:.2f} s"
         rows.append(Row(f"{kind}, 16×8 / cvxpy with CLARABEL", taken / ours, bound, detail=detail))
     return table, rows
+
+
+def reduced() -> list[Row]:
+    """The same solver on programs that are reduced to range(G) beforehand, as attacks are: 8 dimensions, not 16."""
+    if find_spec("cvxpy") is None:
+        return [Row(f"{kind}, 16×8 / cvxpy in range(G)", None, detail="needs cvxpy") for kind in KINDS]
+    uplink, rows = link(16, 8), []
+    inside = Uplink(np.linalg.qr(uplink.H)[1], uplink.power, FLOOR)
+    for kind in KINDS:
+        found = attack(uplink, BUDGET, kind).objective
+        assert abs(float(found) / convex_optimum(inside, kind) - 1) < 1e-5
+        ways = {
+            "ours": partial(attack, uplink, BUDGET, kind),
+            "reduced": partial(convex_optimum, inside, kind),
+            "full": partial(convex_optimum, uplink, kind),
+        }
+        taken = medians(ways, repeats=3)
+        detail = f"{1e3 * taken['ours']:.2f} ms, reduced {taken['reduced']:.2f} s, full {taken['full']:.2f} s"
+        ratio = taken["reduced"] / taken["ours"]
+        rows.append(Row(f"{kind}, 16×8 / cvxpy in range(G)", ratio, REDUCED[kind], detail=detail))
+    return rows
+
+
+def interior_point() -> list[Row]:
+    """(P2) at full power with 32 users, against what its ten steps would cost an interior-point method at least.
+
+    Its unknowns are the r^2 real numbers of the jammer; a step factors a system of that size.
+    """
+    uplink, size = link(64, 32), 32**2
+    system = np.cov(np.random.default_rng(0).standard_normal((size, 2 * size)))
+    ways = {
+        "ours": partial(attack, uplink, BUDGET, "minimax-sic"),
+        "steps": lambda: [cho_factor(system, lower=True) for _ in range(10)],
+    }
+    taken = medians(ways, repeats=5)
+    detail = f"{1e3 * taken['ours']:.1f} ms, ten factorisations {1e3 * taken['steps']:.0f} ms"
+    name = "minimax-sic, 64×32 / ten Cholesky factorisations of r² × r²"
+    return [Row(name, taken["steps"] / taken["ours"], 5, detail=detail)]
+
+
+def large() -> list[Row]:
+    """The largest rate, the objective of (P2), of many large drops."""
+    name, memory = f"largest_rate, {DROPS:,} drops of 64×32: memory", available_memory()
+    if memory is None or memory < 6 * 2**30:
+        return [Row(name, None, detail="needs Linux and 6 GiB of free memory")]
+    found = apart("benchmarks.bench_adversary", "largest")
+    detail = f"peak in a process of its own, {found['inputs']:.1f} GB before; {found['seconds']:.1f} s"
+    return [Row(name, found["peak"], 4, "GB", at_least=False, detail=detail)]
+
+
+def largest() -> dict[str, float]:
+    """GB and seconds of one call."""
+    uplink = link(64, 32, DROPS)
+    cov = uplink.H @ uplink.H.conj().swapaxes(-1, -2)
+    cov[:, range(64), range(64)] += FLOOR
+    before, start = resident("VmRSS"), time.perf_counter()
+    assert np.isfinite(largest_rate(uplink, cov)).all()
+    return {"seconds": time.perf_counter() - start, "peak": resident("VmHWM"), "inputs": before}
 
 
 def whole(uplink: Uplink) -> tuple[np.ndarray, np.ndarray]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+import time
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks import Row, available_memory, medians
+from benchmarks import Row, apart, available_memory, medians, resident
 from benchmarks.bench_fusion import vit_b16
 from rmtllmf_lib.model.layout import Layout
 from rmtllmf_lib.model.task_vector import TaskVector
@@ -42,22 +39,17 @@ def uplink() -> Uplink:
 
 
 def whole() -> dict[str, float]:
-    """Seconds and MB beyond the vectors for the whole tower, in a process of its own: peaks cannot be taken back."""
-    import time
-
-    def memory(field: str) -> float:
-        return int(Path("/proc/self/status").read_text().split(field + ":")[1].split()[0]) / 1024
-
+    """Seconds and GB beyond the vectors for the whole tower."""
     link = uplink()
     send(part(1000), Link(link, link.thermal_cov), generator=torch.Generator())  # libraries are loaded
     taus = vectors(vit_b16())
-    before, start = memory("VmRSS"), time.perf_counter()
+    before, start = resident("VmRSS"), time.perf_counter()
     draws = torch.Generator().manual_seed(1)
     received = send(taus, Link(link, link.thermal_cov), generator=draws, out=[tau.values for tau in taus])
     seconds = time.perf_counter() - start
     table = received.statistics.table
     assert np.allclose(table.variance, table.predicted, rtol=2e-3)
-    return {"seconds": seconds, "peak": memory("VmHWM") - before, "before": before}
+    return {"seconds": seconds, "peak": resident("VmHWM") - before, "before": before}
 
 
 def by_antennas(taus: list[TaskVector], link: Link) -> np.ndarray:
@@ -79,20 +71,18 @@ def tower() -> list[Row]:
     memory = available_memory()
     if memory is None or memory < NEEDED:
         return [Row(name, None, detail=f"needs Linux and {NEEDED / 2**30:.0f} GiB of free memory")]
-    code = "import json; from benchmarks.bench_link import whole; print(json.dumps(whole()))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout)
+    found = apart("benchmarks.bench_link", "whole")
     size = f"{USERS} × 86,192,640 numbers"
     speed = USERS * 86_192_640 / found["seconds"] / 1e6
     return [
         Row(name, found["seconds"], 60, "s", at_least=False, detail=f"{size}, {speed:.0f} million a second"),
         Row(
             f"{name}: memory beyond the vectors",
-            found["peak"] / 1024,
+            found["peak"],
             4,
             "GB",
             at_least=False,
-            detail=f"peak in a process of its own, results in place; the process held {found['before'] / 1024:.1f} GB",
+            detail=f"peak in a process of its own, results in place; the process held {found['before']:.1f} GB",
         ),
     ]
 

@@ -28,7 +28,8 @@ def _numbers(value: Any, name: str, kinds: str, expected: str) -> NDArray[Any]:
         raise InputError(f"{name} is ragged: expected {expected} in an array") from error
     if array.dtype.kind not in kinds:
         raise InputError(f"{name} has dtype {array.dtype}: expected {expected}")
-    if not np.isfinite(array).all():
+    once = array[tuple(slice(1) if stride == 0 else slice(None) for stride in array.strides)]  # of what is broadcast
+    if not np.isfinite(once).all():
         raise InputError(f"{name} holds NaN or infinity: expected finite numbers")
     return array
 
@@ -67,6 +68,27 @@ def real_array(
 def complex_array(value: ArrayLike, name: str) -> Complex:
     """Finite complex128 array, without a copy where `value` is one; `InputError` where it is not numeric or finite."""
     return _numbers(value, name, "iufc", "real or complex numbers").astype(np.complex128, copy=False)
+
+
+def instance_of(value: Any, kind: type | tuple[type, ...], name: str) -> Any:
+    """`value` if it is an instance of `kind`, a class or several; `InputError` that says what it is otherwise."""
+    if isinstance(value, kind):
+        return value
+    kinds = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
+    raise InputError(f"{name} is {_described(value)}: expected {kinds}")
+
+
+def numpy_generator(value: Any, name: str = "rng") -> np.random.Generator:
+    """`value` if it is a NumPy generator; `InputError` otherwise, also for a seed."""
+    if not isinstance(value, np.random.Generator):
+        raise InputError(f"{name} is {_described(value)}: expected a generator, such as numpy.random.default_rng(0)")
+    return value
+
+
+def _described(value: Any) -> str:
+    """A simple value itself, the type of any other."""
+    simple = value is None or isinstance(value, str | numbers.Number)
+    return f"{value!r:.60}" if simple else f"a {type(value).__name__}"
 
 
 def whole_number(value: Any, name: str, minimum: int = 1, maximum: int | None = None) -> int:

@@ -9,17 +9,19 @@ receiver, scheme or block size. `wireless.simulate` computes the same estimates 
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 from tqdm import tqdm
 
-from rmtllmf_lib.arrays import Complex, Real, fitted, one_of, whole_number
+from rmtllmf_lib.arrays import Complex, Real, fitted, instance_of, one_of, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.threads import ordered
@@ -27,7 +29,7 @@ from rmtllmf_lib.transport.digital import RawFloat
 from rmtllmf_lib.transport.scheme import Scheme
 from rmtllmf_lib.transport.schemes import Analog, scheme_named
 from rmtllmf_lib.transport.statistics import ErrorStatistics, Moments, require_alike
-from rmtllmf_lib.wireless.channel import Uplink
+from rmtllmf_lib.wireless.channel import Uplink, require_uplink
 from rmtllmf_lib.wireless.receiver import (
     Order,
     Receiver,
@@ -41,6 +43,7 @@ from rmtllmf_lib.wireless.receiver import (
 )
 from rmtllmf_lib.wireless.simulate import Cancellation, covariance_root
 
+HEAVY = 1.0  # excess kurtosis of numbers to which predictions for Gaussian ones do not apply
 _ALIGNED = 16  # torch draws normal numbers by 16: blocks of whole multiples continue one sequence
 
 
@@ -64,9 +67,11 @@ class Link:
         Successive cancellation, or one joint filter.
     cancellation : {"genie", "hard", "soft"}
         What "sic" subtracts once a user is detected: the symbols that were sent (Eq. (5)); re-modulated decisions; or
-        posterior means of the symbols. The filters are those of perfect cancellation throughout, and with a finite
-        alphabet the receiver assumes its cancellation to be perfect. Analog symbols have no decisions, and their
-        posterior means are the LMMSE estimates, with which "sic" is the joint LMMSE receiver.
+        posterior means of the symbols. "genie" is the default because the paper assumes it. No receiver of analog
+        symbols can do it, and one of coded symbols only where it decodes without errors: for what a receiver can do,
+        take "soft" with analog schemes and "hard" with the others. The filters are those of perfect cancellation
+        throughout, and with a finite alphabet the receiver assumes its cancellation to be perfect. Analog symbols have
+        no decisions, and their posterior means are the LMMSE estimates, with which "sic" is the joint LMMSE receiver.
 
     Raises
     ------
@@ -82,8 +87,7 @@ class Link:
     cancellation: Cancellation = "genie"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.uplink, Uplink):
-            raise InputError(f"uplink is a {type(self.uplink).__name__}: expected an Uplink")
+        require_uplink(self.uplink)
         one_of(self.order, Order, "order")
         one_of(self.receiver, Receiver, "receiver")
         one_of(self.cancellation, Cancellation, "cancellation")
@@ -126,9 +130,11 @@ class Received:
         One per user.
     statistics : ErrorStatistics
         Its table has additional columns. `predicted`: the variance for symbols that are uncorrelated across users and
-        perfect cancellation; exact for analog symbols, otherwise `Scheme.distortion`, and NaN where there is none or
-        the receiver is mismatched. `symbol_mse`, `symbol_mse_predicted`: MSE of the receiver's estimates before
-        detection. `lost`: how many numbers arrived as NaN or infinity, or overflowed when multiplied by a_q.
+        perfect cancellation; exact for analog symbols, otherwise `Scheme.distortion`, which assumes Gaussian numbers,
+        and NaN where there is none or the receiver is mismatched. Numbers with heavier tails are clipped more often and
+        can have a hundred times that variance: `send` warns where `sent_kurtosis` is above 1. `symbol_mse`,
+        `symbol_mse_predicted`: MSE of the receiver's estimates before detection. `lost`: how many numbers arrived as
+        NaN or infinity, or overflowed when multiplied by a_q.
     """
 
     taus: list[TaskVector]
@@ -208,10 +214,11 @@ def send(
         meets a scheme without decisions.
     """
     require_alike(taus)
+    instance_of(link, Link, "link")
     users, n = link.uplink.num_users, taus[0].layout.size
     if len(taus) != users:
         raise InputError(f"got {len(taus)} task vectors for an uplink of {users} users: expected one per user")
-    if generator.device.type != "cpu":
+    if instance_of(generator, torch.Generator, "generator").device.type != "cpu":
         raise InputError(f"generator is on {generator.device}: expected one on the CPU")
     scheme = scheme_named(scheme)
     if isinstance(scheme, RawFloat) and scheme.non_finite == "keep":
@@ -249,6 +256,7 @@ def send(
     statistics.table["predicted"] = shares @ np.array(
         [_predicted(*given, scheme, link) for given in zip(drops, mse, strict=True)]
     )
+    _warn_of_heavy_tails(statistics.table, scheme)
     statistics.table["symbol_mse"] = squares / sent
     statistics.table["symbol_mse_predicted"] = shares @ mse
     statistics.table["lost"] = lost
@@ -350,10 +358,20 @@ def _distortion(scheme: Scheme, mse: float, believed: float, link: Link) -> floa
     return float("nan") if found is None else found
 
 
+def _warn_of_heavy_tails(table: pd.DataFrame, scheme: Scheme) -> None:
+    heavy = table[table["predicted"].notna() & (table["sent_kurtosis"] > HEAVY)]
+    if len(heavy) and not isinstance(scheme, Analog):
+        warnings.warn(
+            f"the numbers of users {heavy['user'].tolist()} have heavy tails, excess kurtosis up to "
+            f"{heavy['sent_kurtosis'].max():.3g}: their predicted variance, of Gaussian numbers, is too low",
+            stacklevel=3,
+        )
+
+
 def _targets(taus: Sequence[TaskVector], out: Sequence[Tensor] | None) -> list[Tensor]:
     if out is None:
         return [tau.layout.empty() for tau in taus]
-    if len(out) != len(taus):
+    if len(instance_of(out, (list, tuple), "out")) != len(taus):
         raise InputError(f"out has {len(out)} tensors for {len(taus)} task vectors: expected one per vector")
     for target in out:
         if target.shape != taus[0].values.shape or target.dtype != torch.float32 or target.device.type != "cpu":

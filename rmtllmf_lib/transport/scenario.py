@@ -11,16 +11,17 @@ from typing import Annotated
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from pydantic import Field
 
-from rmtllmf_lib.arrays import Real, one_of
+from rmtllmf_lib.arrays import Real, instance_of, one_of, real_array
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.published import PAPER_LINKS
 from rmtllmf_lib.transport.surrogate import CORRELATIONS, SCALES, error_covariance, surrogate
 from rmtllmf_lib.validated import validated
 from rmtllmf_lib.wireless.adversary import attack
-from rmtllmf_lib.wireless.channel import Uplink
+from rmtllmf_lib.wireless.channel import Uplink, require_uplink
 from rmtllmf_lib.wireless.receiver import Order, Receiver, error_cov
 
 Mse = Annotated[float, Field(ge=0)]
@@ -87,7 +88,7 @@ def from_link(
     name: str,
     uplink: Uplink,
     kind: str | None = None,
-    jammer_w: float = 0.0,
+    jammer_w: ArrayLike = 0.0,
     *,
     aware: bool = True,
     receiver: Receiver = "sic",
@@ -95,16 +96,18 @@ def from_link(
     scale: str = "task",
     correlation: str = "independent",
 ) -> Scenario:
-    """Scenario of one drop with an adversary and a receiver.
+    """Scenario of a link with an adversary and a receiver.
 
     Parameters
     ----------
     uplink : Uplink
-        A single drop, batch shape ().
+        One drop, or a batch of them: the coherence blocks of a channel that changes over time or frequency (OFDM), over
+        which every vector is spread evenly. The scenario has each user's mean MSE over the batch, the error variance of
+        a whole vector; the errors are those of that variance throughout, where the blocks' own would differ.
     kind : str, optional
         One of `adversary.KINDS`; None is thermal noise alone.
-    jammer_w : float, W
-        Budget of the adversary.
+    jammer_w : (...) float, W
+        Budget of the adversary, one number or one per drop.
     aware : bool
         Whether the receiver knows the jammer's covariance (matched) or assumes thermal noise alone.
     receiver, order
@@ -115,16 +118,17 @@ def from_link(
     Raises
     ------
     InputError
-        for a batch of drops, a budget without an adversary, and as `attack` and `error_cov` do.
+        for a budget without an adversary, and as `attack` and `error_cov` do.
     """
-    if uplink.batch_shape:
-        raise InputError(f"the uplink holds drops of shape {uplink.batch_shape}: expected a single one, uplink[i]")
-    if kind is None and jammer_w:
+    require_uplink(uplink)
+    instance_of(aware, (bool, np.bool_), "aware")
+    if real_array(jammer_w, "jammer_w", minimum=0).any() and kind is None:
         raise InputError(f"jammer_w is {jammer_w!r} without an adversary: give a kind of attack, or leave it at 0")
     thermal = uplink.thermal_cov
     noise = thermal if kind is None else attack(uplink, jammer_w, kind, order=order).noise_cov
     error = error_cov(uplink, noise, None if aware else thermal, order, receiver=receiver)
-    return Scenario(name, tuple(np.diagonal(error).real.tolist()), scale, correlation)
+    mse = np.diagonal(error, axis1=-2, axis2=-1).real
+    return Scenario(name, tuple(mse.reshape(-1, uplink.num_users).mean(axis=0).tolist()), scale, correlation)
 
 
 def inject_mse(correlation: str = "independent", scale: str = "weight") -> tuple[Scenario, ...]:

@@ -132,5 +132,7 @@ SCHEMES: dict[str, Scheme] = {
 
 
 def scheme_named(scheme: Scheme | str) -> Scheme:
-    """`scheme` itself, or the one of `SCHEMES` with this name; `InputError` for any other name."""
-    return SCHEMES[one_of(scheme, SCHEMES, "scheme")] if isinstance(scheme, str) else scheme
+    """`scheme` itself, or the one of `SCHEMES` with this name; `InputError` for anything else."""
+    if not isinstance(scheme, str) and hasattr(scheme, "modulate") and hasattr(scheme, "detect"):
+        return scheme
+    return SCHEMES[one_of(scheme, SCHEMES, "scheme")]

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from rmtllmf_lib.arrays import Real
+from rmtllmf_lib.arrays import Real, instance_of
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector
 
@@ -30,7 +30,8 @@ class ErrorStatistics:
         One row per user: `user`; `scale`, a_q; `variance`, the mean of e^2, which includes the bias of a shrinking
         estimate, with its `standard_error`; `bias`, the mean of e; `gain`, `<tau^, tau> / <tau, tau>`;
         `excess_kurtosis`, `mean e^4 / (mean e^2)^2 - 3`, which is 0 for Gaussian errors, and `kurtosis_error`, its
-        standard error in that case. NaN where tau_q is zero or there are no errors.
+        standard error in that case; `sent_kurtosis`, that of the numbers sent. NaN where tau_q is zero or there are no
+        errors.
     correlation : (user, user) float
         `mean(e_q e_k) / sqrt(mean e_q^2 mean e_k^2)`; NaN for a user without errors.
     """
@@ -50,7 +51,7 @@ class Moments:
     def __init__(self, users: int) -> None:
         self.count = 0
         self.gram = torch.zeros(users, users, dtype=torch.float64)
-        self.first, self.fourth, self.cross, self.power = (torch.zeros(users, dtype=torch.float64) for _ in range(4))
+        self.first, self.fourth, self.cross, self.power, self.tails = torch.zeros(5, users, dtype=torch.float64)
 
     def add(self, sent: Tensor, received: Tensor) -> None:
         """Add numbers (user, n), normalised by a_q."""
@@ -64,18 +65,20 @@ class Moments:
             self.fourth += torch.linalg.vecdot(squares, squares)
             self.cross += torch.linalg.vecdot(x, e)
             self.power += torch.linalg.vecdot(x, x)
+            self.tails += x.square().square().sum(1)
 
     def merge(self, other: Moments) -> None:
         """Add the sums of other blocks."""
         self.count += other.count
-        for name in ("gram", "first", "fourth", "cross", "power"):
+        for name in ("gram", "first", "fourth", "cross", "power", "tails"):
             getattr(self, name).add_(getattr(other, name))
 
     def statistics(self, scales: Sequence[float]) -> ErrorStatistics:
         """Statistics of all blocks so far, for the scales a_q."""
         n = self.count
         gram = self.gram.numpy() / n
-        fourth, first, cross, power = (x.numpy() / n for x in (self.fourth, self.first, self.cross, self.power))
+        sums = (self.fourth, self.first, self.cross, self.power, self.tails)
+        fourth, first, cross, power, tails = (x.numpy() / n for x in sums)
         variance = gram.diagonal().copy()
         sent = np.asarray(scales) > 0
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -86,6 +89,7 @@ class Moments:
                 "gain": 1 + cross / power,
                 "excess_kurtosis": fourth / variance**2 - 3,
                 "kurtosis_error": np.where(variance > 0, np.sqrt(24 / n), np.nan),
+                "sent_kurtosis": tails / power**2 - 3,
             }
             correlation = gram / np.sqrt(np.outer(variance, variance))
         known = {name: np.where(sent, column, np.nan) for name, column in columns.items()}
@@ -106,6 +110,8 @@ def error_statistics(sent: Sequence[TaskVector], received: Sequence[TaskVector])
     InputError
         if there are none, or their numbers, layouts or bases differ.
     """
+    require_vectors(sent, "sent")
+    require_vectors(received, "received")
     if len(sent) != len(received):
         raise InputError(f"{len(sent)} task vectors were sent and {len(received)} received: expected equal numbers")
     require_alike([*sent, *received])
@@ -121,8 +127,15 @@ def error_statistics(sent: Sequence[TaskVector], received: Sequence[TaskVector])
     return moments.statistics(scales)
 
 
+def require_vectors(taus: Sequence[TaskVector], name: str) -> None:
+    """`InputError` unless this is a list or a tuple of task vectors."""
+    for index, tau in enumerate(instance_of(taus, (list, tuple), name)):
+        instance_of(tau, TaskVector, f"{name}[{index}]")
+
+
 def require_alike(taus: Sequence[TaskVector]) -> None:
     """`InputError` unless there is at least one task vector and all have the same layout and base."""
+    require_vectors(taus, "taus")
     if not taus:
         raise InputError("got no task vector: expected one per user")
     first = taus[0]

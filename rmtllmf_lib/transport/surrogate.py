@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from rmtllmf_lib.arrays import Real, one_of, real_number
+from rmtllmf_lib.arrays import Real, instance_of, one_of, real_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
+from rmtllmf_lib.transport.statistics import require_vectors
 
 SCALES = ("task", "weight", "unit", "snr")
 ERROR_CORRELATIONS: Mapping[str, float] = {"independent": 0.0, "half": 0.5, "common": 1.0}  # between two users
@@ -34,6 +35,8 @@ def noise_power(tau: TaskVector, base: Weights, scale: str) -> float:
         be far above 1, in place of the MSE.
     """
     one_of(scale, SCALES, "noise scale")
+    instance_of(tau, TaskVector, "tau")
+    instance_of(base, Weights, "base")
     return {"task": tau.rms**2, "snr": tau.rms**2, "weight": base.rms**2, "unit": 1.0}[scale]
 
 
@@ -64,6 +67,8 @@ def _variances(
 ) -> list[float]:
     """Error variance per parameter of each user; checks the scenario."""
     one_of(correlation, CORRELATIONS, "noise correlation")
+    require_vectors(taus, "taus")
+    instance_of(base, Weights, "base")
     given: Any = mse.tolist() if isinstance(mse, np.ndarray) else mse
     per_user = list(given) if isinstance(given, Sequence) else [given] * len(taus)
     if len(per_user) != len(taus):
@@ -106,6 +111,7 @@ def surrogate(
         for an unknown scale or correlation, an MSE that is negative or not finite, or not one per user.
     """
     variances = _variances(taus, base, mse, scale, correlation)
+    instance_of(generator, torch.Generator, "generator")
     draw = partial(torch.randn, base.layout.size, generator=generator)
     shared = None if correlation == "independent" else draw()
     received = []

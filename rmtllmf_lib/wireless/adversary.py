@@ -13,6 +13,7 @@ References
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,10 +23,20 @@ from numpy.typing import ArrayLike, NDArray
 from rmtllmf_lib.arrays import Complex, Real, fitted, one_of, real_array, real_number, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.wireless.allocation import allocate_unit_budget, counted_twice
-from rmtllmf_lib.wireless.channel import Uplink
+from rmtllmf_lib.wireless.channel import Uplink, require_uplink
 from rmtllmf_lib.wireless.minimax import minimax, minimax_sic
-from rmtllmf_lib.wireless.receiver import DROPS_AT_ONCE, Order, require_noise_cov, sic_order, sic_rates, sum_rate
-from rmtllmf_lib.wireless.square_root import adjoint, thin_svd
+from rmtllmf_lib.wireless.receiver import (
+    DROPS_AT_ONCE,
+    Order,
+    interference_free_rates,
+    sic_order,
+    sic_rates,
+    sum_rate,
+)
+from rmtllmf_lib.wireless.square_root import SINGULAR, adjoint, thin_svd
+
+NEGLIGIBLE = 1e-30  # a budget relative to the noise floor which adds nothing to it in double precision
+_LEAST = 1e-140  # smallest budget relative to the received power, so that no square overflows
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +69,7 @@ class _Design:
     shape: Complex
     lower: Real
     iterations: int = 0
-    rate: Real | None = None  # the objective, where the design yields it
+    rate: Real | None = None  # of the optimal kinds: the objective, which rounding of `noise_cov` does not affect
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,43 +171,17 @@ def _minimax_design(problem: _Problem) -> _Design:
     columns /= np.sqrt(largest)[:, None, None]
     found = minimax(columns, problem.uplink.noise_floor / problem.power, problem.gap, problem.limit)
     largest = largest * problem.root[:, 0] ** 2
-    return _Design(problem.from_range(found.cov), np.log1p(found.lower * largest / problem.power), found.iterations)
+    lower, rate = (np.log1p(bound * largest / problem.power) for bound in (found.lower, found.upper))
+    return _Design(problem.from_range(found.cov), lower, found.iterations, rate)
 
 
 def _minimax_sic_design(problem: _Problem) -> _Design:
     # interference does not scale with the jammer: only the budget is divided out
     columns = problem.columns / np.sqrt(problem.power)[:, None, None]
-    orders = sic_order(problem.uplink, problem.order)
-    floor = problem.uplink.noise_floor / problem.power
-    inner = np.zeros((len(floor), columns.shape[1], columns.shape[1]), dtype=np.complex128)
-    lower, iterations = np.zeros_like(floor), 0
-    for drop, order in enumerate(orders):
-        rank = np.count_nonzero(problem.root[drop])
-        ordered = columns[drop, :rank, order].T  # (rank, user)
-        heard = ordered[:, np.abs(ordered).max(axis=0) > 0]
-        found = minimax_sic(heard, float(floor[drop]), problem.gap, problem.limit)
-        inner[drop, :rank, :rank], lower[drop] = found.cov, found.lower
-        iterations = max(iterations, found.iterations)
-    return _Design(problem.from_range(inner), np.log1p(lower), iterations)
-
-
-def interference_free_rates(uplink: Uplink, noise_cov: ArrayLike) -> Real:
-    """Rate of each user when all others are silent or already cancelled, `log(1 + g_q^H C^-1 g_q)`.
-
-    Parameters
-    ----------
-    uplink : Uplink
-        A batch of drops.
-    noise_cov : (..., rx, rx) complex, W
-
-    Returns
-    -------
-    (..., user) float, nats
-    """
-    H = np.moveaxis(uplink.H, -1, -2)[..., None]
-    alone = Uplink(H, uplink.power[..., None], np.broadcast_to(uplink.noise_floor[..., None], H.shape[:-2]))
-    cov = require_noise_cov(np.ascontiguousarray(noise_cov), uplink)
-    return sum_rate(alone, cov[..., None, :, :])
+    order = sic_order(problem.uplink, problem.order)
+    ordered = np.take_along_axis(columns, order[:, None, :], axis=-1)
+    found = minimax_sic(ordered, problem.uplink.noise_floor / problem.power, problem.gap, problem.limit)
+    return _Design(problem.from_range(found.cov), np.log1p(found.lower), found.iterations, np.log1p(found.upper))
 
 
 def largest_rate(uplink: Uplink, noise_cov: ArrayLike, order: Order | None = None) -> Real:
@@ -226,8 +211,11 @@ _DESIGNS: dict[str, Callable[[_Problem], _Design]] = {
 KINDS = tuple(_DESIGNS)
 
 
-def _objective(uplink: Uplink, cov: Complex, kind: str, order: Order) -> Real:
-    """The rate (drop,) that this kind of attack minimises."""
+def _objective(uplink: Uplink, cov: Complex, kind: str, order: Order, rate: Real | None) -> Real:
+    """The rate (drop,) that this kind of attack minimises; `rate` is what the solver found, if it is optimal."""
+    if rate is not None:
+        measured = rate if kind == "sum-rate" else _objective(uplink, cov, kind, order, None)
+        return np.where(np.isinf(measured), rate, measured)
     if kind == "strongest-user":
         return np.take_along_axis(interference_free_rates(uplink, cov), _strongest(uplink), axis=-1)[..., 0]
     if kind.startswith("minimax"):
@@ -264,7 +252,12 @@ def attack(
 
     Without a noise floor, a direction of the signals that the jammer does not cover is free of noise: objectives are
     then infinite, bounds are not. Signals below rounding (singular values of G below `max(rx, user)` float64 epsilons
-    of the largest) count as absent. A drop without any signal gets the white jammer.
+    of the largest) count as absent. A drop without any signal gets the white jammer, and so does one whose budget is
+    below 1e-30 of its noise floor.
+
+    A covariance in double precision has a range: the receiver counts its eigenvalues below 1e-13 of the largest as
+    zero. Where the optimum needs more (users' powers very far apart, or a floor far below the jammer), a warning says
+    so; the objective of "sum-rate", "minimax" and "minimax-sic" and all bounds are right even then.
 
     Parameters
     ----------
@@ -283,22 +276,23 @@ def attack(
     gap : float
         Relative gap between objective and bound at which the two minimax kinds stop.
     max_iterations : int
-        Limit of their Newton steps; the bounds hold wherever they stop.
+        Limit of their iterations; the bounds hold wherever they stop.
 
     Returns
     -------
     Attack
-        "minimax-sic" is solved drop by drop, all other kinds are batched.
 
     Raises
     ------
     InputError
-        for an unknown kind, a negative budget, NaN, or shapes that do not fit.
+        for an unknown kind, a negative budget or one below 1e-140 of the received power, NaN, or shapes that do not
+        fit.
     """
     one_of(kind, KINDS, "kind")
     one_of(order, Order, "order")
+    require_uplink(uplink)
     budget = fitted(real_array(power, "power", minimum=0), uplink.batch_shape, "power", "(...)").ravel()
-    known = uplink if csi is None else csi
+    known = uplink if csi is None else require_uplink(csi, "csi")
     if (known.batch_shape, known.num_rx_antennas) != (uplink.batch_shape, uplink.num_rx_antennas):
         raise InputError(f"csi has H of shape {known.H.shape}: expected (..., rx) as in the uplink's {uplink.H.shape}")
     options = (order, real_number(gap, "gap", positive=True), whole_number(max_iterations, "max_iterations"))
@@ -315,11 +309,33 @@ def attack(
         cov[part] *= budget[part, None, None] / 2
         cov[part, antennas, antennas] += drops.noise_floor[:, None]
         rate = design.rate if believed is None else None
-        objective[part] = _objective(drops, cov[part], kind, order) if rate is None else rate
-        lower[part] = np.where(budget[part] > 0, np.minimum(design.lower, objective[part]), objective[part])
+        objective[part] = _objective(drops, cov[part], kind, order, rate)
+        _warn_of_lost_noise(drops, budget[part], cov[part], design if rate is not None else None)
+        lower[part] = np.where(
+            budget[part] > NEGLIGIBLE * drops.noise_floor, np.minimum(design.lower, objective[part]), objective[part]
+        )
         iterations = max(iterations, used.iterations)
     batch = uplink.batch_shape
     return Attack(cov.reshape(*batch, *cov.shape[1:]), objective.reshape(batch), lower.reshape(batch), iterations)
+
+
+def _warn_of_lost_noise(uplink: Uplink, power: Real, cov: Complex, optimal: _Design | None) -> None:
+    """Warn where the receiver takes an eigenvalue of the covariance for zero that is not."""
+    low = (power > 0) & (uplink.noise_floor <= SINGULAR * power)
+    if not low.any():
+        return
+    values = np.linalg.eigvalsh(cov[low])
+    lost = (values[:, 0] <= SINGULAR * values[:, -1]) & (uplink.noise_floor[low] > 0)
+    if optimal is not None:
+        covered = np.isinf(sum_rate(uplink[low], cov[low]))
+        lost |= covered & (uplink.received_power[low] > 0).any(axis=-1)
+    if lost.any():
+        warnings.warn(
+            f"noise_cov of {lost.sum()} drops has eigenvalues below {SINGULAR:g} of the largest, which the receiver "
+            "counts as free of noise: their rates under it come out too high or infinite; expected a noise floor above "
+            f"{SINGULAR:g} of the jammer's power, or users whose powers are less far apart",
+            stacklevel=3,
+        )
 
 
 def _flat(uplink: Uplink) -> Uplink:
@@ -334,7 +350,10 @@ def _flat(uplink: Uplink) -> Uplink:
 def _designed(uplink: Uplink, power: Real, kind: str, order: Order, gap: float, limit: int) -> _Design:
     """The jammers of all drops; those without signal or budget are white and do not reach the solvers."""
     basis, root, right = thin_svd(uplink.G)
-    some = (power > 0) & (root[:, 0] > 0)
+    some = (power > NEGLIGIBLE * uplink.noise_floor) & (root[:, 0] > 0)
+    least = _LEAST * root[:, 0] ** 2
+    if (low := some & (power < least)).any():
+        raise InputError(f"power is {power[low][0]:g} W: expected 0, or at least {least[low][0]:g} W in this drop")
     root = np.where(root > np.finfo(np.float64).eps * max(uplink.H.shape[-2:]) * root[:, :1], root, 0)
     if some.all():
         return _DESIGNS[kind](_Problem(uplink, power, order, gap, limit, basis, root, right))
@@ -360,7 +379,7 @@ def jammer_power(uplink: Uplink, jnr_db: float) -> Real:
         if a drop has no noise floor, or the ratio is not a finite number.
     """
     ratio = 10 ** (real_number(jnr_db, "jnr_db") / 10)
-    if not (uplink.noise_floor > 0).all():
+    if not (require_uplink(uplink).noise_floor > 0).all():
         raise InputError("noise_floor is 0 in some drop: expected one above 0 W; without one, give the power itself")
     return np.asarray(uplink.num_rx_antennas * ratio * uplink.noise_floor)
 
@@ -377,4 +396,4 @@ def attacked_cov(uplink: Uplink, power: ArrayLike, kind: str, order: Order = "we
     order : {"weakest-first", "strongest-first"}
         See `attack`.
     """
-    return uplink.thermal_cov if kind == "none" else attack(uplink, power, kind, order=order).noise_cov
+    return require_uplink(uplink).thermal_cov if kind == "none" else attack(uplink, power, kind, order=order).noise_cov

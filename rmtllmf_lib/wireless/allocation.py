@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from rmtllmf_lib.arrays import Real, fitted, real_array
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.wireless.channel import Uplink
+from rmtllmf_lib.wireless.channel import Uplink, require_uplink
 
 
 def allocate(eigenvalues: ArrayLike, power: ArrayLike, noise_floor: ArrayLike = 0.0) -> tuple[Real, Real]:
@@ -100,7 +100,7 @@ def published_covariance_eigenvalues(uplink: Uplink, power: ArrayLike) -> tuple[
     eigenvalues : (..., r) float, W
         upsilon_i, descending.
     """
-    values: Real = np.square(np.linalg.svd(uplink.G, compute_uv=False), dtype=np.float64)
+    values: Real = np.square(np.linalg.svd(require_uplink(uplink).G, compute_uv=False), dtype=np.float64)
     extra, _ = allocate(counted_twice(uplink, values), power, uplink.noise_floor)
     return extra, values
 

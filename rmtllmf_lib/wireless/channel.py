@@ -11,6 +11,7 @@ References
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,15 +20,27 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmtllmf_lib.arrays import Complex, Real, complex_array, fitted, one_of, real_array, real_number, whole_number
+from rmtllmf_lib.arrays import (
+    Complex,
+    Real,
+    complex_array,
+    fitted,
+    instance_of,
+    numpy_generator,
+    one_of,
+    real_array,
+    real_number,
+    whole_number,
+)
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.wireless.path_loss import PathLoss
-from rmtllmf_lib.wireless.square_root import adjoint, require_semidefinite
+from rmtllmf_lib.wireless.square_root import adjoint, precision, require_semidefinite
 
 Placement = Literal["distance", "area"]
 
 BOLTZMANN = 1.380649e-23  # J/K, exact in the SI
 NOISE_TEMPERATURE = 290.0  # K, to which noise figures refer
+_LARGE = 4 * 2**30  # bytes
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,7 @@ class LinkBudget:
     noise_figure_db: float = 6.8
 
     def __post_init__(self) -> None:
+        instance_of(self.path_loss, PathLoss, "path_loss")
         object.__setattr__(self, "power_w", real_number(self.power_w, "power_w", minimum=0))
         thermal_noise_w(self.bandwidth_hz, self.noise_figure_db)
 
@@ -148,8 +162,20 @@ class Uplink:
 
     @property
     def thermal_cov(self) -> Complex:
-        """Covariance of the thermal noise, `sigma_0^2 I`: (..., rx, rx) in W."""
-        return (self.noise_floor[..., None, None] * np.eye(self.num_rx_antennas)).astype(np.complex128)
+        """Covariance of the thermal noise, `sigma_0^2 I`: (..., rx, rx) in W.
+
+        Read-only and stored once if all drops have the same noise floor. Otherwise every drop has its own matrix, with
+        a warning above 4 GiB.
+        """
+        floor, size = self.noise_floor, self.num_rx_antennas
+        shape = (*self.batch_shape, size, size)
+        if self.batch_shape and (floor == floor.flat[0]).all():
+            return np.broadcast_to((floor.flat[0] * np.eye(size)).astype(np.complex128), shape)
+        if (needed := 16 * int(np.prod(shape))) > _LARGE:
+            warnings.warn(
+                f"thermal_cov of {shape} takes {needed / 2**30:.0f} GiB: take fewer drops at a time", stacklevel=2
+            )
+        return (floor[..., None, None] * np.eye(size)).astype(np.complex128)
 
     def __iter__(self) -> Iterator[Uplink]:
         """The drops along the first batch dimension."""
@@ -171,9 +197,21 @@ class Uplink:
         return Uplink(*(part[chosen] for part in flat))
 
 
+def require_uplink(uplink: Uplink, name: str = "uplink") -> Uplink:
+    """`uplink`; `InputError` if it is something else."""
+    found: Uplink = instance_of(uplink, Uplink, name)
+    return found
+
+
 def _frozen(array: Any) -> Any:
     array.flags.writeable = False
     return array
+
+
+def array_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of an array that is to be drawn; `InputError` unless it is a sequence of whole numbers."""
+    sizes = instance_of(shape, (tuple, list), "shape")
+    return tuple(whole_number(size, "shape", minimum=0) for size in sizes)
 
 
 def draw_distances(
@@ -197,12 +235,12 @@ def draw_distances(
     near = real_number(nearest_m, "nearest_m", positive=True)
     far = real_number(farthest_m, "farthest_m", minimum=near)
     exponent = 1 if one_of(placement, Placement, "placement") == "distance" else 2
-    return rng.uniform(near**exponent, far**exponent, shape) ** (1 / exponent)
+    return numpy_generator(rng).uniform(near**exponent, far**exponent, array_shape(shape)) ** (1 / exponent)
 
 
 def complex_normal(shape: tuple[int, ...], rng: np.random.Generator) -> Complex:
     """Draw independent circular-symmetric complex Gaussian numbers of mean power 1, an array of `shape`."""
-    parts = rng.standard_normal((2, *shape))
+    parts = numpy_generator(rng).standard_normal((2, *array_shape(shape)))
     return np.asarray((parts[0] + 1j * parts[1]) * np.sqrt(0.5))
 
 
@@ -226,7 +264,7 @@ def draw_fading(
         Correlation of the scattered paths between antennas, Hermitian positive semidefinite with unit diagonal, the
         same for every user [2]; None is the identity. See `exponential_correlation`.
     """
-    if len(shape) < 2:
+    if len(array_shape(shape)) < 2:
         raise InputError(f"shape is {shape}: expected (..., rx, user)")
     scattered = complex_normal(shape, rng)
     if rx_correlation is not None:
@@ -256,12 +294,14 @@ def _correlation_root(correlation: ArrayLike, num_rx_antennas: int) -> Complex:
     R = complex_array(correlation, "rx_correlation")
     if R.shape != (num_rx_antennas, num_rx_antennas):
         raise InputError(f"rx_correlation has shape {R.shape}: expected (rx, rx) = {(num_rx_antennas,) * 2}")
-    if not np.allclose(R, adjoint(R), rtol=0, atol=1e-12) or not np.allclose(R.diagonal(), 1, rtol=0, atol=1e-12):
+    tolerance = precision(correlation, 1e-12)
+    off = max(np.abs(R - adjoint(R)).max(), np.abs(R.diagonal() - 1).max())
+    if off > tolerance:
         raise InputError(
             "rx_correlation is not a correlation matrix: expected a Hermitian one with ones on its diagonal"
         )
     values, vectors = np.linalg.eigh(R)
-    require_semidefinite(values, "rx_correlation")
+    require_semidefinite(values, "rx_correlation", max(tolerance, 1e-10))
     return (vectors * np.sqrt(values.clip(0))) @ adjoint(vectors)
 
 
@@ -295,7 +335,7 @@ def uplinks_at(
     antennas = whole_number(num_rx_antennas, "num_rx_antennas")
     if distance.ndim == 0 or distance.shape[-1] == 0:
         raise InputError(f"distance_m has shape {distance.shape}: expected (..., user) with at least one user")
-    budget = budget or LinkBudget()
+    budget = LinkBudget() if budget is None else instance_of(budget, LinkBudget, "budget")
     amplitude = 10 ** (-budget.path_loss.draw_db(distance, rng) / 20)
     shape = (*distance.shape[:-1], antennas, distance.shape[-1])
     fading = draw_fading(shape, rng, rician_k_db=rician_k_db, rx_correlation=rx_correlation)
@@ -341,7 +381,7 @@ def draw_uplinks(
 
 def snr_db(uplink: Uplink) -> Real:
     """Received SNR per antenna, averaged over the antennas: (..., user) in dB."""
-    floor = uplink.noise_floor[..., None] * uplink.num_rx_antennas
+    floor = require_uplink(uplink).noise_floor[..., None] * uplink.num_rx_antennas
     if not (floor > 0).all() or not (uplink.received_power > 0).all():
         raise InputError("a noise floor or a received power is 0: an SNR in dB needs both above 0 W")
     return np.asarray(10 * np.log10(uplink.received_power / floor))
@@ -349,4 +389,5 @@ def snr_db(uplink: Uplink) -> Real:
 
 def with_floor(uplink: Uplink, gain_db: float) -> Uplink:
     """The same uplink with a noise floor that is higher by `gain_db`."""
+    require_uplink(uplink)
     return Uplink(uplink.H, uplink.power, uplink.noise_floor * 10 ** (real_number(gain_db, "gain_db") / 10))

@@ -14,20 +14,28 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rmtllmf_lib.arrays import fitted, one_of, real_array
-from rmtllmf_lib.wireless.channel import Uplink, complex_normal
+from rmtllmf_lib.wireless.channel import Uplink, complex_normal, require_uplink
 
 Estimate = Literal["noisy", "mmse", "posterior"]
 
 
 def imperfect_csi(
-    uplink: Uplink, quality: ArrayLike, rng: np.random.Generator, *, estimate: Estimate = "noisy"
+    uplink: Uplink,
+    quality: ArrayLike,
+    rng: np.random.Generator,
+    *,
+    estimate: Estimate = "noisy",
+    gain: ArrayLike | None = None,
 ) -> Uplink:
     """The adversary's estimate of an uplink, for `attack(uplink, power, kind, csi=...)`.
 
     The adversary observes `H^ = sqrt(rho) H + sqrt(1 - rho) E`, where column q of E is circular-symmetric Gaussian,
-    independent of H, with the mean power per antenna of the user's channel, `b_q = ||h_q||^2 / N_R`. So rho is the
-    share of the estimate's power that comes from the channel, and the mean powers are always known. For Rayleigh fading
-    `E[H | H^] = sqrt(rho) H^`, with an uncorrelated error of variance `(1 - rho) b_q` [1]_. The estimate is one of
+    independent of H, with power `b_q` per antenna. So rho is the share of the estimate's power that comes from the
+    channel, and the powers are always known. For Rayleigh fading of mean power b_q, `E[H | H^] = sqrt(rho) H^`, with an
+    uncorrelated error of variance `(1 - rho) b_q` [1]_. An uplink does not hold the mean power of its fading: without
+    `gain`, b_q is the power of the channel that was drawn, `||h_q||^2 / N_R`, which scatters around the mean with a
+    relative standard deviation of `N_R^(-1/2)`. The posterior is then an approximation: close for sixteen antennas, but
+    not for one, where H^ tells less of a weak channel than of a strong one. The estimate is one of
 
     - "noisy": `H^` itself, which is as strong as the true channel. With rho = 0 it is the channel of another drop, and
       a jammer aligned with it can do less harm than a white one.
@@ -47,6 +55,8 @@ def imperfect_csi(
     rng : numpy.random.Generator
         The draw of E does not depend on `quality`: one generator state gives paired estimates of several qualities.
     estimate : {"noisy", "mmse", "posterior"}
+    gain : (..., user) float, optional
+        b_q, the mean power of the fading, path gain included: the posterior is then exact for Rayleigh fading.
 
     Returns
     -------
@@ -59,9 +69,13 @@ def imperfect_csi(
         for a quality outside [0, 1], a shape that does not fit, or an unknown estimate.
     """
     one_of(estimate, Estimate, "estimate")
+    require_uplink(uplink)
     given = real_array(quality, "quality", minimum=0, maximum=1)
     rho = fitted(given, uplink.power.shape, "quality", "(..., user)")
-    amplitude = np.linalg.norm(uplink.H, axis=-2) / np.sqrt(uplink.num_rx_antennas)
+    if gain is None:
+        amplitude = np.linalg.norm(uplink.H, axis=-2) / np.sqrt(uplink.num_rx_antennas)
+    else:
+        amplitude = np.sqrt(fitted(real_array(gain, "gain", minimum=0), rho.shape, "gain", "(..., user)"))
     error = amplitude[..., None, :] * complex_normal(uplink.H.shape, rng)
     H = np.sqrt(rho)[..., None, :] * uplink.H + np.sqrt(1 - rho)[..., None, :] * error
     if estimate != "noisy":

@@ -8,8 +8,8 @@ References
 .. [1] S. D. Silvey, D. M. Titterington, B. Torsney, "An algorithm for optimal designs on a finite design space",
    Communications in Statistics A 7 (1978) 1379-1389 (the multiplicative update).
 .. [2] S. Boyd, L. Vandenberghe, "Convex Optimization", Cambridge University Press, 2004, chapters 10 and 11.
-.. [3] Y. E. Nesterov, M. J. Todd, "Primal-dual interior-point methods for self-scaled cones", SIAM Journal on
-   Optimization 8 (1998) 324-364.
+.. [3] H. F. Walker, P. Ni, "Anderson acceleration for fixed-point iterations", SIAM Journal on Numerical Analysis 49
+   (2011) 1715-1735.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
+from scipy.special import logsumexp
 
 from rmtllmf_lib.arrays import Complex, Real
-from rmtllmf_lib.wireless.square_root import adjoint
+from rmtllmf_lib.wireless.square_root import Whitened, adjoint, factors
 
 _MULTIPLICATIVE = 4  # updates that bring the first point near the central path
 _SHORT = 0.95  # share of the distance to the boundary that a step may take
+_MEMORY = 8  # iterations that the acceleration combines
+_TINY = 1e-300
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +40,7 @@ class Bracket:
     upper, lower : (...) float
         The largest SINR under `cov`, and a lower bound of it over all covariances of trace 1.
     iterations : int
-        Newton steps of the slowest drop.
+        Of the slowest drop.
     """
 
     cov: Complex
@@ -180,157 +182,125 @@ def _newton_step(point: _Point, weights: Real, slack: Real) -> tuple[Real, Real]
     return weights / weights.sum(axis=-1, keepdims=True), slack + longest(slack, change) * change
 
 
-@dataclass(frozen=True, eq=False)
-class _Scaled:
-    """The SIC problem in Nesterov-Todd coordinates, where the jammer and its dual are the same diagonal matrix."""
+def minimax_sic(columns: Complex, floor: Real, gap: float, limit: int) -> Bracket:
+    """Reading (ii): `min_C max_q f_q`, `f_q = g_q^H X_q^-1 g_q`, the largest SINR of SIC at full power, batched.
 
-    scaling: Complex  # R, with C_j = R diag(values) R^H and Z = R^-H diag(values) R^-1
-    values: Real  # (r,)
-    filters: Complex  # (user, r) w_q = X_q^-1 g_q
-    inverses: Complex  # (user, r, r) X_q^-1
-    sinr: Real  # (user,)
+    With w_q = X_q^-1 g_q and the interference K_q of the users still to be decoded, `X_q = C + K_q`, another C' has
 
+        f_q(C') <= v_q^H C'^-1 v_q + w_q^H K_q w_q,  v_q = C w_q,
 
-def _scale(columns: Complex, floor: float, cov: Complex, dual: Complex) -> _Scaled:
-    lower, other = np.linalg.cholesky(cov), np.linalg.cholesky(dual)
-    left, values, right = np.linalg.svd(other.conj().T @ lower)
-    scaling = lower @ (right.conj().T / np.sqrt(values))
-    back = (left / np.sqrt(values)).conj().T @ other.conj().T  # R^-1
-    seen = (back @ columns).T
-    outer = seen[:, :, None] * seen[:, None, :].conj()
-    later = np.cumsum(outer[::-1], axis=0)[::-1] - outer  # users still to be decoded
-    later[-1] = 0
-    later += np.diag(values) + floor * (back @ back.conj().T)
-    inverses = np.linalg.inv(later)
-    filters = (inverses @ seen[:, :, None])[..., 0]
-    return _Scaled(scaling, values, filters, inverses, (seen.conj() * filters).sum(axis=1).real)
-
-
-def _sic_bound(scaled: _Scaled, weights: Real) -> float:
-    """Lower bound of the optimum from the dual semidefinite program, at `Y_q = pi_q w_q w_q^H`."""
-    turned = np.linalg.solve(scaled.scaling.conj().T, (scaled.filters * np.sqrt(weights)[:, None]).T)
-    jammed = float(np.linalg.norm(turned, 2)) ** 2  # largest eigenvalue of sum Y_q, the most that a unit budget reaches
-    rest = float(weights @ (scaled.sinr - np.square(np.abs(scaled.filters)) @ scaled.values))
-    return float(weights @ scaled.sinr**2) / (max(rest, 0.0) + jammed)
-
-
-def _real_hessian(form: Complex, size: int) -> Real:
-    """Quadratic form of vec(D), `form[(j, i), (k, l)]`, in real coordinates of Hermitian D: diagonal, then pairs."""
-    i, j = np.triu_indices(size, 1)
-    diagonal, above, below = np.arange(size) * (size + 1), i * size + j, j * size + i
-    half = np.sqrt(0.5)
-    right = np.concatenate(
-        [form[:, diagonal], half * (form[:, above] + form[:, below]), 1j * half * (form[:, above] - form[:, below])], 1
-    )
-    rows = [right[diagonal], half * (right[above] + right[below]), -1j * half * (right[above] - right[below])]
-    return np.concatenate(rows, 0).real
-
-
-def _coordinates(matrices: Complex) -> Real:
-    """Hermitian matrices (..., r, r) in the orthonormal real coordinates of `_real_hessian`: (..., r^2)."""
-    i, j = np.triu_indices(matrices.shape[-1], 1)
-    upper = np.sqrt(2) * matrices[..., i, j]
-    diagonal = np.diagonal(matrices, axis1=-2, axis2=-1).real
-    return np.concatenate([diagonal, upper.real, upper.imag], axis=-1)
-
-
-def _matrix(coordinates: Real, size: int) -> Complex:
-    i, j = np.triu_indices(size, 1)
-    pairs = len(i)
-    matrix = np.zeros((size, size), dtype=np.complex128)
-    matrix[i, j] = (coordinates[size : size + pairs] + 1j * coordinates[size + pairs :]) * np.sqrt(0.5)
-    matrix += matrix.conj().T
-    matrix[range(size), range(size)] = coordinates[:size]
-    return matrix
-
-
-def minimax_sic(columns: Complex, floor: float, gap: float, limit: int) -> Bracket:
-    """Reading (ii): the largest SINR of SIC at full power, `min max_q g_q^H X_q^-1 g_q`, of one drop.
-
-    It is a linear semidefinite program, `max s` subject to `C_j + floor I + sum_(later) g g^H >= s g_q g_q^H` for every
-    user, solved here as `min t`, `f_q(C_j) <= t = 1/s`: r^2 real unknowns and one scalar inequality per user.
-    Primal-dual interior-point steps with Nesterov-Todd scaling [3]_ keep the linear systems well conditioned when the
-    users' powers are far apart. The users' multipliers give a dual point, and with it the lower bound.
+    since (a, A) -> a^H A^-1 a is convex; at C'= C the two are equal. So the best response of reading (i) to the columns
+    v_q lowers `sum pi_q f_q`. An iteration is this response and the update `pi_q <- pi_q f_q^2 / sum pi f^2` [1]_, and
+    the iterations are accelerated [3]_. The filters w_q give a point of the dual of the linear semidefinite program
+    `max s` subject to `X_q >= s g_q g_q^H` for every user, and with it the lower bound.
 
     Parameters
     ----------
-    columns : (r, user) complex
-        G in coordinates of its range (of full row rank), in the order of decoding, without silent users.
-    floor : float
+    columns : (batch, r, user) complex
+        G in coordinates of its range, in the order of decoding; the columns of silent users are zero.
+    floor : (batch,) float
     gap : float
-        Relative gap of the bounds at which the solver stops.
+        Relative gap of the bounds at which a drop is done.
     limit : int
-        Limit of Newton steps.
+        Limit of iterations.
     """
-    size, users = columns.shape
-    spread = np.sqrt(np.square(np.abs(columns)).sum(axis=1))
-    cov = np.diag(spread / spread.sum()).astype(np.complex128)
-    scaled = _scale(columns, floor, cov, np.eye(size, dtype=np.complex128))
-    weights = np.full(users, 1 / users)
-    slack = 1.2 * scaled.sinr.max() - scaled.sinr
-    dual = np.linalg.inv(cov) * (weights @ slack / users)
-    upper, lower, best = scaled.sinr.max(), 0.0, cov
+    batch, size, users = columns.shape
+    upper, lower = np.full(batch, np.inf), np.zeros(batch)
+    cov = np.zeros((batch, size, size), dtype=np.complex128)
+    norms = np.linalg.norm(columns, axis=1, keepdims=True)
+    heard = norms > 0
+    norms = np.where(heard, norms, 1)
+    state = _packed(_normalised(np.where(heard[:, 0], 0, -np.inf)), columns / norms)
+    history = _History(batch, state[0].size)
+    todo = np.arange(batch)
     iterations = 0
     while True:
-        try:
-            scaled = _scale(columns, floor, cov, dual)
-        except np.linalg.LinAlgError:
-            break  # lost positive definiteness to rounding; the bounds so far hold
-        if scaled.sinr.max() < upper:
-            upper, best = scaled.sinr.max(), cov
-        lower = max(lower, min(_sic_bound(scaled, weights), upper))
-        if upper - lower <= gap * upper or iterations == limit:
-            break
-        try:
-            cov, dual, weights, slack = _sic_step(scaled, weights, slack)
-        except np.linalg.LinAlgError:
-            break
+        weights = np.exp(state[:, 0])
+        parts = (state[:, 1 : size + 1] + 1j * state[:, size + 1 :]) * norms[todo]
+        point = _best_response(parts, floor[todo], weights)
+        sinr, parts, bound = _decoded(columns[todo], point, weights)
+        largest = sinr.max(axis=-1)
+        better = largest < upper[todo]
+        where = todo[better]
+        upper[where] = largest[better]
+        cov[where] = (point.basis[better] * point.extra[better, None, :]) @ adjoint(point.basis[better])
+        lower[todo] = np.maximum(lower[todo], np.minimum(bound, upper[todo]))
+        open_ = upper[todo] - lower[todo] > gap * upper[todo]
+        if not open_.any() or iterations == limit:
+            return Bracket(cov, upper, lower, iterations)
+        logs = _normalised(state[:, 0] + 2 * np.log(np.maximum(sinr, _TINY)))
+        image = _packed(logs, parts / norms[todo])
+        state = history.next(state, image, np.sqrt(weights))  # a user without weight does not matter
+        state[:, 0] = _normalised(state[:, 0].clip(logs - 3, logs + 3))
+        state, todo = state[open_], todo[open_]
+        history.keep(open_)
         iterations += 1
-    return Bracket(best, np.asarray(upper), np.asarray(lower), iterations)
 
 
-def _sic_step(scaled: _Scaled, weights: Real, slack: Real) -> tuple[Complex, Complex, Real, Real]:
-    """One primal-dual step towards `y s = mu`, `C_j Z = mu I`, `sum y = 1`, `f + s = t`, `tr C_j = 1`."""
-    values, size, users = scaled.values, len(scaled.values), len(weights)
-    outer = scaled.filters[:, :, None] * scaled.filters[:, None, :].conj()
-    # w^H D X^-1 D w = sum conj(D_ji) [conj(w_i) X^-1_jk w_l] D_kl
-    form = (scaled.inverses.reshape(users, -1) * (2 * weights)[:, None]).T @ outer.conj().reshape(users, -1)
-    form = form.reshape(size, size, size, size).transpose(0, 2, 1, 3).reshape(size**2, size**2)
-    hessian = _real_hessian(form, size)
-    hessian[range(size**2), range(size**2)] += 1
-    unit = _coordinates(np.diag(1 / values).astype(np.complex128))
-    traced = -_coordinates(scaled.scaling.conj().T @ scaled.scaling)
-    rows = np.concatenate([_coordinates(outer), traced[None], unit[None]])
-    factor = cho_factor(hessian, lower=True, overwrite_a=True, check_finite=False)
-    solved = cho_solve(factor, rows.T, check_finite=False)
-    product = rows @ solved
-    system = np.zeros((users + 2, users + 2))
-    system[:-1, :-1] = product[:-1, :-1]
-    system[range(users), range(users)] += slack / weights
-    system[:users, -1] = system[-1, :users] = 1
-    trace = np.square(np.abs(scaled.scaling)).sum(axis=0) @ values
+def _normalised(logs: Real) -> Real:
+    """Logarithms (..., user) of weights with the sum 1, none of which vanishes."""
+    return np.maximum(logs - logsumexp(logs, axis=-1, keepdims=True), np.log(_TINY))
 
-    def step(centre: float) -> tuple[Complex, Complex, Real, Real, float, float]:
-        right = np.concatenate([scaled.sinr + slack + centre / weights, [trace - 1, 1]])
-        right[:-1] -= centre * product[:-1, -1]
-        multipliers = np.linalg.solve(system, right)
-        move = _matrix(solved[:, :-1] @ multipliers[:-1] + centre * solved[:, -1], size)
-        turn = np.diag(centre / values - values) - move
-        change, give = multipliers[:users] - weights, (centre - slack * multipliers[:users]) / weights
-        root = np.sqrt(values)
 
-        def longest(matrix: Complex, scalars: Real) -> float:
-            falling = max(-np.linalg.eigvalsh(matrix / (root[:, None] * root))[0], (-scalars).max(), 1e-300)
-            return min(1.0, _SHORT / falling)
+def _packed(logs: Real, parts: Complex) -> Real:
+    """Logarithms of weights (batch, user) and complex columns (batch, r, user) as one array (batch, 2 r + 1, user)."""
+    return np.concatenate([logs[:, None, :], parts.real, parts.imag], axis=1)
 
-        return move, turn, change, give, longest(move, give / slack), longest(turn, change / weights)
 
-    mean = float(weights @ slack + values @ values) / (users + size)
-    *_, primal, reverse = step(0.0)
-    move, turn, change, give, primal, reverse = step(mean * max((1 - min(primal, reverse)) ** 3, 1e-4))
-    cov: Complex = scaled.scaling @ (np.diag(values) + primal * move) @ scaled.scaling.conj().T
-    back = np.linalg.inv(scaled.scaling)
-    dual: Complex = back.conj().T @ (np.diag(values) + reverse * turn) @ back
-    cov = (cov + cov.conj().T) / (2 * np.trace(cov).real)
-    weights = weights + reverse * change
-    return cov, (dual + dual.conj().T) / 2, weights / weights.sum(), slack + primal * give
+def _decoded(columns: Complex, point: _Point, weights: Real) -> tuple[Real, Complex, Real]:
+    """SINRs f_q under the jammer of `point`, the parts v_q of the columns, and the lower bound of the optimum.
+
+    With Y_q = pi_q w_q w_q^H the bound is `sum g_q^H Y_q g_q` over `sum tr Y_q (K_q + floor I)` plus the largest
+    eigenvalue of `sum Y_q`, the most that a budget of one adds.
+    """
+    root = np.sqrt(point.level)[..., None]
+    seen = adjoint(point.basis) @ columns
+    white = np.divide(seen, root, out=np.zeros_like(seen), where=root > 0)
+    _, directions, pivots = factors(Whitened(white[..., ::-1], None))  # the last user to be decoded comes first
+    noise = (directions * pivots[:, None, :])[..., ::-1]  # C^(1/2) w_q
+    sinr = (white.conj() * noise).sum(axis=1).real
+    filters = np.divide(noise, root, out=np.zeros_like(noise), where=root > 0)
+    jammed = np.linalg.norm(filters * np.sqrt(weights)[:, None, :], 2, axis=(-2, -1)) ** 2
+    spent = (point.extra[:, None, :] @ np.square(np.abs(filters)))[:, 0]  # w_q^H C_j w_q
+    rest = np.maximum((weights * (sinr - spent)).sum(axis=-1), 0)
+    bound = (weights * sinr * (sinr / (rest + jammed)[:, None])).sum(axis=-1)
+    return sinr, point.basis @ (root * noise), bound
+
+
+class _History:
+    """Anderson acceleration [3]_ of fixed-point iterations `x <- F(x)`, for a batch of them.
+
+    The next x is that combination of the last images F(x) for which the residuals F(x) - x, combined alike, are least.
+    A residual that has grown to twice the least so far clears the history, which makes the next step a plain one.
+    """
+
+    def __init__(self, batch: int, size: int) -> None:
+        self._images, self._residuals = np.zeros((2, batch, size, _MEMORY))  # differences of successive ones
+        self._last: tuple[Real, Real] | None = None
+        self._least = np.full(batch, np.inf)
+        self._slot = 0
+
+    def next(self, x: Real, image: Real, weights: Real) -> Real:
+        """The next x, of the shape (batch, row, column) of `x` and `image`, for weights (batch, column)."""
+        flat = image.reshape(len(x), -1)
+        residual = ((image - x) * weights[:, None, :]).reshape(len(x), -1)
+        if self._last is not None:
+            self._images[..., self._slot] = flat - self._last[0]
+            self._residuals[..., self._slot] = residual - self._last[1]
+            self._slot = (self._slot + 1) % _MEMORY
+        self._last = flat, residual
+        length = np.linalg.norm(residual, axis=-1)
+        worse = length > 2 * self._least
+        self._images[worse], self._residuals[worse] = 0, 0
+        self._least = np.where(worse, length, np.minimum(length, self._least))
+        transposed = self._residuals.swapaxes(-1, -2)
+        normal = transposed @ self._residuals
+        normal[:, range(_MEMORY), range(_MEMORY)] += 1e-10 * np.trace(normal, axis1=-2, axis2=-1)[:, None] + _TINY
+        shares = np.linalg.solve(normal, transposed @ residual[..., None])
+        return np.asarray(image - (self._images @ shares).reshape(image.shape))
+
+    def keep(self, drops: NDArray[np.bool_]) -> None:
+        """Forget all other drops."""
+        assert self._last is not None
+        self._images, self._residuals, self._least = self._images[drops], self._residuals[drops], self._least[drops]
+        self._last = self._last[0][drops], self._last[1][drops]

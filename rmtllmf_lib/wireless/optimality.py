@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmtllmf_lib.arrays import Complex, Real, real_array, whole_number
-from rmtllmf_lib.wireless.channel import Uplink
+from rmtllmf_lib.arrays import Complex, Real, fitted, numpy_generator, real_array, whole_number
+from rmtllmf_lib.wireless.channel import Uplink, require_uplink
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ def saddle_margins(
         Moves tried on each side in every drop.
     """
     count = whole_number(trials, "trials")
-    budget = np.broadcast_to(real_array(power, "power", minimum=0), uplink.batch_shape)
+    numpy_generator(rng)
+    batch = require_uplink(uplink).batch_shape
+    budget = fitted(real_array(power, "power", minimum=0), batch, "power", "(...)")
     value = rate(uplink, noise_cov)
     users, jammer = np.inf, np.inf
     for trial in range(count):

@@ -16,7 +16,7 @@ from typing import Literal, cast, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmtllmf_lib.arrays import Real, one_of, real_array, real_number
+from rmtllmf_lib.arrays import Real, numpy_generator, one_of, real_array, real_number
 
 SPEED_OF_LIGHT = 299_792_458.0  # m/s
 
@@ -153,6 +153,7 @@ class PathLoss:
         rng : numpy.random.Generator
         """
         distance = real_array(distance_m, "distance_m", positive=True)
+        numpy_generator(rng)
         if self.model in get_args(Cell):
             clear = rng.random(distance.shape) < line_of_sight_probability(distance, cast(Cell, self.model))
         else:

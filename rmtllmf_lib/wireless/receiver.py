@@ -19,13 +19,15 @@ from numpy.typing import ArrayLike
 
 from rmtllmf_lib.arrays import Complex, Real, complex_array, fitted, one_of, real_array
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.wireless.channel import Uplink
+from rmtllmf_lib.wireless.channel import Uplink, require_uplink
 from rmtllmf_lib.wireless.square_root import (
+    FREE,
     Whitened,
     adjoint,
     factors,
     filters,
     log_gains,
+    precision,
     require_semidefinite,
     whiten,
 )
@@ -34,6 +36,7 @@ Order = Literal["weakest-first", "strongest-first"]
 Receiver = Literal["sic", "lmmse"]
 ORDERS: tuple[Order, ...] = get_args(Order)
 
+_HERMITIAN = 1e-10  # relative tolerance of the conjugate transpose, in double precision
 DROPS_AT_ONCE = 256  # a block of 1 MiB stays in a core's own cache
 
 
@@ -56,10 +59,12 @@ def require_noise_cov(noise_cov: ArrayLike, uplink: Uplink, name: str = "noise_c
     ------
     InputError
         for a wrong shape, NaN, infinity, or a matrix that is not Hermitian (to 1e-10 of the largest entry of its
-        diagonal) or has a negative eigenvalue (beyond 1e-10 of the largest).
+        diagonal) or has a negative eigenvalue (beyond 1e-10 of the largest). For a matrix in single precision the two
+        tolerances are 1e-5, and its eigenvalues below 5e-7 of the largest are taken for rounding of 0.
     """
-    C = _shaped(noise_cov, uplink, name).copy()
-    flat = C.reshape(-1, *C.shape[-2:])
+    C = _shaped(noise_cov, uplink, name)
+    once = _stored_once(C)
+    flat = np.array(once, order="C").reshape(-1, *C.shape[-2:])
     for start in range(0, len(flat), DROPS_AT_ONCE):
         block = flat[start : start + DROPS_AT_ONCE]
         _require_hermitian(block, name)
@@ -69,13 +74,14 @@ def require_noise_cov(noise_cov: ArrayLike, uplink: Uplink, name: str = "noise_c
             np.linalg.cholesky(block)
         except np.linalg.LinAlgError:
             require_semidefinite(np.linalg.eigvalsh(block), name)
-    return flat.reshape(C.shape)
+    hermitian = flat.reshape(once.shape)
+    return hermitian if once is C else np.broadcast_to(hermitian, C.shape)
 
 
 def _shaped(noise_cov: ArrayLike, uplink: Uplink, name: str) -> Complex:
     """The covariance as a complex array; checks that it is finite and fits the drops."""
     C = complex_array(noise_cov, name)
-    size = uplink.num_rx_antennas
+    size = require_uplink(uplink).num_rx_antennas
     try:
         fits = C.shape[-2:] == (size, size) and np.broadcast_shapes(C.shape[:-2], uplink.batch_shape)
     except ValueError:
@@ -85,15 +91,31 @@ def _shaped(noise_cov: ArrayLike, uplink: Uplink, name: str) -> Complex:
         raise InputError(
             f"{name} has shape {C.shape}: expected {expected} or leading dimensions that broadcast with it"
         )
-    return C
+    tolerance = precision(noise_cov, _HERMITIAN)
+    return C if tolerance == _HERMITIAN else _without_rounding(C, name, tolerance)
 
 
-def _require_hermitian(C: Complex, name: str) -> None:
+def _without_rounding(C: Complex, name: str, tolerance: float) -> Complex:
+    """Hermitian semidefinite part of a covariance that was stored in less than double precision."""
+    _require_hermitian(C, name, tolerance)
+    C = (C + adjoint(C)) / 2
+    values, vectors = np.linalg.eigh(C)
+    require_semidefinite(values, name, tolerance)
+    rounding = values < tolerance / 25 * values[..., -1:]
+    return C - (vectors * np.where(rounding, values, 0)[..., None, :]) @ adjoint(vectors)
+
+
+def _stored_once(C: Complex) -> Complex:
+    """The matrix (rx, rx) that is broadcast to all drops, or C itself."""
+    return C if any(C.strides[:-2]) or C.ndim == 2 or not C.size else C[(0,) * (C.ndim - 2)]
+
+
+def _require_hermitian(C: Complex, name: str, tolerance: float = _HERMITIAN) -> None:
     skew = np.ascontiguousarray(C - adjoint(C))  # a view of a broadcast array keeps its strides
     skew = skew.reshape(-1, skew.shape[-1] ** 2).view(np.float64)
     off = np.maximum(skew.max(axis=-1), -skew.min(axis=-1))
     largest = np.abs(np.diagonal(C, axis1=-2, axis2=-1).real).max(axis=-1).ravel()  # no entry can be larger
-    if (off > 1e-10 * largest).any():
+    if (off > tolerance * largest).any():
         worst = (off / np.where(largest > 0, largest, off)).max()
         raise InputError(
             f"{name} is not Hermitian: it differs from its conjugate transpose by {worst:.3g} of the largest entry of "
@@ -115,7 +137,7 @@ def sic_order(uplink: Uplink, order: Order = "weakest-first") -> np.ndarray:
         Among users of equal power the one with the lower index is decoded first, in both orders.
     """
     one_of(order, Order, "order")
-    power = uplink.received_power
+    power = require_uplink(uplink).received_power
     return np.argsort(power if order == "weakest-first" else -power, axis=-1, kind="stable")
 
 
@@ -137,7 +159,7 @@ def _each_block(
     columns = np.broadcast_to(users, uplink.power.shape) if order is None else sic_order(uplink, order)[..., ::-1]
     count = int(np.prod(batch))
     parts = []
-    for array, core in ((columns, 1), (uplink.G, 2), *((C, 2) for C in valid)):
+    for array, core in ((columns, 1), (uplink.G, 2), *((_stored_once(C), 2) for C in valid)):
         shape = array.shape[array.ndim - core :]
         shared = array.size == np.prod(shape)  # one for all drops: factored once per block
         full = array if shared else np.broadcast_to(array, (*batch, *shape))
@@ -194,6 +216,7 @@ def sic_rates(uplink: Uplink, noise_cov: ArrayLike, order: Order = "weakest-firs
     def kernel(columns: np.ndarray, G: Complex, C: Complex) -> Real:
         return _own_order(log_gains(_whitened(columns, G, C)), columns)
 
+    one_of(order, Order, "order")
     return _each_block(uplink, {"noise_cov": noise_cov}, order, kernel)
 
 
@@ -210,6 +233,27 @@ def sic_mse(uplink: Uplink, noise_cov: ArrayLike, order: Order = "weakest-first"
     (..., user) float, in [0, 1], in the order of `uplink`'s users.
     """
     return np.exp(-sic_rates(uplink, noise_cov, order))
+
+
+def interference_free_rates(uplink: Uplink, noise_cov: ArrayLike) -> Real:
+    """Rate of each user when all others are silent or already cancelled, `log(1 + g_q^H C^(-1) g_q)`.
+
+    Parameters, errors: as `sic_rates`.
+
+    Returns
+    -------
+    (..., user) float, nats; infinite for a user with noise-free energy.
+    """
+
+    def kernel(columns: np.ndarray, G: Complex, C: Complex) -> Real:
+        white = _whitened(columns, G, C)
+        rates = np.log1p((np.square(white.W.real) + np.square(white.W.imag)).sum(axis=-2))
+        if white.N is None:
+            return np.asarray(rates)
+        free = np.linalg.norm(white.N @ G, axis=-2) > FREE * np.linalg.norm(G, axis=-2)
+        return np.where(free, np.inf, rates)
+
+    return _each_block(uplink, {"noise_cov": noise_cov}, None, kernel)
 
 
 def sum_rate(uplink: Uplink, noise_cov: ArrayLike) -> Real:
@@ -339,6 +383,13 @@ def error_cov(
     return _each_block(uplink, covs, None if joint else order, kernel)
 
 
+def _square(error_cov: ArrayLike) -> Complex:
+    E = complex_array(error_cov, "error_cov")
+    if E.ndim < 2 or E.shape[-1] != E.shape[-2]:
+        raise InputError(f"error_cov has shape {E.shape}: expected (..., user, user)")
+    return E
+
+
 def common_error(error_cov: ArrayLike) -> Real:
     """Power of the sum of the users' errors relative to the sum of their powers, `1^T E 1 / tr E`.
 
@@ -349,7 +400,7 @@ def common_error(error_cov: ArrayLike) -> Real:
     error_cov : (..., user, user) complex
         From `error_cov`, of trace above 0.
     """
-    E = np.asarray(error_cov)
+    E = _square(error_cov)
     return np.asarray(E.real.sum(axis=(-2, -1)) / np.einsum("...ii->...", E).real)
 
 
@@ -361,7 +412,7 @@ def error_correlations(error_cov: ArrayLike) -> Real:
     error_cov : (..., user, user) complex
         From `error_cov`; the result is NaN for a user without errors.
     """
-    E = np.asarray(error_cov)
+    E = _square(error_cov)
     power = np.einsum("...ii->...i", E).real
     with np.errstate(invalid="ignore"):
         return np.asarray(np.abs(E) / np.sqrt(power[..., :, None] * power[..., None, :]))
@@ -369,5 +420,5 @@ def error_correlations(error_cov: ArrayLike) -> Real:
 
 def by_rank(values: ArrayLike, uplink: Uplink) -> Real:
     """Values (..., user) sorted by the users' received power, weakest first."""
-    numbers = fitted(real_array(values, "values"), uplink.power.shape, "values", "(..., user)")
+    numbers = fitted(real_array(values, "values"), require_uplink(uplink).power.shape, "values", "(..., user)")
     return np.take_along_axis(numbers, sic_order(uplink), axis=-1)

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmtllmf_lib.arrays import Complex, Real, fitted, one_of, whole_number
+from rmtllmf_lib.arrays import Complex, Real, complex_array, fitted, numpy_generator, one_of, real_array, whole_number
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.wireless.channel import Uplink, complex_normal
+from rmtllmf_lib.wireless.channel import Uplink, array_shape, complex_normal, require_uplink
 from rmtllmf_lib.wireless.receiver import (
     Order,
     Receiver,
@@ -95,6 +95,7 @@ def measure_mse(
         for an invalid covariance, an unknown choice, or hard decisions on Gaussian symbols.
     """
     n = whole_number(n, "n", minimum=2)
+    numpy_generator(rng)
     one_of(symbols, Symbols, "symbols")
     C = require_noise_cov(noise_cov, uplink)
     shape = (*uplink.batch_shape, *C.shape[-2:])
@@ -163,6 +164,14 @@ def receive(
     one_of(receiver, Receiver, "receiver")
     one_of(cancellation, Cancellation, "cancellation")
     one_of(symbols, Symbols, "symbols")
+    y = _with_matrices(y, "y")
+    sent = (
+        None
+        if sent is None
+        else fitted(
+            complex_array(sent, "sent"), (*require_uplink(uplink).power.shape, y.shape[-1]), "sent", "(..., user, n)"
+        )
+    )
     sic = receiver == "sic"
     if sic and cancellation == "hard" and symbols == "gaussian":
         raise InputError("cancellation is 'hard' with Gaussian symbols, which have no decisions: expected 'soft'")
@@ -192,7 +201,8 @@ def receive(
 
 def decide(estimates: Complex, mse: Real) -> Complex:
     """Nearest 64-QAM points to MMSE estimates (..., user, n) of mean (1 - mse) s, with mse (..., user)."""
-    gain = (1 - mse)[..., None]
+    estimates = complex_array(estimates, "estimates")
+    gain = (1 - real_array(mse, "mse", minimum=0))[..., None]
     unbiased = np.divide(estimates, gain, out=np.zeros_like(estimates), where=gain > 0)
 
     def nearest(x: Real) -> Real:
@@ -203,7 +213,10 @@ def decide(estimates: Complex, mse: Real) -> Complex:
 
 def posterior_mean(estimates: Complex, mse: Real) -> Complex:
     """E[s | s^] of 64-QAM symbols given MMSE estimates (..., user, n), `s^ = (1 - mse) s + CN(0, mse (1 - mse))`."""
-    own = np.maximum(mse, 1e-30)[..., None, None]  # at 1e-30 as at 0, the mean is the nearest point
+    estimates = complex_array(estimates, "estimates")
+    own = np.maximum(real_array(mse, "mse", minimum=0), 1e-30)[
+        ..., None, None
+    ]  # at 1e-30 as at 0, the mean is the nearest point
 
     def mean(x: Real) -> Real:
         exponent = (2 * x[..., None] * _PAM8 - (1 - own) * _PAM8**2) / own
@@ -215,17 +228,26 @@ def posterior_mean(estimates: Complex, mse: Real) -> Complex:
 
 def draw_symbols(shape: tuple[int, ...], rng: np.random.Generator, symbols: Symbols = "gaussian") -> Complex:
     """Draw independent symbols of mean power 1: circular Gaussian, or uniform on 64-QAM."""
-    if symbols == "qam64":
-        return rng.choice(_PAM8, shape) + 1j * rng.choice(_PAM8, shape)
+    if one_of(symbols, Symbols, "symbols") == "qam64":
+        sizes, choice = array_shape(shape), numpy_generator(rng).choice
+        return np.asarray(choice(_PAM8, sizes) + 1j * choice(_PAM8, sizes))
     return complex_normal(shape, rng)
 
 
 def covariance_root(C: Complex) -> Complex:
     """L with `L L^H = C`, for (..., n, n) Hermitian positive semidefinite, singular or zero."""
-    values, vectors = np.linalg.eigh(C)
+    values, vectors = np.linalg.eigh(_with_matrices(C, "C"))
     return vectors * np.sqrt(values.clip(0))[..., None, :]
 
 
 def sample_cov(signals: Complex) -> Complex:
     """Sample covariance of zero-mean signals (..., n, samples), the mean of `x x^H`: (..., n, n)."""
+    signals = _with_matrices(signals, "signals")
     return signals @ adjoint(signals) / signals.shape[-1]
+
+
+def _with_matrices(value: ArrayLike, name: str) -> Complex:
+    array = complex_array(value, name)
+    if array.ndim < 2:
+        raise InputError(f"{name} has shape {array.shape}: expected at least two dimensions")
+    return array

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rmtllmf_lib.arrays import Complex, Real
 from rmtllmf_lib.errors import InputError
@@ -165,10 +166,16 @@ def _whiten_singular(C: Complex, G: Complex, filters: bool, name: str) -> Whiten
     return Whitened(whitener @ G, whitener if filters else None, V, T, U, N)
 
 
-def require_semidefinite(values: Any, name: str) -> None:
-    """`InputError` where an eigenvalue of a matrix, (..., n), is negative beyond rounding."""
+def precision(matrix: ArrayLike, double: float) -> float:
+    """Relative tolerance for a matrix: `double`, or a hundred roundings if it is stored in single or half precision."""
+    dtype = np.asarray(matrix).dtype
+    return max(double, 100 * float(np.finfo(dtype).eps)) if dtype.kind in "fc" else double
+
+
+def require_semidefinite(values: Any, name: str, tolerance: float = 1e-10) -> None:
+    """`InputError` where an eigenvalue of a matrix, (..., n), is below `-tolerance` times the largest."""
     largest = np.abs(values).max(axis=-1, keepdims=True)
-    if (values < -1e-10 * largest).any():
+    if (values < -tolerance * largest).any():
         worst = (values / np.maximum(largest, 1e-300)).min()
         raise InputError(
             f"{name} is indefinite: it has an eigenvalue of {worst:.3g} times the largest; "

@@ -5,8 +5,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
-from rmtllmf_lib.chapters.checks import check, check_that
+from rmtllmf_lib.chapters.checks import check, check_that, covariance_bound, share_bound, standard_errors
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.wireless.channel import complex_normal
+from rmtllmf_lib.wireless.simulate import covariance_root, sample_cov
 
 numbers = st.floats(-1e6, 1e6)
 
@@ -82,3 +86,47 @@ def test_a_claim_that_fails_without_strictness_is_printed(capsys: pytest.Capture
     assert capsys.readouterr().out == "✗ water flows uphill: 0 of 3 rivers\n"
     check_that("water flows downhill", True, strict=False)
     assert capsys.readouterr().out == "✓ water flows downhill\n"
+
+
+def test_a_number_that_is_off_is_printed_without_strictness(capsys: pytest.CaptureFixture[str]) -> None:
+    check("one is two", 1.0, 2.0, strict=False)
+    assert capsys.readouterr().out == "✗ one is two: 1, expected 2 (rtol 1e-06)\n"
+
+
+@pytest.mark.parametrize("tolerance", [np.nan, np.inf, -1.0, None, "1e-3", True])
+@pytest.mark.parametrize("name", ["rtol", "atol"])
+def test_a_tolerance_is_finite(name: str, tolerance: object) -> None:
+    """With NaN, 1 = 2 would pass."""
+    with pytest.raises(InputError, match=f"{name} is"):
+        check("one is two", 1.0, 2.0, **{name: tolerance})  # type: ignore[arg-type]
+
+
+# --- bounds of random numbers: no alarm in many draws of what is true, and one for what is not
+
+
+@pytest.mark.parametrize(("p", "n"), [(0.5, 1), (0.095, 10), (0.3, 100), (0.01, 5000), (0.5, 10_000)])
+def test_the_bound_of_a_share(p: float, n: int) -> None:
+    """By the exact law: the probability of a false alarm, below 1e-5."""
+    far = np.abs(np.arange(n + 1) / n - p) > share_bound(p, n)
+    assert stats.binom.pmf(np.arange(n + 1)[far], n, p).sum() < 1e-5
+    assert n < 100 or share_bound(p, n) < 8 * np.sqrt(p * (1 - p) / n) + 5 / n
+
+
+def test_the_bound_of_the_largest_of_several_deviations() -> None:
+    for comparisons in (1, 32, 1000):
+        assert 1e-7 < 2 * comparisons * stats.norm.sf(standard_errors(comparisons)) < 1e-5
+    assert standard_errors() == pytest.approx(4.89, abs=0.01)
+
+
+@pytest.mark.parametrize("spectrum", [[1.0], [1, 1, 1, 1], [100, 1, 1, 1], [1, 0.5, 0.2, 0.1]])
+@pytest.mark.parametrize("n", [30, 1000])
+def test_the_bound_of_a_sample_covariance(spectrum: list[float], n: int) -> None:
+    """A single strong user made one seed in eleven fail: a chi-square of one degree of freedom has long tails."""
+    K, rng = np.diag(spectrum).astype(complex), np.random.default_rng(0)
+    draws = covariance_root(K) @ complex_normal((1000, len(K), n), rng)
+    off = np.linalg.norm(sample_cov(draws) - K, axis=(-2, -1))
+    bound = covariance_bound(K, n)
+    assert off.max() < bound
+    assert bound < 13 * off.mean()  # it bites
+    if n == 1000:
+        assert np.linalg.norm(sample_cov(1.2 * draws[0]) - K) > bound

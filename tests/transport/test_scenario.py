@@ -8,17 +8,15 @@ import torch
 
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.published import PAPER_LINKS
+from rmtllmf_lib.transport.link import Link, send
 from rmtllmf_lib.transport.scenario import CLEAN, Scenario, from_link, inject_mse, inject_snr, noise_to_signal
 from rmtllmf_lib.transport.surrogate import CORRELATIONS, SCALES, surrogate
-from rmtllmf_lib.wireless.adversary import attack
-from rmtllmf_lib.wireless.channel import LinkBudget, Uplink, draw_uplinks
+from rmtllmf_lib.wireless.adversary import attack, jammer_power
+from rmtllmf_lib.wireless.channel import LinkBudget, Uplink, draw_uplinks, uplinks_at
 from rmtllmf_lib.wireless.receiver import lmmse_mse, sic_filters, sic_mse, sic_order
+from sending import generator, vectors
 from small import small_backbone, small_tau
 from vectors import BASE, vector
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +56,23 @@ def test_scale_and_correlation_are_handed_on(drop: Uplink) -> None:
     assert all(type(mu) is float for mu in found.mse)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (1,)])
+@pytest.mark.parametrize("kind", [None, "sum-rate"])
+def test_a_batch_of_drops_gives_the_mean_over_them(shape: tuple[int, ...], kind: str | None) -> None:
+    """Blocks of an OFDM frame: what `send` measures with one vector spread over them."""
+    batch = uplinks_at(np.full((*shape, 2), 400.0), np.random.default_rng(0), num_rx_antennas=3)
+    power = 0.0 if kind is None else float(jammer_power(batch, 5.0).flat[0])
+    found = from_link("a", batch, kind, power, receiver="lmmse")
+    each = [from_link("a", batch[drop], kind, power, receiver="lmmse").mse for drop in np.ndindex(*shape)]
+    assert found.mse == pytest.approx(np.mean(each, axis=0))
+    noise = batch.thermal_cov if kind is None else attack(batch, power, kind).noise_cov
+    sent = send(vectors(2, 60_000), Link(batch, noise, receiver="lmmse"), generator=generator()).statistics.table
+    assert sent.variance.to_numpy() == pytest.approx(found.mse, rel=0.05)
+
+
 def test_links_that_make_no_scenario(drop: Uplink) -> None:
-    batch = draw_uplinks(2, np.random.default_rng(0))
-    with pytest.raises(InputError, match=r"drops of shape \(2,\): expected a single one"):
-        from_link("a", batch)
+    with pytest.raises(InputError, match="uplink is None"):
+        from_link("a", None)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="jammer_w is 1.0"):
         from_link("a", drop, jammer_w=1.0)
     with pytest.raises(InputError, match="kind is 'rude'"):

@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -6,10 +8,10 @@ from scipy.stats import unitary_group
 
 from links import gaussian, link, rival
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.wireless.adversary import KINDS, Attack, attack, interference_free_rates
+from rmtllmf_lib.wireless.adversary import KINDS, Attack, attack
 from rmtllmf_lib.wireless.allocation import allocate
 from rmtllmf_lib.wireless.channel import Uplink
-from rmtllmf_lib.wireless.receiver import sic_rates, sum_rate
+from rmtllmf_lib.wireless.receiver import interference_free_rates, sic_rates, sum_rate
 
 SEEDS = st.integers(0, 2**32 - 1)
 SIZES = [(1, 1), (3, 1), (1, 3), (4, 8), (8, 4), (16, 8)]
@@ -257,3 +259,58 @@ def test_bound_of_the_sum_rate_does_not_trust_the_allocation(floor: float, monke
     poor = attack(uplink, 0.5)
     assert poor.objective > best.objective * 1.01
     assert poor.lower_bound < best.objective
+
+
+# --- the range of double precision
+
+
+@pytest.mark.parametrize("spread", [1e6, 1e9, 1e12, 1e16, 1e20])
+@pytest.mark.parametrize("kind", ["minimax", "minimax-sic"])
+def test_users_far_apart_in_power_have_a_finite_worst_case(kind: str, spread: float) -> None:
+    """Orthogonal users without a noise floor: everybody's SINR is the sum of the received powers over the budget."""
+    received = np.array([1, 1 / spread, 0.1, spread**-0.5])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = attack(Uplink(np.diag(np.sqrt(received)), 1.0, 0.0), 2.0, kind)
+    assert float(found.objective) == pytest.approx(np.log1p(received.sum() / 2), rel=1e-6)
+    assert 0 <= found.objective - found.lower_bound < 1e-6
+    assert len(caught) == (spread >= 1e16 and (kind == "minimax-sic" or spread > 1e16))
+
+
+@pytest.mark.parametrize(("size", "seed"), [((6, 4), 3), ((6, 4), 4), ((4, 8), 3)])
+@pytest.mark.parametrize("spread", [1e9, 1e10])
+@pytest.mark.filterwarnings("ignore:noise_cov of")
+def test_general_users_far_apart_in_power(size: tuple[int, int], seed: int, spread: float) -> None:
+    G = gaussian(np.random.default_rng(seed), *size)
+    uplink = Uplink(G, np.logspace(0, -np.log10(spread), size[1]), 0.0)
+    for kind in ("minimax", "minimax-sic"):
+        found = attack(uplink, 1.0, kind)
+        assert np.isfinite(found.objective)
+        assert found.objective - found.lower_bound <= 1e-6 * found.objective
+
+
+@pytest.mark.parametrize("kind", ["strongest-user", "sum-rate", "minimax", "rank-one"])
+def test_a_floor_below_rounding_is_told(kind: str) -> None:
+    uplink = link(3, 6, 4, 1e-15)
+    with pytest.warns(UserWarning, match=r"noise_cov of 1 drops .* below 1e-13"):
+        attack(uplink, 1.0, kind)
+    attack(uplink, 1.0, "white")  # no eigenvalue is small here
+    attack(uplink, 1e-3, kind)  # warnings are errors
+
+
+@pytest.mark.parametrize("power", [1e-100, 1e-200, 1e-320])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_jammer_without_effect_leaves_the_thermal_noise(kind: str, power: float) -> None:
+    uplink = link(3, 6, 4, 0.1, batch=(2,))
+    found = attack(uplink, [power, 1.0], kind)
+    np.testing.assert_array_equal(found.noise_cov[0], uplink[0].thermal_cov)
+    quiet = attack(uplink, [0.0, 1.0], kind)
+    np.testing.assert_array_equal(found.objective, quiet.objective)
+    np.testing.assert_array_equal(found.lower_bound, quiet.lower_bound)
+
+
+@pytest.mark.parametrize("power", [1e-145, 1e-200, 1e-320])
+def test_a_budget_whose_squares_overflow_is_refused(power: float) -> None:
+    for kind in ("sum-rate", "minimax-sic", "white"):
+        with pytest.raises(InputError, match="power is .*expected 0, or at least"):
+            attack(link(3, 6, 4), power, kind)

@@ -1,5 +1,7 @@
 """The jammer's budget, its covariance, and the largest rate that is left."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -48,3 +50,16 @@ def test_silence_is_the_best_that_powers_can_do() -> None:
         assert largest_rate(Uplink(uplink.H, power, uplink.noise_floor), cov, "weakest-first") <= best * (1 + 1e-12)
     only = [Uplink(uplink.H, uplink.power * np.eye(4)[q], uplink.noise_floor) for q in range(4)]
     assert max(float(largest_rate(each, cov, "weakest-first")) for each in only) == pytest.approx(float(best))
+
+
+def test_largest_rate_needs_no_copy_of_the_covariance_for_each_user() -> None:
+    """At 64 antennas, 32 users and 10,000 drops the copies took 21 GB."""
+    uplink = link(0, 24, 16, 0.5, batch=(600,))
+    cov = attacked_cov(uplink, 2.0, "sum-rate")
+    tracemalloc.start()
+    best = largest_rate(uplink, cov)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * cov.nbytes
+    alone = [np.log1p((g.conj() @ np.linalg.solve(cov[3], g)).real) for g in uplink.G[3].T]
+    assert best[3] == pytest.approx(max(alone), rel=1e-13)

@@ -177,3 +177,34 @@ def test_bad_places(rng: np.random.Generator) -> None:
             uplinks_at(distance, rng)
     with pytest.raises(InputError, match="shape"):
         draw_fading((3,), rng)
+
+
+def test_one_noise_floor_is_stored_once() -> None:
+    many = draw_uplinks(300, np.random.default_rng(0), num_rx_antennas=32)
+    C = many.thermal_cov
+    assert C.shape == (300, 32, 32)
+    assert C.base is not None and C.strides[0] == 0
+    np.testing.assert_array_equal(C[7], many.noise_floor[7] * np.eye(32))
+    own = Uplink(many.H, many.power, many.noise_floor * np.linspace(1, 2, 300))
+    np.testing.assert_array_equal(own.thermal_cov[7], own.noise_floor[7] * np.eye(32))
+    np.testing.assert_array_equal(sic_mse(many, C), sic_mse(many, np.array(C)))
+
+
+def test_large_thermal_covariances_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    uplink = Uplink(np.ones((3, 4, 2)), 1.0, [1.0, 2.0, 3.0])
+    monkeypatch.setattr("rmtllmf_lib.wireless.channel._LARGE", 500)
+    with pytest.warns(UserWarning, match=r"\(3, 4, 4\) takes"):
+        assert uplink.thermal_cov.shape == (3, 4, 4)
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.float32])
+def test_correlations_measured_in_single_precision(dtype: type) -> None:
+    R = exponential_correlation(3, 0.7).real.astype(dtype)
+    R[0, 1] *= 1 + 1e-6
+    single, double = (
+        draw_fading((2, 3, 2), np.random.default_rng(0), rx_correlation=each)
+        for each in (R, exponential_correlation(3, 0.7))
+    )
+    np.testing.assert_allclose(single, double, atol=1e-5)
+    with pytest.raises(InputError, match="rx_correlation is not a correlation"):
+        draw_fading((2, 3, 2), np.random.default_rng(0), rx_correlation=R.astype(complex))

@@ -99,6 +99,25 @@ def test_knowledge_is_worth_something_and_hedging_never_loses_to_white() -> None
     assert rates(0.2, "posterior").mean() < rates(0.2, "noisy").mean()
 
 
+@pytest.mark.parametrize(
+    ("rx", "gain", "slopes"), [(1, None, (0.92, 0.67)), (1, 1.0, (0.707, 0.707)), (64, None, (0.71, 0.70))]
+)
+def test_the_posterior_is_exact_if_the_mean_power_is_known(rx: int, gain: float | None, slopes: tuple) -> None:
+    """Slope of E[h | h^] for weak and for strong estimates; one antenna has two with the power that was drawn."""
+    uplink = Uplink(complex_normal(np.random.default_rng(0), 200_000 // rx, rx, 1), 1.0, 0.1)
+    estimate = imperfect_csi(uplink, 0.5, np.random.default_rng(1), gain=gain).H.ravel()
+    weak = np.abs(estimate) ** 2 < np.log(2)
+    for some, slope in zip((weak, ~weak), slopes, strict=True):
+        seen, true = estimate[some], uplink.H.ravel()[some]
+        assert (true * seen.conj()).sum().real / np.square(np.abs(seen)).sum() == pytest.approx(slope, abs=0.03)
+
+
+@pytest.mark.parametrize("gain", [-1.0, np.nan, [1.0, 2.0], "high"])
+def test_gains_are_powers_of_the_users(gain: object) -> None:
+    with pytest.raises(InputError, match="gain "):
+        imperfect_csi(drops(2), 0.5, np.random.default_rng(0), gain=gain)  # type: ignore[arg-type]
+
+
 def test_draws_are_paired_over_qualities() -> None:
     uplink = drops(3)
     low, high = (imperfect_csi(uplink, rho, np.random.default_rng(1)).H for rho in (0.36, 0.64))

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.wireless.adversary import interference_free_rates
 from rmtllmf_lib.wireless.channel import Uplink
 from rmtllmf_lib.wireless.receiver import (
     error_cov,
+    interference_free_rates,
     lmmse_error_cov,
     lmmse_filter,
     lmmse_mse,
@@ -192,3 +192,50 @@ def test_diagonal_shared_and_full_covariances_take_different_ways_to_one_result(
     np.testing.assert_allclose(
         sic_filters(turned, full, order) @ rotation, sic_filters(uplink, C, order), rtol=1e-9, atol=1e-13
     )
+
+
+# --- covariances that were measured in single precision
+
+
+def measured(seed: int, samples: int, dtype: type, rx: int = 6) -> np.ndarray:
+    """Sample covariance of coloured noise, as a receiver in single precision computes it."""
+    rng = np.random.default_rng(seed)
+    noise = (complex_normal(rng, rx, samples) * np.linspace(0.2, 2, rx)[:, None]).astype(dtype)
+    return noise @ noise.conj().T / dtype(samples)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_single_precision_gives_the_results_of_double(seed: int) -> None:
+    uplink = unit_uplink(np.random.default_rng(seed))
+    found, exact = measured(seed, 100, np.complex64), measured(seed, 100, np.complex128)
+    assert found.dtype == np.complex64
+    for function in (sic_mse, lmmse_mse, sum_rate, interference_free_rates):
+        np.testing.assert_allclose(function(uplink, found), function(uplink, exact), rtol=0, atol=2e-5)
+    np.testing.assert_allclose(sic_mse(uplink, found), sic_mse(uplink, exact), rtol=0, atol=1e-6)
+    for design in (found, np.stack([found, found])):
+        shaped = Uplink(np.broadcast_to(uplink.H, (*design.shape[:-2], 6, 4)), uplink.power, 0.3)
+        assert np.isfinite(error_cov(shaped, np.broadcast_to(exact, design.shape), design)).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_single_precision_with_fewer_samples_than_antennas(seed: int) -> None:
+    """Rounding makes some of the zero eigenvalues negative and some positive: none of them is noise."""
+    uplink = unit_uplink(np.random.default_rng(seed))
+    found, exact = measured(seed, 3, np.complex64), measured(seed, 3, np.complex128)
+    np.testing.assert_allclose(sic_mse(uplink, found), sic_mse(uplink, exact), rtol=0, atol=1e-6)
+    real = measured(seed, 3, np.complex64).real  # float32, symmetric
+    assert real.dtype == np.float32
+    assert (sic_mse(uplink, real) <= 1).all()
+    C = require_noise_cov(found, uplink)
+    np.testing.assert_array_equal(C, C.conj().T)
+
+
+def test_single_precision_excuses_rounding_alone() -> None:
+    uplink, C = unit_uplink(np.random.default_rng(0)), np.eye(6, dtype=np.complex64)
+    C[0, 1] = 1e-3
+    with pytest.raises(InputError, match="noise_cov is not Hermitian"):
+        sic_mse(uplink, C)
+    with pytest.raises(InputError, match="noise_cov is indefinite"):
+        sic_mse(uplink, np.diag([1, 1, 1, 1, 1, -1e-3]).astype(np.float32))
+    with pytest.raises(InputError, match="noise_cov is not Hermitian"):
+        sic_mse(uplink, np.eye(6) + 1e-6 * np.triu(np.ones((6, 6)), 1))  # in double precision that is no rounding

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rmtllmf_lib.chapters.checks import covariance_bound, standard_errors
 from rmtllmf_lib.chapters.system_model import tables as link_tables
 from rmtllmf_lib.chapters.verdicts.claims import Finding, graded, measures
 from rmtllmf_lib.chapters.verdicts.evidence import Evidence
@@ -15,7 +16,7 @@ from rmtllmf_lib.wireless.receiver import lmmse_mse, sic_mse, sic_rates, sum_rat
 from rmtllmf_lib.wireless.simulate import covariance_root, draw_symbols
 
 SYMBOLS = 20_000  # of each user, where symbols are sent
-ERRORS = 4.0  # standard errors that a measured number may be off
+ERRORS = standard_errors(32)  # that a measured number may be off: two orders, two kinds of symbols, eight users
 ROUNDING = 1e-6  # relative difference of two formulas that are the same
 
 
@@ -26,8 +27,7 @@ def _channel(evidence: Evidence) -> Finding:
     y = drop.G @ draw_symbols((drop.num_users, SYMBOLS), rng) + noise
     expected = drop.G @ drop.G.conj().T + drop.thermal_cov
     off = float(np.linalg.norm(y @ y.conj().T / SYMBOLS - expected))
-    usual = float(np.trace(expected).real / np.sqrt(SYMBOLS))
-    return graded(off < 1.5 * usual, off=100 * (off / np.linalg.norm(expected)))
+    return graded(off < covariance_bound(expected, SYMBOLS), off=100 * (off / np.linalg.norm(expected)))
 
 
 def _as_measured(evidence: Evidence) -> bool:

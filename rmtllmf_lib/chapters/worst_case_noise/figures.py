@@ -116,11 +116,14 @@ def user_rates(table: pd.DataFrame, panels: Mapping[str, str]) -> Figure:
 
 
 def bounds(table: pd.DataFrame) -> Axes:
-    """Relative distance of upper and lower bound against Newton steps (kind, steps, gap)."""
+    """Relative distance of upper and lower bound against the solver's steps (kind, steps, gap)."""
     _, ax = plt.subplots(figsize=(6.2, 3.4))
     for (kind, rows), marker in zip(table.groupby("kind", sort=False), "os^v", strict=False):
         ax.plot(rows["steps"], rows["gap"], **LOOKS[str(kind)] | {"marker": marker})
-    ax.set(yscale="log", xlabel="Newton steps", ylabel="relative gap of the bounds", xticks=table["steps"].unique())
+    scale = "log" if (table["gap"] > 0).any() else "linear"
+    ax.set(
+        yscale=scale, xlabel="steps of the solver", ylabel="relative gap of the bounds", xticks=table["steps"].unique()
+    )
     ax.legend(fontsize=10)
     return ax
 
@@ -188,18 +191,25 @@ def csi_loss(table: pd.DataFrame) -> Axes:
     ----------
     table : DataFrame
         kind, estimate, quality, drop, objective, best, white. Shares are ratios of means over the drops. Perfect
-        quality, where the share is 1, has no place on the logarithmic axis.
+        quality, where the share is 1, has no place on the logarithmic axis. With one antenna there is no gain, and
+        nothing is drawn.
     """
     _, ax = plt.subplots(figsize=(6.8, 4.2))
     looks = {"noisy": ("o", "-", "estimate taken for the truth"), "posterior": ("s", "--", "hedged")}
+    drawn = False
     for (kind, estimate), rows in table[table["quality"] < 1].groupby(["kind", "estimate"], sort=False):
         means = rows.groupby("quality")[["objective", "best", "white"]].mean()
         share = (means["white"] - means["objective"]) / (means["white"] - means["best"])
         marker, line, assumed = looks.get(str(estimate), ("^", ":", str(estimate)))
         look = style.look(f"{NAMES[str(kind)]}: {assumed}", LOOKS[str(kind)]["color"], marker, line)
         ax.plot(1 - share.index, share, **look)
+        drawn |= bool(share.notna().any())
     ax.axhline(0, color="black", linestyle=":", label="white noise")
-    ax.set(xscale="log", xlabel=r"share of error in the estimate's power, $1-\rho$", ylim=(None, 1.05))
+    ax.set(
+        xscale="log" if drawn else "linear",
+        xlabel=r"share of error in the estimate's power, $1-\rho$",
+        ylim=(None, 1.05),
+    )
     ax.set_ylabel("share kept of the\ngain over white noise")
     ax.legend(fontsize=10, loc="lower left")
     return ax

@@ -15,11 +15,19 @@ from numpy.typing import ArrayLike
 from rmtllmf_lib.arrays import Real
 from rmtllmf_lib.chapters.tidy import ranked, stacked
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.wireless.adversary import attack, attacked_cov, interference_free_rates, jammer_power, largest_rate
+from rmtllmf_lib.wireless.adversary import attack, attacked_cov, jammer_power, largest_rate
 from rmtllmf_lib.wireless.allocation import allocate
 from rmtllmf_lib.wireless.channel import Uplink, draw_uplinks
 from rmtllmf_lib.wireless.csi import Estimate, imperfect_csi
-from rmtllmf_lib.wireless.receiver import Order, by_rank, sic_mse, sic_order, sic_rates, sum_rate
+from rmtllmf_lib.wireless.receiver import (
+    Order,
+    by_rank,
+    interference_free_rates,
+    sic_mse,
+    sic_order,
+    sic_rates,
+    sum_rate,
+)
 
 SPREADS: Mapping[str, tuple[float, float]] = {"100…1000 m": (100.0, 1000.0), "all at 550 m": (550.0, 550.0)}
 

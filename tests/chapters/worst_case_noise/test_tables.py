@@ -16,10 +16,10 @@ from rmtllmf_lib.chapters.worst_case_noise.tables import (
     user_rates,
 )
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.wireless.adversary import attack, interference_free_rates, jammer_power, largest_rate
+from rmtllmf_lib.wireless.adversary import attack, jammer_power, largest_rate
 from rmtllmf_lib.wireless.channel import Uplink, draw_uplinks
 from rmtllmf_lib.wireless.csi import imperfect_csi
-from rmtllmf_lib.wireless.receiver import sic_mse, sic_rates, sum_rate
+from rmtllmf_lib.wireless.receiver import interference_free_rates, sic_mse, sic_rates, sum_rate
 
 KINDS = ["none", "white", "strongest-user"]
 
