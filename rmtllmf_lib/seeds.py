@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from rmtllmf_lib.arrays import torch_generator
+
 
 def generator_for(*numbers: int) -> torch.Generator:
     """A CPU generator that depends on the given non-negative numbers, a seed and what it is used for, and no others."""
@@ -14,4 +16,4 @@ def generator_for(*numbers: int) -> torch.Generator:
 
 def drawn_seed(generator: torch.Generator) -> int:
     """A seed drawn from a CPU generator."""
-    return int(torch.randint(2**62, (), generator=generator))
+    return int(torch.randint(2**62, (), generator=torch_generator(generator)))

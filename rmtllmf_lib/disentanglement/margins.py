@@ -18,6 +18,7 @@ from scipy.stats import qmc
 
 from rmtllmf_lib.arrays import Real, real_array, whole_number
 from rmtllmf_lib.disentanglement.first_order import FirstOrder, noise_level
+from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.validated import validated_call
 
 _SMALLEST = 1e-300  # keeps the normal quantile finite
@@ -123,6 +124,7 @@ def flip_probability(
     return Flips(np.clip(estimates.mean(0), lower, upper), lower, upper, error)
 
 
+@validated_call
 def mean_flip_probabilities(models: Mapping[str, FirstOrder], stds: ArrayLike, *, rng: np.random.Generator) -> Real:
     """Predicted flip probability of each task, the mean over its images, for noise levels of any shape.
 
@@ -130,6 +132,8 @@ def mean_flip_probabilities(models: Mapping[str, FirstOrder], stds: ArrayLike, *
     -------
     (*stds.shape, tasks) float64
     """
+    if not models:
+        raise InputError("models is empty: expected the first order of at least one task")
     levels = real_array(stds, "the noise levels", minimum=0)
     few = {"points": 32, "replicates": 2}  # the errors of single images average out
     means = [

@@ -20,7 +20,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
-from rmtllmf_lib.arrays import one_of, torch_generator, whole_number
+from rmtllmf_lib.arrays import one_of, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.seeds import drawn_seed, generator_for
 from rmtllmf_lib.tasks.base import Split
@@ -133,7 +133,7 @@ class Schedule:
     @classmethod
     def draw(cls, images: int, steps: int, batch_size: int, generator: torch.Generator) -> Schedule:
         """A schedule whose seed is drawn from a CPU generator."""
-        return cls(images, steps, batch_size, drawn_seed(torch_generator(generator)))
+        return cls(images, steps, batch_size, drawn_seed(generator))
 
     def indices(self, step: int) -> Tensor:
         """Indices (batch_size,) int64 of a step's images: one random permutation of all images after another."""

@@ -66,51 +66,46 @@ UNDECIDED = {
     """,
     "study": """
         compare.gap compare.surely_above file.load_study file.run_study_file file.save_study file.summary
-        interference.cosine_study interference.effective_vectors interference.wde_under intervals.over_seeds
-        parts.build_parts study.Study study.provenance study.run_study study.sample_combinations
-        study.study_units study.write_table units.models units.run_unit units.specialists
+        interference.cosine_study interference.effective_vectors interference.wde_under intervals.agrees
+        intervals.over_seeds parts.build_parts study.Study study.provenance study.run_study
+        study.sample_combinations study.study_units study.write_table units.models units.run_unit
+        units.specialists
     """,
     "tasks": """
-        assemble.assemble_task base.Split base.Split.in_memory base.Split.subset base.Task
-        base.carve_validation base.fingerprint base.hash_fraction base.pinned_sample base.require_class_names
-        base.require_templates base.stratified_counts folder.class_folders folder.find_folder
+        assemble.assemble_task base.Split base.Split.subset base.Task base.carve_validation base.fingerprint
+        base.hash_fraction base.pinned_sample base.require_class_names base.require_templates
+        base.stratified_counts base.validation_count folder.class_folders folder.find_folder
         folder.holds_task folder.natural_key folder.read_classes folder.read_folder folder.read_templates
         images.decode_images images.inspect_files images.resize_batch images.resize_image images.to_rgb
         prompts.prompts_for prompts.readable_name sources.load_spec sources.load_task sources.parse_tasks
         vision.pinned_split vision.read_data_set vision.read_idx
     """,
     "training": """
-        evaluate.accuracy evaluate.evaluate_combinations evaluate.normalized_accuracy evaluate.predictions
-        evaluate.prepare evaluate.task_combinations finetune.Recipe finetune.Recipe.lr_at finetune.finetune
-        finetune.precision finetune.recipe_for finetune.training_step heads.Head.require_classes
-        heads.build_head loading.batches loading.crop_box loading.cropped_pixels loading.normalize
-        loading.pixels loading.training_batches pretrain.PretrainRecipe pretrain.caption_batch
-        pretrain.clip_loss pretrain.draw_pairs pretrain.pretrain pretrain.zero_shot_table
-        suite.Suite.accuracies suite.Suite.fuse suite.Suite.score suite.Suite.single_task_table
-        suite.choose_lambdas suite.load_suite suite.load_tasks
+        combinations.choose_lambdas combinations.evaluate_combinations combinations.normalized_accuracy
+        combinations.task_combinations evaluate.accuracy evaluate.predictions evaluate.prepare
+        finetune.Recipe finetune.Recipe.lr_at finetune.finetune finetune.precision finetune.recipe_for
+        finetune.training_step heads.Head.require_classes heads.build_head loading.batches loading.crop_box
+        loading.cropped_pixels loading.normalize loading.pixels loading.training_batches
+        pretrain.PretrainRecipe pretrain.caption_batch pretrain.clip_loss pretrain.draw_pairs
+        pretrain.pretrain pretrain.zero_shot_table suite.Suite.accuracies suite.Suite.fuse suite.Suite.known
+        suite.Suite.score suite.Suite.train suite.assemble_suite suite.load_suite
     """,
     "transport": """
         digital.Coded digital.Pcm digital.RawFloat link.send modulation.bits_of modulation.decode
         modulation.expected_symbols modulation.nearest modulation.posterior_mean modulation.symbols_of
         modulation.transition quantise.dequantise quantise.interval_probability quantise.quantise
-        scenario.Scenario scenario.Scenario.error_cov scenario.Scenario.receive
-        scenario.from_link scheme.checked scheme.padded schemes.Analog schemes.Pam schemes.scheme_named
-        statistics.error_statistics statistics.require_alike surrogate.error_covariance surrogate.noise_power
-        surrogate.surrogate
+        scenario.Scenario scenario.Scenario.error_cov scenario.Scenario.receive scenario.noise_to_signal
+        scheme.checked scheme.padded schemes.Analog schemes.Pam statistics.require_vectors
+        surrogate.error_covariance surrogate.surrogate
     """,
     "wireless": """
-        adversary.attack adversary.attacked_cov adversary.interference_free_rates adversary.jammer_power
-        adversary.largest_rate allocation.allocate_unit_budget allocation.counted_twice
-        allocation.published_covariance_eigenvalues channel.LinkBudget channel.Uplink channel.complex_normal
-        channel.draw_distances channel.draw_fading channel.draw_uplinks channel.exponential_correlation
-        channel.snr_db channel.uplinks_at channel.with_floor csi.imperfect_csi minimax.minimax
-        minimax.minimax_sic optimality.saddle_margins path_loss.PathLoss path_loss.cell_db receiver.by_rank
-        receiver.common_error receiver.error_correlations receiver.error_cov receiver.lmmse_error_cov
-        receiver.lmmse_filter receiver.lmmse_mse receiver.require_noise_cov receiver.sic_filters
-        receiver.sic_mse receiver.sic_order receiver.sic_rates receiver.sum_rate receiver.sum_rate_published
-        simulate.covariance_root simulate.decide simulate.draw_symbols simulate.measure_mse
-        simulate.posterior_mean simulate.receive simulate.sample_cov square_root.adjoint square_root.factors
-        square_root.filters square_root.log_gains square_root.require_semidefinite square_root.thin_svd
+        adversary.attacked_cov adversary.jammer_power allocation.allocate_unit_budget
+        allocation.counted_twice channel.Uplink channel.array_shape channel.complex_normal
+        channel.draw_distances channel.draw_fading channel.exponential_correlation channel.require_uplink
+        channel.uplinks_at channel.with_floor minimax.minimax minimax.minimax_sic optimality.saddle_margins
+        path_loss.PathLoss path_loss.cell_db receiver.require_noise_cov simulate.covariance_root
+        simulate.decide simulate.draw_symbols square_root.adjoint square_root.factors square_root.filters
+        square_root.log_gains square_root.precision square_root.require_semidefinite square_root.thin_svd
         square_root.whiten
     """,
 }
