@@ -20,9 +20,9 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
-from rmtllmf_lib.arrays import one_of, whole_number
+from rmtllmf_lib.arrays import one_of, seed_number, whole_number
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.seeds import drawn_seed, generator_for
+from rmtllmf_lib.seeds import drawn_seed, generator_for, torch_generator
 from rmtllmf_lib.tasks.base import Split
 from rmtllmf_lib.tasks.images import resize_batch, resize_image
 from rmtllmf_lib.threads import ordered
@@ -130,12 +130,15 @@ class Schedule:
     batch_size: int
     seed: int
 
+    def __post_init__(self) -> None:
+        for name in ("images", "steps", "batch_size"):
+            whole_number(getattr(self, name), name)
+        seed_number(self.seed)
+
     @classmethod
     def draw(cls, images: int, steps: int, batch_size: int, generator: torch.Generator) -> Schedule:
         """A schedule whose seed is drawn from a CPU generator."""
-        if generator.device.type != "cpu":
-            raise InputError(f"the generator is on {generator.device}: expected one on the CPU, torch.Generator()")
-        return cls(images, steps, batch_size, drawn_seed(generator))
+        return cls(images, steps, batch_size, drawn_seed(torch_generator(generator)))
 
     def indices(self, step: int) -> Tensor:
         """Indices (batch_size,) int64 of a step's images: one random permutation of all images after another."""
