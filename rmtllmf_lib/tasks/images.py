@@ -32,8 +32,8 @@ from rmtllmf_lib.arrays import whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.threads import Item, Result, ordered
 
-# Pillow's names of the formats that it decodes by itself, or by a plug-in that is registered with it (HEIF, JXL). Of the
-# others, some run external programs (EPS). TGA has no signature: it is tried last.
+# Pillow's names of the formats that it decodes by itself, or by a plug-in that is registered with it (HEIF, JXL). Of
+# the others, some run external programs (EPS). TGA has no signature: it is tried last.
 FORMATS = (
     "AVIF", "BMP", "DDS", "GIF", "HEIF", "ICNS", "ICO", "JPEG", "JPEG2000", "JXL", "MPO", "PCX", "PNG", "PPM", "PSD",
     "QOI", "SGI", "SUN", "TIFF", "WEBP", "TGA",
@@ -41,7 +41,6 @@ FORMATS = (
 with suppress(ImportError):
     importlib.import_module("pillow_heif.HeifImagePlugin")  # registers itself
 
-MAX_PIXELS = 178_956_970  # of one file, as in Pillow
 MAX_ASPECT = 1000  # ratio of the sides up to which a whole image is resized before its centre is cut out
 DARK = 4096  # 16-bit images below this value are nearly black, unless they hold 12 bits
 
@@ -152,8 +151,8 @@ def _white(tags: Mapping[int, Any]) -> int:
 
     MaxSampleValue may also be the largest value that occurs: it counts where it is that of a number of bits.
     """
-    bits = max(np.atleast_1d(tags.get(TIFF_BITS, 16)).tolist())
-    largest = max(np.atleast_1d(tags.get(TIFF_MAX, 0)).tolist())
+    bits = max(np.atleast_1d(tags.get(TIFF_BITS, 16)).tolist(), default=16)
+    largest = max(np.atleast_1d(tags.get(TIFF_MAX, 0)).tolist(), default=0)
     if bits <= 8:
         return 65_535
     return int(largest) if largest in [2**n - 1 for n in range(9, 16)] else 2 ** min(int(bits), 16) - 1
@@ -186,8 +185,10 @@ def image_endings() -> set[str]:
 
 
 def pixel_limit() -> int:
-    """Pixels that one file may hold: `MAX_PIXELS`, or the environment variable RMTLLMF_MAX_PIXELS."""
-    typed = os.environ.get("RMTLLMF_MAX_PIXELS", str(MAX_PIXELS))
+    """Pixels that one file may hold: the environment variable RMTLLMF_MAX_PIXELS, or what Pillow allows by default."""
+    typed = os.environ.get("RMTLLMF_MAX_PIXELS")
+    if typed is None:
+        return 2 * (Image.MAX_IMAGE_PIXELS or 2**61)  # it warns at half of what it refuses
     return whole_number(int(typed) if typed.isdecimal() else typed, "RMTLLMF_MAX_PIXELS")
 
 
@@ -210,7 +211,7 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
     limit = pixel_limit()
     try:
         require_regular(path)
-        if Image.MAX_IMAGE_PIXELS is not None and limit > 2 * Image.MAX_IMAGE_PIXELS:  # where Pillow refuses
+        if Image.MAX_IMAGE_PIXELS is not None and limit > 2 * Image.MAX_IMAGE_PIXELS:
             Image.MAX_IMAGE_PIXELS = limit
         Image.init()
         with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
