@@ -217,6 +217,7 @@ def test_hidden_files_and_other_files_are_ignored(folder: Path) -> None:
 
 def test_what_pillow_opens_is_an_image(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     names = ["0.png", "1.avif", "2.jp2", "3.tga", "4.webp"]
+    names = [name for name in names if Path(name).suffix in Image.registered_extensions()]  # of an old Pillow, too
     for name in names:
         write_image(tmp_path / "cat" / name)
     for name in ("5", "6.photo", "7.txt"):

@@ -88,7 +88,10 @@ def test_a_suite_holds_its_tasks_heads_and_vectors(suite: Suite, backbone: Backb
 
 @pytest.mark.parametrize(
     ("head", "named"),
-    [("text", ["one/train/car/1", "two/train/car/2", "two/test/street/0"]), ("prototype", ["one/train/car/1"])],
+    [
+        ("text", ["one/train/car/1", "one/test/street/2", "two/train/car/2", "two/test/street/0"]),
+        ("prototype", ["one/train/car/1", "one/test/street/2"]),
+    ],
 )
 def test_files_of_all_tasks_are_checked_before_any_training(
     backbone: Backbone,
@@ -103,7 +106,7 @@ def test_files_of_all_tasks_are_checked_before_any_training(
     for name in ("one", "two"):
         write_folder(tmp_path / name, {"car": 8, "street": 9}, {"car": 2, "street": len(name)})
     write_image(tmp_path / "two" / "test" / "car" / "0.png", shade=99)
-    for name in ("one/train/car/1", "two/train/car/2", "two/test/street/0"):
+    for name in ("one/train/car/1", "one/test/street/2", "two/train/car/2", "two/test/street/0"):
         path = tmp_path / f"{name}.png"
         path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(InputError) as caught:

@@ -217,7 +217,8 @@ def test_the_digits_are_real() -> None:
         ({"name": "cars", "n_test": 10**12}, "n_test of task 'cars' is 1000000000000"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(arguments: dict, message: str) -> None:
+def test_what_cannot_be_drawn_is_refused(arguments: dict, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rmtllmf_lib.tasks.embedded.procedural.draw_evenly", None)  # before anything is drawn
     with pytest.raises(InputError, match=message):
         procedural_task(**arguments)
 
