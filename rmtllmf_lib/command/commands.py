@@ -18,6 +18,7 @@ from rmtllmf_lib.model.fusion import choose_lambda, fuse, lambda_n
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.model.vector_info import below_current
 from rmtllmf_lib.storage.canonical import config_key
+from rmtllmf_lib.tasks.base import require_readable
 from rmtllmf_lib.tasks.sources import TaskSpec, load_spec, parse_tasks
 from rmtllmf_lib.training.evaluate import accuracy, prepare
 from rmtllmf_lib.training.finetune import Recipe
@@ -75,6 +76,7 @@ def finetune_task(
                 "give --overwrite"
             )
         return kept
+    require_readable(task)
     checkpoint = out / f".{spec.name}.checkpoint.safetensors"  # hidden, so that *.safetensors does not match it
     suite = Suite(backbone, {spec.name: task}, {spec.name: build_head(backbone, task, head)}, {}, device)
     (before,) = suite.accuracies(backbone.weights).values()

@@ -25,7 +25,7 @@ from rmtllmf_lib.tasks.base import (
     require_class_names,
     validation_count,
 )
-from rmtllmf_lib.tasks.images import ArrayImages, LazyImages, decode_images, inspect_files, open_rgb
+from rmtllmf_lib.tasks.images import ArrayImages, LazyImages, decode_images, inspect_files, open_rgb, require_decodable
 
 # Bytes that the decoded images of one task may take; a constant, so that a run does not depend on the machine.
 MEMORY_LIMIT = 16 * 2**30
@@ -73,7 +73,7 @@ class Pool:
         return self.subset(np.argsort([hash_fraction(key, "order") for key in self.keys], kind="stable"))
 
     def content(self) -> list[Any]:
-        """What the fingerprint covers of the images: an array's pixels, or size and hash of the head of each file."""
+        """What the fingerprint covers of the images: an array's pixels, or size and hash of each file."""
         return [self.images] if isinstance(self.images, Tensor) else inspect_files(self.images.items)
 
     def split(self, image_size: int | None, what: str) -> Split:
@@ -113,8 +113,7 @@ def assemble_task(
     Images are ordered by a hash of their keys, so that any prefix of a split is a fair sample of it. The limits are
     applied after the validation images have been chosen: an image held out once is never trained on under another
     limit. The fingerprint covers everything a result can depend on: keys, labels and contents of the images in their
-    splits (all pixels of an array; byte count and first 64 KiB of a file, so a later change that keeps the size goes
-    unnoticed), class names, templates, image size and the rule of the split.
+    splits (all pixels of an array, all bytes of a file), class names, templates, image size and the rule of the split.
 
     Parameters
     ----------
@@ -129,7 +128,7 @@ def assemble_task(
     ------
     InputError
         No images, an image in both train and test, a test class without training images, too few images for a
-        validation split, impossible limits, more memory than `memory_limit`, an unreadable image.
+        validation split, impossible limits, more memory than `memory_limit`, unreadable images, all of which are named.
     """
     name, train, test = raw.name, raw.train, raw.test
     require_class_names(raw.class_names, f"task {name!r}")
@@ -140,6 +139,7 @@ def assemble_task(
             f"task {name!r}: no class has two training images, so none can be held out for validation; add images"
         )
     if n_train is not None:
+        whole_number(n_train, "n_train")
         n_validation = min(validation_count(n_train), len(held_out))
         if n_train - n_validation < (classes := len(set(train.labels))):
             raise InputError(
@@ -159,11 +159,15 @@ def assemble_task(
                 "decode them lazily (image_size=None), or raise memory_limit"
             )
     record: list[Any] = ["task 1", raw.source, raw.split_note, list(raw.class_names), list(raw.templates), image_size]
-    contents = {split: pool.content() for split, pool in pools.items()}
+    try:
+        contents = {split: pool.content() for split, pool in pools.items()}
+        splits = {split: pool.split(image_size, f"{name} {split}") for split, pool in pools.items()}
+    except InputError:
+        require_decodable([pool.images for pool in pools.values() if isinstance(pool.images, LazyImages)])
+        raise
     for split, pool in pools.items():
         record += [split, pool.keys, pool.labels, *contents[split]]
     _warn_of_copies(name, contents)
-    splits = {split: pool.split(image_size, f"{name} {split}") for split, pool in pools.items()}
     return Task(
         name=name,
         title=raw.title,

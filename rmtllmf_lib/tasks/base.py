@@ -19,8 +19,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from rmtllmf_lib.arrays import seed_number
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.tasks.images import Indices, LazyImages, decode_images
+from rmtllmf_lib.tasks.images import Indices, LazyImages, decode_images, require_decodable
 
 # The eight embedded tasks; those of the source "torchvision" are `rmtllmf_lib.tasks.vision.VISION_NAMES`.
 TASK_NAMES = ("cars", "textures", "landuse", "signs", "digits", "aerial", "scenes", "housenumbers")
@@ -127,6 +128,12 @@ class Task:
                     f"task {self.name!r}: {split_name} has labels from {int(labels.min())} to {int(labels.max())}; "
                     f"expected 0 to {len(self.class_names) - 1}, one for each of the {len(self.class_names)} classes"
                 )
+
+
+def require_readable(*tasks: Task) -> None:
+    """Decode every lazy image of all splits once; `InputError` names all that cannot be decoded."""
+    splits = (split for task in tasks for split in (task.train, task.validation, task.test))
+    require_decodable([split.images for split in splits if isinstance(split.images, LazyImages)])
 
 
 def require_class_names(names: Sequence[str], what: str) -> None:
@@ -259,6 +266,7 @@ def carve_validation(
     (train, validation) : int64 positions, ascending, disjoint, together 0 … n−1
     """
     n = len(np.asarray(labels))
+    seed_number(seed)
     validation = pinned_sample(labels, validation_count(n), keys=keys, salt=f"validation {seed}", keep=1)
     return np.setdiff1d(np.arange(n), validation), validation
 

@@ -12,8 +12,9 @@ The rules:
 
 - Labels follow the natural order of the class folders' names (ignoring case, `2` before `10`), whatever `classes.txt`
   says, so that adding readable names never changes a label.
-- Hidden files and folders and files without an image extension are ignored. A folder inside a class folder and an
-  image outside of one are errors, since images would be lost silently.
+- Hidden files and folders are ignored. A file is an image if its name ends like one or if it opens as one; a warning
+  says how many others were left out. A folder inside a class folder and an image outside of one are errors, since
+  images would be lost silently.
 - A class in test that train lacks is an error. A class in train that test lacks is a possible answer that is never
   tested; a warning is logged.
 - Validation images are carved out of train; a folder `val` or `validation` is not read, with a logged warning.
@@ -23,14 +24,14 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from pathlib import Path
 
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.tasks.assemble import Pool, RawTask
 from rmtllmf_lib.tasks.base import require_templates
+from rmtllmf_lib.tasks.images import image_endings, opened
 from rmtllmf_lib.tasks.prompts import DEFAULT_TEMPLATES, prompts_for, readable_name
-
-IMAGE_EXTENSIONS = frozenset(".bmp .gif .jfif .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split())
 
 LAYOUT = "train/<class>/*.jpg and test/<class>/*.jpg (optional: classes.txt, templates.txt)"
 
@@ -133,28 +134,51 @@ def class_folders(split: Path) -> dict[str, list[Path]]:
         No class folder, an empty one, a folder inside one, an image outside of them.
     """
     classes: dict[str, list[Path]] = {}
+    left_out: Counter[str] = Counter()
     for entry in _visible(split):
-        if entry.is_dir():
-            classes[entry.name] = _class_images(entry)
-        elif entry.suffix.lower() in IMAGE_EXTENSIONS:
-            raise InputError(f"{entry} lies outside of a class folder; move it to {split / '<class>' / entry.name}")
+        if not entry.is_dir():
+            if is_image(entry):
+                raise InputError(f"{entry} lies outside of a class folder; move it to {split / '<class>' / entry.name}")
+            continue
+        files = {file: is_image(file) for file in _class_files(entry)}
+        classes[entry.name] = [file for file, image in files.items() if image]
+        left_out.update(file.suffix.lower() or "no ending" for file, image in files.items() if not image)
+        if not classes[entry.name]:
+            raise InputError(
+                f"class folder {entry} has no images; add some, or remove the folder (none of its {len(files)} files "
+                "has the ending or the content of an image that can be read)"
+            )
     if not classes:
         raise InputError(f"{split} has no class folders; expected {LAYOUT}")
+    if left_out:
+        kinds = ", ".join(f"{count} of {ending}" for ending, count in left_out.most_common())
+        logger.warning(
+            "%s: %d files left out (%s): Pillow does not open them as images; HEIC needs the package pillow-heif",
+            split,
+            left_out.total(),
+            kinds,
+        )
     return classes
 
 
-def _class_images(folder: Path) -> list[Path]:
+def is_image(path: Path) -> bool:
+    """Whether a file's name ends like that of an image, or else the file opens as one."""
+    if path.suffix.lower() in image_endings():
+        return True
+    try:
+        with opened(path) as image:
+            return image.format != "TGA"  # which has no signature
+    except InputError:
+        return False
+
+
+def _class_files(folder: Path) -> list[Path]:
     entries = _visible(folder)
     if nested := [entry for entry in entries if entry.is_dir()]:
         raise InputError(
             f"{nested[0]} is a folder inside the class folder {folder}; put its images into {folder} itself"
         )
-    if not (images := [entry for entry in entries if entry.suffix.lower() in IMAGE_EXTENSIONS]):
-        raise InputError(
-            f"class folder {folder} has no images; add some, or remove the folder "
-            f"(images end in {', '.join(sorted(IMAGE_EXTENSIONS))})"
-        )
-    return images
+    return entries
 
 
 def _visible(folder: Path) -> list[Path]:

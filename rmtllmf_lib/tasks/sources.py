@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rmtllmf_lib.arrays import one_of
+from rmtllmf_lib.arrays import one_of, seed_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.tasks.assemble import MEMORY_LIMIT, assemble_task
 from rmtllmf_lib.tasks.base import Task, fingerprint
@@ -92,6 +92,7 @@ def load_spec(
     spec: TaskSpec, resolution: int, *, seed: int, n_train: int | None = None, n_test: int | None = None
 ) -> Task:
     """`load_task` for `spec`, decoded to the backbone's resolution if that is at most `DECODED_SIDE`."""
+    seed_number(seed)
     side = resolution if resolution <= DECODED_SIDE else None
     if spec.source == "folder" and spec.root is not None:  # exactly this folder, whatever its name
         return assemble_task(read_folder(spec.root, spec.name), image_size=side, n_train=n_train, n_test=n_test)
@@ -141,6 +142,7 @@ def load_task(
         it), an unreadable image, impossible limits.
     """
     one_of(source, SOURCES, "source")
+    seed_number(seed)
     if source == "procedural" and root is not None:
         raise InputError(f"root is {root} but procedural tasks are drawn, not read; leave it out or name a source")
     if source != "procedural" and root is None:

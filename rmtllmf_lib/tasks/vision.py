@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.io
 import torch
 from scipy.io.matlab import MatReadError
 from torch import Tensor
@@ -26,6 +27,7 @@ from torchvision import datasets
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.tasks.assemble import Pool, RawTask
 from rmtllmf_lib.tasks.base import hash_fraction
+from rmtllmf_lib.tasks.images import pixel_limit, require_regular
 from rmtllmf_lib.tasks.prompts import EUROSAT, GTSRB_NAMES, PROMPTS, readable_name
 
 EUROSAT_TEST_FRACTION = 0.2
@@ -33,10 +35,22 @@ SUN397_TEST_FRACTION = 0.5  # as in the official partitions
 
 logger = logging.getLogger(__name__)
 
+MAT_ENTRIES = 10**6  # of one variable; the largest official one has 8,144
+
 OFFICIAL = "official split"
 
 # What csv, scipy and torchvision raise for damaged files.
-DAMAGED = (OSError, RuntimeError, ValueError, LookupError, TypeError, MatReadError, zlib.error)
+DAMAGED = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    MemoryError,
+    MatReadError,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
@@ -125,21 +139,31 @@ def read_idx(path: Path, ndim: int) -> Tensor:
     Raises
     ------
     InputError
-        if the file is damaged, truncated, or holds anything but `ndim`-dimensional bytes.
+        if the file is damaged, truncated, or holds anything but `ndim`-dimensional bytes, of which the header claims
+        at most `pixel_limit()`.
     """
     if not path.is_file():
         path = path.with_name(path.name + ".gz")
+    header = 4 * (1 + ndim)
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        require_regular(path)
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            head = file.read(header)
+            if len(head) < header or head[:4] != bytes([0, 0, 8, ndim]):
+                raise InputError(f"{path} is not an idx file of {ndim}-dimensional bytes; download it again")
+            shape = [int(n) for n in np.frombuffer(head, dtype=">u4", count=ndim, offset=4)]
+            if (size := math.prod(shape)) > (limit := pixel_limit()):
+                raise InputError(
+                    f"{path} claims to hold {size} bytes, more than {limit}; download it again, or raise the limit, "
+                    "the environment variable RMTLLMF_MAX_PIXELS"
+                )
+            raw = file.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be unpacked ({error}); download it again") from error
-    header = 4 * (1 + ndim)
-    if len(raw) < header or raw[:4] != bytes([0, 0, 8, ndim]):
-        raise InputError(f"{path} is not an idx file of {ndim}-dimensional bytes; download it again")
-    shape = [int(n) for n in np.frombuffer(raw, dtype=">u4", count=ndim, offset=4)]
-    if len(raw) != header + math.prod(shape):
-        raise InputError(f"{path} has {len(raw)} bytes; expected {header + math.prod(shape)}; download it again")
-    return torch.frombuffer(bytearray(raw), dtype=torch.uint8, offset=header).view(shape)
+    if len(raw) != size:
+        found = f"{header + len(raw)} bytes" + (" or more" if len(raw) > size else "")
+        raise InputError(f"{path} has {found}; expected {header + size}; download it again")
+    return torch.frombuffer(bytearray(raw), dtype=torch.uint8).view(shape)
 
 
 def _read_svhn(root: Path) -> RawTask:
@@ -219,9 +243,19 @@ def _read_sun397(root: Path) -> RawTask:
 
 
 def _read_cars(root: Path) -> RawTask:
+    for need in SOURCES["cars"].needs:
+        if need.endswith(".mat"):
+            require_entries(root / need)
     train, test = (datasets.StanfordCars(str(root), split=split, loader=str) for split in ("train", "test"))
     pools = (Pool.of_files(root / "stanford_cars", list(_walk(data))) for data in (train, test))
     return _raw_task("cars", pools, OFFICIAL, train.classes)
+
+
+def require_entries(path: Path) -> None:
+    """Raise `InputError` for a MATLAB file whose header claims more than `MAT_ENTRIES`: scipy makes room for them."""
+    for name, shape, _ in scipy.io.whosmat(path):
+        if math.prod(shape) > MAT_ENTRIES:
+            raise InputError(f"{path} claims that its {name} has {math.prod(shape)} entries: download it again")
 
 
 def _walk(data: Any) -> Iterator[tuple[str, int]]:
@@ -244,7 +278,7 @@ def _pinned_task(
 
 
 def _require_present(title: str, source: VisionSource, root: Path) -> None:
-    missing = [need for need in source.needs if not any((root / form).exists() for form in _forms(need))]
+    missing = [need for need in source.needs if not any(_is_there(root / form) for form in _forms(need))]
     if missing:
         folder = root / source.needs[0].split("/")[0]
         hint = ""
@@ -252,6 +286,10 @@ def _require_present(title: str, source: VisionSource, root: Path) -> None:
             hint = f" {folder} looks like a folder of images: use source 'folder' for it."
         state = "is not there" if len(missing) == len(source.needs) else "is not complete"
         raise InputError(f"{title} {state}: missing under {root}: {', '.join(missing)}.{hint} {source.get}")
+
+
+def _is_there(path: Path) -> bool:
+    return path.is_file() or path.is_dir()  # no pipe, which would block the reader
 
 
 def _forms(need: str) -> list[str]:

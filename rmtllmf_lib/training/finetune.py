@@ -27,7 +27,7 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import OPENAI_VIT, Backbone, load_backbone, vision_tower
 from rmtllmf_lib.model.layout import GROUPS, PREFIX, group_of
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
-from rmtllmf_lib.tasks.base import Task
+from rmtllmf_lib.tasks.base import Task, require_readable
 from rmtllmf_lib.training.evaluate import accuracy
 from rmtllmf_lib.training.heads import Head
 from rmtllmf_lib.training.loading import Schedule, resolve_device, training_batches
@@ -166,7 +166,8 @@ def finetune(
     ------
     InputError
         for a task without training images, a head of another task, a start of another layout, a device that does not
-        exist, a checkpoint of another run, or a loss or gradient that is not finite.
+        exist, images of any split that cannot be decoded (all are named, before the first step), a checkpoint of
+        another run, or a loss or gradient that is not finite.
     OSError
         if a checkpoint cannot be written (disk full): the run stops, and the previous checkpoint stays usable.
     """
@@ -196,6 +197,7 @@ def finetune(
     }
     state = TrainingState(Path(checkpoint), run, tower, optimizer) if checkpoint else None
     first = state.resume() if state else 0
+    require_readable(task)  # a file found damaged at the end would cost the whole run
     rows = head.weight.to(where)
     stream = training_batches(backbone, task.train, schedule, augment=recipe.augment, first_step=first, device=where)
     shown = None if progress else True  # None: on a terminal only

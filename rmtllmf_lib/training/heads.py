@@ -12,7 +12,7 @@ from torch import Tensor
 from rmtllmf_lib.arrays import one_of
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone, WordTokenizer
-from rmtllmf_lib.tasks.base import Task
+from rmtllmf_lib.tasks.base import Task, require_readable
 from rmtllmf_lib.training.loading import batches
 
 HEAD_KINDS = ("text", "prototype")
@@ -63,7 +63,8 @@ def build_head(backbone: Backbone, task: Task, kind: str = "text") -> Head:
     ------
     InputError
         for an unknown kind; class names or templates outside the vocabulary (kind "text"); a class without training
-        images (kind "prototype"); a task with other pixel statistics than the backbone, which normalises all images.
+        images, and images of any split that cannot be decoded (kind "prototype"); a task with other pixel statistics
+        than the backbone, which normalises all images.
     """
     one_of(kind, HEAD_KINDS, "head")
     for statistic in ("mean", "std"):
@@ -103,6 +104,7 @@ def _prototype_rows(backbone: Backbone, task: Task) -> Tensor:
             f"task {task.name!r} has no training image of {', '.join(map(repr, empty[:5]))}: a prototype head needs "
             "at least one of every class; take more training images"
         )
+    require_readable(task)
     total = torch.zeros(len(task.class_names), backbone.model.visual.output_dim)
     for images, labels in batches(backbone, task.train):
         features = torch.nn.functional.normalize(backbone.model.encode_image(images), dim=-1)

@@ -20,7 +20,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
-from rmtllmf_lib.arrays import one_of, whole_number
+from rmtllmf_lib.arrays import one_of, seed_number, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.seeds import drawn_seed, generator_for
 from rmtllmf_lib.tasks.base import Split
@@ -129,6 +129,11 @@ class Schedule:
     steps: int
     batch_size: int
     seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("images", "steps", "batch_size"):
+            whole_number(getattr(self, name), name)
+        seed_number(self.seed)
 
     @classmethod
     def draw(cls, images: int, steps: int, batch_size: int, generator: torch.Generator) -> Schedule:

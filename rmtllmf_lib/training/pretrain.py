@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from rmtllmf_lib.arrays import whole_number
+from rmtllmf_lib.arrays import seed_number, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import WordTokenizer, load_backbone, new_model
 from rmtllmf_lib.storage.atomic import atomic_write
@@ -126,9 +126,10 @@ class PretrainRecipe:
     max_logit_scale: Annotated[float, Field(ge=1)] = 50.0
     wrong: Annotated[float, Field(ge=0, le=1)] = 0.1
     generic: NonNegativeFloat = 0.1
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: int = 0
 
     def __post_init__(self) -> None:
+        seed_number(self.seed)
         for name in ("samples", "pairs"):
             if getattr(self, name) < self.batch_size:
                 raise InputError(f"{name} is {getattr(self, name)}: expected at least one batch of {self.batch_size}")
@@ -166,6 +167,8 @@ def draw_pairs(pairs: int, seed: int) -> tuple[Tensor, Tensor]:
         Index of each image's concept in `world_concepts()`.
     """
     concepts = world_concepts()
+    whole_number(pairs, "pairs")
+    seed_number(seed)
 
     def setting(k: int, start: int) -> tuple[Seed, Pose, Camera]:
         camera = _random_camera(np.random.default_rng((seed, 1, k, start)))

@@ -25,7 +25,7 @@ from rmtllmf_lib.model.backbone import Backbone
 from rmtllmf_lib.model.fusion import fuse
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.storage.store import Store
-from rmtllmf_lib.tasks.base import SPLITS, TASK_NAMES, Task
+from rmtllmf_lib.tasks.base import SPLITS, TASK_NAMES, Task, require_readable
 from rmtllmf_lib.tasks.sources import TaskSpec, load_spec, parse_tasks
 from rmtllmf_lib.training.evaluate import accuracy, prepare
 from rmtllmf_lib.training.finetune import Recipe, finetune, recipe_for
@@ -69,7 +69,7 @@ class Suite:
 
     def train(self, name: str, recipe: Recipe, seed: int, **options: Any) -> TaskVector:
         """The task vector of fine-tuning on one of the tasks; `options` as in `finetune`."""
-        options |= {"generator": torch.Generator().manual_seed(seed), "device": self.device}
+        options |= {"generator": torch.Generator().manual_seed(seed_number(seed)), "device": self.device}
         return finetune(self.backbone, self.tasks[name], self.heads[name], recipe, **options)
 
     def known(self, names: Sequence[str] | None) -> tuple[str, ...]:
@@ -259,6 +259,7 @@ def _stored_vector(
     }
 
     def train() -> dict[str, torch.Tensor]:
+        require_readable(*suite.tasks.values())  # of all tasks, before the first of them is trained
         checkpoint = store.checkpoint("task-vector", config)
         return {"values": suite.train(name, recipe, seed, checkpoint=checkpoint, autocast=autocast).values}
 

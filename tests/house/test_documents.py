@@ -89,6 +89,13 @@ def test_each_notebook_is_executed_once_for_a_push() -> None:
     assert "tests" in (ROOT / ".ci" / "oldest").read_text().strip().splitlines()[-1]
 
 
+def test_the_job_that_publishes_alone_may_write() -> None:
+    texts = [yaml.safe_load(path.read_text()) for path in WORKFLOWS]
+    assert [text["permissions"] for text in texts] == [{"contents": "read"}] * len(texts)
+    granted = {name: job["permissions"] for text in texts for name, job in text["jobs"].items() if "permissions" in job}
+    assert granted == {"publish": {"pages": "write", "id-token": "write"}}
+
+
 def test_conda_installs_what_pip_does() -> None:
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     (pip,) = [each["pip"] for each in environment["dependencies"] if isinstance(each, dict)]

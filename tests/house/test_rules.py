@@ -36,6 +36,7 @@ GLOBAL_RANDOM = {"rmtllmf_lib.training.pretrain": "open_clip initialises its wei
 ENVIRONMENT = {
     "rmtllmf_lib.storage.store": "the artifacts' folder, and the time they were made",
     "rmtllmf_lib.study.parts": "the number of processes, on which no result depends",
+    "rmtllmf_lib.tasks.images": "the size up to which a file is read",
 }
 
 

@@ -140,6 +140,12 @@ def test_validation_is_a_tenth_and_at_most_5000() -> None:
     assert len(carve_validation(np.arange(60_000) % 10)[1]) == 5000
 
 
+@pytest.mark.parametrize("seed", [-1, 2**64, "0"])
+def test_an_impossible_seed_is_refused(seed: int) -> None:
+    with pytest.raises(InputError, match=f"seed is '?{seed}"):
+        carve_validation([0] * 20, seed=seed)
+
+
 def test_validation_is_pinned() -> None:
     labels = np.arange(40) % 4
     # Written down once: another answer means that published splits have changed.

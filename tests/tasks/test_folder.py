@@ -1,4 +1,5 @@
 import logging
+import os
 import random
 import shutil
 from io import BytesIO
@@ -212,6 +213,45 @@ def test_hidden_files_and_other_files_are_ignored(folder: Path) -> None:
     (folder / "train" / "cat" / ".cache").mkdir()
     (folder / "train" / "README.md").write_text("hello")
     assert folder_task(root=folder).fingerprint == before
+
+
+def test_what_pillow_opens_is_an_image(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = ["0.png", "1.avif", "2.jp2", "3.tga", "4.webp"]
+    names = [name for name in names if Path(name).suffix in Image.registered_extensions()]  # of an old Pillow, too
+    for name in names:
+        write_image(tmp_path / "cat" / name)
+    for name in ("5", "6.photo", "7.txt"):
+        (tmp_path / "cat" / name).write_bytes((tmp_path / "cat" / "0.png").read_bytes())
+    assert [path.name for path in class_folders(tmp_path)["cat"]] == [*names, "5", "6.photo", "7.txt"]
+    assert not caplog.records
+    (tmp_path / "5").write_bytes((tmp_path / "cat" / "5").read_bytes())
+    with pytest.raises(InputError, match="5 lies outside of a class folder"):
+        class_folders(tmp_path)
+
+
+def test_files_left_out_are_counted(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("notes.txt", "more.TXT", "photo.heic", "table"):
+        (folder / "train" / "cat" / name).write_bytes(b"no image")
+    (folder / "train" / "dog" / "page.txt").write_bytes(b"")
+    os.mkfifo(folder / "train" / "dog" / "pipe")
+    assert len(folder_task(root=folder).train) == 27
+    (record,) = caplog.records
+    assert f"{folder / 'train'}: 6 files left out (3 of .txt, 2 of no ending, 1 of .heic)" in record.getMessage()
+
+
+@pytest.mark.parametrize("image_size", [None, 8])
+def test_every_broken_file_of_all_splits_is_named(folder: Path, image_size: int | None) -> None:
+    names = ["train/cat/3.png", "train/dog/4.png", "train/dog/5.png", "test/cat/1.png", "test/dog/2.png"]
+    validation = next(iter(folder_task(root=folder).validation.images.items)).relative_to(folder).as_posix()
+    for name in {*names, validation}:
+        replace_file(folder / name, (folder / name).read_bytes()[:60])
+    replace_file(folder / names[0], "no image")
+    (folder / names[1]).unlink()
+    os.mkfifo(folder / names[1])
+    with pytest.raises(InputError) as caught:
+        folder_task(root=folder, image_size=image_size)
+    assert [name for name in {*names, validation} if f"{folder / name}:" not in str(caught.value)] == []
+    assert str(caught.value).count("unreadable") == len({*names, validation})
 
 
 def test_upper_case_extensions_count(tmp_path: Path) -> None:

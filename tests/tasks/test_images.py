@@ -1,3 +1,4 @@
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from image_files import write_image
+from image_files import write_image, write_tiff
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.tasks.images import (
     ArrayImages,
@@ -18,6 +19,7 @@ from rmtllmf_lib.tasks.images import (
     inspect_file,
     inspect_files,
     open_rgb,
+    require_decodable,
     resize_batch,
     resize_image,
     to_rgb,
@@ -76,6 +78,54 @@ def test_16_bit_pgm_is_scaled_by_its_own_largest_value(tmp_path: Path, largest: 
     (tmp_path / "a.pgm").write_bytes(b"P5\n2 2\n%d\n" % largest + grey.astype(">u2").tobytes())
     opened = pixels(open_rgb(tmp_path / "a.pgm"))
     assert np.abs(opened - 255 * grey[..., None] / largest).max() <= 1
+
+
+WHITE_IS_ZERO, BLACK_IS_ZERO = 0, 1
+
+
+@pytest.mark.parametrize(
+    ("values", "white_is", "most", "expected"),
+    [
+        ([0, 10_280, 65_535], WHITE_IS_ZERO, None, [255, 215, 0]),  # as the same image with 8 bits
+        ([0, 10_280, 65_535], BLACK_IS_ZERO, None, [0, 40, 255]),
+        ([0, 2048, 4095], BLACK_IS_ZERO, 4095, [0, 128, 255]),
+        ([0, 2048, 4095], WHITE_IS_ZERO, 4095, [255, 127, 0]),
+        ([0, 256, 1023], BLACK_IS_ZERO, 1023, [0, 64, 255]),
+        ([0, 5000, 4095], BLACK_IS_ZERO, 4095, [0, 255, 255]),
+        ([0, 10_280, 40_000], BLACK_IS_ZERO, 40_000, [0, 40, 156]),  # the largest value that occurs is no range
+    ],
+)
+def test_16_bit_tiff_is_read_in_its_own_range(
+    tmp_path: Path, values: list[int], white_is: int, most: int | None, expected: list[int]
+) -> None:
+    for order in "<>" if white_is else "<":  # Pillow does not know the fourth
+        write_tiff(tmp_path / "a.tif", np.array([values], dtype=f"{order}u2"), white_is, most)
+        assert pixels(open_rgb(tmp_path / "a.tif"))[0].tolist() == [[value] * 3 for value in expected]
+
+
+def test_12_bit_tiff_is_read_in_its_own_range(tmp_path: Path) -> None:
+    packed = np.frombuffer(bytes([0x80, 0x0F, 0xFF]), np.uint8)  # 0x800, 0xFFF
+    write_tiff(tmp_path / "a.tif", packed[None], bits=12, width=2)
+    assert pixels(open_rgb(tmp_path / "a.tif"))[0, :, 0].tolist() == [128, 255]
+
+
+def test_colours_of_12_bits_in_16_are_refused(tmp_path: Path) -> None:
+    write_tiff(tmp_path / "a.tif", np.full((4, 5, 3), 2048, "<u2"), 2, 4095)
+    with pytest.raises(InputError, match=r"a\.tif.*4095 in 16 bits"):
+        open_rgb(tmp_path / "a.tif")
+    write_tiff(tmp_path / "a.tif", np.full((4, 5, 3), 2048 * 16, "<u2"), 2)
+    assert (pixels(open_rgb(tmp_path / "a.tif")) == 128).all()
+
+
+def test_16_bit_images_that_are_nearly_black_are_reported_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, white in (("a.png", 4095), ("b.png", 3000), ("c.png", 5000)):
+        Image.fromarray(np.array([[0, white]], dtype=np.uint16)).save(tmp_path / name)
+    open_rgb(tmp_path / "c.png")
+    assert not caplog.records
+    open_rgb(tmp_path / "a.png"), open_rgb(tmp_path / "b.png")
+    assert len(caplog.records) == 1 and f"{tmp_path} have no value above 4095" in caplog.text
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
@@ -167,9 +217,95 @@ def test_inspection_sees_content_and_size(tmp_path: Path) -> None:
     assert inspect_files([b, a]) == [inspect_file(b), inspect_file(a)]
     b.write_bytes(a.read_bytes())
     assert inspect_file(a) == inspect_file(b)
-    for path, tail in ((a, 100_000), (b, 100_001)):  # beyond what is hashed, the size still tells
-        path.write_bytes(path.read_bytes() + bytes(tail))
+    for path, tail in ((a, b"1"), (b, b"2")):  # far behind the header
+        path.write_bytes(path.read_bytes() + bytes(100_000) + tail)
     assert inspect_file(a) != inspect_file(b)
+    kept, before = b.stat(), inspect_file(b)
+    b.write_bytes(a.read_bytes())
+    os.utime(b, ns=(kept.st_atime_ns, kept.st_mtime_ns))  # same size, same time
+    assert inspect_file(a) == inspect_file(b) != before
+
+
+def test_a_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_image(tmp_path / "a.png")
+    once = inspect_file(path)
+    monkeypatch.setattr("rmtllmf_lib.tasks.images.hashlib", None)
+    assert inspect_file(path) == once
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.eps", "a"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%EndComments\n%%EOF\n",
+        b"\xd7\xcd\xc6\x9a\0\0\0\0\0\0\x28\0\x28\0\x48\0" + bytes(6) + b"\x01\0\x09\0" + bytes(40),  # WMF
+        b"GRIB\0\0\0\x01" + bytes(40),
+    ],
+)
+def test_no_other_program_opens_an_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes
+) -> None:
+    monkeypatch.setattr("subprocess.Popen", None)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match="unreadable image .*cannot identify"):
+        open_rgb(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_may_never_end_is_not_opened(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.jpg"
+    {"pipe": os.mkfifo, "device": lambda path: path.symlink_to("/dev/zero"), "folder": Path.mkdir}[kind](path)
+    for read in (open_rgb, inspect_file):
+        with pytest.raises(InputError, match=r"unreadable image .*a\.jpg.*not a regular file"):
+            read(path)
+
+
+@pytest.mark.parametrize("size", [(1, 3_000_000), (3_000_000, 1), (2, 2_000_001)])
+def test_a_long_image_has_a_centre(size: tuple[int, int]) -> None:
+    assert (resize_image(Image.new("RGB", size, RED), 32) == RED).all()
+
+
+def test_the_number_of_pixels_is_bounded_and_the_bound_can_be_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(tmp_path / "a.png", size=(8, 8))
+    for typed in ("63", "1"):
+        monkeypatch.setenv("RMTLLMF_MAX_PIXELS", typed)
+        with pytest.raises(InputError, match=r"a\.png.*64 pixels.*RMTLLMF_MAX_PIXELS"):
+            open_rgb(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    monkeypatch.setenv("RMTLLMF_MAX_PIXELS", "64")
+    assert open_rgb(tmp_path / "a.png").size == (8, 8)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    monkeypatch.delenv("RMTLLMF_MAX_PIXELS")
+    with pytest.raises(InputError, match=r"a\.png.*64 pixels.*RMTLLMF_MAX_PIXELS"):
+        open_rgb(tmp_path / "a.png")
+    for typed in ("0", "-1", "many", "1e9", ""):
+        monkeypatch.setenv("RMTLLMF_MAX_PIXELS", typed)
+        with pytest.raises(InputError, match=f"RMTLLMF_MAX_PIXELS is '?{typed}'?:"):
+            open_rgb(tmp_path / "a.png")
+
+
+def test_all_images_that_cannot_be_decoded_are_named(tmp_path: Path) -> None:
+    paths = [write_image(tmp_path / f"{i}.png") for i in range(30)]
+    decoded: list[Path] = []
+
+    def decode(path: Path) -> Image.Image:
+        decoded.append(path)
+        return open_rgb(path)
+
+    several = [LazyImages(paths[:20], decode), LazyImages(paths[20:], decode)]
+    for i in (3, 11, 29):
+        paths[i].write_bytes(paths[i].read_bytes()[: 60 - i])
+    with pytest.raises(InputError) as caught:
+        require_decodable(several)
+    assert [f"{i}.png" for i in range(30) if f"{paths[i]}:" in str(caught.value)] == ["3.png", "11.png", "29.png"]
+    for i in (3, 11, 29):
+        write_image(paths[i])
+    require_decodable(several)
+    decoded.clear()
+    require_decodable(several)
+    assert not decoded, "once is enough"
 
 
 @given(st.binary(max_size=300), st.integers(0, 400))
@@ -218,6 +354,12 @@ def test_arrays_and_files_end_in_the_same_pixels(
     difference = (batch.int() - single.int()).abs()
     assert difference.max() <= levels
     assert (difference > 0).float().mean() < 0.02
+
+
+@pytest.mark.parametrize("batch", [-1, 0, 2.0, True])
+def test_an_impossible_batch_is_refused(batch: object) -> None:
+    with pytest.raises(InputError, match="batch is"):
+        resize_batch(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), 4, batch)
 
 
 def test_batches_do_not_show() -> None:

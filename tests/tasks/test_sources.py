@@ -41,6 +41,9 @@ def test_a_size_changes_the_fingerprint_of_drawn_tasks() -> None:
         ((None, "torchvision"), {"root": "/data"}, "needs a task name"),
         ((None,), {}, "needs a task name"),
         (("mnist",), {}, "mnist"),
+        (("cars",), {"seed": 2**64}, "seed is 18446744073709551616"),
+        (("mnist", "torchvision"), {"root": "/data", "seed": -1}, "seed is -1"),
+        (("pets", "folder"), {"root": "/data", "seed": None}, "seed is None"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: tuple, options: dict[str, object], message: str) -> None:

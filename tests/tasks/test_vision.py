@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -224,12 +225,53 @@ def as_pairs(split: Split) -> list:
         (gzip.compress(b"\0\0\x08\x01\0\0\0\x03abc", mtime=0)[:-9], "cannot be unpacked"),
         (b"<html>not found</html>", "cannot be unpacked"),
         (b"", "idx file"),
+        (gzip.compress(b"\0\0\x08\x01\xff\xff\xff\xff" + bytes(99), mtime=0), "hold 4294967295 bytes"),
+        (gzip.compress(b"\0\0\x08\x01\0\0\0\x05" + bytes(10**7), mtime=0), "has 14 bytes or more; expected 13"),
     ],
 )
 def test_a_damaged_idx_file_is_named(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "labels.gz").write_bytes(content)
     with pytest.raises(InputError, match=f"labels.gz.*{message}.*download it again"):
         read_idx(tmp_path / "labels.gz", 1)
+
+
+def test_an_idx_file_is_read_up_to_a_bound_that_can_be_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "images"
+    path.write_bytes(b"\0\0\x08\x03" + b"\xff" * 12 + b"abc")
+    with pytest.raises(InputError, match="images claims to hold .* bytes.*RMTLLMF_MAX_PIXELS"):
+        read_idx(path, 3)
+    path.write_bytes(b"\0\0\x08\x01\0\0\0\x03abc")
+    monkeypatch.setenv("RMTLLMF_MAX_PIXELS", "2")
+    with pytest.raises(InputError, match="images claims to hold 3 bytes, more than 2"):
+        read_idx(path, 1)
+    monkeypatch.setenv("RMTLLMF_MAX_PIXELS", "3")
+    assert read_idx(path, 1).tolist() == list(b"abc")
+
+
+@pytest.mark.parametrize(
+    "file", ["devkit/cars_train_annos.mat", "devkit/cars_meta.mat", "cars_test_annos_withlabels.mat"]
+)
+def test_a_mat_file_that_claims_too_much_is_refused(file: str, tmp_path: Path, copy: Copy) -> None:
+    path = copy("cars") / "stanford_cars" / file
+    count = 3 if "meta" in file else 15
+    whole, size = path.read_bytes(), np.array([1, count], np.int32).tobytes()
+    assert whole.count(size) == 1
+    replace_file(path, whole.replace(size, np.array([1, 2**31 - 1], np.int32).tobytes()))
+    with pytest.raises(InputError, match=f"{Path(file).name} claims that its .* has 2147483647 entries"):
+        load("cars", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("gtsrb", "gtsrb/GT-final_test.csv"), ("mnist", "MNIST/raw/t10k-labels-idx1-ubyte.gz"),
+     ("sun397", "SUN397/ClassName.txt")],
+)  # fmt: skip
+def test_a_pipe_is_no_file(name: str, file: str, tmp_path: Path, copy: Copy) -> None:
+    path = copy(name) / file
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(InputError, match=f"missing under .*{path.name}"):
+        load(name, tmp_path)
 
 
 def test_mnist_files_that_do_not_belong_together(tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import open_clip
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from tqdm import tqdm
 
 import rmtllmf_lib.training.finetune as module
@@ -20,7 +22,8 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import OPENAI_VIT, Backbone, load_backbone, vision_tower
 from rmtllmf_lib.model.layout import GROUPS
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
-from rmtllmf_lib.tasks.base import Task
+from rmtllmf_lib.tasks.base import Split, Task
+from rmtllmf_lib.tasks.images import ArrayImages, LazyImages
 from rmtllmf_lib.training.evaluate import accuracy
 from rmtllmf_lib.training.finetune import RECIPES, Recipe, finetune, recipe_for
 from rmtllmf_lib.training.heads import Head
@@ -109,6 +112,40 @@ def test_cropped_images_are_learnt_from(backbone: Backbone, task: Task, head: He
         for augment in ("crop", "crop", "none")
     ]
     assert torch.equal(taus[0].values, taus[1].values) and not torch.equal(taus[0].values, taus[2].values)
+
+
+def test_all_files_are_checked_before_the_first_step(
+    backbone: Backbone, task: Task, head: Head, tmp_path: Path
+) -> None:
+    broken: set[str] = set()
+
+    def lazy(name: str) -> Split:
+        split = getattr(task, name)
+
+        def decode(index: int) -> Image.Image:
+            if f"{name}/{index}" in broken:
+                raise InputError(f"unreadable image {name}/{index}")
+            return ArrayImages(split.images)(index)
+
+        return Split(LazyImages(range(len(split)), decode), split.labels)
+
+    splits = {name: lazy(name) for name in ("train", "validation", "test")}
+    run = partial(finetune, backbone, replace(task, **splits), head, SHORT, checkpoint=tmp_path / "c.safetensors")
+    broken |= {"train/3", "validation/0", "validation/5", "test/9"}
+    with pytest.raises(InputError) as caught:
+        run(generator=generator())
+    assert {line.split()[-1] for line in str(caught.value).splitlines()} == broken
+    assert not [*tmp_path.iterdir()], "a step was made"
+    broken.clear()
+    assert torch.equal(
+        run(generator=generator()).values, finetune(backbone, task, head, SHORT, generator=generator()).values
+    )
+
+
+@pytest.mark.parametrize("wrong", [0, None, 0.5, "cpu", np.random.default_rng(0), torch.Generator])
+def test_another_generator_is_refused(backbone: Backbone, task: Task, head: Head, wrong: object) -> None:
+    with pytest.raises(InputError, match="generator is .*expected torch.Generator"):
+        finetune(backbone, task, head, SHORT, generator=wrong)
 
 
 def test_gradients_are_clipped() -> None:

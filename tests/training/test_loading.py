@@ -130,6 +130,13 @@ def test_the_schedule_is_random_and_repeats() -> None:
     assert abs(uniforms.mean() - 0.5) < 0.01 and len(np.unique(uniforms)) == uniforms.size
 
 
+@pytest.mark.parametrize("wrong", [{"seed": -1}, {"seed": 2**64}, {"images": 0}, {"steps": -1}, {"batch_size": 0.5}])
+def test_a_schedule_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    with pytest.raises(InputError, match=f"{name} is"):
+        Schedule(**{"images": 5, "steps": 5, "batch_size": 5, "seed": 5, **wrong})
+
+
 def replace_seed(schedule: Schedule, seed: int) -> Schedule:
     return Schedule(schedule.images, schedule.steps, schedule.batch_size, seed)
 

@@ -269,6 +269,14 @@ def test_a_recipe_that_cannot_run_is_refused(wrong: dict[str, Any]) -> None:
         replace(SHORT, **wrong)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**63, 2**64, True])
+def test_an_impossible_seed_is_refused(seed: int) -> None:
+    with pytest.raises(InputError, match=f"seed is {seed}"):
+        draw_pairs(64, seed)
+    with pytest.raises(InputError, match=f"seed is {seed}"):
+        PretrainRecipe(seed=seed)
+
+
 def test_bad_threads_are_named_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="threads is -1"):
         pretrain(tmp_path / "base", SHORT, threads=-1, report=silent)

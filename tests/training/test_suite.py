@@ -13,6 +13,7 @@ import rmtllmf_lib.training.finetune as finetune_module
 import rmtllmf_lib.training.suite as module
 from artifacts import write_two_tasks
 from bases import write_base
+from image_files import write_folder, write_image
 from rmtllmf_lib.command.commands import finetune_task
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone, load_backbone
@@ -83,6 +84,49 @@ def test_a_suite_holds_its_tasks_heads_and_vectors(suite: Suite, backbone: Backb
         backbone, suite.tasks["signs"], suite.heads["signs"], QUICK, generator=torch.Generator().manual_seed(0)
     )
     assert torch.equal(by_hand.values, suite.taus["signs"].values)
+
+
+@pytest.mark.parametrize(
+    ("head", "named"),
+    [
+        ("text", ["one/train/car/1", "one/test/street/2", "two/train/car/2", "two/test/street/0"]),
+        ("prototype", ["one/train/car/1", "one/test/street/2"]),
+    ],
+)
+def test_files_of_all_tasks_are_checked_before_any_training(
+    backbone: Backbone,
+    tmp_path: Path,
+    trained: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    head: str,
+    named: list[str],
+) -> None:
+    """Those of one task already for its prototypes."""
+    monkeypatch.setattr(task_spec, "DECODED_SIDE", 8)  # images of 32 pixels stay lazy
+    for name in ("one", "two"):
+        write_folder(tmp_path / name, {"car": 8, "street": 9}, {"car": 2, "street": len(name)})
+    write_image(tmp_path / "two" / "test" / "car" / "0.png", shade=99)
+    for name in ("one/train/car/1", "one/test/street/2", "two/train/car/2", "two/test/street/0"):
+        path = tmp_path / f"{name}.png"
+        path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(InputError) as caught:
+        load_suite(
+            backbone,
+            ["one", "two"],
+            source="folder",
+            root=tmp_path,
+            head=head,
+            recipe=QUICK,
+            store=Store(tmp_path / "s"),
+        )
+    assert [name for name in named if f"{name}.png" not in str(caught.value)] == [] and trained == []
+    assert str(caught.value).count("unreadable") == len(named)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 0.5, True, None])
+def test_another_seed_is_refused(suite: Suite, seed: Any) -> None:
+    with pytest.raises(InputError, match=f"seed is {seed}"):
+        suite.train("signs", QUICK, seed)
 
 
 def test_a_second_time_nothing_is_trained(suite: Suite, backbone: Backbone, store: Store, trained: list[str]) -> None:

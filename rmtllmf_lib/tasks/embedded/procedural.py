@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rmtllmf_lib.arrays import one_of, whole_number
+from rmtllmf_lib.arrays import one_of, seed_number, whole_number
 from rmtllmf_lib.tasks.base import TASK_NAMES, Split, Task, carve_validation, fingerprint
 from rmtllmf_lib.tasks.embedded.camera import Camera
 from rmtllmf_lib.tasks.embedded.concepts import aerial, cars, characters, landuse, scenes, signs, textures
@@ -95,6 +95,8 @@ DRAWN: dict[str, DrawnTask] = {
 _DIGIT_TEMPLATES: tuple[str, ...] = ("a photo of the number {}.", "a photo of a handwritten {}.")
 _DIGIT_TRAIN, _DIGIT_TEST = 1200, 597  # of scikit-learn's 1,797
 
+
+LARGEST = 10**6  # images that a split can have drawn: 3 GB
 
 Seed = tuple[int, ...]
 
@@ -185,10 +187,10 @@ def procedural_task(name: str, *, seed: int = 0, n_train: int | None = None, n_t
         An unknown name, a negative seed, or fewer than 10 images or, for the digits, more than there are.
     """
     one_of(name, TASK_NAMES, "procedural task")
-    whole_number(seed, "seed", minimum=0)
+    seed_number(seed)
     digits = name == "digits"
-    train_count = _count(n_train, 4000, _DIGIT_TRAIN if digits else 10**7, f"n_train of task {name!r}")
-    test_count = _count(n_test, 1200, _DIGIT_TEST if digits else 10**7, f"n_test of task {name!r}")
+    train_count = _count(n_train, 4000, _DIGIT_TRAIN if digits else LARGEST, f"n_train of task {name!r}")
+    test_count = _count(n_test, 1200, _DIGIT_TEST if digits else LARGEST, f"n_test of task {name!r}")
     shuffle = torch.Generator().manual_seed(_word(f"{name}-{seed}"))
     if digits:
         title, class_names, templates = "Handwritten digits", characters.DIGIT_NAMES, _DIGIT_TEMPLATES

@@ -211,8 +211,18 @@ def test_the_digits_are_real() -> None:
         ({"name": "digits", "n_test": 598}, "n_test of task 'digits' is 598: .*597"),
         ({"name": "cars", "seed": -1}, "seed is -1"),
         ({"name": "cars", "seed": 0.5}, "seed is 0.5"),
+        ({"name": "cars", "seed": 2**64}, "seed is 18446744073709551616"),
+        ({"name": "digits", "seed": 2**63}, "seed is 9223372036854775808"),
+        ({"name": "cars", "n_train": 10**7}, "n_train of task 'cars' is 10000000: .*1000000"),
+        ({"name": "cars", "n_test": 10**12}, "n_test of task 'cars' is 1000000000000"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(arguments: dict, message: str) -> None:
+def test_what_cannot_be_drawn_is_refused(arguments: dict, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rmtllmf_lib.tasks.embedded.procedural.draw_evenly", None)  # before anything is drawn
     with pytest.raises(InputError, match=message):
         procedural_task(**arguments)
+
+
+def test_any_other_seed_is_drawn() -> None:
+    for seed in (10**12, 2**63 - 1):
+        assert len(procedural_task("cars", seed=seed, n_train=10, n_test=10).test) == 10
