@@ -21,10 +21,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
-from tqdm import tqdm
 
 from rmtllmf_lib.arrays import whole_number
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.progress import tqdm
 from rmtllmf_lib.threads import Item, Result, ordered
 
 FINGERPRINT_BYTES = 64 * 2**10

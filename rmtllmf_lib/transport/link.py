@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
-from tqdm import tqdm
 
 from rmtllmf_lib.arrays import Complex, Real, fitted, one_of, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector
+from rmtllmf_lib.progress import tqdm
 from rmtllmf_lib.threads import ordered
 from rmtllmf_lib.transport.digital import RawFloat
 from rmtllmf_lib.transport.scheme import Scheme

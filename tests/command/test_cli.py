@@ -126,7 +126,12 @@ def test_wrong_usage_is_reported(words: str, capsys: pytest.CaptureFixture[str])
         (
             FileNotFoundError(2, "No such file or directory", "some.st"),
             2,
-            "rmtllmf: some.st: No such file or directory\n",
+            "rmtllmf: some.st: No such file or directory; check the path\n",
+        ),
+        (
+            OSError(28, "No space left on device"),
+            2,
+            "rmtllmf: a file that the system does not name: No space left on device; free some space, or write to another disk\n",
         ),
         (OSError("the disk is gone"), 2, "rmtllmf: the disk is gone\n"),
         (PermissionError(), 2, "rmtllmf: PermissionError\n"),

@@ -66,19 +66,19 @@ def test_how_many_images_to_train_and_to_test_on(
     ("words", "message"),
     [
         ("evaluate", "no task to evaluate on"),
-        ("evaluate --task signs --lam half", "lambda is 'half'"),
+        ("evaluate --task signs --lam half", "--lam is 'half'"),
         ("evaluate nothing.st --task signs", "nothing.st does not exist"),
         ("fuse nothing.st --out fused.st", "nothing.st does not exist"),
         ("finetune nowhere --source folder --out tau", "nowhere is not a folder"),
-        ("finetune mnist --source torchvision --out tau", "give root"),
+        ("finetune mnist --source torchvision --out tau", "give --root"),
         ("finetune mnist --source torchvision --root . --out tau", "MNIST"),
         ("finetune nothing --out tau", "procedural task is 'nothing'"),
-        ("finetune signs --steps 0 --out tau", "steps"),
+        ("finetune signs --steps 0 --out tau", "--steps is 0"),
         (
             "finetune warm --source folder --root IMAGES --autocast bf16 --steps 1 --head prototype --out tau",
-            "autocast is 'bf16'",
+            "--autocast is 'bf16'",
         ),
-        ("finetune warm --source folder --root IMAGES --head paper --out tau", "head is 'paper'"),
+        ("finetune warm --source folder --root IMAGES --head paper --out tau", "--head is 'paper'"),
     ],
 )
 def test_bad_arguments_are_one_message(
