@@ -49,5 +49,5 @@ def _report(reference: weakref.ref[tqdm], stop: threading.Event) -> None:
     while not stop.wait(INTERVAL):
         if (bar := reference()) is None:
             return
-        log.info("%s", bar)
+        log.info("%s", str(bar))  # now: handlers may format later
         del bar

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -56,8 +57,12 @@ def require_writable(folder: Path, size: int = 0) -> None:
     there = next(parent for parent in (folder, *folder.absolute().parents) if os.path.lexists(parent))
     if not there.is_dir():
         raise InputError(f"the output folder {folder} cannot be made: {there} is not a folder; give another one")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"the output folder {folder} cannot be written: give another one, or change its permissions")
+    try:
+        with tempfile.TemporaryFile(dir=there):  # the rights of a user do not tell: root may not write everywhere
+            pass
+    except OSError as error:
+        reason = error.strerror
+        raise InputError(f"the output folder {folder} cannot be written ({reason}): give another one") from error
     if (free := shutil.disk_usage(there).free) < size:
         raise InputError(
             f"the disk of the output folder {folder} has {free / 1e6:,.0f} MB left: expected at least "

@@ -98,6 +98,8 @@ def _type_of(node: ast.expr) -> Any:
             return _NAMES.get(name, Any)
         case ast.Constant(None):
             return None
+        case ast.Constant(value) if value is ...:
+            return ...
         case ast.Constant(str(text)):  # a type in quotes
             return _type(text)
         case ast.BinOp(left, ast.BitOr(), right):
@@ -106,8 +108,8 @@ def _type_of(node: ast.expr) -> Any:
             return typing.Literal[ast.literal_eval(index)]
         case ast.Subscript(name, index):
             inner = index.elts if isinstance(index, ast.Tuple) else [index]
-            dots = [isinstance(item, ast.Constant) and item.value is ... for item in inner]
-            return _type_of(name)[tuple(... if dot else _type_of(item) for dot, item in zip(dots, inner, strict=True))]
+            types = [_type_of(item) for item in inner]
+            return _type_of(name)[types[0] if len(types) == 1 else tuple(types)]
     return Any
 
 

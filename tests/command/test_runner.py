@@ -116,10 +116,31 @@ def test_what_is_not_a_notebook(tmp_path: Path, content: str | None) -> None:
         run_notebook(tmp_path / "n.ipynb", tmp_path / "out.ipynb")
 
 
-def test_a_notebook_in_another_language(tmp_path: Path) -> None:
-    path = write(tmp_path / "n.ipynb", kernelspec={"name": "ir", "language": "R", "display_name": "R"})
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"kernelspec": {"name": "ir", "language": "R", "display_name": "R"}},
+        {"kernelspec": {"name": "ir", "display_name": "R"}, "language_info": {"name": "R"}},
+        {"language_info": {"name": "R"}},
+        {"kernelspec": {"name": "x", "language": "Python", "display_name": "x"}, "language_info": {"name": "R"}},
+    ],
+)
+def test_a_notebook_in_another_language(tmp_path: Path, metadata: Any) -> None:
     with pytest.raises(InputError, match="written in R"):
-        parameters(path)
+        parameters(write(tmp_path / "n.ipynb", **metadata))
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"kernelspec": {"name": "python3", "language": "Python", "display_name": "x"}},
+        {"language_info": {"name": "PYTHON"}},
+        {"kernelspec": {"name": "python3", "language": "", "display_name": "x"}},
+        {},
+    ],
+)
+def test_python_is_python_in_any_spelling(tmp_path: Path, metadata: Any) -> None:
+    assert parameters(write(tmp_path / "n.ipynb", **metadata))
 
 
 @pytest.mark.parametrize("output", ["out", "out.html", "folder.ipynb"])
