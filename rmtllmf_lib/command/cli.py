@@ -425,7 +425,10 @@ app.add_typer(store_app, name="store")
 
 def _load_backbone(name: str, file: Path | None) -> Any:
     from rmtllmf_lib.model.backbone import load_backbone
+    from rmtllmf_lib.model.tensor_file import require_file
 
+    if file is not None:
+        require_file(file)
     return load_backbone(name, weights_file=file)
 
 

@@ -36,7 +36,10 @@ COLUMNS = ("task", "head", "classes", "test", "base", "fine_tuned", "fused", "no
 
 def specs_typed(texts: Iterable[str], source: str, root: Path | None) -> list[TaskSpec]:
     """The tasks that the user typed: `parse_tasks`, where ``name=path`` or a path is a folder whatever the source."""
-    return parse_tasks([f"folder:{text}" if _is_folder(text) else text for text in texts], source, root)
+    specs = parse_tasks([f"folder:{text}" if _is_folder(text) else text for text in texts], source, root)
+    if root is None and any(spec.source == "torchvision" for spec in specs):
+        raise InputError("source 'torchvision' reads files: give root, the folder that holds the data")
+    return specs
 
 
 def _is_folder(task: str) -> bool:

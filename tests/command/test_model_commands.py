@@ -140,7 +140,6 @@ def test_a_folder_needs_no_source(
         ("finetune warm --checkpoint-every 0", "--checkpoint-every is 0"),
         ("finetune warm --autocast half", "--autocast is 'half'"),
         ("finetune signs --source drawn", "--source is 'drawn'"),
-        ("finetune signs --root .", "--root is "),
         ("finetune mnist --source torchvision", "give --root"),
         ("fuse tau.st --rule best", "'best'"),
         ("fuse tau.st --lam 0.3 --rule inverse", "give one of them"),
