@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -229,21 +230,27 @@ def finetune(
       rmtllmf finetune pets=photos/pets --source folder --head prototype \\
           --train-images 2000 --out tau
     """
-    from rmtllmf_lib.arrays import one_of, whole_number
+    from rmtllmf_lib.arrays import one_of, seed_number, whole_number
     from rmtllmf_lib.command import commands
-    from rmtllmf_lib.training.finetune import precision, recipe_for
+    from rmtllmf_lib.training.finetune import RECIPES, precision, recipe_for
     from rmtllmf_lib.training.heads import HEAD_KINDS
     from rmtllmf_lib.training.loading import resolve_device
 
     specs = commands.specs_typed(tasks, source, root)
     one_of(head, HEAD_KINDS, "head")
     precision(resolve_device(device), autocast)
+    seed_number(seed)
     whole_number(checkpoint_every, "checkpoint_every")
+    for spec in specs if train_images is not None else []:
+        whole_number(train_images, "n_train", 1, commands.most_images(spec))
+    given: dict[str, Any] = {"steps": steps, "lr": lr, "batch_size": batch_size}
+    given = {name: value for name, value in given.items() if value is not None}
+    replace(RECIPES["tiny"], warmup_steps=0, **given)  # checks them
     require_writable(out)
     for spec in specs:  # a vector made with the same settings is kept, so `prepared` looks at --overwrite
         guard(out / f"{spec.name}.safetensors", "a task vector", inputs=[backbone_file], overwrite=True)
     base = _load_backbone(backbone, backbone_file)
-    recipe = recipe_for(base, steps=steps, lr=lr, batch_size=batch_size)
+    recipe = recipe_for(base, **given)
     options: dict[str, Any] = {"device": device, "autocast": autocast, "checkpoint_every": checkpoint_every}
     options |= {"head": head, "seed": seed, "n_train": train_images, "overwrite": overwrite}
     new = [spec for spec in specs if not (out / f"{spec.name}.safetensors").exists()]
@@ -385,7 +392,7 @@ def evaluate(
       rmtllmf evaluate tau/mnist.safetensors tau/pets.safetensors \\
           --task torchvision:mnist --task folder:pets=/photos/pets --root data
     """
-    from rmtllmf_lib.arrays import one_of
+    from rmtllmf_lib.arrays import one_of, seed_number, whole_number
     from rmtllmf_lib.command import commands
     from rmtllmf_lib.training.heads import HEAD_KINDS
     from rmtllmf_lib.training.loading import resolve_device
@@ -399,6 +406,9 @@ def evaluate(
         commands.coefficient(max(1, len(models or [])), number, rule)
     one_of(head, (None, *HEAD_KINDS), "head")
     resolve_device(device)
+    seed_number(seed)
+    if test_images is not None:
+        whole_number(test_images, "n_test")
     typed = commands.specs_typed(task or [], source, root)
     base = _load_backbone(backbone, backbone_file)
     taus, points = commands.read_models(models or [], base.weights)

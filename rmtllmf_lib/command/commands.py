@@ -39,6 +39,9 @@ def specs_typed(texts: Iterable[str], source: str, root: Path | None) -> list[Ta
     specs = parse_tasks([f"folder:{text}" if _is_folder(text) else text for text in texts], source, root)
     if root is None and any(spec.source == "torchvision" for spec in specs):
         raise InputError("source 'torchvision' reads files: give root, the folder that holds the data")
+    for spec in specs:
+        if spec.root is not None and not spec.root.is_dir():
+            raise InputError(f"{spec.root} is not a folder: expected the images of task {spec.name!r} there")
     return specs
 
 
@@ -86,8 +89,6 @@ def prepared(
         `build_head` and `finetune` raise.
     """
     seed_number(seed)
-    if n_train is not None:
-        whole_number(n_train, "n_train", 1, _most_images(spec))
     out.mkdir(parents=True, exist_ok=True)  # before the training, in case the folder cannot be made
     task = load_spec(spec, backbone.image_size, seed=seed, n_train=n_train)
     settings = {
@@ -121,7 +122,7 @@ def prepared(
         about = {
             "source": spec.source,
             # For `evaluate`. Absolute paths are left out: vectors are sent to others.
-            "folder": spec.typed if _is_portable(spec.typed) else "",
+            "folder": spec.typed if spec.typed.isprintable() and not Path(spec.typed).is_absolute() else "",
             "data_seed": str(seed),
             "n_train": str(n_train or ""),
             "classes": str(len(task.class_names)),
@@ -212,21 +213,21 @@ def check_claims(taus: Mapping[str, TaskVector], specs: Iterable[TaskSpec]) -> N
     """Check the numbers of the vectors' metadata that decide how a task is loaded: vectors may come from others."""
     for spec in specs:
         info = taus[spec.name].info if spec.name in taus else {}
-        for key, least, most in (("data_seed", 0, _MAX_SEED), ("n_train", 1, _most_images(spec))):
+        for key, least, most in (("data_seed", 0, _MAX_SEED), ("n_train", 1, most_images(spec))):
             if text := info.get(key):
                 number = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else text[:80]
                 whole_number(number, f"{key} in the metadata of task vector {spec.name!r}", least, most)
 
 
-def _most_images(spec: TaskSpec) -> int:
+def most_images(spec: TaskSpec) -> int:
     """Bound of `n_train`: images that are drawn take as much time as asked for, files are as many as there are."""
     return MAX_DRAWN_IMAGES if spec.source == "procedural" else _MAX_SEED
 
 
-def _is_portable(folder: str) -> bool:
-    """Whether a folder, as typed, may go into a vector and be read because a vector names it: below where one is."""
-    parts = Path(folder).parts
-    return folder.isprintable() and not Path(folder).is_absolute() and ".." not in parts and parts[:1] != ("~",)
+def _stays_below(folder: str) -> bool:
+    """Whether a folder lies below the current one or the root, so that it may be read because a vector names it."""
+    path = Path(folder)
+    return folder.isprintable() and not folder.startswith("~") and not path.is_absolute() and ".." not in path.parts
 
 
 def specs_of(taus: Mapping[str, TaskVector], root: Path | None) -> list[TaskSpec]:
@@ -236,7 +237,7 @@ def specs_of(taus: Mapping[str, TaskVector], root: Path | None) -> list[TaskSpec
         if (source := tau.info.get("source")) is None:
             raise InputError(f"task vector {name!r} does not say where its images come from: give --task")
         folder = tau.info.get("folder", "")
-        if not _is_portable(folder) or folder.startswith("~"):
+        if not _stays_below(folder):
             raise InputError(
                 f"task vector {name!r} says that its images are in {folder[:80]!r}: expected a folder below this one "
                 f"or --root; if you trust it, give --task folder:{name}={folder[:80]}"

@@ -11,6 +11,7 @@ import pytest
 from papermill import inspect_notebook
 
 from places import ROOT
+from rmtllmf_lib import progress
 from rmtllmf_lib.command import runner
 from rmtllmf_lib.command.runner import NotebookError, Parameter, parameters, run_notebook
 from rmtllmf_lib.errors import InputError
@@ -186,8 +187,10 @@ def unexecuted(path: Path, progress: bool | None) -> nbformat.NotebookNode:
 
 
 def test_a_run_uses_the_values_this_interpreter_and_the_current_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(progress, "INTERVAL", 0.05)
+    caplog.set_level("INFO", logger=progress.__name__)
     # A kernel of the same name that cannot start: whatever is installed for the user must not be used.
     spec = tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"
     spec.parent.mkdir(parents=True)
@@ -204,6 +207,7 @@ def test_a_run_uses_the_values_this_interpreter_and_the_current_folder(
     output = run_notebook("folder {0} {x}/n.ipynb", "out {y}/result.ipynb", values)
     assert output == Path("out {y}/result.ipynb")
     assert [path.name for path in output.parent.iterdir()] == ["result.ipynb"]
+    assert "notebook: 0 of 4 cells" in caplog.text and "notebook: 4 of 4 cells" not in caplog.messages[0]
     text = printed(output)
     assert text.startswith(f"{sys.executable} {tmp_path.name}\n")
     assert text.endswith("(7, inf, ['a\"b', 'c'], (2, 4), 5, 'cpu', (1,))\n")
