@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,22 @@ from rmtllmf_lib.study.file import example, save_study
 from small import small_backbone, small_tau
 
 
-@pytest.fixture
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """One file of each kind in the current folder; no command may load a base or start to work."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
     backbone = small_backbone()
     for seed, name in enumerate("abc"):
-        small_tau(backbone.weights, seed, task=name).save(f"tau/{name}.safetensors")
-    fuse(backbone.weights, [small_tau(backbone.weights, 0)], 0.3).save("fused.safetensors")
-    save_file(backbone.weights.state_dict(), "model.safetensors")
+        small_tau(backbone.weights, seed, task=name).save(folder / f"tau/{name}.safetensors")
+    fuse(backbone.weights, [small_tau(backbone.weights, 0)], 0.3).save(folder / "fused.safetensors")
+    save_file(backbone.weights.state_dict(), folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture
+def files(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """One file of each kind in the current folder; no command may load a base or start to work."""
+    shutil.copytree(models, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")])
     nbformat.write(notebook, "n.ipynb")
     nbformat.write(notebook, "done.ipynb")
@@ -68,7 +76,7 @@ def contents() -> dict[str, bytes]:
         "run m.failed.ipynb -o m.ipynb",
         "import a=tau/a.safetensors --out tau",
         "import a=model.safetensors model=tau/a.safetensors --out .",
-        "finetune model --backbone-file model.safetensors --source folder --root . --out .",
+        "finetune model=tau --backbone-file model.safetensors --out .",
     ],
 )
 def test_an_output_is_no_input(
