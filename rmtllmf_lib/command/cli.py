@@ -7,26 +7,43 @@ Modules that import torch are imported inside the subcommands that need them, to
 
 from __future__ import annotations
 
+import errno
+import logging
+import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from rmtllmf_lib import __version__
+from rmtllmf_lib.command.app import App
+from rmtllmf_lib.command.outputs import OVERWRITE, guard, require_writable
 from rmtllmf_lib.command.run_command import PairsCommand, run
 from rmtllmf_lib.command.store_command import store_app
 from rmtllmf_lib.command.study_command import study
 from rmtllmf_lib.errors import InputError
 
-app = typer.Typer(
+app = App(
     rich_markup_mode=None,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
 )
+
+
+# What to do about errors of the file system.
+_REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space, or write to another disk"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "change its permissions, or give another path"),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP), "check the path"),
+    errno.EROFS: "give a path on a disk that can be written",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,6 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     from rmtllmf_lib.command.runner import NotebookError
 
+    for stream in (sys.stdout, sys.stderr):
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="backslashreplace")  # for terminals that cannot show all characters
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("rmtllmf_lib.progress").setLevel(logging.INFO)
     try:
         app(args=None if arguments is None else list(arguments), prog_name="rmtllmf")
     except SystemExit as stop:
@@ -51,8 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _message(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        place = "a file that the system does not name" if error.filename is None else os.fsdecode(error.filename)
+        return f"{place}: {error.strerror}; {_REMEDIES.get(error.errno or 0, 'check the path and its disk')}"
     return str(error) or type(error).__name__
 
 
@@ -108,6 +131,7 @@ _Source = Annotated[
 _Root = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder with the data sets (torchvision, folder).")]
 _Seed = Annotated[int, typer.Option(help="Seed of the procedural images and of the training.")]
 _Device = Annotated[str, typer.Option(metavar="cpu|cuda|auto", help="auto is a GPU if there is one.")]
+_Overwrite = Annotated[bool, typer.Option(OVERWRITE, help="Replace an existing output.")]
 _Lam = Annotated[float | None, typer.Option(metavar="NUMBER", help="Value of lambda, such as 0.3.")]
 _Rule = Annotated[
     str | None,
@@ -128,6 +152,7 @@ def pretrain(
     threads: Annotated[
         int | None, typer.Option(help="Number of torch threads; affects the last bits of the result.")
     ] = None,
+    overwrite: _Overwrite = False,
 ) -> None:
     """Train the embedded CLIP from scratch on procedural images.
 
@@ -139,10 +164,14 @@ def pretrain(
       rmtllmf pretrain --out base --samples 100000 --pairs 20000
       rmtllmf finetune signs digits --backbone base --out tau
     """
-    from rmtllmf_lib.training.pretrain import PretrainRecipe
+    from rmtllmf_lib.training.pretrain import FILES, PretrainRecipe
     from rmtllmf_lib.training.pretrain import pretrain as train
 
-    train(out, PretrainRecipe(samples=samples, pairs=pairs, seed=seed), threads=threads)
+    recipe = PretrainRecipe(samples=samples, pairs=pairs, seed=seed)
+    record = out / "provenance.json"
+    for file in [record] if record.exists() else [out / name for name in FILES]:
+        guard(file, "the provenance of a base", overwrite=overwrite)
+    train(out, recipe, threads=threads)
 
 
 @app.command()
@@ -201,31 +230,39 @@ def finetune(
       rmtllmf finetune pets=photos/pets --source folder --head prototype \\
           --train-images 2000 --out tau
     """
+    from rmtllmf_lib.arrays import one_of, seed_number, whole_number
     from rmtllmf_lib.command import commands
-    from rmtllmf_lib.tasks.sources import parse_tasks
-    from rmtllmf_lib.training.finetune import recipe_for
+    from rmtllmf_lib.training.finetune import RECIPES, precision, recipe_for
+    from rmtllmf_lib.training.heads import HEAD_KINDS
+    from rmtllmf_lib.training.loading import resolve_device
 
+    specs = commands.specs_typed(tasks, source, root)
+    one_of(head, HEAD_KINDS, "head")
+    precision(resolve_device(device), autocast)
+    seed_number(seed)
+    whole_number(checkpoint_every, "checkpoint_every")
+    for spec in specs if train_images is not None else []:
+        whole_number(train_images, "n_train", 1, commands.most_images(spec))
+    given: dict[str, Any] = {"steps": steps, "lr": lr, "batch_size": batch_size}
+    given = {name: value for name, value in given.items() if value is not None}
+    replace(RECIPES["tiny"], warmup_steps=0, **given)  # checks them
+    require_writable(out)
+    for spec in specs:  # a vector made with the same settings is kept, so `prepared` looks at --overwrite
+        guard(out / f"{spec.name}.safetensors", "a task vector", inputs=[backbone_file], overwrite=True)
     base = _load_backbone(backbone, backbone_file)
-    recipe = recipe_for(base, steps=steps, lr=lr, batch_size=batch_size)
-    specs = parse_tasks(tasks, source, root)
+    recipe = recipe_for(base, **given)
+    options: dict[str, Any] = {"device": device, "autocast": autocast, "checkpoint_every": checkpoint_every}
+    options |= {"head": head, "seed": seed, "n_train": train_images, "overwrite": overwrite}
+    new = [spec for spec in specs if not (out / f"{spec.name}.safetensors").exists()]
+    # beside each new vector a checkpoint: the weights and the two moments of Adam
+    require_writable(out, (len(new) + 3) * base.weights.values.nbytes if new else 0)
+    trainings = {spec.name: commands.prepared(base, spec, out, recipe, **options) for spec in specs}
     taus = []
-    for spec in specs:
-        tau = commands.finetune_task(
-            base,
-            spec,
-            out,
-            recipe,
-            head=head,
-            seed=seed,
-            n_train=train_images,
-            device=device,
-            autocast=autocast,
-            checkpoint_every=checkpoint_every,
-            overwrite=overwrite,
-        )
+    for name, train in trainings.items():
+        tau = train()
         taus.append(tau)
         before, after = (float(tau.info[key]) for key in ("base_accuracy", "accuracy"))
-        print(f"{out / spec.name}.safetensors: {before:.3f} -> {after:.3f}", file=sys.stderr, flush=True)
+        print(f"{out / name}.safetensors: {before:.3f} -> {after:.3f}", file=sys.stderr, flush=True)
     print(commands.shown(commands.finetuned_table(taus)))
 
 
@@ -258,6 +295,7 @@ def import_models(
       rmtllmf evaluate tau/*.safetensors --backbone ViT-B-16-quickgelu \\
           --task torchvision:svhn --task torchvision:dtd --root data
     """
+    from rmtllmf_lib.command import commands
     from rmtllmf_lib.model.checkpoints import import_task_vectors
     from rmtllmf_lib.tasks.sources import NAME
 
@@ -269,6 +307,11 @@ def import_models(
         if task in files:
             raise InputError(f"task {task!r} is given twice: name each once")
         files[task] = path
+    inputs = [backbone_file, *(commands.model_file(path) for path in files.values())]
+    if published_base is not None:
+        inputs.append(commands.model_file(published_base))
+    for task in files:
+        guard(out / f"{task}.safetensors", "a task vector", inputs=inputs, overwrite=overwrite)
     base = _load_backbone(backbone, backbone_file).weights
     table = import_task_vectors(files, base, out, published_base=published_base, overwrite=overwrite)
     print(table.assign(change=table["change"].map("{:.4f}".format)).to_string(index=False))
@@ -283,6 +326,7 @@ def fuse(
     rule: _Rule = None,
     backbone: _Backbone = "tiny",
     backbone_file: _BackboneFile = None,
+    overwrite: _Overwrite = False,
 ) -> None:
     """Fuse task vectors into one model: base + lambda * sum.
 
@@ -296,6 +340,9 @@ def fuse(
     """
     from rmtllmf_lib.command import commands
 
+    guard(out, "fused weights", inputs=[*vectors, backbone_file], overwrite=overwrite)
+    commands.require_files(vectors)
+    commands.coefficient(len(vectors), lam, rule)
     base = _load_backbone(backbone, backbone_file).weights
     count, factor = commands.fuse_files(vectors, base, out, lam, rule)
     print(f"{out}: {count} task vectors at lambda = {factor:.4g} on the base {base.hash[:12]}")
@@ -328,6 +375,7 @@ def evaluate(
     test_images: Annotated[int | None, typer.Option(metavar="N", help="Test images per task.  [default: all]")] = None,
     device: _Device = "cpu",
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table to this file as well.")] = None,
+    overwrite: _Overwrite = False,
 ) -> None:
     """Evaluate models on the test images of each task.
 
@@ -344,14 +392,28 @@ def evaluate(
       rmtllmf evaluate tau/mnist.safetensors tau/pets.safetensors \\
           --task torchvision:mnist --task folder:pets=/photos/pets --root data
     """
+    from rmtllmf_lib.arrays import one_of, seed_number, whole_number
     from rmtllmf_lib.command import commands
-    from rmtllmf_lib.tasks.sources import parse_tasks
+    from rmtllmf_lib.training.heads import HEAD_KINDS
+    from rmtllmf_lib.training.loading import resolve_device
     from rmtllmf_lib.training.suite import assemble_suite
 
     number = _lambda(lam)
+    if csv is not None:
+        guard(csv, "a table of accuracies", inputs=[*(models or []), backbone_file], overwrite=overwrite)
+    commands.require_files(models or [])
+    if number != "validation" or rule is not None:
+        commands.coefficient(max(1, len(models or [])), number, rule)
+    one_of(head, (None, *HEAD_KINDS), "head")
+    resolve_device(device)
+    seed_number(seed)
+    if test_images is not None:
+        whole_number(test_images, "n_test")
+    typed = commands.specs_typed(task or [], source, root)
     base = _load_backbone(backbone, backbone_file)
     taus, points = commands.read_models(models or [], base.weights)
-    specs = parse_tasks(task, source, root) if task else commands.specs_of(taus, root)
+    specs = typed or commands.specs_of(taus, root)
+    commands.check_claims(taus, specs)
     if not specs:
         raise InputError("no task to evaluate on: expected task vectors, or tasks, as in --task signs --task digits")
     suite = assemble_suite(base, specs, taus, head, seed=seed, n_test=test_images, device=device)
@@ -373,7 +435,10 @@ app.add_typer(store_app, name="store")
 
 def _load_backbone(name: str, file: Path | None) -> Any:
     from rmtllmf_lib.model.backbone import load_backbone
+    from rmtllmf_lib.model.tensor_file import require_file
 
+    if file is not None:
+        require_file(file)
     return load_backbone(name, weights_file=file)
 
 
@@ -383,7 +448,7 @@ def _lambda(text: str | None) -> float | str | None:
     try:
         return float(text)
     except ValueError:
-        raise InputError(f"lambda is {text!r}: expected a number such as 0.3, or 'validation'") from None
+        raise InputError(f"lam is {text!r}: expected a number such as 0.3, or 'validation'") from None
 
 
 if __name__ == "__main__":

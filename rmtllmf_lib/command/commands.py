@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
 
-from rmtllmf_lib.arrays import seed_number
+from rmtllmf_lib.arrays import seed_number, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone
-from rmtllmf_lib.model.foreign import read_metadata
+from rmtllmf_lib.model.foreign import file_kind, read_metadata
 from rmtllmf_lib.model.fusion import choose_lambda, fuse, lambda_n
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.model.vector_info import below_current
 from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.tasks.base import require_readable
-from rmtllmf_lib.tasks.sources import TaskSpec, load_spec, parse_tasks
+from rmtllmf_lib.tasks.sources import NAME, SOURCES, TaskSpec, load_spec, parse_tasks
 from rmtllmf_lib.training.evaluate import accuracy, prepare
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.heads import build_head
@@ -27,10 +28,43 @@ from rmtllmf_lib.training.suite import Suite
 
 log = logging.getLogger(__name__)
 
+MAX_DRAWN_IMAGES = 100_000  # for the training on one task
+
+_MAX_SEED = 2**63 - 1
+_PREFIXES = tuple(f"{source}:" for source in SOURCES)
 COLUMNS = ("task", "head", "classes", "test", "base", "fine_tuned", "fused", "normalized")
 
 
-def finetune_task(
+def specs_typed(texts: Iterable[str], source: str, root: Path | None) -> list[TaskSpec]:
+    """The tasks that the user typed: `parse_tasks`, where ``name=path`` or a path is a folder whatever the source."""
+    specs = parse_tasks([f"folder:{text}" if _is_folder(text) else text for text in texts], source, root)
+    if root is None and any(spec.source == "torchvision" for spec in specs):
+        raise InputError("source 'torchvision' reads files: give root, the folder that holds the data")
+    for spec in specs:
+        if spec.root is not None and not spec.root.is_dir():
+            raise InputError(f"{spec.root} is not a folder: expected the images of task {spec.name!r} there")
+    return specs
+
+
+def _is_folder(task: str) -> bool:
+    return not task.startswith(_PREFIXES) and ("=" in task or os.sep in task)
+
+
+def require_files(paths: Iterable[Path]) -> None:
+    """Raise an InputError for the first path that is not a file of tensors."""
+    for path in paths:
+        file_kind(path)
+
+
+def model_file(typed: str | Path) -> Path:
+    """The file of a model, which may lie in a folder as Hugging Face lays it out; InputError if there is none."""
+    path = Path(typed).expanduser()
+    path = path / "model.safetensors" if (path / "model.safetensors").is_file() else path
+    file_kind(path)
+    return path
+
+
+def prepared(
     backbone: Backbone,
     spec: TaskSpec,
     out: Path,
@@ -43,12 +77,13 @@ def finetune_task(
     autocast: str | None = None,
     checkpoint_every: int = 250,
     overwrite: bool = False,
-) -> TaskVector:
-    """Fine-tune on one task and write ``<out>/<task>.safetensors``; return the task vector.
+) -> Callable[[], TaskVector]:
+    """Load and check all that fine-tuning on one task needs; return the function that does the work.
 
-    Its `info` is that of `finetune.finetune`, with the source, the numbers of images, and the test accuracy before and
-    after. A run that was stopped resumes from ``<out>/.<task>.checkpoint.safetensors``. A vector in the folder that
-    was made with the same settings is returned as it is.
+    That function writes ``<out>/<task>.safetensors`` and returns the task vector. Its `info` is that
+    of `finetune.finetune`, with the source, the numbers of images, and the test accuracy before and after. A run that
+    was stopped resumes from ``<out>/.<task>.checkpoint.safetensors``. A vector in the folder that was made with the
+    same settings is returned as it is.
 
     Raises
     ------
@@ -75,35 +110,42 @@ def finetune_task(
                 f"{path} already exists, made with other settings or images: choose another folder for the output, or "
                 "give --overwrite"
             )
-        return kept
+        return lambda: kept
     require_readable(task)
-    checkpoint = out / f".{spec.name}.checkpoint.safetensors"  # hidden, so that *.safetensors does not match it
-    suite = Suite(backbone, {spec.name: task}, {spec.name: build_head(backbone, task, head)}, {}, device)
-    (before,) = suite.accuracies(backbone.weights).values()
-    options = {"autocast": autocast, "checkpoint": checkpoint, "checkpoint_every": checkpoint_every}
-    tau = suite.train(spec.name, recipe, seed, **options)
-    (after,) = suite.accuracies(backbone.weights + tau).values()
-    about = {
-        "source": spec.source,
-        # For `evaluate`. Other paths are left out: vectors are sent to others, who would not accept them.
-        "folder": spec.typed if below_current(spec.typed) else "",
-        "data_seed": str(seed),
-        "n_train": str(n_train or ""),
-        "classes": str(len(task.class_names)),
-        "train_images": str(len(task.train)),
-        "test_images": str(len(task.test)),
-        "base_accuracy": f"{before:.6f}",
-        "accuracy": f"{after:.6f}",
-        "settings": key,
-    }
-    tau = replace(tau, info={**tau.info, **about})
-    tau.save(path)
-    checkpoint.unlink(missing_ok=True)
-    return tau
+    # class names that the text tower does not know are found at once; a prototype head is a pass over all images
+    classifier = build_head(backbone, task, head) if head == "text" else None
+
+    def train() -> TaskVector:
+        checkpoint = out / f".{spec.name}.checkpoint.safetensors"  # hidden, so that *.safetensors does not match it
+        heads = {spec.name: classifier or build_head(backbone, task, head)}
+        suite = Suite(backbone, {spec.name: task}, heads, {}, device)
+        (before,) = suite.accuracies(backbone.weights).values()
+        options = {"autocast": autocast, "checkpoint": checkpoint, "checkpoint_every": checkpoint_every}
+        tau = suite.train(spec.name, recipe, seed, **options)
+        (after,) = suite.accuracies(backbone.weights + tau).values()
+        about = {
+            "source": spec.source,
+            # For `evaluate`. Other paths are left out: vectors are sent to others, who would not accept them.
+            "folder": spec.typed if below_current(spec.typed) else "",
+            "data_seed": str(seed),
+            "n_train": str(n_train or ""),
+            "classes": str(len(task.class_names)),
+            "train_images": str(len(task.train)),
+            "test_images": str(len(task.test)),
+            "base_accuracy": f"{before:.6f}",
+            "accuracy": f"{after:.6f}",
+            "settings": key,
+        }
+        tau = replace(tau, info={**tau.info, **about})
+        tau.save(path)
+        checkpoint.unlink(missing_ok=True)
+        return tau
+
+    return train
 
 
 def finetuned_table(taus: Iterable[TaskVector]) -> pd.DataFrame:
-    """The results of `finetune_task`: columns task, head, classes, train, test, base, fine_tuned."""
+    """The results of fine-tuning (`prepared`): columns task, head, classes, train, test, base, fine_tuned."""
     types = {"classes": int, "train_images": int, "test_images": int, "base_accuracy": float, "accuracy": float}
     table = pd.DataFrame([tau.info for tau in taus], columns=["task", "head", *types]).astype(types)
     names = {"train_images": "train", "test_images": "test", "base_accuracy": "base", "accuracy": "fine_tuned"}
@@ -124,6 +166,8 @@ def read_models(paths: Sequence[Path], base: Weights) -> tuple[dict[str, TaskVec
         if read_metadata(path).get("format") == "rmtllmf-task-vector":
             tau = TaskVector.load(path, base)
             name = tau.info.get("task", path.stem)
+            if not NAME.fullmatch(name):
+                raise InputError(f"{path} is of task {name[:80]!r}: expected letters, digits, _ . + - in the name")
             if name in taus:
                 raise InputError(f"{path} is a second task vector of task {name!r}: give one for each task")
             taus[name] = tau
@@ -169,13 +213,33 @@ def coefficient(n: int, lam: float | str | None, rule: str | None) -> float:
     return lambda_n(n, rule or "published") if lam is None else lambda_n(n, "constant", float(lam))
 
 
+def check_claims(taus: Mapping[str, TaskVector], specs: Iterable[TaskSpec]) -> None:
+    """Check the numbers of the vectors' metadata that decide how a task is loaded: vectors may come from others."""
+    for spec in specs:
+        info = taus[spec.name].info if spec.name in taus else {}
+        for key, least, most in (("data_seed", 0, _MAX_SEED), ("n_train", 1, most_images(spec))):
+            if text := info.get(key):
+                number = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else text[:80]
+                whole_number(number, f"{key} in the metadata of task vector {spec.name!r}", least, most)
+
+
+def most_images(spec: TaskSpec) -> int:
+    """Bound of `n_train`: images that are drawn take as much time as asked for, files are as many as there are."""
+    return MAX_DRAWN_IMAGES if spec.source == "procedural" else _MAX_SEED
+
+
 def specs_of(taus: Mapping[str, TaskVector], root: Path | None) -> list[TaskSpec]:
     """The tasks of the vectors, with their sources and folders, from the vectors' metadata."""
     specs = []
     for name, tau in taus.items():
         if (source := tau.info.get("source")) is None:
             raise InputError(f"task vector {name!r} does not say where its images come from: give --task")
-        folder = tau.info.get("folder")
+        folder = tau.info.get("folder", "")
+        if not below_current(folder):
+            raise InputError(
+                f"task vector {name!r} says that its images are in {folder[:80]!r}: expected a folder below this one "
+                f"or --root; if you trust it, give --task folder:{name}={folder[:80]}"
+            )
         specs += parse_tasks([f"{source}:{name}={folder}" if folder else f"{source}:{name}"], source, root)
     return specs
 

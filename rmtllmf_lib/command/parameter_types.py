@@ -16,6 +16,8 @@ _NAMES = {
     **{"List": list, "Tuple": tuple, "Dict": dict, "Sequence": list, "Mapping": dict, "Any": Any, "any": Any},
     **{name: getattr(typing, name) for name in ("Optional", "Union", "Literal")},
 }
+# What Python's parser raises for texts that are too long, too deep or no literals.
+_UNREADABLE = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
 _EXAMPLES = {bool: "true or false", int: "2000", float: "0.3 or 1e-3", list: "'[2, 3]'", tuple: "'(2, 3)'"}
 
 
@@ -23,7 +25,7 @@ def shown_by(default: str) -> str:
     """Name of the type of a default, given as source text; "any" for None and for anything but a literal."""
     try:
         value = ast.literal_eval(default)
-    except (ValueError, SyntaxError):
+    except _UNREADABLE:
         return "any"
     return "any" if value is None else type(value).__name__
 
@@ -46,14 +48,17 @@ def convert(value: Any, annotation: str) -> Any:
     InputError
         if the value is not of that type; the message gives an example.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
-    type_ = _evaluate(annotation)
-    adapter = TypeAdapter(type_)
+    type_ = _type(annotation)
+    try:
+        adapter = TypeAdapter(type_)
+    except (PydanticUserError, TypeError):  # no type that values can have, such as list[...]
+        type_, adapter = Any, TypeAdapter(Any)
     for reading in _readings(value) if isinstance(value, str) else (_plain(value),):
         try:
             text = json.dumps(reading)
-        except (TypeError, ValueError):  # a type that cannot be written into a cell
+        except (TypeError, ValueError, RecursionError):  # a type that cannot be written into a cell
             continue
         # JSON mode accepts a list for a tuple; Python mode first, so that a tuple stays one if any type is accepted.
         for validate, form in ((adapter.validate_python, reading), (adapter.validate_json, text)):
@@ -78,12 +83,34 @@ def source(value: Any) -> str:
     return repr(value)
 
 
-def _evaluate(annotation: str) -> Any:
-    text = annotation.replace("typing.", "").replace("collections.abc.", "")
+def _type(annotation: str) -> Any:
+    """The type that an annotation names, read from its syntax tree; no code of it runs."""
     try:
-        return eval(text, {"__builtins__": {}, **_NAMES})
-    except Exception:  # a class of some library, which cannot be checked here
+        return _type_of(ast.parse(annotation.strip(), mode="eval").body)
+    except _UNREADABLE:
         return Any
+
+
+def _type_of(node: ast.expr) -> Any:
+    """The type of a node; Any for what cannot be checked here, such as a class of some library."""
+    match node:
+        case ast.Name(name) | ast.Attribute(ast.Name("typing") | ast.Attribute(ast.Name("collections"), "abc"), name):
+            return _NAMES.get(name, Any)
+        case ast.Constant(None):
+            return None
+        case ast.Constant(value) if value is ...:
+            return ...
+        case ast.Constant(str(text)):  # a type in quotes
+            return _type(text)
+        case ast.BinOp(left, ast.BitOr(), right):
+            return typing.Union[_type_of(left), _type_of(right)]  # noqa: UP007 -- built at run time
+        case ast.Subscript(name, index) if _type_of(name) is typing.Literal:
+            return typing.Literal[ast.literal_eval(index)]
+        case ast.Subscript(name, index):
+            inner = index.elts if isinstance(index, ast.Tuple) else [index]
+            types = [_type_of(item) for item in inner]
+            return _type_of(name)[types[0] if len(types) == 1 else tuple(types)]
+    return Any
 
 
 def _readings(text: str) -> Iterator[Any]:
@@ -92,7 +119,7 @@ def _readings(text: str) -> Iterator[Any]:
     for parse in (ast.literal_eval, json.loads, lambda word: {"true": True, "false": False}[word.lower()]):
         try:
             value = parse(word)
-        except (ValueError, SyntaxError, KeyError, MemoryError, RecursionError):
+        except (*_UNREADABLE, KeyError):
             continue
         if not isinstance(value, (str, float)) or isinstance(value, float) and math.isfinite(value):
             yield value  # a quoted string keeps its quotes: it is yielded as it is, below

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
+from rmtllmf_lib.command.app import Command
+from rmtllmf_lib.command.outputs import OVERWRITE, guard
 from rmtllmf_lib.errors import InputError
 
 
-class PairsCommand(TyperCommand):
+class PairsCommand(Command):
     """Accepts ``-p NAME VALUE``: typer has no repeatable options with two values, so they become ``NAME=VALUE``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -41,6 +42,7 @@ def run(
         Path | None, typer.Option("-o", "--out", metavar="FILE", help="Output notebook.  [default: runs/NOTEBOOK]")
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the notebook's parameters and exit.")] = False,
+    overwrite: Annotated[bool, typer.Option(OVERWRITE, help="Replace an existing output notebook.")] = False,
 ) -> None:
     """Execute a notebook with the given parameters.
 
@@ -67,4 +69,9 @@ def run(
         if name in values:
             raise InputError(f"parameter {name!r} is given twice, as {values[name]!r} and {value!r}: give it once")
         values[name] = value
-    print(runner.run_notebook(notebook, out or Path("runs") / notebook.name, values))
+    target = out or Path("runs") / notebook.name
+    runner.require_notebook_name(target)
+    guard(target, "a notebook", inputs=[notebook], overwrite=overwrite)
+    failed = runner.failed_name(target)
+    guard(failed, "a notebook", inputs=[notebook], overwrite=True)  # of an earlier run, if it exists
+    print(runner.run_notebook(notebook, target, values))

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from rmtllmf_lib.command import parameter_types
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.progress import tqdm
 from rmtllmf_lib.storage.atomic import atomic_write
 
 if TYPE_CHECKING:
@@ -94,8 +95,7 @@ def run_notebook(
         if a cell fails. The notebook up to that cell is kept as ``<output>.failed.ipynb``; `output` is untouched.
     """
     source, final = Path(path), Path(output)
-    if final.suffix != ".ipynb" or final.is_dir():
-        raise InputError(f"the output must be a notebook file, *.ipynb, not {str(final)!r}")
+    require_notebook_name(final)
     notebook = _read(source)
     values = checked_values(parameters or {}, _parameters(notebook, source), source)
     if importlib.util.find_spec("ipykernel") is None:
@@ -106,7 +106,7 @@ def run_notebook(
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    failed = final.with_suffix(".failed.ipynb")
+    failed = failed_name(final)
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.with_name(f".{final.stem}.{uuid.uuid4().hex}.ipynb")
     try:
@@ -132,6 +132,17 @@ def run_notebook(
     return final
 
 
+def require_notebook_name(output: Path) -> None:
+    """Raise an InputError unless a notebook can be written under this name."""
+    if output.suffix != ".ipynb" or output.is_dir():
+        raise InputError(f"the output must be a notebook file, *.ipynb, not {str(output)!r}")
+
+
+def failed_name(output: Path) -> Path:
+    """Where the notebook of a failed run is kept, and removed after the next run that succeeds."""
+    return output.with_suffix(".failed.ipynb")
+
+
 def _read(path: Path) -> NotebookNode:
     import nbformat
 
@@ -141,10 +152,18 @@ def _read(path: Path) -> NotebookNode:
         notebook = nbformat.read(path, as_version=4)
     except (nbformat.ValidationError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{str(path)!r} cannot be read as a notebook: {' '.join(str(error).split())[:200]}") from error
-    language = notebook.metadata.get("kernelspec", {}).get("language", "python")
-    if language != "python":
-        raise InputError(f"{str(path)!r} is written in {language}: only Python notebooks can be run here")
+    for language in _languages(notebook):
+        if language.lower() != "python":
+            raise InputError(f"{str(path)!r} is written in {language}: only Python notebooks can be run here")
     return notebook
+
+
+def _languages(notebook: NotebookNode) -> list[str]:
+    """The languages that a notebook's metadata name; tools write either place, or none."""
+    places = (("kernelspec", "language"), ("language_info", "name"))
+    about = [(notebook.metadata.get(place), key) for place, key in places]
+    named = [entry.get(key) for entry, key in about if isinstance(entry, dict)]
+    return [language for language in named if isinstance(language, str) and language]
 
 
 def _tagged(notebook: NotebookNode, tag: str) -> int | None:
@@ -160,7 +179,7 @@ def _parameters(notebook: NotebookNode, path: Path) -> list[Parameter]:
     source = re.sub(r"^[ \t]*[%!].*$", "", notebook.cells[index].source, flags=re.MULTILINE)
     try:
         statements = ast.parse(source).body
-    except SyntaxError as error:
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         raise InputError(f"the cell tagged 'parameters' of {str(path)!r} is not valid Python: {error}") from error
     comments = {
         token.start[0]: token.string.lstrip("# ").rstrip()
@@ -225,17 +244,24 @@ def _inject(notebook: NotebookNode, values: Mapping[str, Any]) -> None:
 
 def _execute(path: Path, progress: bool | None) -> NotebookNode:
     """Run the notebook at `path` in the current folder; it is saved after each cell."""
+    import nbformat
     import papermill
 
     from rmtllmf_lib.command.kernel import ThisInterpreter
 
     place = str(path.resolve()).replace("{", "{{").replace("}", "}}")  # papermill formats paths
-    return papermill.execute_notebook(
-        place,
-        place,
-        kernel_name="python3",
-        language="python",
-        progress_bar=sys.stderr.isatty() if progress is None else progress,
-        kernel_manager_class=ThisInterpreter,
-        resources={"metadata": {"path": os.getcwd()}},  # not the folder of the temporary file
-    )
+    cells = sum(cell.cell_type == "code" for cell in nbformat.read(path, as_version=4).cells)
+    drawn = sys.stderr.isatty() if progress is None else progress
+    with tqdm(
+        total=cells, desc="notebook", unit="cell", disable=None if progress is None and not drawn else True
+    ) as log:
+        return papermill.execute_notebook(
+            place,
+            place,
+            kernel_name="python3",
+            language="python",
+            progress_bar=drawn,
+            kernel_manager_class=ThisInterpreter,
+            resources={"metadata": {"path": os.getcwd()}},  # not the folder of the temporary file
+            on_cell_complete=lambda **_: log.update(),
+        )

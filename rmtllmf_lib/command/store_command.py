@@ -10,10 +10,11 @@ from typing import Annotated
 
 import typer
 
+from rmtllmf_lib.command.app import App
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.storage.store import Store, default_root
 
-store_app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+store_app = App(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
 _StoreRoot = Annotated[
     Path | None,

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from rmtllmf_lib.command.outputs import OVERWRITE, guard, require_writable
+
 
 def study(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The study, as JSON.")],
@@ -18,6 +20,7 @@ def study(
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes, with one thread each; use one on a GPU.")] = 1,
     device: Annotated[str, typer.Option(metavar="cpu|cuda|auto", help="auto is a GPU if there is one.")] = "cpu",
+    overwrite: Annotated[bool, typer.Option(OVERWRITE, help="Replace an existing table.")] = False,
     template: Annotated[bool, typer.Option("--template", help="Write an example study to FILE and exit.")] = False,
 ) -> None:
     """Run a study of noise scenarios, protections, tasks and seeds.
@@ -33,8 +36,11 @@ def study(
       rmtllmf study fig2.json --workers 2
       rmtllmf study fig2.json --out runs/fig2.parquet --device cuda
     """
+    from rmtllmf_lib.arrays import whole_number
     from rmtllmf_lib.errors import InputError
+    from rmtllmf_lib.storage.store import default_root
     from rmtllmf_lib.study import file as study_file
+    from rmtllmf_lib.training.loading import resolve_device
 
     if template:
         if file.exists():
@@ -43,6 +49,18 @@ def study(
         print(file)
         return
     target = out or file.with_suffix(".parquet")
+    _, suite = study_file.load_study(file)
+    inputs = [file, *map(Path, filter(None, [suite.weights_file]))]
+    guard(target, "a parquet table", inputs=inputs, overwrite=overwrite)
+    guard(
+        target.with_name(f"{target.stem}.provenance.json"),
+        "the provenance of a study",
+        inputs=inputs,
+        overwrite=overwrite,
+    )
+    require_writable(default_root())
+    whole_number(workers, "workers")
+    resolve_device(device)
     table = study_file.run_study_file(file, target, workers=workers, device=device)
     print(study_file.summary(table).to_string(index=False))
     print(f"\n{len(table)} rows in {target}")

@@ -20,9 +20,9 @@ from typing import Any
 import pandas as pd
 import torch
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
 from rmtllmf_lib.arrays import whole_number
+from rmtllmf_lib.progress import tqdm
 from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.storage.store import Store
 

@@ -26,10 +26,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
-from tqdm import tqdm
 
 from rmtllmf_lib.arrays import whole_number
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.progress import tqdm
 from rmtllmf_lib.threads import Item, Result, ordered
 
 # Pillow's names of the formats that it decodes by itself, or by a plug-in that is registered with it (HEIF, JXL). Of

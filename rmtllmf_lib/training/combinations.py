@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from tqdm import tqdm
 
 from rmtllmf_lib.arrays import one_of, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.fusion import fuse, lambda_n
+from rmtllmf_lib.progress import tqdm
 from rmtllmf_lib.tasks.base import SPLITS
 from rmtllmf_lib.threads import single_threads
 from rmtllmf_lib.training.evaluate import accuracy, prepare

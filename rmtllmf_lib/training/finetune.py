@@ -20,13 +20,13 @@ import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from rmtllmf_lib.arrays import one_of, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import OPENAI_VIT, Backbone, load_backbone, vision_tower
 from rmtllmf_lib.model.layout import GROUPS, PREFIX, group_of
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
+from rmtllmf_lib.progress import tqdm
 from rmtllmf_lib.tasks.base import Task, require_readable
 from rmtllmf_lib.training.evaluate import accuracy
 from rmtllmf_lib.training.heads import Head

@@ -12,7 +12,6 @@ import json
 import math
 import os
 import platform
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,11 +25,11 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
-from tqdm import tqdm
 
 from rmtllmf_lib.arrays import seed_number, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import WordTokenizer, load_backbone, new_model
+from rmtllmf_lib.progress import tqdm
 from rmtllmf_lib.storage.atomic import atomic_write
 from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD, TASK_NAMES
@@ -295,7 +294,7 @@ def _optimise(
     order = torch.empty(0, dtype=torch.int64)
     running = 0.0
     model.train()
-    for step in tqdm(range(steps), desc="pre-training", unit="step", disable=not sys.stderr.isatty()):
+    for step in tqdm(range(steps), desc="pre-training", unit="step", disable=None):
         if len(order) < recipe.batch_size:
             order = torch.from_numpy(rng.permutation(len(images)))
         batch, order = order[: recipe.batch_size], order[recipe.batch_size :]

@@ -16,7 +16,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from rmtllmf_lib import __version__
 from rmtllmf_lib.arrays import known_names, one_of, seed_number
@@ -24,6 +23,7 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone
 from rmtllmf_lib.model.fusion import fuse
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
+from rmtllmf_lib.progress import tqdm
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.tasks.base import SPLITS, TASK_NAMES, Task, require_readable
 from rmtllmf_lib.tasks.sources import TaskSpec, load_spec, parse_tasks

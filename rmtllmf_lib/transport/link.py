@@ -19,11 +19,11 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
-from tqdm import tqdm
 
 from rmtllmf_lib.arrays import Complex, Real, fitted, instance_of, one_of, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector
+from rmtllmf_lib.progress import tqdm
 from rmtllmf_lib.threads import ordered
 from rmtllmf_lib.transport.digital import RawFloat
 from rmtllmf_lib.transport.scheme import Scheme

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import resource
 import shlex
@@ -126,7 +127,13 @@ def test_wrong_usage_is_reported(words: str, capsys: pytest.CaptureFixture[str])
         (
             FileNotFoundError(2, "No such file or directory", "some.st"),
             2,
-            "rmtllmf: some.st: No such file or directory\n",
+            "rmtllmf: some.st: No such file or directory; check the path\n",
+        ),
+        (
+            OSError(28, "No space left on device"),
+            2,
+            "rmtllmf: a file that the system does not name: No space left on device; "
+            "free some space, or write to another disk\n",
         ),
         (OSError("the disk is gone"), 2, "rmtllmf: the disk is gone\n"),
         (PermissionError(), 2, "rmtllmf: PermissionError\n"),
@@ -156,6 +163,18 @@ def test_the_exit_status_reaches_the_shell() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("rmtllmf: ") and "'missing.ipynb'" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_a_terminal_that_cannot_show_a_character(encoding: str, tmp_path: Path) -> None:
+    Store(tmp_path).json("note", {"text": "✓" * 99}, lambda: 1)
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    command = [sys.executable, "-m", "rmtllmf_lib.command.cli", "store"]
+    for words, status in ((["list"], 0), (["clear", "✗"], 2)):
+        line = [*command, *words, "--root", str(tmp_path)]
+        done = subprocess.run(line, cwd=ROOT, capture_output=True, env=environment)
+        assert done.returncode == status and b"Traceback" not in done.stderr
+        assert b"\\u271" in done.stdout + done.stderr
 
 
 # ---------------------------------------------------------------- run

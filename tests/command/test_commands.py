@@ -52,7 +52,7 @@ def vectors(folder: Path) -> dict[str, TaskVector]:
 def finetuned(
     spec: TaskSpec, out: Path, recipe: Recipe = RECIPE, backbone: Backbone = BACKBONE, **more: Any
 ) -> TaskVector:
-    return commands.finetune_task(backbone, spec, out, recipe, **{"head": "prototype", "seed": 3, **more})
+    return commands.prepared(backbone, spec, out, recipe, **{"head": "prototype", "seed": 3, **more})()
 
 
 # ---------------------------------------------------------------- fine-tuning

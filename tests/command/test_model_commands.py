@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -12,7 +13,7 @@ from artifacts import write_two_tasks
 from rmtllmf_lib.command import cli, commands
 from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD
-from small import small_backbone
+from small import small_backbone, small_tau
 
 
 @pytest.fixture(scope="module")
@@ -66,19 +67,19 @@ def test_how_many_images_to_train_and_to_test_on(
     ("words", "message"),
     [
         ("evaluate", "no task to evaluate on"),
-        ("evaluate --task signs --lam half", "lambda is 'half'"),
+        ("evaluate --task signs --lam half", "--lam is 'half'"),
         ("evaluate nothing.st --task signs", "nothing.st does not exist"),
         ("fuse nothing.st --out fused.st", "nothing.st does not exist"),
         ("finetune nowhere --source folder --out tau", "nowhere is not a folder"),
-        ("finetune mnist --source torchvision --out tau", "give root"),
+        ("finetune mnist --source torchvision --out tau", "give --root"),
         ("finetune mnist --source torchvision --root . --out tau", "MNIST"),
         ("finetune nothing --out tau", "procedural task is 'nothing'"),
-        ("finetune signs --steps 0 --out tau", "steps"),
+        ("finetune signs --steps 0 --out tau", "--steps is 0"),
         (
             "finetune warm --source folder --root IMAGES --autocast bf16 --steps 1 --head prototype --out tau",
-            "autocast is 'bf16'",
+            "--autocast is 'bf16'",
         ),
-        ("finetune warm --source folder --root IMAGES --head paper --out tau", "head is 'paper'"),
+        ("finetune warm --source folder --root IMAGES --head paper --out tau", "--head is 'paper'"),
     ],
 )
 def test_bad_arguments_are_one_message(
@@ -94,3 +95,133 @@ def test_bad_arguments_are_one_message(
     shown = capsys.readouterr()
     assert shown.out == "" and shown.err.startswith("rmtllmf: ") and message in shown.err
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_paths_with_a_tilde_lie_in_the_home_folder(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, here = tmp_path / "home", tmp_path / "here"
+    for folder in (home, here):
+        folder.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(here)
+    (home / "images").symlink_to(images)
+    short = ["--steps", "1", "--batch-size", "8", "--head", "prototype"]
+    assert cli.main(["finetune", "warm", "--source", "folder", "--root=~/images", *short, "--out=~/tau"]) == 0
+    assert cli.main(["fuse", "~/tau/warm.safetensors", "--out=~/fused.safetensors"]) == 0
+    words = ["evaluate", "~/tau/warm.safetensors", "--root=~/images", "--csv=~/table.csv"]
+    assert cli.main([*words, "--test-images", "3"]) == 0
+    assert {path.name for path in home.iterdir()} == {"images", "tau", "fused.safetensors", "table.csv"}
+    assert list(here.iterdir()) == []
+    names: list[str] = []
+    small = replace(small_backbone(), mean=CLIP_MEAN, std=CLIP_STD)
+    monkeypatch.setattr("rmtllmf_lib.model.backbone.load_backbone", lambda name, **_: names.append(name) or small)
+    cli.main(["fuse", "~/tau/warm.safetensors", "--out=x.safetensors", "--backbone=~/base"])
+    assert names == [str(home / "base")]
+
+
+@pytest.mark.parametrize("task", ["mine={}/cold", "{}/cold", "folder:{}/cold", "mine=./images/cold", "images/cold"])
+def test_a_folder_needs_no_source(
+    task: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("images").symlink_to(images)
+    words = ["finetune", task.format(images), "--steps", "1", "--batch-size", "8", "--head", "prototype"]
+    assert cli.main([*words, "--out", "tau"]) == 0
+    name = "mine" if task.startswith("mine") else "cold"
+    assert TaskVector.load(f"tau/{name}.safetensors").info["source"] == "folder"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("finetune warm --device gpu", "--device is 'gpu'"),
+        ("finetune warm --device cuda:99", "--device is 'cuda:99'"),
+        ("finetune signs --steps 0", "--steps is 0"),
+        ("finetune signs --lr nan", "--lr is nan"),
+        ("finetune signs --batch-size -4", "--batch-size is -4"),
+        ("finetune signs --seed -1", "--seed is -1"),
+        ("finetune signs --train-images 0", "--train-images is 0"),
+        ("finetune signs --train-images 200000", "--train-images is 200000"),
+        ("finetune pets=photos/pets", "photos/pets is not a folder"),
+        ("finetune mnist --source torchvision --root nosuch", "nosuch is not a folder"),
+        ("evaluate tau.st --test-images 0", "--test-images is 0"),
+        ("evaluate tau.st --seed -1", "--seed is -1"),
+        ("evaluate tau.st --task torchvision:mnist", "give --root"),
+        ("finetune warm --checkpoint-every 0", "--checkpoint-every is 0"),
+        ("finetune warm --autocast half", "--autocast is 'half'"),
+        ("finetune signs --source drawn", "--source is 'drawn'"),
+        ("finetune mnist --source torchvision", "give --root"),
+        ("fuse tau.st --rule best", "'best'"),
+        ("fuse tau.st --lam 0.3 --rule inverse", "give one of them"),
+        ("fuse nosuch.st", "nosuch.st does not exist"),
+        ("evaluate tau.st --device gpu", "--device is 'gpu'"),
+        ("evaluate tau.st --head best", "--head is 'best'"),
+        ("evaluate tau.st --lam nan", "nan"),
+        ("evaluate nosuch.st", "nosuch.st does not exist"),
+        ("import x=nosuch", "nosuch does not exist"),
+        ("import x=tau.st --published-base nosuch", "nosuch does not exist"),
+        ("import x=tau.st --backbone-file nosuch", "nosuch does not exist"),
+    ],
+)
+def test_what_can_be_refused_is_refused_before_a_base_is_loaded(
+    words: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tau.st").write_bytes(b"anything")
+    monkeypatch.setattr("rmtllmf_lib.model.backbone.load_backbone", lambda *_, **__: pytest.fail("loaded"))
+    out = [] if words.startswith("evaluate") else ["--out", "out"]
+    assert cli.main([*words.split(), *out]) == 2
+    assert message in capsys.readouterr().err and not Path("out").exists()
+
+
+def test_all_tasks_are_checked_before_the_first_is_trained(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["finetune", "--source", "folder", "--root", str(images), "--batch-size", "8", "--head", "prototype"]
+    assert cli.main([*words, "cold", "--steps", "1", "--out", "tau"]) == 0
+    monkeypatch.setattr("rmtllmf_lib.training.suite.finetune", lambda *_, **__: pytest.fail("trained"))
+    for last, message in (("cold", "cold.safetensors already exists"), ("none", "none")):
+        assert cli.main([*words, "warm", last, "--steps", "2", "--out", "tau"]) == 2
+        assert message in capsys.readouterr().err
+    monkeypatch.setattr("rmtllmf_lib.command.outputs.shutil.disk_usage", lambda _: SimpleNamespace(free=9))
+    assert cli.main([*words, "warm", "--steps", "2", "--out", "tau"]) == 2
+    assert "MB left" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("claims", "message"),
+    [
+        ({"n_train": "200000"}, "n_train"),
+        ({"n_train": "0"}, "n_train"),
+        ({"n_train": "many"}, "'many'"),
+        ({"n_train": "9" * 5000}, "n_train"),
+        ({"data_seed": "1" + "0" * 19}, "data_seed"),
+        ({"data_seed": "-1"}, "'-1'"),
+        ({"data_seed": "٣"}, "data_seed"),
+        ({"source": "folder", "folder": "/etc"}, "'/etc'"),
+        ({"source": "folder", "folder": "pets/../../etc"}, "--task folder:signs=pets/../../etc"),
+        ({"source": "folder", "folder": "~/private"}, "'~/private'"),
+        ({"source": "folder", "folder": "~root/private"}, "'~root/private'"),
+        ({"source": "folder", "folder": "pets\n"}, "folder below this one"),
+        ({"source": "http"}, "'http'"),
+        ({"task": "a=/etc", "source": "folder"}, "'a=/etc'"),
+        ({"task": "../signs"}, "'../signs'"),
+        ({"head": "exec"}, "'exec'"),
+    ],
+)
+def test_what_a_vector_says_of_itself_is_checked(
+    claims: dict[str, str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tau = small_tau(small_backbone().weights, 1)
+    replace(tau, info={"task": "signs", "source": "procedural", **claims}).save("tau.st")
+    if "head" not in claims:
+        monkeypatch.setattr("rmtllmf_lib.training.suite.load_spec", lambda *_, **__: pytest.fail("loaded"))
+    assert cli.main(["evaluate", "tau.st"]) == 2
+    assert message in (shown := capsys.readouterr().err) and len(shown) < 400

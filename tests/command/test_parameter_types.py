@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,59 @@ def test_values_of_another_type_are_refused(value: Any, annotation: str) -> None
     with pytest.raises(InputError) as caught:
         parameter_types.convert(value, annotation)
     assert f"expected {annotation}" in str(caught.value) and repr(value) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        "9**9**9",
+        "[x for x in ().__class__.__base__.__subclasses__()]",
+        "__import__('pathlib').Path('ran').touch()",
+        "Literal[__import__('pathlib').Path('ran').touch()]",
+        "list[(lambda: open('ran', 'w'))()]",
+        '\'__import__("pathlib").Path("ran").touch()\'',
+        "int.__class__",
+        "list[...]",
+        "int[str]",
+        "Optional[int, str]",
+        "((((",
+        "[" * 9999,
+        "int | " * 9999 + "int",
+        "np.ndarray",
+        "\0",
+    ],
+)
+def test_an_annotation_is_read_and_never_run(annotation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is no type that can be checked here accepts any literal."""
+    monkeypatch.chdir(tmp_path)
+    assert parameter_types.convert("[1, 2]", annotation) == [1, 2]
+    assert parameter_types.convert("text", annotation) in ("text", ["text"])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("annotation", "good", "bad"),
+    [
+        ("typing.Optional[typing.List['int']]", "[1]", "[1.5]"),
+        ("collections.abc.Sequence[Path] | None", "[1]", "1"),
+        ("Literal[-1, 'a', None]", "-1", "2"),
+        ("'tuple[int, str]'", "(1, 'a')", "(1, 2)"),
+        ("Union[int, bool]", "true", "1.5"),
+        ("dict[str, list[float]]", '{"a": [1]}', '{"a": 1}'),
+    ],
+)
+def test_types_are_found_in_the_syntax_tree(annotation: str, good: str, bad: str) -> None:
+    parameter_types.convert(good, annotation)
+    with pytest.raises(InputError):
+        parameter_types.convert(bad, annotation)
+
+
+@pytest.mark.parametrize("value", ["{[]: 1}", "[" * 500 + "]" * 500, "9" * 5000, "{1: {}, {}: 2}"])
+def test_values_that_python_cannot_read_are_texts(value: str) -> None:
+    assert parameter_types.convert(value, "str") == value
+    with pytest.raises(InputError):
+        parameter_types.convert(value, "int")
+    assert parameter_types.shown_by(value) in ("any", "list")
 
 
 literals = st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False)

@@ -11,6 +11,7 @@ import pytest
 from papermill import inspect_notebook
 
 from places import ROOT
+from rmtllmf_lib import progress
 from rmtllmf_lib.command import runner
 from rmtllmf_lib.command.runner import NotebookError, Parameter, parameters, run_notebook
 from rmtllmf_lib.errors import InputError
@@ -116,10 +117,31 @@ def test_what_is_not_a_notebook(tmp_path: Path, content: str | None) -> None:
         run_notebook(tmp_path / "n.ipynb", tmp_path / "out.ipynb")
 
 
-def test_a_notebook_in_another_language(tmp_path: Path) -> None:
-    path = write(tmp_path / "n.ipynb", kernelspec={"name": "ir", "language": "R", "display_name": "R"})
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"kernelspec": {"name": "ir", "language": "R", "display_name": "R"}},
+        {"kernelspec": {"name": "ir", "display_name": "R"}, "language_info": {"name": "R"}},
+        {"language_info": {"name": "R"}},
+        {"kernelspec": {"name": "x", "language": "Python", "display_name": "x"}, "language_info": {"name": "R"}},
+    ],
+)
+def test_a_notebook_in_another_language(tmp_path: Path, metadata: Any) -> None:
     with pytest.raises(InputError, match="written in R"):
-        parameters(path)
+        parameters(write(tmp_path / "n.ipynb", **metadata))
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"kernelspec": {"name": "python3", "language": "Python", "display_name": "x"}},
+        {"language_info": {"name": "PYTHON"}},
+        {"kernelspec": {"name": "python3", "language": "", "display_name": "x"}},
+        {},
+    ],
+)
+def test_python_is_python_in_any_spelling(tmp_path: Path, metadata: Any) -> None:
+    assert parameters(write(tmp_path / "n.ipynb", **metadata))
 
 
 @pytest.mark.parametrize("output", ["out", "out.html", "folder.ipynb"])
@@ -165,8 +187,10 @@ def unexecuted(path: Path, progress: bool | None) -> nbformat.NotebookNode:
 
 
 def test_a_run_uses_the_values_this_interpreter_and_the_current_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(progress, "INTERVAL", 0.05)
+    caplog.set_level("INFO", logger=progress.__name__)
     # A kernel of the same name that cannot start: whatever is installed for the user must not be used.
     spec = tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"
     spec.parent.mkdir(parents=True)
@@ -183,6 +207,7 @@ def test_a_run_uses_the_values_this_interpreter_and_the_current_folder(
     output = run_notebook("folder {0} {x}/n.ipynb", "out {y}/result.ipynb", values)
     assert output == Path("out {y}/result.ipynb")
     assert [path.name for path in output.parent.iterdir()] == ["result.ipynb"]
+    assert "notebook: 0 of 4 cells" in caplog.text and "notebook: 4 of 4 cells" not in caplog.messages[0]
     text = printed(output)
     assert text.startswith(f"{sys.executable} {tmp_path.name}\n")
     assert text.endswith("(7, inf, ['a\"b', 'c'], (2, 4), 5, 'cpu', (1,))\n")

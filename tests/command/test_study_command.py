@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import rmtllmf_lib.study.file as study_file
 from rmtllmf_lib.command.study_command import study
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.study.file import example, load_study
+from rmtllmf_lib.study.file import example, load_study, save_study
 
 app = typer.Typer(rich_markup_mode=None)
 app.command()(study)
@@ -42,9 +42,31 @@ def test_arguments_are_handed_on_and_the_table_is_shown(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(study_file, "run_study_file", run)
     file = tmp_path / "study.json"
-    shown = invoke(file, "--workers", 2, "--device", "cuda")
+    save_study(file, example())
+    shown = invoke(file, "--workers", 2, "--device", "auto")
     invoke(file, "-o", tmp_path / "x.parquet")
-    assert asked == [(file, tmp_path / "study.parquet", 2, "cuda"), (file, tmp_path / "x.parquet", 1, "cpu")]
+    assert asked == [(file, tmp_path / "study.parquet", 2, "auto"), (file, tmp_path / "x.parquet", 1, "cpu")]
     # Student's t with two degrees of freedom: 4.303 * .01 / sqrt 3
     assert "ideal    rmtllmf         10        8  0.81       0.025      3" in shown
     assert shown.endswith(f"3 rows in {tmp_path / 'study.parquet'}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--workers", "0"], "workers is 0"),
+        (["--device", "gpu"], "device is 'gpu'"),
+        (["-o", "s.json"], "is the input"),
+    ],
+)
+def test_a_study_is_refused_before_it_begins(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_study("s.json", example())
+    monkeypatch.setattr(study_file, "run_study_file", lambda *_, **__: pytest.fail("began"))
+    with pytest.raises(InputError, match=message):
+        invoke("s.json", *words)
+    monkeypatch.setenv("RMTLLMF_HOME", str(tmp_path / "s.json" / "store"))
+    with pytest.raises(InputError, match="store"):
+        invoke("s.json")

@@ -14,7 +14,7 @@ import rmtllmf_lib.training.suite as module
 from artifacts import write_two_tasks
 from bases import write_base
 from image_files import write_folder, write_image
-from rmtllmf_lib.command.commands import finetune_task
+from rmtllmf_lib.command.commands import prepared
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone, load_backbone
 from rmtllmf_lib.model.fusion import fuse
@@ -279,7 +279,7 @@ def test_a_head_uses_the_images_of_the_vector(backbone: Backbone, tmp_path: Path
     """The prototypes of a vector trained on few images are means over these images."""
     images = write_two_tasks(tmp_path / "images")
     (spec,) = parse_tasks(["warm"], "folder", images)
-    finetune_task(backbone, spec, tmp_path / "tau", QUICK, head="prototype", seed=0, n_train=9)
+    prepared(backbone, spec, tmp_path / "tau", QUICK, head="prototype", seed=0, n_train=9)()
     suite = load_suite(backbone, ["warm"], source="folder", root=images, head="prototype", vectors=tmp_path / "tau")
     assert len(suite.tasks["warm"].train) + len(suite.tasks["warm"].validation) == 9
     own = suite.accuracies(backbone.weights + suite.taus["warm"])["warm"]
