@@ -435,7 +435,7 @@ app.add_typer(store_app, name="store")
 
 def _load_backbone(name: str, file: Path | None) -> Any:
     from rmtllmf_lib.model.backbone import load_backbone
-    from rmtllmf_lib.model.tensor_file import require_file
+    from rmtllmf_lib.model.foreign import require_file
 
     if file is not None:
         require_file(file)

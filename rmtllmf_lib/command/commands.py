@@ -14,7 +14,7 @@ import pandas as pd
 from rmtllmf_lib.arrays import seed_number, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone
-from rmtllmf_lib.model.foreign import file_kind, read_metadata
+from rmtllmf_lib.model.foreign import read_metadata, require_file
 from rmtllmf_lib.model.fusion import choose_lambda, fuse, lambda_n
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.model.vector_info import below_current
@@ -51,17 +51,15 @@ def _is_folder(task: str) -> bool:
 
 
 def require_files(paths: Iterable[Path]) -> None:
-    """Raise an InputError for the first path that is not a file of tensors."""
+    """Raise an InputError for the first path that is not a file."""
     for path in paths:
-        file_kind(path)
+        require_file(path)
 
 
 def model_file(typed: str | Path) -> Path:
     """The file of a model, which may lie in a folder as Hugging Face lays it out; InputError if there is none."""
     path = Path(typed).expanduser()
-    path = path / "model.safetensors" if (path / "model.safetensors").is_file() else path
-    file_kind(path)
-    return path
+    return require_file(path / "model.safetensors" if (path / "model.safetensors").is_file() else path)
 
 
 def prepared(

@@ -40,15 +40,22 @@ _KNOWN = {
 
 
 @validated_call
+def require_file(path: str | Path) -> Path:
+    """The path, if it is a regular file; an InputError otherwise."""
+    path = Path(path)
+    if not path.is_file():
+        state = "is a folder" if path.is_dir() else "is not a regular file" if path.exists() else "does not exist"
+        raise InputError(f"{path} {state}; expected a file of tensors")
+    return path
+
+
+@validated_call
 def file_kind(path: Path) -> Literal["safetensors", "pickle"]:
     """Whether a file is safetensors or was written by `torch.save`; an `InputError` says what it is otherwise.
 
     A safetensors file starts with the length of its header, which may look like a pickle, but its header follows.
     """
-    if not path.is_file():
-        state = "is a folder" if path.is_dir() else "is not a regular file" if path.exists() else "does not exist"
-        raise InputError(f"{path} {state}; expected a file of tensors")
-    with open(path, "rb") as file:
+    with open(require_file(path), "rb") as file:
         start = file.read(4096)
     if not start:
         raise InputError(f"{path} is empty: get or make it again")
