@@ -46,7 +46,7 @@ def guard(out: Path, kind: str, *, inputs: Iterable[Path | None] = (), overwrite
     if os.path.lexists(out) and not _is_dangling(out):
         found = kind_of(out)
         if found not in (kind, "an empty file"):
-            raise InputError(f"the output {out} exists and is {found}, not {kind}: give another output, or remove it")
+            raise InputError(f"the output {out} exists and is {found}, not {kind}: give another output")
         if not overwrite:
             raise InputError(f"the output {out} exists: give another output, or {OVERWRITE} to replace it")
     require_writable(out.parent)
