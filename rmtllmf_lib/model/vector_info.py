@@ -50,11 +50,13 @@ def checked_info(info: Mapping[str, str], path: object) -> Mapping[str, str]:
         elif key in _RATES:
             real_number(_number(value), name, minimum=0, maximum=1)
         elif key in _CHOICES:
-            one_of(value, _CHOICES[key], name)
+            one_of(value[:80], _CHOICES[key], name)
         elif key == "task" and not NAME.fullmatch(value):
-            raise InputError(f"{name} is {value!r}: expected letters, digits, _ . + -")
+            raise InputError(f"{name} is {value[:80]!r}: expected letters, digits, _ . + -")
         elif key == "folder" and not below_current(value):
-            raise InputError(f"{name} is {value!r}: expected a folder below the current one")
+            raise InputError(
+                f"{name} is {value[:80]!r}: expected a folder below the current one; if you trust it, give --task"
+            )
     return info
 
 
@@ -67,7 +69,7 @@ def below_current(folder: str) -> bool:
 
 
 def _number(text: str) -> int | float | str:
-    """The number that a text of up to 20 characters stands for, or the text itself."""
+    """The number that a text of up to 20 characters stands for, or the start of the text."""
     if re.fullmatch(r"-?\d{1,20}", text):
         return int(text)
-    return float(text) if re.fullmatch(r"-?\d{1,10}(\.\d{1,10})?|nan", text) else text
+    return float(text) if re.fullmatch(r"-?\d{1,10}(\.\d{1,10})?|nan", text) else text[:80]

@@ -369,8 +369,7 @@ def test_a_task_is_named_once_and_a_list_is_no_text(suite: Suite) -> None:
 
 def test_an_unknown_split_is_reported(suite: Suite) -> None:
     weights = suite.backbone.weights
-    for call in (lambda: suite.accuracies(weights, "tset"), lambda: suite.score({}, "tset"),
-                 lambda: suite.single_task_table("tset")):  # fmt: skip
+    for call in (lambda: suite.accuracies(weights, "tset"), lambda: suite.score({}, "tset")):
         with pytest.raises(InputError, match="split is 'tset'.*did you mean 'test'"):
             call()
 
