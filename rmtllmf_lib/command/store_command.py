@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.storage.store import Store, default_root
+from rmtllmf_lib.folders import default_root
+from rmtllmf_lib.storage.store import Store
 
 store_app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 

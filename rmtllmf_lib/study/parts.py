@@ -63,15 +63,17 @@ def build_parts(
     """
     workers = _allowed(whole_number(workers, "workers"))
     keys = [config_key(config) for config in configs]
-    job = _Job(store, kind, configs, build, {key: keys.index(key) for key in keys})
-    todo = job.missing()
+    places: dict[str, int] = {}
+    for place, key in enumerate(keys):
+        places.setdefault(key, place)
+    job = _Job(store, kind, configs, build, places)
+    todo = job.missing(places)
     shown = None if progress else True  # None: on a terminal only
-    with tqdm(total=len(job.places), initial=len(job.places) - len(todo), desc=kind, unit="part", disable=shown) as bar:
+    with tqdm(total=len(places), initial=len(places) - len(todo), desc=kind, unit="part", disable=shown) as bar:
         _share(job, min(workers, len(todo)), bar)
     with _one_thread():
-        tables = {key: job.table(key) for key in job.places}
-    for key in job.places:
-        job.claim(key).unlink(missing_ok=True)
+        tables = {key: job.table(key) for key in places}
+    store.tidy()
     return [tables[key] for key in keys]
 
 
@@ -100,58 +102,38 @@ class _Job:
     def done(self, key: str) -> bool:
         return (Path(self.store.root) / self.kind / key).is_dir()
 
-    def missing(self) -> list[str]:
-        return [key for key in self.places if not self.done(key)]
+    def missing(self, keys: Iterable[str]) -> list[str]:
+        return [key for key in keys if not self.done(key)]
 
-    def claim(self, key: str) -> Path:
-        """Lock held by the worker building a part; on the store's own lock the other workers would wait."""
-        return Path(self.store.root) / f".{self.kind}-claims" / key
+    def work(self, bar: tqdm | None = None, look_after: Callable[[], None] = lambda: None) -> None:
+        """Build the missing parts that no other worker is building, until none is missing.
 
-    def work(self, bar: tqdm | None = None, parent: int | None = None) -> None:
-        """Build the missing parts that no other worker is building, until none is missing."""
+        `look_after` is called before each part and while this worker waits.
+        """
+        patience = Patience(f"a part of {self.kind}")
+        missing = self.missing(self.places)
         with _one_thread():
-            while missing := self.missing():
+            while missing:
                 built = 0
-                for key in missing:
-                    if parent is not None and os.getppid() != parent:
-                        os._exit(1)  # the main process was killed, so its workers must stop
-                    if self.done(key):
-                        continue
-                    self.claim(key).parent.mkdir(parents=True, exist_ok=True)
-                    with suppress(Timeout), FileLock(self.claim(key), timeout=0):
+                for place, key in enumerate(missing):
+                    look_after()
+                    claim = self.store.claim(self.kind, key)
+                    with suppress(Timeout), locked(claim, self.kind, wait=False):
                         if not self.done(key):
                             self.table(key)
                             built += 1
-                    self._show(bar)
-                if not built:
+                            if bar is not None:
+                                bar.update(len(self.places) - len(missing) + place)
+                left = self.missing(missing)
+                if bar is not None:
+                    bar.update(len(self.places) - len(left) - bar.n)
+                if len(left) < len(missing):
+                    patience.restart()
+                elif bar is not None:
+                    patience.waits_for(self.store.claim(self.kind, key) for key in left)
+                if left and not built:
                     time.sleep(_PAUSE)
-            self._show(bar)
-
-    def _show(self, bar: tqdm | None) -> None:
-        """Update the bar with the number of finished parts, whichever process built them."""
-        if bar is not None and not bar.disable:
-            bar.update(bar.total - len(self.missing()) - bar.n)
-
-
-def _share(job: _Job, workers: int, bar: tqdm) -> None:
-    """Work on the parts here and in `workers - 1` other processes."""
-    if workers < 2:
-        job.work(bar)
-        return
-    # Unlike multiprocessing's, these processes do not re-run the caller's script, and they are reused by later studies.
-    from joblib.externals.loky import get_reusable_executor
-
-    # Loky replaces processes whose memory has grown a lot, which is harmless here.
-    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor", UserWarning)
-    pool = get_reusable_executor(max_workers=workers - 1, timeout=300, initializer=_give_way)
-    try:
-        others = [pool.submit(job.work, parent=os.getpid()) for _ in range(workers - 1)]
-        job.work(bar)
-        for other in others:
-            other.result()
-    except BaseException:
-        pool.shutdown(wait=False, kill_workers=True)
-        raise
+                missing = left
 
 
 def _give_way() -> None:

@@ -18,7 +18,7 @@ from rmtllmf_lib.storage.store import Store
 def test_atomic_write_replaces_only_on_success(tmp_path: Path) -> None:
     final = tmp_path / "folder" / "file.txt"
     with atomic_write(final) as path:
-        assert path.parent == final.parent and path.suffix == ".txt"
+        assert path.name == "file.txt" and path.parent.parent == final.parent
         path.write_text("one")
         assert not final.exists()
     assert final.read_text() == "one"

@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 
 from artifacts import CONFIG, configs, empty, flip, forbidden, reordered, truncate, typed, values
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.folders import default_root
 from rmtllmf_lib.storage import store
 from rmtllmf_lib.storage.canonical import config_key
-from rmtllmf_lib.storage.store import Store, default_root
+from rmtllmf_lib.storage.store import Store
 
 # ---------------------------------------------------------------- the three formats
 
@@ -229,13 +230,15 @@ def test_clear_removes_damaged_entries_and_debris(tmp_path: Path) -> None:
     flip(where.list()[0].path / "data.json")
     where.json("note", CONFIG, lambda: 1)
     empty(where.list()[0].path / "manifest.json")
-    (tmp_path / "note" / f".tmp-{'0' * 64}-{'1' * 32}").mkdir()
     stopped = where.checkpoint("note", {"seed": 9})
-    for name in (stopped.name, f"{stopped.name}.damaged", f".{stopped.stem}.{'1' * 32}.tmp.safetensors"):
-        (tmp_path / "note" / name).write_text("half of a training")
+    stopped.with_name(f"{'0' * 64}.tmp").mkdir()
+    for name in (stopped.name, f"{stopped.name}.damaged", f".{stopped.stem}.{'1' * 32}.tmp"):
+        stopped.with_name(name).write_text("half of a training")
     assert len(where.verify()) == 5
+    for name in (f".{'0' * 64}.lock", f".tmp-{'0' * 64}-{'1' * 32}", f".checkpoint-{'0' * 64}.safetensors"):
+        (tmp_path / "note" / name).write_text("of an earlier version")
     assert where.clear() == 1
-    assert [path.name for path in (tmp_path / "note").iterdir() if not path.name.endswith(".lock")] == []
+    assert [path.name for path in (tmp_path / "note").rglob("*")] == [".building"]
 
 
 def test_a_checkpoint_lasts_until_the_entry_is_stored(tmp_path: Path) -> None:
