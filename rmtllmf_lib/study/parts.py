@@ -163,8 +163,8 @@ def _share(job: _Job, workers: int, bar: tqdm) -> None:
     def look_after() -> None:
         nonlocal pool, others, starts
         if failed := [error for other in others if other.done() and (error := other.exception())]:
-            if not isinstance(failed[0], BrokenProcessPool):
-                raise failed[0]
+            if own := [error for error in failed if not isinstance(error, BrokenProcessPool)]:
+                raise own[0]
             log.warning("a worker died, perhaps for want of memory: the parts that it had finished are kept")
             others = []
         if not others and starts:
