@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 log = logging.getLogger(__name__)
 
-_SOON, _MINUTE = 5.0, 60.0  # s
+_LOOK, _SOON, _MINUTE = 1.0, 5.0, 60.0  # s
 
 
 class Owner(NamedTuple):
@@ -37,7 +37,8 @@ class Owner(NamedTuple):
         return status.rpartition(")")[2].split()[0] in ("T", "t")
 
     def __str__(self) -> str:
-        return f"process {self.process} on {self.host}" + (", which is stopped" if self.is_stopped else "")
+        remedy = f", which is stopped: continue it (kill -CONT {self.process}) or end it" if self.is_stopped else ""
+        return f"process {self.process} on {self.host}{remedy}"
 
 
 @contextmanager
@@ -55,7 +56,7 @@ def locked(path: Path, what: str, *, wait: bool = True) -> Iterator[None]:
     lock, patience = FileLock(path), Patience(what)
     while True:
         try:
-            lock.acquire(timeout=1 if wait else 0)
+            lock.acquire(timeout=_LOOK if wait else 0)
             break
         except Timeout:
             if not wait:
@@ -96,7 +97,7 @@ class Patience:
         long = now - self._since >= _MINUTE
         named = [o for o in owners if o.is_stopped or (long and os.getpid() not in (o.parent, o.process))]
         if named:
-            log.warning("waiting for %s: built by %s", self._what, "; ".join(sorted(map(str, named))))
+            log.warning("waiting for %s from %s", self._what, "; ".join(sorted(map(str, named))))
         self._next = now + (_MINUTE if named else _SOON)
 
 
