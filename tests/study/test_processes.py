@@ -162,7 +162,12 @@ from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.parts import build_parts
 def build(place):
     print(os.getpid(), flush=True)
-    time.sleep(float(sys.argv[2]) if os.getpid() != main else 0.2)
+    begun = sys.argv[1] + "/begun"
+    if os.getpid() != main:
+        open(begun, "w").close()
+        time.sleep(float(sys.argv[2]))
+    while not os.path.exists(begun):
+        time.sleep(0.02)
     return pd.DataFrame({"place": [place]})
 main = os.getpid()
 build_parts(Store(sys.argv[1]), "part", [{"part": place} for place in range(8)], build, workers=2)
