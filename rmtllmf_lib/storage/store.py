@@ -33,6 +33,7 @@ from rmtllmf_lib.folders import default_root
 from rmtllmf_lib.storage.atomic import device_errors, sync
 from rmtllmf_lib.storage.canonical import config_key, plain, short
 from rmtllmf_lib.storage.locks import locked
+from rmtllmf_lib.storage.tensors import save_tensors
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -367,9 +368,7 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def _write_tensors(path: Path, value: dict[str, Tensor]) -> None:
-    from safetensors.torch import save_file
-
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in value.items()}, path)
+    save_tensors(path, {name: tensor.detach().cpu().contiguous() for name, tensor in value.items()})
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

@@ -332,3 +332,27 @@ def test_studies_that_do_not_fit_the_suite(suite: Suite, tmp_path: Path, change:
 def test_controls_need_no_scenario(suite: Suite, tmp_path: Path) -> None:
     found = run_study(replace(STUDY, scenarios=(), protections=("base",)), suite, store=Store(tmp_path))
     assert set(found["scenario"]) == {NO_LINK}
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("sizes", "23"), ("sizes", 2), ("sizes", [2, True]), ("sizes", [2.0]), ("sizes", [0]), ("sizes", [4]),
+        ("per_size", -1), ("per_size", 0), ("per_size", 1.5), ("names", "abc"),
+    ],
+)  # fmt: skip
+def test_combinations_of_bad_arguments(name: str, wrong: Any) -> None:
+    with pytest.raises(InputError) as caught:
+        sample_combinations(**{"names": ("a", "b", "c"), name: wrong})
+    value = repr(wrong[-1] if isinstance(wrong, list) else wrong)
+    assert name in str(caught.value) and value in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [("lam", 0.3), ("lam", [0.3]), ("lam", {2: "0.3"}), ("sizes", "23"), ("sizes", 2), ("per_size", -1)],
+)
+def test_a_study_names_the_field_that_is_wrong(name: str, wrong: Any) -> None:
+    with pytest.raises(InputError) as caught:
+        replace(STUDY, **{name: wrong})
+    assert name in str(caught.value) and repr(wrong).strip("[{}]").split(": ")[-1] in str(caught.value)
