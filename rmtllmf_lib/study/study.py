@@ -123,7 +123,7 @@ def sample_combinations(
     if sizes is not None:
         if isinstance(sizes, str) or not isinstance(sizes, Iterable):
             raise InputError(f"sizes are {sizes!r}: expected a sequence of whole numbers, as in (2, 3)")
-        sizes = [whole_number(size, "sizes", 1, len(names)) for size in sizes]
+        sizes = [whole_number(size, "sizes") for size in sizes]
     if per_size is not None:
         per_size = whole_number(per_size, "per_size")
     chosen: list[tuple[str, ...]] = []
