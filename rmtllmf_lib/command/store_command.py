@@ -12,7 +12,8 @@ import typer
 
 from rmtllmf_lib.command.app import App
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.storage.store import Store, default_root
+from rmtllmf_lib.folders import default_root
+from rmtllmf_lib.storage.store import Store
 
 store_app = App(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 

@@ -5,23 +5,30 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 _DEVICE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+
+_ROOM = re.compile(r"\..*\.[0-9a-f]{32}\.tmp")  # the folder of a file that is being written
+_LOCK = "rmtllmf.lock"
 
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; the file written there is renamed to `path` when the block succeeds.
+    """Yield a temporary path of the same name; the file written there is renamed to `path` when the block succeeds.
 
     The data are flushed to the disk (fsync) before the rename, so readers, also after a crash or with a full disk, see
     the old file or the new one, never a part. If the block raises, the temporary file is removed and the old file
     stays. The new file keeps the permissions of the old one; without an old one it gets the user's default ones,
-    whatever the writer sets (safetensors makes its files private).
+    whatever the writer sets (safetensors makes its files private). The temporary file lies in a hidden, locked folder
+    beside `path`. Such folders whose process was killed are removed first, whatever file they were for.
 
     Parameters
     ----------
@@ -36,21 +43,55 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     final = Path(os.path.realpath(path))
     final.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last, because some writers choose a compression by it or append their own.
-    temporary = final.with_name(f".{final.stem[:100]}.{uuid.uuid4().hex}.tmp{final.suffix}")
+    remove_leftovers(final.parent)
+    room = final.with_name(f".{final.stem[:100]}.{uuid.uuid4().hex}.tmp")
+    temporary = room / final.name
+    with device_errors(final, room), _locked_folder(room):
+        mode = _mode(final, temporary)
+        yield temporary
+        if not temporary.exists():
+            raise RuntimeError(f"nothing was written to {temporary}; {final} is unchanged")
+        os.chmod(temporary, mode)
+        sync(temporary)
+        os.replace(temporary, final)
+        sync(final.parent)
+
+
+@contextmanager
+def _locked_folder(folder: Path) -> Iterator[None]:
+    """Create a folder that `remove_leftovers` leaves alone as long as this process lives; remove it afterwards."""
+    while True:
+        folder.mkdir(exist_ok=True)
+        lock = FileLock(folder / _LOCK)
+        try:
+            lock.acquire(timeout=0)
+            break
+        except (FileNotFoundError, Timeout):  # taken for left behind before it was locked
+            continue
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
     try:
-        with device_errors(final, temporary):
-            mode = _mode(final, temporary)
-            yield temporary
-            if not temporary.exists():
-                raise RuntimeError(f"nothing was written to {temporary}; {final} is unchanged")
-            os.chmod(temporary, mode)
-            sync(temporary)
-            os.replace(temporary, final)
-            sync(final.parent)
+        yield
     finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
+        shutil.rmtree(folder, ignore_errors=True)  # on Windows, an open file stays
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary folders in `folder` whose processes were killed while they wrote."""
+    for name in os.listdir(folder):
+        if not _ROOM.fullmatch(name):
+            continue
+        left = folder / name
+        with suppress(OSError, Timeout):
+            if not (left / _LOCK).exists():
+                left.rmdir()  # killed before it was locked; not empty if it is none of ours
+                continue
+            with FileLock(left / _LOCK, timeout=0):
+                shutil.rmtree(left, ignore_errors=True)
+            shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager

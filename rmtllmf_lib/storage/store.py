@@ -4,9 +4,10 @@ An entry is a folder ``root/<kind>/<key>/`` of three files: ``config.json`` (wha
 (safetensors, parquet or JSON, never a pickle) and ``manifest.json`` (checksum, size, time). The key is the SHA-256 of
 the configuration's canonical form, so equal configurations share an entry and different ones never do.
 
-An entry is built in a hidden folder beside its final place and renamed once everything is on the disk: under its final
-name it is either complete or absent. Damage that happens later is found by the checksum; the damaged entry is set
-aside and built again.
+What belongs to an entry in the making lies in ``root/<kind>/.building/``: its lock, its files, and the checkpoint of a
+long build. The files are renamed to their final place once everything is on the disk, so under its final name an entry
+is either complete or absent. Whatever processes that were killed left there is removed when the store is next used, but
+for checkpoints. Damage that happens later is found by the checksum; the damaged entry is set aside and built again.
 """
 
 from __future__ import annotations
@@ -18,20 +19,21 @@ import logging
 import os
 import re
 import shutil
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.folders import default_root
 from rmtllmf_lib.storage.atomic import device_errors, sync
 from rmtllmf_lib.storage.canonical import config_key, plain, short
+from rmtllmf_lib.storage.locks import locked
+from rmtllmf_lib.storage.tensors import save_tensors
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -40,12 +42,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _KIND = re.compile(r"[a-z0-9][a-z0-9_-]*")
-# Names in the folder of a kind; the group is the key that they belong to.
-_ENTRY = re.compile(r"([0-9a-f]{64})")
-_TEMPORARY = re.compile(r"\.tmp-([0-9a-f]{64})-[0-9a-f]{32}")
-_CHECKPOINT = re.compile(r"\.?\.checkpoint-([0-9a-f]{64})\..+")  # also its temporary and damaged copies
-_ANY = re.compile(r"([0-9a-f]{64}|\..+)")
+_ENTRY = re.compile(r"[0-9a-f]{64}")
 _SET_ASIDE = ".set-aside"
+_BUILDING = ".building"
+# Names in that folder begin with a key, but for the temporary folders of checkpoints (see `atomic_write`).
+_FILES, _LOCK, _CLAIM, _CHECKPOINT = ".tmp", ".lock", ".claim", ".checkpoint.safetensors"
+_IN_BUILDING = re.compile(r"\.?([0-9a-f]{64})(\..+)")
+_OLDER = re.compile(r"\.(tmp-|checkpoint-|\.checkpoint-)?[0-9a-f]{64}.*")  # where earlier versions kept them
+
+_swept: set[tuple[int, Path]] = set()  # process and root, of the stores that this process has tidied
 
 
 @dataclass(frozen=True)
@@ -81,15 +86,6 @@ class _Format(NamedTuple):
     read: Callable[[Path], Any]
 
 
-def default_root() -> Path:
-    """The store's default folder: ``$RMTLLMF_HOME``, or the user's cache folder if that is unset or empty."""
-    if home := os.environ.get("RMTLLMF_HOME"):
-        return Path(home).expanduser().absolute()
-    from platformdirs import user_cache_path
-
-    return user_cache_path("rmtllmf")
-
-
 @dataclass(frozen=True)
 class Store:
     """A store of artifacts under one root folder, which is created by the first write.
@@ -122,12 +118,16 @@ class Store:
         Its folder exists while the entry is built; the file is removed once the entry is stored.
         """
         _check_kind(kind)
-        return Path(self.root) / kind / f".checkpoint-{config_key(config)}.safetensors"
+        return self._building(kind, config_key(config), _CHECKPOINT)
+
+    def claim(self, kind: str, key: str) -> Path:
+        """Lock file for those who share the building of many entries; on an entry's own lock others wait."""
+        return self._building(kind, key, _CLAIM)
 
     def list(self) -> Sequence[Entry]:
         """All entries, sorted by kind and key; unreadable ones are skipped with a warning and left to `verify`."""
         entries = []
-        for _, _, folder in self._find(_ENTRY):
+        for folder in self._entries():
             try:
                 entries.append(_inspect(folder, checksum=False))
             except (FileNotFoundError, _BrokenError) as error:
@@ -140,18 +140,21 @@ class Store:
         Nothing is changed: a damaged entry is rebuilt when it is next asked for, and `clear` removes the rest.
         """
         problems = []
-        for kind, key, folder in self._find(_ENTRY):
+        for folder in self._entries():
             try:
                 _read(_inspect(folder, checksum=True))
             except _BrokenError as error:
-                problems.append(Problem(kind, key, folder, str(error)))
+                problems.append(Problem(folder.parent.name, folder.name, folder, str(error)))
             except FileNotFoundError:  # removed by another process in the meantime
                 continue
-        for kind, key, path in self._find(_TEMPORARY, _CHECKPOINT):
-            if self._is_free(kind, key):
-                stored = (Path(self.root) / kind / key).is_dir()
-                reason = "no longer needed: the entry is stored" if stored else "unfinished: its build was interrupted"
-                problems.append(Problem(kind, key, path, reason))
+        for kind in self.kinds():
+            for key, path in self._unfinished(kind):
+                with suppress(Timeout), self._lock(kind, key, wait=False):
+                    stored = (Path(self.root) / kind / key).is_dir()
+                    reason = (
+                        "no longer needed: the entry is stored" if stored else "unfinished: its build was interrupted"
+                    )
+                    problems.append(Problem(kind, key, path, reason))
         return problems
 
     def clear(self, kind: str | None = None) -> int:
@@ -163,11 +166,12 @@ class Store:
         if kind is not None:
             _check_kind(kind)
         removed = 0
-        for name, key, folder in self._find(_ENTRY, kind=kind):
+        for folder in self._entries(kind):
             try:
-                with self._lock(name, key, timeout=0):
+                with self._lock(folder.parent.name, folder.name, wait=False):
                     # Rename first: an interrupted removal must not leave half an entry under its final name.
-                    doomed = _temporary_folder(folder)
+                    doomed = self._building(folder.parent.name, folder.name, _FILES)
+                    _remove(doomed)
                     os.rename(folder, doomed)
                     _remove(doomed)
                     removed += 1
@@ -175,17 +179,25 @@ class Store:
                 log.warning("%s is in use by another process and stays", folder)
             except FileNotFoundError:
                 continue
-        for name, key, path in self._find(_TEMPORARY, _CHECKPOINT, kind=kind):
-            if self._is_free(name, key):
-                _remove(path)
         for name in self.kinds(kind):
-            _remove(Path(self.root) / name / _SET_ASIDE)
+            self._sweep(name, checkpoints=True)
+            for path in (Path(self.root) / name).iterdir():
+                if path.name == _SET_ASIDE or _OLDER.fullmatch(path.name):
+                    _remove(path)
         return removed
+
+    def tidy(self) -> None:
+        """Remove what processes that were killed left behind, but for checkpoints, from which a build can go on."""
+        for kind in self.kinds():
+            self._sweep(kind)
 
     def _get(self, kind: str, config: Mapping[str, Any], build: Callable[[], Any], format: str) -> Any:
         _check_kind(kind)
         key = config_key(config)
         folder = Path(self.root) / kind / key
+        if (here := (os.getpid(), Path(self.root))) not in _swept:
+            _swept.add(here)
+            self.tidy()
         # A hit needs no lock, so readers do not wait for each other. Anything that looks wrong is checked again under
         # the lock: another process may be writing.
         with suppress(FileNotFoundError, _BrokenError):
@@ -201,23 +213,22 @@ class Store:
                 log.warning("%s is damaged (%s): moved to %s and built again", folder, error, aside)
             except FileNotFoundError:
                 pass
-            # This process holds the lock, so other files of this key belong to processes that are gone.
-            for _, _, path in self._find(_TEMPORARY, kind=kind, key=key):
-                _remove(path)
             self._write(folder, config, build(), format)
             try:
                 value = _load(folder, format)
             except _BrokenError as error:
                 raise OSError(errno.EIO, f"{error} after it was written; is the disk failing?", str(folder)) from error
-            for _, _, path in self._find(_CHECKPOINT, kind=kind, key=key):
-                _remove(path)
+            for other, path in self._unfinished(kind):
+                if other == key:
+                    _remove(path)
             return value
 
     def _write(self, folder: Path, config: Mapping[str, Any], value: Any, format: str) -> None:
-        temporary = _temporary_folder(folder)
+        temporary = self._building(folder.parent.name, folder.name, _FILES)
         data = temporary / _FORMATS[format].file
         try:
             with device_errors(folder, temporary):
+                _remove(temporary)  # this process holds the lock, so a process that is gone left it
                 temporary.mkdir()
                 _FORMATS[format].write(data, value)
                 manifest = {
@@ -237,31 +248,45 @@ class Store:
             with suppress(OSError):
                 _remove(temporary)
 
-    def _lock(self, kind: str, key: str, timeout: float = -1) -> FileLock:
-        path = Path(self.root) / kind / f".{key}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(path, timeout=timeout)
+    def _lock(self, kind: str, key: str, *, wait: bool = True) -> AbstractContextManager[None]:
+        return locked(self._building(kind, key, _LOCK), f"{kind} {key[:12]} in {self.root}", wait=wait)
 
-    def _is_free(self, kind: str, key: str) -> bool:
-        try:
-            with self._lock(kind, key, timeout=0):
-                return True
-        except Timeout:
-            return False
+    def _building(self, kind: str, key: str, ending: str) -> Path:
+        return Path(self.root) / kind / _BUILDING / f"{key}{ending}"
+
+    def _unfinished(self, kind: str, *, locks: bool = False) -> Iterator[tuple[str, Path]]:
+        """Key and path of everything in the making, without its locks or with them."""
+        for path in sorted((Path(self.root) / kind / _BUILDING).glob("*")):
+            match = _IN_BUILDING.fullmatch(path.name)
+            if match and (locks or match[2] not in (_LOCK, _CLAIM)):
+                yield match[1], path
+
+    def _sweep(self, kind: str, *, checkpoints: bool = False) -> None:
+        """Remove everything in the making that no living process holds; checkpoints only if they are asked for."""
+        for key, path in self._unfinished(kind, locks=True):
+            claim = path.name.endswith(_CLAIM)
+            lock = path if claim else self._building(kind, key, _LOCK)
+            with suppress(Timeout, OSError), locked(lock, "", wait=False):  # which removes the lock
+                stored = (Path(self.root) / kind / key).is_dir()
+                is_checkpoint = path.name.startswith(f"{key}{_CHECKPOINT}")
+                if path != lock and (checkpoints or stored or not is_checkpoint):
+                    _remove(path)
 
     def kinds(self, kind: str | None = None) -> tuple[str, ...]:
         """Kinds with an entry, or with files left from one; `kind` restricts the answer to that one."""
-        return tuple(sorted({name for name, _, _ in self._find(_ANY, kind=kind)}))
+        root = Path(self.root)
+        names = sorted(os.listdir(root)) if root.is_dir() else []
+        return tuple(name for name in names if kind in (None, name) and _KIND.fullmatch(name) and _is_ours(root / name))
 
-    def _find(
-        self, *patterns: re.Pattern[str], kind: str | None = None, key: str | None = None
-    ) -> Iterator[tuple[str, str, Path]]:
-        """Kind, key and path of the store's files that match a pattern, sorted by pattern, kind and name."""
-        folders = [path for path in sorted(Path(self.root).glob("*")) if _KIND.fullmatch(path.name)]
-        for pattern, folder in product(patterns, folders):
-            for path in sorted(folder.glob("*")) if kind in (None, folder.name) else ():
-                if (match := pattern.fullmatch(path.name)) and key in (None, match[1]):
-                    yield folder.name, match[1], path
+    def _entries(self, kind: str | None = None) -> Iterator[Path]:
+        """Folders of the entries, sorted by kind and key."""
+        for name in self.kinds(kind):
+            yield from (path for path in sorted((Path(self.root) / name).glob("*")) if _ENTRY.fullmatch(path.name))
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder holds an entry, or something that belonged to one."""
+    return folder.is_dir() and any(_ENTRY.fullmatch(name) or name.startswith(".") for name in os.listdir(folder))
 
 
 def _load(folder: Path, format: str) -> Any:
@@ -322,10 +347,6 @@ def _check_kind(kind: str) -> None:
         raise InputError(f"kind is {kind!r}: expected lower-case letters, digits, - and _ only, as in 'tau'")
 
 
-def _temporary_folder(folder: Path) -> Path:
-    return folder.with_name(f".tmp-{folder.name}-{uuid.uuid4().hex}")
-
-
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -347,9 +368,7 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def _write_tensors(path: Path, value: dict[str, Tensor]) -> None:
-    from safetensors.torch import save_file
-
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in value.items()}, path)
+    save_tensors(path, {name: tensor.detach().cpu().contiguous() for name, tensor in value.items()})
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, field, replace
 from itertools import groupby, product
 from pathlib import Path
@@ -24,6 +24,7 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from rmtllmf_lib import __version__
+from rmtllmf_lib.arrays import whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.fusion import lambda_n
 from rmtllmf_lib.protection.realign import REALIGNMENT
@@ -117,6 +118,14 @@ def sample_combinations(
 
     The choice depends on the arguments alone.
     """
+    if isinstance(names, str):
+        raise InputError(f"names are {names!r}: expected a sequence of names, as in ({names!r},)")
+    if sizes is not None:
+        if isinstance(sizes, str) or not isinstance(sizes, Iterable):
+            raise InputError(f"sizes are {sizes!r}: expected a sequence of whole numbers, as in (2, 3)")
+        sizes = [whole_number(size, "sizes") for size in sizes]
+    if per_size is not None:
+        per_size = whole_number(per_size, "per_size")
     chosen: list[tuple[str, ...]] = []
     for size, group in groupby(sorted(task_combinations(names, sizes), key=len), len):
         candidates = list(group)

@@ -18,7 +18,8 @@ from places import ROOT
 from rmtllmf_lib.command import cli, runner
 from rmtllmf_lib.command.runner import NotebookError
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.storage.store import Store, default_root
+from rmtllmf_lib.folders import default_root
+from rmtllmf_lib.storage.store import Store
 
 COMMANDS = (
     "",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import sys
 from pathlib import Path
@@ -10,15 +11,17 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from forks import die, exit_code, forked
 from rmtllmf_lib.storage import atomic
 from rmtllmf_lib.storage.atomic import atomic_write
 from rmtllmf_lib.storage.store import Store
+from waiting import wait_for
 
 
 def test_atomic_write_replaces_only_on_success(tmp_path: Path) -> None:
     final = tmp_path / "folder" / "file.txt"
     with atomic_write(final) as path:
-        assert path.parent == final.parent and path.suffix == ".txt"
+        assert path.name == "file.txt" and path.parent.parent == final.parent
         path.write_text("one")
         assert not final.exists()
     assert final.read_text() == "one"
@@ -46,6 +49,45 @@ def test_atomic_write_of_nothing_is_a_defect_and_loses_nothing(tmp_path: Path) -
     with pytest.raises(RuntimeError, match="nothing was written"), atomic_write(tmp_path / "file"):
         pass
     assert (tmp_path / "file").read_text() == "old"
+
+
+def killed_writer(final: Path) -> None:
+    with atomic_write(final) as path:
+        path.write_text("half")
+        die()
+
+
+def paused_writer(final: Path) -> None:
+    with atomic_write(final) as path:
+        path.write_text("new")
+        final.with_name("go").touch()
+        wait_for(lambda: not final.with_name("go").exists())
+
+
+@pytest.mark.parametrize("name", ["result.parquet", "other.parquet", "no-ending", f"{'long' * 60}.txt"])
+def test_the_next_write_into_a_folder_removes_what_killed_ones_left(tmp_path: Path, name: str) -> None:
+    final = tmp_path / "result.parquet"
+    assert exit_code(forked(killed_writer, tmp_path / name)) == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    (tmp_path / f".{'x' * 9}.{'1' * 32}.tmp").mkdir()  # killed before it was locked
+    mine = tmp_path / f".mine.{'2' * 32}.tmp"  # looks the same, but nothing says that it is one
+    mine.mkdir()
+    (mine / "notes.txt").touch()
+    with atomic_write(final) as path:
+        assert not left.exists()
+        path.write_text("whole")
+    assert {path.name for path in tmp_path.iterdir()} == {final.name, mine.name}
+
+
+def test_a_write_leaves_those_of_living_processes_alone(tmp_path: Path) -> None:
+    writer = forked(paused_writer, tmp_path / "file")
+    wait_for((tmp_path / "go").exists)
+    for name in ("file", "other"):
+        with atomic_write(tmp_path / name) as path:
+            path.write_text("old")
+    (tmp_path / "go").unlink()
+    assert exit_code(writer) == 0 and (tmp_path / "file").read_text() == "new"
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "other"}
 
 
 def test_atomic_write_follows_a_link(tmp_path: Path) -> None:

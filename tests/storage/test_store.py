@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 
 from artifacts import CONFIG, configs, empty, flip, forbidden, reordered, truncate, typed, values
+from forks import die, exit_code, forked
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.folders import default_root
 from rmtllmf_lib.storage import store
+from rmtllmf_lib.storage.atomic import atomic_write
 from rmtllmf_lib.storage.canonical import config_key
-from rmtllmf_lib.storage.store import Store, default_root
+from rmtllmf_lib.storage.store import Store
+from rmtllmf_lib.study.parts import build_parts
 
 # ---------------------------------------------------------------- the three formats
 
@@ -229,13 +235,74 @@ def test_clear_removes_damaged_entries_and_debris(tmp_path: Path) -> None:
     flip(where.list()[0].path / "data.json")
     where.json("note", CONFIG, lambda: 1)
     empty(where.list()[0].path / "manifest.json")
-    (tmp_path / "note" / f".tmp-{'0' * 64}-{'1' * 32}").mkdir()
     stopped = where.checkpoint("note", {"seed": 9})
-    for name in (stopped.name, f"{stopped.name}.damaged", f".{stopped.stem}.{'1' * 32}.tmp.safetensors"):
-        (tmp_path / "note" / name).write_text("half of a training")
+    stopped.with_name(f"{'0' * 64}.tmp").mkdir()
+    for name in (stopped.name, f"{stopped.name}.damaged", f".{stopped.stem}.{'1' * 32}.tmp"):
+        stopped.with_name(name).write_text("half of a training")
     assert len(where.verify()) == 5
+    for name in (f".{'0' * 64}.lock", f".tmp-{'0' * 64}-{'1' * 32}", f".checkpoint-{'0' * 64}.safetensors"):
+        (tmp_path / "note" / name).write_text("of an earlier version")
     assert where.clear() == 1
-    assert [path.name for path in (tmp_path / "note").iterdir() if not path.name.endswith(".lock")] == []
+    assert [path.name for path in (tmp_path / "note").rglob("*")] == [".building"]
+
+
+def test_nothing_but_entries_is_left_of_builds(tmp_path: Path) -> None:
+    where = Store(tmp_path)
+    for seed in range(5):
+        where.json("note", {"seed": seed}, lambda: 1)
+        where.json("note", {"seed": seed}, forbidden)
+    assert {path.name for path in (tmp_path / "note").iterdir()} == {".building", *(e.key for e in where.list())}
+    assert [*(tmp_path / "note" / ".building").iterdir()] == []
+
+
+@pytest.mark.parametrize("later", ["another entry", "an entry that is there", "clear", "a part"])
+def test_what_a_killed_process_left_goes_with_the_next_start(tmp_path: Path, later: str) -> None:
+    """Even if nobody asks for what it was building. Checkpoints stay, but for `clear`."""
+    where, config = Store(tmp_path), {"seed": 1}
+    where.json("other", CONFIG, lambda: 0)
+
+    def killed() -> None:
+        def build() -> None:
+            for ending in (".tmp", ".claim"):
+                where.checkpoint("note", config).with_name(f"{config_key(config)}{ending}").touch()
+            with atomic_write(where.checkpoint("note", config)) as path:
+                path.write_text("one")
+            with atomic_write(where.checkpoint("note", config)) as path:
+                path.write_text("two")
+                die()
+
+        where.json("note", config, build)
+
+    assert exit_code(forked(killed)) == -signal.SIGKILL
+    assert len([*tmp_path.glob("note/.building/*")]) == 5
+    steps: dict[str, Callable[[], Any]] = {
+        "another entry": lambda: where.json("other", {"seed": 2}, lambda: 1),
+        "an entry that is there": lambda: where.json("other", CONFIG, forbidden),
+        "clear": lambda: where.clear(),
+        "a part": lambda: build_parts(where, "part", [{"part": 1}], lambda _: TABLE),
+    }
+    assert exit_code(forked(steps[later])) == 0  # another process
+    kept = [] if later == "clear" else [where.checkpoint("note", config)]
+    assert [*tmp_path.glob("*/.building/*")] == kept
+
+
+@pytest.mark.parametrize("what", ["json", "table", "tensors"])
+def test_a_write_costs_the_same_in_a_full_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """No folder of entries is read: counted, since time depends on the machine."""
+    where, read = Store(tmp_path), []
+    value: Any = {"json": 1, "table": TABLE, "tensors": TENSORS}[what]
+    getattr(where, what)("note", {"seed": 0}, lambda: value)
+    (entry,) = where.list()
+    for name in range(300):
+        (entry.path.parent / f"{name:064x}").mkdir()
+    for function in ("listdir", "scandir"):
+        own = getattr(os, function)
+        monkeypatch.setattr(os, function, lambda path=".", own=own: read.append(str(path)) or own(path))
+    getattr(where, what)("note", {"seed": 1}, lambda: value)
+    assert {Path(path).parts[len(tmp_path.parts) :] for path in read} <= {
+        ("note", ".building"), ("note", ".building", f"{config_key({'seed': 1})}.tmp")
+    }  # fmt: skip
+    assert read
 
 
 def test_a_checkpoint_lasts_until_the_entry_is_stored(tmp_path: Path) -> None:

@@ -163,7 +163,8 @@ def test_a_write_that_the_system_refuses(tmp_path: Path, attempt: str) -> None:
     assert str(tmp_path / attempt) in str(caught.value)
     assert where.list() == [] and where.verify() == [] and target.read_text() == "old"
     assert {path.name for path in tmp_path.iterdir()} == {target.name, attempt.replace("vector", target.name)}
-    assert [path.name for path in tmp_path.glob("*/*") if not path.name.endswith(".lock")] == []
+    assert {path.name for path in tmp_path.glob("*/*")} <= {".building"}
+    assert [*tmp_path.glob("*/.building/*")] == []
 
 
 @pytest.mark.parametrize("call", ["fsync", "write", "rename"])
@@ -207,7 +208,7 @@ def test_a_build_at_work_is_left_alone_and_a_dead_holder_does_not_block(
     flip(where.list()[0].path / "data.json")
     process = python(HOLD, tmp_path)
     assert process.stdout is not None and process.stdout.readline() == "building\n"
-    temporary = tmp_path / "note" / f".tmp-{config_key({'seed': 1})}-{'1' * 32}"
+    temporary = tmp_path / "note" / ".building" / f"{config_key({'seed': 1})}.tmp"
     temporary.mkdir()  # as if the holder were writing
     (tmp_path / "note" / config_key({"seed": 1})).mkdir()
     assert where.clear() == 0 and "in use by another process" in caplog.text

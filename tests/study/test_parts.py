@@ -50,7 +50,7 @@ def test_every_part_is_built_once_and_kept(tmp_path: Path) -> None:
     assert sorted(built(log)) == [*range(6)]
     require_right(build_parts(store, "part", CONFIGS, logged(log)))
     assert len(built(log)) == 6
-    assert [path for path in (tmp_path / "store").glob(".part-claims/*")] == []
+    assert [*(tmp_path / "store").rglob(".building/*")] == []
 
 
 def test_equal_parts_are_one(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_run_killed_at_any_step_loses_only_the_part_in_progress(tmp_path: Path
         assert sorted({*built(folder / "log")} | done) == [0, 1]
         assert len(built(folder / "log")) == 2 - len(done), (stop, done)
         assert Store(folder).verify() == []
-        assert not list(folder.glob(".part-claims/*"))
+        assert [*folder.rglob(".building/*")] == []
         stop += 1
     assert stop > 20  # so many places were tried
 

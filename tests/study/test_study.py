@@ -341,3 +341,27 @@ def test_counts_of_a_study_are_bounded(count: int) -> None:
         replace(STUDY, seeds=count)
     with pytest.raises(InputError, match=f"steps is {count}"):
         replace(QUICK, steps=count)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("sizes", "23"), ("sizes", 2), ("sizes", [2, True]), ("sizes", [2.0]), ("sizes", [0]), ("sizes", [4]),
+        ("per_size", -1), ("per_size", 0), ("per_size", 1.5), ("names", "abc"),
+    ],
+)  # fmt: skip
+def test_combinations_of_bad_arguments(name: str, wrong: Any) -> None:
+    with pytest.raises(InputError) as caught:
+        sample_combinations(**{"names": ("a", "b", "c"), name: wrong})
+    value = repr(wrong[-1] if isinstance(wrong, list) else wrong)
+    assert name in str(caught.value) and value in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [("lam", 0.3), ("lam", [0.3]), ("lam", {2: "0.3"}), ("sizes", "23"), ("sizes", 2), ("per_size", -1)],
+)
+def test_a_study_names_the_field_that_is_wrong(name: str, wrong: Any) -> None:
+    with pytest.raises(InputError) as caught:
+        replace(STUDY, **{name: wrong})
+    assert name in str(caught.value) and repr(wrong).strip("[{}]").split(": ")[-1] in str(caught.value)
