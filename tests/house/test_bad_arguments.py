@@ -61,8 +61,8 @@ INNER = {
 # Not decided yet, package by package: checks are still to come, or good values in tests/helpers/bad_arguments.py.
 UNDECIDED = {
     "storage": """
-        atomic.atomic_write atomic.device_errors atomic.sync canonical.config_key canonical.plain
-        canonical.short
+        atomic.atomic_write atomic.device_errors atomic.remove_leftovers atomic.sync canonical.config_key
+        canonical.plain canonical.short locks.locked tensors.save_tensors
     """,
     "study": """
         compare.gap compare.surely_above file.load_study file.run_study_file file.save_study file.summary
@@ -75,20 +75,21 @@ UNDECIDED = {
         assemble.assemble_task base.Split base.Split.subset base.Task base.carve_validation base.fingerprint
         base.hash_fraction base.pinned_sample base.require_class_names base.require_templates
         base.stratified_counts base.validation_count folder.class_folders folder.find_folder
-        folder.holds_task folder.natural_key folder.read_classes folder.read_folder folder.read_templates
-        images.decode_images images.inspect_files images.resize_batch images.resize_image images.to_rgb
-        prompts.prompts_for prompts.readable_name sources.load_spec sources.load_task sources.parse_tasks
-        vision.pinned_split vision.read_data_set vision.read_idx
+        folder.holds_task folder.is_image folder.natural_key folder.read_classes folder.read_folder
+        folder.read_templates images.decode_images images.inspect_files images.opened
+        images.require_decodable images.require_regular images.resize_batch images.resize_image
+        images.to_rgb prompts.prompts_for prompts.readable_name sources.load_spec sources.load_task
+        sources.parse_tasks vision.pinned_split vision.read_data_set vision.read_idx vision.require_entries
     """,
     "training": """
         combinations.choose_lambdas combinations.evaluate_combinations combinations.normalized_accuracy
         combinations.task_combinations evaluate.accuracy evaluate.predictions evaluate.prepare
         finetune.Recipe finetune.Recipe.lr_at finetune.finetune finetune.precision finetune.recipe_for
-        finetune.training_step heads.Head.require_classes heads.build_head loading.batches loading.crop_box
-        loading.cropped_pixels loading.normalize loading.pixels loading.training_batches
-        pretrain.PretrainRecipe pretrain.caption_batch pretrain.clip_loss pretrain.draw_pairs
-        pretrain.pretrain pretrain.zero_shot_table suite.Suite.accuracies suite.Suite.fuse suite.Suite.known
-        suite.Suite.score suite.Suite.train suite.assemble_suite suite.load_suite
+        finetune.training_step heads.Head.require_classes heads.build_head loading.Schedule loading.batches
+        loading.crop_box loading.cropped_pixels loading.normalize loading.pixels loading.training_batches
+        pretrain.PretrainRecipe pretrain.caption_batch pretrain.clip_loss pretrain.pretrain
+        pretrain.zero_shot_table suite.Suite.accuracies suite.Suite.fuse suite.Suite.known suite.Suite.score
+        suite.Suite.train suite.assemble_suite suite.load_suite
     """,
     "transport": """
         digital.Coded digital.Pcm digital.RawFloat link.send modulation.bits_of modulation.decode
