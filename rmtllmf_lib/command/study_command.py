@@ -38,7 +38,7 @@ def study(
     """
     from rmtllmf_lib.arrays import whole_number
     from rmtllmf_lib.errors import InputError
-    from rmtllmf_lib.storage.store import default_root
+    from rmtllmf_lib.folders import default_root
     from rmtllmf_lib.study import file as study_file
     from rmtllmf_lib.training.loading import resolve_device
 

@@ -239,6 +239,7 @@ def _of() -> dict[str, dict[str, Any]]:
         "checkpoints.load_published": tuned,
         "checkpoints.task_vector_from_published": {**tuned, "published_base": None},
         "foreign.file_kind": reading,
+        "foreign.require_file": reading,
         "foreign.read_foreign": reading,
         "foreign.read_safetensors": reading,
         "foreign.read_metadata": reading,
