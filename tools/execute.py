@@ -12,7 +12,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 
@@ -144,11 +144,14 @@ def main(arguments: list[str] | None = None) -> int:
     stop: Future[Callable[[], object]] = Future()
     # Off the main thread, where each notebook's client would put its own handler in the place of Ctrl-C's.
     with ThreadPoolExecutor(1) as aside:
+        work = aside.submit(lambda: asyncio.run(execute_all(options, stop)))
         try:
-            failed = aside.submit(lambda: asyncio.run(execute_all(options, stop))).result()
+            failed = work.result()
         except KeyboardInterrupt:
             print(f"Interrupted. {AGAIN}.", file=sys.stderr, flush=True)
             stop.result()()  # each client shuts its kernel down
+            while not wait([work], timeout=10).done:
+                stop.result()()  # nbclient overlooks a cancellation now and then
             return 130
     if failed:
         print(f"{len(failed)} of {len(options.notebooks)} failed: {', '.join(map(str, failed))}", file=sys.stderr)

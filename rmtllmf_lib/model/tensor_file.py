@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from rmtllmf_lib.arrays import file_path
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.foreign import read_safetensors
 from rmtllmf_lib.storage.atomic import atomic_write
+from rmtllmf_lib.storage.tensors import save_tensors
 from rmtllmf_lib.validated import validated_call
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
 def write_sealed(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write tensors and metadata as a safetensors file with their `checksum`, atomically."""
     with atomic_write(file_path(path, "path")) as temporary:
-        save_file(dict(tensors), temporary, {**metadata, CHECKSUM: checksum(tensors, metadata)})
+        save_tensors(temporary, tensors, {**metadata, CHECKSUM: checksum(tensors, metadata)})
 
 
 @validated_call
