@@ -98,11 +98,11 @@ def test_another_kind_or_version(file: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_full_disk_keeps_the_old_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = file.read_bytes()
 
-    def full(tensors: object, path: Path, metadata: object) -> None:
+    def full(path: Path, tensors: object, metadata: object) -> None:
         Path(path).write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(tensor_file, "save_file", full)
+    monkeypatch.setattr(tensor_file, "save_tensors", full)
     with pytest.raises(OSError, match="No space left"):
         write_own(file, "kind", TENSORS, HASHES)
     assert file.read_bytes() == before
