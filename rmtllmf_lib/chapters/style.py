@@ -84,11 +84,13 @@ def heatmap(
     ax: Axes, values: ArrayLike, rows: Iterable[str], columns: Iterable[str], rotation: float = 45, **options: Any
 ) -> Any:
     """Draw a matrix (row, column) with a number in every cell, and return what a colour bar needs."""
+    labels = {"xlabel": ax.get_xlabel(), "ylabel": ax.get_ylabel()}  # which seaborn takes away
     defaults = {"annot": True, "cbar": False, "annot_kws": {"fontsize": 9}}
     sns.heatmap(np.asarray(values), ax=ax, xticklabels=[*columns], yticklabels=[*rows], **(defaults | options))
     plt.setp(ax.get_xticklabels(), rotation=rotation, ha="right", rotation_mode="anchor")
     ax.tick_params(axis="y", rotation=0)
     ax.grid(visible=False)
+    ax.set(**labels)
     return ax.collections[0]
 
 

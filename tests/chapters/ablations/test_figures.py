@@ -35,6 +35,7 @@ def test_phase_map_has_a_row_for_every_scale_and_link() -> None:
     figure = finished(ablations.phase_map(readings()))
     plain, protected = figure.axes
     assert [ax.get_title() for ax in figure.axes] == ["unprotected", "R-MTLLMF"]
+    assert [bool(ax.get_ylabel()) for ax in figure.axes] == [True, False]
     assert [tick.get_text() for tick in plain.get_yticklabels()] == [
         "task, ideal", "task, SR", "weight, ideal", "weight, SR"
     ]  # fmt: skip
