@@ -7,6 +7,7 @@ compiled code release Python's lock, so the threads do run side by side.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,17 +17,27 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from rmtllmf_lib.arrays import whole_number
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+MAX_WORKERS = "RMTLLMF_MAX_WORKERS"  # environment variable: upper bound for the processes or threads of a run
 PIECE = 2**22  # entries; several pieces for each thread, so that a slow one does not hold up the end
+
+
+def allowed(workers: int) -> int:
+    """Limit a number of processes or threads to that in the environment, so that concurrent runs share the cores."""
+    if not (text := os.environ.get(MAX_WORKERS)):
+        return workers
+    return min(workers, whole_number(int(text) if text.isdecimal() else text, MAX_WORKERS))
 
 
 @contextmanager
 def single_threads(threads: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool of threads that compute with one core each; on leaving, what has not started is cancelled."""
+    """A pool of `allowed` threads, each on one core; on leaving, what has not started is cancelled."""
     own = torch.get_num_threads()
-    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(allowed(threads), initializer=torch.set_num_threads, initargs=(1,))
     try:
         yield pool
     finally:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from rmtllmf_lib import threads as pieces
-from rmtllmf_lib.threads import map_pieces, ordered
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.threads import MAX_WORKERS, map_pieces, ordered
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -66,3 +67,17 @@ def test_error_of_a_thread_arrives(threads: int) -> None:
 def test_buffers_of_two_lengths_are_a_defect(threads: int) -> None:
     with pytest.raises(ValueError, match="shorter"):
         map_pieces(len, [torch.zeros(100), torch.zeros(20)])
+
+
+def test_the_environment_limits_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MAX_WORKERS, "2")
+    names = set()
+
+    def name(_: int) -> None:
+        time.sleep(0.01)
+        names.add(threading.current_thread().name)
+
+    assert list(ordered(name, range(20), threads=8)) == [None] * 20 and len(names) == 2
+    monkeypatch.setenv(MAX_WORKERS, "many")
+    with pytest.raises(InputError, match=f"{MAX_WORKERS} is 'many'"):
+        list(ordered(name, range(2), threads=2))

@@ -29,10 +29,9 @@ from rmtllmf_lib.progress import tqdm
 from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.storage.locks import Patience, locked
 from rmtllmf_lib.storage.store import Store
+from rmtllmf_lib.threads import allowed
 
 log = logging.getLogger(__name__)
-
-MAX_WORKERS = "RMTLLMF_MAX_WORKERS"  # environment variable: upper bound for the processes of a run
 
 _NICENESS = 10  # gets about a tenth of the time of a process with niceness 0
 _PAUSE = 0.05  # s between checks for parts that other processes are building
@@ -69,7 +68,7 @@ def build_parts(
     Exception
         whatever `build` raises; the other processes are stopped. A process that dies is none: the others do its part.
     """
-    workers = _allowed(whole_number(workers, "workers"))
+    workers = allowed(whole_number(workers, "workers"))
     keys = [config_key(config) for config in configs]
     places: dict[str, int] = {}
     for place, key in enumerate(keys):
@@ -83,13 +82,6 @@ def build_parts(
         tables = {key: job.table(key) for key in places}
     store.tidy()
     return [tables[key] for key in keys]
-
-
-def _allowed(workers: int) -> int:
-    """Limit the number of processes to that in the environment, so that concurrent runs can share the cores."""
-    if not (text := os.environ.get(MAX_WORKERS)):
-        return workers
-    return min(workers, whole_number(int(text) if text.isdecimal() else text, MAX_WORKERS))
 
 
 @dataclass(frozen=True)

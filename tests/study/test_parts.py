@@ -19,6 +19,7 @@ from forks import die, exit_code, forked
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.parts import build_parts
+from rmtllmf_lib.threads import MAX_WORKERS
 
 CONFIGS = [{"part": place} for place in range(6)]
 
@@ -128,9 +129,9 @@ def test_a_bar_on_a_terminal_only(
 def test_processes_are_bounded_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
     asked: list[int] = []
     monkeypatch.setattr(module, "_share", lambda job, workers, bar: asked.append(workers))
-    monkeypatch.setenv(module.MAX_WORKERS, bound)
+    monkeypatch.setenv(MAX_WORKERS, bound)
     if bound == "none":
-        with pytest.raises(InputError, match=f"{module.MAX_WORKERS} is 'none': expected"):
+        with pytest.raises(InputError, match=f"{MAX_WORKERS} is 'none': expected"):
             build_parts(Store(tmp_path), "part", CONFIGS, table, workers=4)
     else:
         require_right(build_parts(Store(tmp_path), "part", CONFIGS, table, workers=4))

@@ -149,8 +149,11 @@ def per_task(table: pd.DataFrame, conditions: Mapping[str, tuple[str, str]]) -> 
     -------
     DataFrame, one row per label, one column per task
     """
-    means = table.groupby(["scenario", "protection", "task"], sort=False)["accuracy"].mean()
-    return pd.DataFrame({label: means[condition] for label, condition in conditions.items()}).T
+    rows = {}
+    for label, (scenario, protection) in conditions.items():
+        chosen = table[(table["scenario"] == scenario) & (table["protection"] == protection)]
+        rows[label] = chosen.groupby("task", sort=False)["accuracy"].mean()
+    return pd.DataFrame(rows).T
 
 
 def link_points(table: pd.DataFrame) -> pd.DataFrame:
