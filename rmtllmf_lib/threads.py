@@ -1,7 +1,7 @@
 """Threads side by side, with torch held to one thread inside each of them.
 
-torch splits each of many short operations among its threads, which then meet after every one; where other programs
-compete for the cores, those meetings take longer than the work. Here each thread has whole items to itself. torch and
+torch splits each short operation among its threads, which synchronise after every one; where other programs compete
+for the cores, synchronisation takes longer than the work. Here each thread has whole items to itself. torch and
 compiled code release Python's lock, so the threads do run side by side.
 """
 

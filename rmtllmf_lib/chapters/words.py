@@ -13,7 +13,7 @@ def percent(mean: float, half_width: float) -> str:
 
 
 def in_points(gaps: pd.DataFrame) -> str:
-    """Return the rows of a table of `gap` in points of a hundred, "ideal 25 ± 6, SU 42 ± 3"; names from `scenario`."""
+    """Return the rows of a table of `gap` in percentage points, "ideal 25 ± 6, SU 42 ± 3"; names from `scenario`."""
     names = gaps["scenario"] if "scenario" in gaps else [""] * len(gaps)
     texts = map(percent, gaps["mean"], gaps["half_width"])
     return ", ".join(f"{name} {text}".strip() for name, text in zip(names, texts, strict=True))

@@ -52,7 +52,7 @@ def statistic(model: FirstOrder, change: ArrayLike, reference_std: float) -> Rea
     change : (…, n, C)
         Δz = z_d − z_u.
     reference_std : float > 0
-        s₀, the harmless standard deviation of the noise of each parameter.
+        s₀, standard deviation of the noise of each parameter under the null hypothesis.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Weight disentanglement error (WDE), Eqs. (7) and (8), and its increase by the MSE of the link.
+"""Weight disentanglement error (WDE), Eqs. (7) and (8), and how much link errors increase it.
 
 References
 ----------

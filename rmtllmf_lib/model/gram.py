@@ -23,7 +23,7 @@ def inner_products(rows: Sequence[Tensor]) -> Real:
         products = np.zeros((n + n % 2, n + n % 2))
         for block in zip(*(row.split(_BLOCK) for row in piece), strict=True):
             parts = [part.numpy() for part in block]
-            parts += parts[-1:] * (n % 2)  # pairs of rows: an odd last row is doubled, and its double dropped below
+            parts += parts[-1:] * (n % 2)  # pairs of rows: an odd last row is duplicated, and the copy dropped below
             for i in range(0, n, 2):
                 for j in range(0, i + 1, 2):
                     _add_products(*parts[i : i + 2], *parts[j : j + 2], products, i, j)

@@ -1,4 +1,4 @@
-"""Protections of the fused model (Section III): R-MTLLMF, its parts, controls that ignore the link, and two of ours.
+"""Protections of the fused model (Section III): R-MTLLMF, its parts, controls that ignore the link, and ours.
 
 A protection turns what the base station holds, a `Station`, into a model with its cost, a `Protected`. It makes a model
 from the received vectors, and may then realign it; `PROTECTIONS` lists all of them by name.
@@ -29,7 +29,7 @@ from rmtllmf_lib.validated import validated_call, validated_init
 _PREFIXES = {"position": "visual.positional_embedding", "patch": "visual.conv1.", "class": "visual.class_embedding"}
 EMBEDDING_KINDS = tuple(_PREFIXES)
 
-# Fractions of lambda_N that the line search tries: noise asks for a smaller lambda, at worst for 0.
+# Fractions of lambda_N that the line search tries: noise favours a smaller lambda, at worst 0.
 LAMBDA_PARTS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 
 

@@ -182,7 +182,7 @@ def send(
     """Send one task vector per user over the link, all simultaneously.
 
     Numbers are divided by `a_q = rms(tau_q)`, mapped to symbols by the scheme, and multiplied by a_q on reception; the
-    receiver is assumed to know a_q. A user whose signal does not arrive yields zeros.
+    receiver is assumed to know a_q. A user with zero received power is estimated as zero.
 
     The noise does not depend on the number of threads or on the block size, and neither do the results, except for the
     scheme's own rounding. Only schemes that send bits restart their scrambling in each block, so that another block

@@ -1,7 +1,8 @@
 """Worst-case noise, Section II-C: covariances that an adversary with a power budget adds to the thermal noise.
 
 Every attack is `C = sigma_0^2 I + C_j` with `tr C_j <= P_J`; a noise floor of zero gives the set of the paper,
-`tr C <= P_N`. Rates are in nats. The users' best response is full transmit power in (P1) and in reading (i) of (P2).
+`tr C <= P_N`. Rates are in nats. The users' best response is full transmit power in (P1), and in (P2) if they may also
+choose their powers.
 
 References
 ----------
@@ -48,7 +49,7 @@ class Attack:
     noise_cov : (..., rx, rx) complex, W
         `sigma_0^2 I + C_j`, thermal noise included.
     objective : (...) float, nats
-        The rate that this kind of attack minimises, under `noise_cov`; infinite where a user is free of noise.
+        The rate by which this kind of attack is scored, under `noise_cov`; infinite where a user is free of noise.
     lower_bound : (...) float, nats
         Certified lower bound of the objective over all covariances of this budget, for every kind; the attack is
         optimal for its objective to within the difference.
@@ -244,8 +245,8 @@ def attack(
       higher index); that user's rate free of interference, for which it is optimal. It does not solve (P2).
     - "minimax": (P2) where the users also choose their powers; the largest `log(1 + P_q h_q^H C^-1 h_q)`.
     - "minimax-sic": (P2) at full power; the largest rate of successive interference cancellation, Eq. (3), in `order`.
-    - "rank-one": all power along the dominant eigenvector of `G G^H`; the sum rate. No rank-one jammer is worse for it
-      above a noise floor.
+    - "rank-one": all power along the dominant eigenvector of `G G^H`; the sum rate. Above a noise floor, no
+      rank-one jammer lowers it further.
     - "sum-aligned": all power along `g_1 + ... + g_Q`, which gives every user's symbol the same error, so that errors
       do not average out when the users' task vectors are added; the sum rate.
     - "sum-rate-published": Eq. (14) as printed, see `published_covariance_eigenvalues`; the sum rate.

@@ -39,7 +39,8 @@ def imperfect_csi(
 
     - "noisy": `H^` itself, which is as strong as the true channel. With rho = 0 it is the channel of another drop, and
       a jammer aligned with it can do less harm than a white one.
-    - "mmse": `sqrt(rho) H^`, which weakens as rho falls. With rho = 0 nothing is left: `attack` then jams white.
+    - "mmse": `sqrt(rho) H^`, which weakens as rho falls. With rho = 0 nothing is left, and `attack` is white
+      noise.
     - "posterior": the expected covariance of the received signal,
       `E[G G^H | H^] = rho H^ P H^^H + sum_q p_q (1 - rho_q) b_q I`. The second term is represented by `N_R` more users,
       one for each antenna. The sum rate is concave in `G G^H`, so an attack designed on this mean minimises an upper

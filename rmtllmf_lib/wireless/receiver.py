@@ -205,7 +205,7 @@ def sic_rates(uplink: Uplink, noise_cov: ArrayLike, order: Order = "weakest-firs
     Returns
     -------
     (..., user) float, nats, in the order of `uplink`'s users
-        Infinite for a user with noise-free energy.
+        Infinite for a user with signal energy in the null space of C.
 
     Raises
     ------
@@ -242,7 +242,7 @@ def interference_free_rates(uplink: Uplink, noise_cov: ArrayLike) -> Real:
 
     Returns
     -------
-    (..., user) float, nats; infinite for a user with noise-free energy.
+    (..., user) float, nats; infinite for a user with signal energy in the null space of C.
     """
 
     def kernel(columns: np.ndarray, G: Complex, C: Complex) -> Real:
@@ -257,7 +257,7 @@ def interference_free_rates(uplink: Uplink, noise_cov: ArrayLike) -> Real:
 
 
 def sum_rate(uplink: Uplink, noise_cov: ArrayLike) -> Real:
-    """Sum rate, Eq. (13): `log det(I + G^H C^(-1) G)`, (...) in nats; infinite with noise-free energy."""
+    """Sum rate, Eq. (13): `log det(I + G^H C^(-1) G)`, (...) in nats; infinite for signals outside range(C)."""
 
     def kernel(columns: np.ndarray, G: Complex, C: Complex) -> Real:
         return np.asarray(log_gains(_whitened(columns, G, C)).sum(axis=-1))
