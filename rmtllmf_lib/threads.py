@@ -28,6 +28,7 @@ PIECE = 2**22  # entries; several pieces for each thread, so that a slow one doe
 
 def allowed(workers: int) -> int:
     """Limit a number of processes or threads to that in the environment, so that concurrent runs share the cores."""
+    whole_number(workers, "workers")
     if not (text := os.environ.get(MAX_WORKERS)):
         return workers
     return min(workers, whole_number(int(text) if text.isdecimal() else text, MAX_WORKERS))

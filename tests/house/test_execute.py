@@ -111,6 +111,7 @@ def test_an_interrupt_ends_the_kernel_and_stores_nothing(tmp_path: Path) -> None
     run = subprocess.Popen(
         [sys.executable, str(ROOT / "tools" / "execute.py"), "long.ipynb", "--into", "copy"],
         cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while not (tmp_path / "kernel").exists() and time.monotonic() < deadline:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import safetensors.torch
 import torch
 
 import rmtllmf_lib.model.tensor_file as file_module
@@ -16,6 +15,7 @@ from artifacts import truncate
 from forks import die, exit_code, forked
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone
+from rmtllmf_lib.storage.tensors import save_tensors
 from rmtllmf_lib.tasks.base import Task
 from rmtllmf_lib.training.finetune import Recipe, finetune
 from rmtllmf_lib.training.heads import Head
@@ -99,14 +99,14 @@ def test_a_killed_run_resumes_to_the_same_bits(
 def killed_run(backbone: Backbone, task: Task, recipe: Recipe, file: Path) -> None:
     saved: list[Path] = []
 
-    def save_file(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
+    def half(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
         saved.append(path)
-        safetensors.torch.save_file(tensors, path, metadata)
+        save_tensors(path, tensors, metadata)
         if len(saved) == 3:
             truncate(path)
             die()
 
-    file_module.save_file = save_file
+    file_module.save_tensors = half
     finetune(
         backbone, task, small_head(), recipe, generator=generator(9), checkpoint=file, checkpoint_every=2,
         progress=False,
