@@ -144,7 +144,7 @@ def validated_call(function: Callable[_Parameters, _Result]) -> Callable[_Parame
 
 def validated_init(cls: _Class) -> _Class:
     """Check the arguments that a class is made of as `validated_call` does, before checks of its own."""
-    cls.__init__ = validated_call(cls.__init__)  # type: ignore[misc]
+    cls.__init__ = validated_call(cls.__init__)  # type: ignore[misc]  # mypy takes __init__ for fixed
     return cls
 
 

@@ -17,7 +17,7 @@ from rmtllmf_lib.model.backbone import Backbone
 from rmtllmf_lib.model.foreign import read_metadata, require_file
 from rmtllmf_lib.model.fusion import choose_lambda, fuse, lambda_n
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
-from rmtllmf_lib.model.vector_info import below_current
+from rmtllmf_lib.model.vector_info import MAX_DRAWN, below_current
 from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.tasks.base import require_readable
 from rmtllmf_lib.tasks.sources import NAME, SOURCES, TaskSpec, load_spec, parse_tasks
@@ -28,7 +28,6 @@ from rmtllmf_lib.training.suite import Suite
 
 log = logging.getLogger(__name__)
 
-MAX_DRAWN_IMAGES = 100_000  # for the training on one task
 
 _MAX_SEED = 2**63 - 1
 _PREFIXES = tuple(f"{source}:" for source in SOURCES)
@@ -223,7 +222,7 @@ def check_claims(taus: Mapping[str, TaskVector], specs: Iterable[TaskSpec]) -> N
 
 def most_images(spec: TaskSpec) -> int:
     """Bound of `n_train`: images that are drawn take as much time as asked for, files are as many as there are."""
-    return MAX_DRAWN_IMAGES if spec.source == "procedural" else _MAX_SEED
+    return MAX_DRAWN if spec.source == "procedural" else _MAX_SEED
 
 
 def specs_of(taus: Mapping[str, TaskVector], root: Path | None) -> list[TaskSpec]:

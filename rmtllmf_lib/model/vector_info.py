@@ -12,9 +12,9 @@ from rmtllmf_lib.tasks.sources import NAME, SOURCES
 from rmtllmf_lib.validated import validated_call
 
 MAX_TEXT = 10_000  # characters of one entry
-MAX_DRAWN = 50_000  # images that a vector may ask to have drawn; the default is 4000
+MAX_DRAWN = 100_000  # images that a vector may ask to have drawn; the default is 4000
 
-_COUNTS = {"n_train": MAX_DRAWN, "classes": 10**6, "train_images": 10**9, "test_images": 10**9}
+_COUNTS = {"n_train": 10**9, "classes": 10**6, "train_images": 10**9, "test_images": 10**9}
 _RATES = ("accuracy", "base_accuracy", "validation_accuracy")
 _CHOICES = {"head": ("text", "prototype"), "source": SOURCES}
 
@@ -44,7 +44,8 @@ def checked_info(info: Mapping[str, str], path: object) -> Mapping[str, str]:
         if not value:
             continue
         if key in _COUNTS:
-            whole_number(_number(value), name, 1, _COUNTS[key])
+            drawn = key == "n_train" and info.get("source", "procedural") == "procedural"
+            whole_number(_number(value), name, 1, MAX_DRAWN if drawn else _COUNTS[key])
         elif key in ("data_seed", "seed"):
             seed_number(_number(value), name)
         elif key in _RATES:

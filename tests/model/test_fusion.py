@@ -4,7 +4,6 @@ import math
 import os
 from pathlib import Path
 
-import numba
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 
 from places import ROOT
 from rmtllmf_lib import threads as pieces
-from rmtllmf_lib.compiled import compiled
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model import fusion
 from rmtllmf_lib.model.fusion import LAMBDA_GRID, LAMBDA_RULES, choose_lambda, fuse, lambda_n
@@ -126,22 +124,6 @@ def test_up_to_eight_vectors_are_added_as_the_algebra_does() -> None:
     for count in range(1, 9):
         base, taus = case(1000, count, scale=0.1)
         assert torch.equal(fuse(base, taus, 0.3).values, (base + 0.3 * sum(taus)).values)
-
-
-def test_fuses_where_the_compiled_code_cannot_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For example in a container with read-only folders."""
-    base, taus = case(300, 3)
-    expected = fuse(base, taus, 0.4)
-    njit = numba.njit
-
-    def without_a_folder(*, nogil: bool, fastmath: object, cache: bool = False) -> object:
-        if cache:
-            raise RuntimeError("cannot cache function '_add_up': no locator available")
-        return njit(nogil=nogil, fastmath=fastmath)
-
-    monkeypatch.setattr(numba, "njit", without_a_folder)
-    monkeypatch.setattr(fusion, "_add_up", compiled(fusion._add_up.py_func))
-    assert torch.equal(fuse(base, taus, 0.4).values, expected.values)
 
 
 def test_factors_beyond_float32_are_refused() -> None:

@@ -286,6 +286,16 @@ def test_what_a_vector_of_ours_says_is_accepted(tmp_path: Path) -> None:
     assert TaskVector.load(tmp_path / "x.safetensors").info == info
 
 
+def test_a_vector_of_a_large_data_set_can_be_read_again(tmp_path: Path) -> None:
+    """Images of files are as many as there are; those that are drawn cost as much time as a vector asks for."""
+    vector(1, source="torchvision", n_train="550000").save(tmp_path / "x.safetensors")
+    assert TaskVector.load(tmp_path / "x.safetensors").info["n_train"] == "550000"
+    for source in ({"source": "procedural"}, {}):
+        vector(1, **source, n_train="550000").save(tmp_path / "y.safetensors")
+        with pytest.raises(InputError, match="n_train is 550000"):
+            TaskVector.load(tmp_path / "y.safetensors")
+
+
 def test_changed_tensors_are_noticed(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
