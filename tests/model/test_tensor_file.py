@@ -161,7 +161,7 @@ def test_devices_and_pipes_are_refused_unread(tmp_path: Path) -> None:
         (b"<html>404</html>", "web page"),
         (b'{\n "metadata": {}, "weight_map": {}}', "index of shards"),
         (b'{"error": "gated repository"}', "JSON"),
-        (gzip.compress(b"weights"), "gzip"),
+        (gzip.compress(b"weights", mtime=0), "gzip"),
         (bz2.compress(b"weights"), "bzip2"),
         (lzma.compress(b"weights"), "xz"),
         (b"Invalid credentials in Authorization header", "Invalid credentials"),
