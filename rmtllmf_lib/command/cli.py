@@ -130,6 +130,14 @@ _Source = Annotated[
 ]
 _Root = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder with the data sets (torchvision, folder).")]
 _Seed = Annotated[int, typer.Option(help="Seed of the procedural images and of the training.")]
+_Difficulty = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|NUMBER",
+        help="Of the drawn tasks: easy, calibrated (as hard as photographs are for CLIP), hard, or a number from 0"
+        " (easy).  [default: calibrated]",
+    ),
+]
 _Device = Annotated[str, typer.Option(metavar="cpu|cuda|auto", help="auto is a GPU if there is one.")]
 _Overwrite = Annotated[bool, typer.Option(OVERWRITE, help="Replace an existing output.")]
 _Lam = Annotated[float | None, typer.Option(metavar="NUMBER", help="Value of lambda, such as 0.3.")]
@@ -193,6 +201,7 @@ def finetune(
         ),
     ] = "text",
     seed: _Seed = 0,
+    difficulty: _Difficulty = None,
     steps: Annotated[int | None, typer.Option(help="Training steps.  [default: the backbone's recipe]")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.  [default: the backbone's recipe]")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step.  [default: the backbone's recipe]")] = None,
@@ -232,6 +241,7 @@ def finetune(
     """
     from rmtllmf_lib.arrays import one_of, seed_number, whole_number
     from rmtllmf_lib.command import commands
+    from rmtllmf_lib.tasks.sources import severities
     from rmtllmf_lib.training.finetune import RECIPES, precision, recipe_for
     from rmtllmf_lib.training.heads import HEAD_KINDS
     from rmtllmf_lib.training.loading import resolve_device
@@ -241,6 +251,7 @@ def finetune(
     precision(resolve_device(device), autocast)
     seed_number(seed)
     whole_number(checkpoint_every, "checkpoint_every")
+    hard = severities(specs, difficulty)
     for spec in specs if train_images is not None else []:
         whole_number(train_images, "n_train", 1, commands.most_images(spec))
     given: dict[str, Any] = {"steps": steps, "lr": lr, "batch_size": batch_size}
@@ -256,7 +267,10 @@ def finetune(
     new = [spec for spec in specs if not (out / f"{spec.name}.safetensors").exists()]
     # beside each new vector a checkpoint: the weights and the two moments of Adam
     require_writable(out, (len(new) + 3) * base.weights.values.nbytes if new else 0)
-    trainings = {spec.name: commands.prepared(base, spec, out, recipe, **options) for spec in specs}
+    trainings = {
+        spec.name: commands.prepared(base, spec, out, recipe, difficulty=hard.get(spec.name), **options)
+        for spec in specs
+    }
     taus = []
     for name, train in trainings.items():
         tau = train()
@@ -372,6 +386,7 @@ def evaluate(
     ] = None,
     rule: _Rule = None,
     seed: Annotated[int, typer.Option(help="Seed of the procedural images, for tasks without a vector.")] = 0,
+    difficulty: _Difficulty = None,
     test_images: Annotated[int | None, typer.Option(metavar="N", help="Test images per task.  [default: all]")] = None,
     device: _Device = "cpu",
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table to this file as well.")] = None,
@@ -416,7 +431,7 @@ def evaluate(
     commands.check_claims(taus, specs)
     if not specs:
         raise InputError("no task to evaluate on: expected task vectors, or tasks, as in --task signs --task digits")
-    suite = assemble_suite(base, specs, taus, head, seed=seed, n_test=test_images, device=device)
+    suite = assemble_suite(base, specs, taus, head, seed=seed, difficulty=difficulty, n_test=test_images, device=device)
     table, factor = commands.evaluate_suite(suite, points, number, rule)
     print(commands.shown(table))
     if factor is not None:

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 
 from rmtllmf_lib.arrays import one_of, real_number, seed_number, whole_number
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.tasks.embedded.difficulty import severity
 from rmtllmf_lib.tasks.sources import NAME, SOURCES
 from rmtllmf_lib.validated import validated_call
 
@@ -48,6 +49,8 @@ def checked_info(info: Mapping[str, str], path: object) -> Mapping[str, str]:
             whole_number(_number(value), name, 1, MAX_DRAWN if drawn else _COUNTS[key])
         elif key in ("data_seed", "seed"):
             seed_number(_number(value), name)
+        elif key == "difficulty":
+            severity(value[:80])
         elif key in _RATES:
             real_number(_number(value), name, minimum=0, maximum=1)
         elif key in _CHOICES:

@@ -39,6 +39,7 @@ class SuiteSpec:
     head: str = "text"
     vectors: str | None = None
     seed: int = 0
+    difficulty: str | float | None = None
     autocast: str | None = None
 
     def load(self, *, device: str = "cpu", store: Store | None = None) -> Suite:

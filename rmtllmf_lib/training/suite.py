@@ -26,7 +26,7 @@ from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.progress import tqdm
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.tasks.base import SPLITS, TASK_NAMES, Task, require_readable
-from rmtllmf_lib.tasks.sources import TaskSpec, load_spec, parse_tasks
+from rmtllmf_lib.tasks.sources import TaskSpec, load_spec, parse_tasks, severities
 from rmtllmf_lib.training.evaluate import accuracy, prepare
 from rmtllmf_lib.training.finetune import Recipe, finetune, recipe_for
 from rmtllmf_lib.training.heads import Head, build_head
@@ -107,6 +107,7 @@ def load_suite(
     vectors: str | Path | None = None,
     recipe: Recipe | None = None,
     seed: int = 0,
+    difficulty: str | float | None = None,
     device: str = "cpu",
     autocast: str | None = None,
     store: Store | None = None,
@@ -126,6 +127,8 @@ def load_suite(
         Settings of the training; default `recipe_for(backbone)`.
     seed : int
         Seed of the data and of the training. A vector does not depend on the other tasks or their order.
+    difficulty : str or float, optional
+        Of the drawn tasks, see `procedural_task`; tasks with real images have none.
     device, autocast
         For training and evaluation, see `finetune`.
     store : Store, optional
@@ -134,9 +137,9 @@ def load_suite(
     Raises
     ------
     InputError
-        for no task, a task named twice, two names for the same images; a vector that is missing, of another base or
-        task, the same as another, or made with another head, number of classes or seed of drawn images; or what
-        `parse_tasks`, `load_spec`, `build_head` and `finetune` raise.
+        for no task, a task named twice, two names for the same images; a difficulty where no task is drawn; a vector
+        that is missing, of another base or task, the same as another, or made with another head, number of classes,
+        seed or difficulty of drawn images; or what `parse_tasks`, `load_spec`, `build_head` and `finetune` raise.
     """
     if not names:
         raise InputError("there is no task: expected at least one")
@@ -147,11 +150,13 @@ def load_suite(
         raise InputError(f"root is {root} but procedural tasks are drawn, not read: leave it out or name a source")
     if vectors is not None and recipe is not None:
         raise InputError("a recipe is for training, and task vectors from files are not trained: leave out one of them")
+    drawn = severities(specs, difficulty)
     taus = {} if vectors is None else _read_vectors(Path(vectors).expanduser(), specs, backbone)
     for spec in specs if taus else ():
-        drawn = {"data_seed": str(seed)} if spec.source == "procedural" else {}
-        _require_same(taus[spec.name], spec.name, {"head": head, **drawn})
-    suite = assemble_suite(backbone, specs, taus, head, seed=seed, device=device)
+        settings = {"head": head} | ({"data_seed": str(seed)} if spec.source == "procedural" else {})
+        settings |= {"difficulty": f"{drawn[spec.name]:g}"} if spec.name in drawn else {}
+        _require_same(taus[spec.name], spec.name, settings)
+    suite = assemble_suite(backbone, specs, taus, head, seed=seed, difficulty=difficulty, device=device)
     for one, other in combinations(suite.tasks, 2):
         if suite.tasks[one].fingerprint == suite.tasks[other].fingerprint:
             raise InputError(
@@ -171,6 +176,7 @@ def assemble_suite(
     head: str | None = None,
     *,
     seed: int = 0,
+    difficulty: str | float | None = None,
     n_test: int | None = None,
     device: str = "cpu",
 ) -> Suite:
@@ -179,10 +185,11 @@ def assemble_suite(
     Parameters
     ----------
     taus : mapping
-        Task vectors by task; a task may have none. Their metadata, if any, decide the seed and the number of images.
+        Task vectors by task; a task may have none. Their metadata, if any, decide the seed, the difficulty and the
+        number of images.
     head : "text" or "prototype", optional
         Default: that of the task's vector, and "text" without one.
-    seed : int
+    seed, difficulty
         Of drawn images, for tasks whose vector does not name one.
     n_test : int, optional
         Test images of each task, a fixed choice; default all.
@@ -194,12 +201,15 @@ def assemble_suite(
         A vector trained on other images is only a warning; with `n_test` that cannot be checked.
     """
     tasks, heads = {}, {}
+    drawn = severities(specs, difficulty)
     for spec in specs:
         tau = taus.get(spec.name)
         info = tau.info if tau else {}
         n_train = int(info["n_train"]) if info.get("n_train") else None  # the prototypes are means over these images
         data_seed = int(info.get("data_seed", seed))
-        task = load_spec(spec, backbone.image_size, seed=data_seed, n_train=n_train, n_test=n_test)
+        hard = info.get("difficulty") or drawn[spec.name] if spec.name in drawn else None
+        sizes = {"n_train": n_train, "n_test": n_test}
+        task = load_spec(spec, backbone.image_size, seed=data_seed, difficulty=hard, **sizes)
         if tau is not None:
             _require_same(tau, spec.name, {"classes": str(len(task.class_names))})
             if n_test is None and info.get("data", task.fingerprint) != task.fingerprint:
