@@ -143,11 +143,11 @@ def _random_camera(rng: np.random.Generator) -> Camera:
         saturation=float(rng.uniform(0.6, 1.2)),
         gamma=float(rng.uniform(0.75, 1.35)),
         blur=float(rng.uniform(0.0, 1.0)),
-        gain=(0.63, 1.2),
-        contrast=(0.525, 1.15),
-        noise=(0.0, 0.09),
-        jitter=0.11,
-        clutter=0.25,
+        gain=(0.7, 1.2),
+        contrast=(0.6, 1.15),
+        noise=(0.0, 0.06),
+        jitter=0.06,
+        clutter=0.15,
     )
 
 
