@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -14,6 +14,7 @@ from rmtllmf_lib.validated import validated
 
 Verdict = Literal["holds", "holds with caveat", "does not hold", "not testable here"]
 
+COLUMNS = ("label", "section", "statement", "paper", "ours", "verdict", "where")
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
@@ -53,6 +54,8 @@ class Claim:
         The paper's number; empty where it gives none.
     ours : str
         The sentence with the numbers measured here, a format string for the numbers of a finding.
+    why : mapping from verdict to str
+        What the sentence goes on with, for the verdicts that need a reason; a format string, too.
     """
 
     label: str
@@ -62,6 +65,7 @@ class Claim:
     measure: Measure
     paper: str = ""
     ours: str = "{ours}"
+    why: Mapping[str, str] = field(default_factory=dict)
 
 
 MEASURES: dict[str, Measure] = {}
@@ -86,17 +90,19 @@ def assess(claims: Sequence[Claim], evidence: Any) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame with columns label, section, statement, paper, ours, verdict, where; one row per claim, in their order
+    DataFrame with columns label, section, statement, paper, ours, verdict, where, numbers; one row per claim, in order
     """
     rows = []
     for claim in claims:
         try:
             found = claim.measure(evidence)
-            verdict, ours = found.verdict, claim.ours.format(**found.numbers)
+            sentence = "; ".join(filter(None, [claim.ours, claim.why.get(found.verdict)]))
+            shown = {"verdict": found.verdict, "ours": sentence.format(**found.numbers), "numbers": found.numbers}
         except NoIntervalError:
-            verdict, ours = "not testable here", "a single seed gives no interval: take two or more"
-        rows.append(vars(claim) | {"verdict": verdict, "ours": ours})
-    return pd.DataFrame(rows)[["label", "section", "statement", "paper", "ours", "verdict", "where"]]
+            ours = "a single seed gives no interval: take two or more"
+            shown = {"verdict": "not testable here", "ours": ours, "numbers": {}}
+        rows.append(vars(claim) | shown)
+    return pd.DataFrame(rows)[[*COLUMNS, "numbers"]]
 
 
 def counts(table: pd.DataFrame) -> pd.DataFrame:

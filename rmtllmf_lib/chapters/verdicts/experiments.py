@@ -9,7 +9,7 @@ import numpy as np
 
 from rmtllmf_lib import published
 from rmtllmf_lib.chapters.verdicts.claims import VERDICTS, Finding, Verdict, graded, measures
-from rmtllmf_lib.chapters.verdicts.evidence import Evidence, Interval
+from rmtllmf_lib.chapters.verdicts.evidence import Interval, ModelEvidence
 from rmtllmf_lib.model.fusion import lambda_n
 from rmtllmf_lib.model.task_vector import cosine_matrix
 from rmtllmf_lib.published import PAPER_LINKS
@@ -38,7 +38,7 @@ def _like_paper(found: Interval, paper: float, shape: bool) -> Verdict:
 
 
 @measures("Reloading")
-def _reloading(evidence: Evidence) -> Finding:
+def _reloading(evidence: ModelEvidence) -> Finding:
     gains = {name: evidence.gain(_is(name, "freeze"), _is(name, "unprotected")) for name in PAPER_LINKS}
     kept = min(evidence.point(**_is(name, "freeze")).high for name in ATTACKED) > evidence.clean - 0.2
     helps = gains["ideal"].low > 0
@@ -46,20 +46,20 @@ def _reloading(evidence: Evidence) -> Finding:
 
 
 @measures("Baseline")
-def _baseline(evidence: Evidence) -> Finding:
+def _baseline(evidence: ModelEvidence) -> Finding:
     if evidence.suite.backbone.name != MODEL:
         return Finding("not testable here", {"clean": 100 * evidence.clean})
     return graded(abs(evidence.clean - published.PAPER_BASELINE) < 0.02, clean=100 * evidence.clean)
 
 
 @measures("Unprotected, ideal")
-def _unprotected_ideal(evidence: Evidence) -> Finding:
+def _unprotected_ideal(evidence: ModelEvidence) -> Finding:
     found, lost = evidence.point(**_is("ideal", "unprotected")), evidence.gain(CLEAN, _is("ideal", "unprotected"))
     return Finding(_like_paper(found, PAPER_LINKS["ideal"].unprotected[0], lost.low > 0), {"found": found})
 
 
 @measures("Unprotected, attacked")
-def _unprotected_attacked(evidence: Evidence) -> Finding:
+def _unprotected_attacked(evidence: ModelEvidence) -> Finding:
     found = {name: evidence.point(**_is(name, "unprotected")) for name in ATTACKED}
     guess, paper = evidence.guessing, PAPER_LINKS["SR"].unprotected
     like_paper = all(paper[0] <= value.mean <= paper[1] for value in found.values())
@@ -68,14 +68,14 @@ def _unprotected_attacked(evidence: Evidence) -> Finding:
 
 
 @measures("R-MTLLMF, ideal")
-def _rmtllmf_ideal(evidence: Evidence) -> Finding:
+def _rmtllmf_ideal(evidence: ModelEvidence) -> Finding:
     found, lead = evidence.point(**_is("ideal")), evidence.gain(_is("ideal"), CLEAN)
     verdict = _like_paper(found, PAPER_LINKS["ideal"].rmtllmf, lead.low > -0.05)
     return Finding(verdict, {"found": found, "clean": 100 * evidence.clean})
 
 
 @measures("R-MTLLMF, attacked")
-def _rmtllmf_attacked(evidence: Evidence) -> Finding:
+def _rmtllmf_attacked(evidence: ModelEvidence) -> Finding:
     found = {name: evidence.point(**_is(name)) for name in ATTACKED}
     verdicts = [
         _like_paper(value, PAPER_LINKS[name].rmtllmf, evidence.gain(CLEAN, _is(name)).low > 0)
@@ -85,7 +85,7 @@ def _rmtllmf_attacked(evidence: Evidence) -> Finding:
 
 
 @measures("SU and SR")
-def _equally(evidence: Evidence) -> Finding:
+def _equally(evidence: ModelEvidence) -> Finding:
     """Allow a difference as large as the paper's, in which SR is ahead by a point and a half."""
     apart, paper = evidence.gain(_is("SU"), _is("SR")), PAPER_LINKS["SU"].rmtllmf - PAPER_LINKS["SR"].rmtllmf
     numbers = {"apart": apart, "paper": -100 * paper}
@@ -97,7 +97,7 @@ def _equally(evidence: Evidence) -> Finding:
 
 
 @measures("Factor")
-def _factor(evidence: Evidence) -> Finding:
+def _factor(evidence: ModelEvidence) -> Finding:
     ratios = sorted(evidence.point(**_is(x)).mean / evidence.point(**_is(x, "unprotected")).mean for x in ATTACKED)
     low, high = published.PAPER_GAIN
     as_much = low <= ratios[0] and ratios[1] <= high
@@ -106,7 +106,7 @@ def _factor(evidence: Evidence) -> Finding:
 
 
 @measures("Limits")
-def _no_recovery(evidence: Evidence) -> Finding:
+def _no_recovery(evidence: ModelEvidence) -> Finding:
     """Test the paper's reason, interference in what was received, by training without it."""
     lost = {name: evidence.gain(CONTROL, _is(name)) for name in ATTACKED}
     least = min(evidence.point(**_is(name, "noise-aware")).mean for name in ATTACKED)
@@ -115,7 +115,7 @@ def _no_recovery(evidence: Evidence) -> Finding:
 
 
 @measures("Small noise")
-def _even_small(evidence: Evidence) -> Finding:
+def _even_small(evidence: ModelEvidence) -> Finding:
     task = evidence.point(**_is("task, SR", "unprotected"))
     weight = evidence.gain(CLEAN, _is("ideal", "unprotected"))
     harmful = weight.low > 0
@@ -124,7 +124,7 @@ def _even_small(evidence: Evidence) -> Finding:
 
 
 @measures("Number of tasks")
-def _against_n(evidence: Evidence) -> Finding:
+def _against_n(evidence: ModelEvidence) -> Finding:
     means = evidence.results.pivot_table("normalized", ["scenario", "protection"], "n_tasks")
     most = means.columns.max()
     change = (means[most] - means[2]).loc[list(PAPER_LINKS), ["unprotected", "rmtllmf"]]
@@ -133,21 +133,21 @@ def _against_n(evidence: Evidence) -> Finding:
     return graded(others < 0.02 and abs(steady) < 0.05, most=most, steady=100 * steady, others=100 * others)
 
 
-def _cosines(evidence: Evidence, scenario: Scenario) -> np.ndarray:
+def _cosines(evidence: ModelEvidence, scenario: Scenario) -> np.ndarray:
     """Return the cosines of every two task vectors after a link."""
     cosines = cosine_matrix(evidence.received(scenario) if scenario.mean_mse else evidence.taus)
     return np.asarray(cosines[~np.eye(len(cosines), dtype=bool)])
 
 
 @measures("Cosines, Fig. 3")
-def _cosines_protected(evidence: Evidence) -> Finding:
+def _cosines_protected(evidence: ModelEvidence) -> Finding:
     sent = _cosines(evidence, Scenario("clean", 0.0)).max()
     ideal = _cosines(evidence, Scenario("ideal", PAPER_LINKS["ideal"].mse, "weight", "half")).max()
     return graded(ideal <= published.PAPER_COSINES_PROTECTED, ideal=ideal, sent=sent)
 
 
 @measures("Cosines, Fig. 4")
-def _cosines_attacked(evidence: Evidence) -> Finding:
+def _cosines_attacked(evidence: ModelEvidence) -> Finding:
     mse, (low, high) = PAPER_LINKS["SR"].mse, published.PAPER_COSINES_ATTACKED
     half, own = (_cosines(evidence, Scenario("SR", mse, "weight", how)) for how in ("half", "independent"))
     inside = [low <= each.min() and each.max() <= high for each in (half, own)]
@@ -155,14 +155,14 @@ def _cosines_attacked(evidence: Evidence) -> Finding:
 
 
 @measures("Entanglement")
-def _entanglement(evidence: Evidence) -> Finding:
+def _entanglement(evidence: ModelEvidence) -> Finding:
     """Test whether errors that lower the cosines do harm: if cosines explained the collapse, they would not."""
     most = abs(_cosines(evidence, Scenario("SR", PAPER_LINKS["SR"].mse, "weight", "independent"))).max()
     lost = evidence.gain(CLEAN, _is("independent, SR", "unprotected"))
     return graded(not (lost.low > 0.1 and most < 0.1), most=most, lost=lost)
 
 
-def _alone(evidence: Evidence, how: str) -> Finding:
+def _alone(evidence: ModelEvidence, how: str) -> Finding:
     """Judge one part without the other on the ideal link, to which the paper's figure belongs; report SR as well."""
     gains = {link: evidence.gain(_is(link), _is(link, how)) for link in ("ideal", "SR")}
     level = {link: evidence.point(**_is(link)).mean for link in gains}
@@ -180,7 +180,7 @@ measures("Realignment alone")(partial(_alone, how="realign"))
 
 
 @measures("Kept frozen")
-def _kept_frozen(evidence: Evidence) -> Finding:
+def _kept_frozen(evidence: ModelEvidence) -> Finding:
     """Separate clean embeddings from keeping them frozen; the paper's sentence is about the second."""
     links = ("ideal", "SR")
     clean = [evidence.gain(_is(link, "reload-train-all"), _is(link, "realign")) for link in links]
@@ -193,7 +193,7 @@ def _kept_frozen(evidence: Evidence) -> Finding:
 
 
 @measures("Samples")
-def _samples(evidence: Evidence) -> Finding:
+def _samples(evidence: ModelEvidence) -> Finding:
     n = published.PAPER_SAMPLES
     more = evidence.gain(_is("ideal", per_class=2 * n), _is("ideal"))
     before = evidence.gain(_is("ideal"), _is("ideal", per_class=n // 2))
@@ -202,7 +202,7 @@ def _samples(evidence: Evidence) -> Finding:
 
 
 @measures("Samples, both")
-def _samples_alone(evidence: Evidence) -> Finding:
+def _samples_alone(evidence: ModelEvidence) -> Finding:
     n = published.PAPER_SAMPLES
     both = evidence.gain(_is("ideal", per_class=2 * n), _is("ideal"))
     single = evidence.gain(_is("ideal", "realign", 2 * n), _is("ideal", "realign"))
@@ -213,7 +213,7 @@ def _samples_alone(evidence: Evidence) -> Finding:
 
 
 @measures("More tasks")
-def _more_tasks(evidence: Evidence) -> Finding:
+def _more_tasks(evidence: ModelEvidence) -> Finding:
     n = len(evidence.taus)
     rows = evidence.evaluated(lambda_n, sizes=(2, n), limit=evidence.images, all_tasks=True)
     parts = (rows, rows[rows["member"]])
@@ -223,7 +223,7 @@ def _more_tasks(evidence: Evidence) -> Finding:
 
 
 @measures("Without re-training")
-def _without_training(evidence: Evidence) -> Finding:
+def _without_training(evidence: ModelEvidence) -> Finding:
     rows = evidence.everything
     steps = {how: int(rows.loc[rows["protection"] == how, "steps"].max()) for how in ("unprotected", "rmtllmf")}
     samples = int(rows.loc[(rows["protection"] == "rmtllmf") & (rows["per_class"] == 10), "samples"].max())
@@ -231,13 +231,13 @@ def _without_training(evidence: Evidence) -> Finding:
 
 
 @measures("Resilient aggregation")
-def _safeguards(evidence: Evidence) -> Finding:
+def _safeguards(evidence: ModelEvidence) -> Finding:
     leads = {name: evidence.gain(_is(name), CONTROL) for name in PAPER_LINKS}
     return graded(all(each.low > 0 for each in leads.values()), caveat=False, **leads)
 
 
 @measures("Less interference")
-def _less_interference(evidence: Evidence) -> Finding:
+def _less_interference(evidence: ModelEvidence) -> Finding:
     """Judge by the WDE against the tasks' own specialists."""
     table = over_seeds(evidence.wde, ["scenario", "protection"], "wde").set_index(["scenario", "protection"])
     found = {key: Interval(row["mean"], row["half_width"]) for key, row in table.iterrows()}
@@ -248,6 +248,6 @@ def _less_interference(evidence: Evidence) -> Finding:
 
 
 @measures("Physical layer")
-def _physical_layer(evidence: Evidence) -> Finding:
+def _physical_layer(evidence: ModelEvidence) -> Finding:
     gain = evidence.gain(_is("link, SU known"), _is("link, SU unknown"))
     return graded(gain.low > 0, gain=gain)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from rmtllmf_lib.chapters.verdicts.claims import Finding, graded, measures
-from rmtllmf_lib.chapters.verdicts.evidence import Evidence
+from rmtllmf_lib.chapters.verdicts.evidence import ModelEvidence
 from rmtllmf_lib.disentanglement.first_order import FirstOrder
 from rmtllmf_lib.disentanglement.linearise import Network, first_order, network
 from rmtllmf_lib.disentanglement.noisy_logits import VALID, linearisation_error, perturb
@@ -26,7 +26,7 @@ FEW_TASKS = 3
 Z_BETA = 1.96
 
 
-def _networks(evidence: Evidence) -> dict[str, Network]:
+def _networks(evidence: ModelEvidence) -> dict[str, Network]:
     suite = evidence.suite
     return {
         name: network(suite.backbone, suite.tasks[name].test, suite.heads[name], limit=FEW_IMAGES, device=suite.device)
@@ -34,17 +34,17 @@ def _networks(evidence: Evidence) -> dict[str, Network]:
     }
 
 
-def _models(evidence: Evidence) -> Mapping[str, FirstOrder]:
+def _models(evidence: ModelEvidence) -> Mapping[str, FirstOrder]:
     fused = evidence.suite.fuse(lam=evidence.lam)
     return {name: first_order(net, fused) for name, net in _networks(evidence).items()}
 
 
-def _std(evidence: Evidence, mse: float, scale: str = "task") -> float:
+def _std(evidence: ModelEvidence, mse: float, scale: str = "task") -> float:
     return noise_std(mse, evidence.taus, evidence.suite.backbone.weights, evidence.lam, scale=scale)
 
 
 @measures("Eq. (1)")
-def _task_vectors(evidence: Evidence) -> Finding:
+def _task_vectors(evidence: ModelEvidence) -> Finding:
     rows = evidence.everything
     own = rows.groupby("task")["reference"].first()
     base = rows[rows["protection"] == "base"].groupby("task")["accuracy"].mean()
@@ -53,7 +53,7 @@ def _task_vectors(evidence: Evidence) -> Finding:
 
 
 @measures("Eq. (6)")
-def _fusion(evidence: Evidence) -> Finding:
+def _fusion(evidence: ModelEvidence) -> Finding:
     n, published, scores = len(evidence.taus), evidence.lam, {}
     for lam in (*LAMBDAS, published):
         rule = partial(lambda_n, rule="constant", value=lam)
@@ -63,7 +63,7 @@ def _fusion(evidence: Evidence) -> Finding:
     return graded(lost < 0.05, caveat=True, n=n, lam=published, lost=100 * lost)
 
 
-def _wde_total(evidence: Evidence, own_lam: float | None = None, scenario: Scenario | None = None) -> float:
+def _wde_total(evidence: ModelEvidence, own_lam: float | None = None, scenario: Scenario | None = None) -> float:
     suite, lam = evidence.suite, evidence.lam
     fused = None if scenario is None else fuse(suite.backbone.weights, evidence.received(scenario), lam)
     images = images_of(suite, limit=evidence.images)
@@ -71,7 +71,7 @@ def _wde_total(evidence: Evidence, own_lam: float | None = None, scenario: Scena
 
 
 @measures("Eq. (7)")
-def _wde(evidence: Evidence) -> Finding:
+def _wde(evidence: ModelEvidence) -> Finding:
     suite, lam = evidence.suite, evidence.lam
     name = next(iter(suite.tasks))
     alone = float(wde(suite, images_of(suite, [name], limit=evidence.images), lam)["wde"].item())
@@ -80,13 +80,13 @@ def _wde(evidence: Evidence) -> Finding:
 
 
 @measures("Eq. (8)")
-def _indicator(evidence: Evidence) -> Finding:
+def _indicator(evidence: ModelEvidence) -> Finding:
     fused, specialist = _wde_total(evidence), _wde_total(evidence, own_lam=1.0)
     return Finding("holds with caveat", {"fused": fused, "specialist": specialist})
 
 
 @measures("Eq. (9)")
-def _difference(evidence: Evidence) -> Finding:
+def _difference(evidence: ModelEvidence) -> Finding:
     base, lam = evidence.suite.backbone.weights, evidence.lam
     sent, arrived = evidence.taus, evidence.received(Scenario("SR", PAPER_LINKS["SR"].mse))
     delta = fuse(base, arrived, lam).values - fuse(base, sent, lam).values
@@ -96,7 +96,7 @@ def _difference(evidence: Evidence) -> Finding:
 
 
 @measures("Eq. (10)")
-def _taylor(evidence: Evidence) -> Finding:
+def _taylor(evidence: ModelEvidence) -> Finding:
     mse = PAPER_LINKS["ideal"].mse
     stds = [_std(evidence, mse), _std(evidence, mse, "weight")]
     fused = evidence.suite.fuse(lam=evidence.lam)
@@ -107,7 +107,7 @@ def _taylor(evidence: Evidence) -> Finding:
 
 
 @measures("Eq. (11)")
-def _variance(evidence: Evidence) -> Finding:
+def _variance(evidence: ModelEvidence) -> Finding:
     mse, rng = PAPER_LINKS["ideal"].mse, evidence.rng()
     std = _std(evidence, mse)
     ratios, shares = [], []
@@ -123,7 +123,7 @@ def _variance(evidence: Evidence) -> Finding:
 
 
 @measures("Eq. (12)")
-def _limit(evidence: Evidence) -> Finding:
+def _limit(evidence: ModelEvidence) -> Finding:
     models, kept = _models(evidence).values(), {}
     std, reference = _std(evidence, 1e-6), _std(evidence, PAPER_LINKS["ideal"].mse)
     for reading, at in (("moving", std), ("fixed", reference)):
@@ -136,7 +136,7 @@ def _limit(evidence: Evidence) -> Finding:
 
 
 @measures("MSE and interference")
-def _interference(evidence: Evidence) -> Finding:
+def _interference(evidence: ModelEvidence) -> Finding:
     mse, clean = PAPER_LINKS["SR"].mse, _wde_total(evidence)
     task, weight = (_wde_total(evidence, scenario=Scenario("SR", mse, scale, "half")) for scale in ("task", "weight"))
     grows = weight > clean + 0.1
@@ -144,7 +144,7 @@ def _interference(evidence: Evidence) -> Finding:
 
 
 @measures("Frozen embeddings")
-def _frozen_anyway(evidence: Evidence) -> Finding:
+def _frozen_anyway(evidence: ModelEvidence) -> Finding:
     moved = max(tau.only("embeddings").norm / tau.norm for tau in evidence.taus)
     if moved == 0:
         return Finding("not testable here", {"ours": "the embedded model's fine-tuning leaves the embeddings out"})
@@ -152,7 +152,7 @@ def _frozen_anyway(evidence: Evidence) -> Finding:
 
 
 @measures("Direction")
-def _direction(evidence: Evidence) -> Finding:
+def _direction(evidence: ModelEvidence) -> Finding:
     kept = {}
     for scale in ("task", "weight"):
         arrived = evidence.received(Scenario("ideal", PAPER_LINKS["ideal"].mse, scale, "half"))

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,7 @@ import pytest
 import rmtllmf_lib.chapters.verdicts.model as module
 from bases import write_base
 from rmtllmf_lib.chapters.verdicts.claims import assess
-from rmtllmf_lib.chapters.verdicts.evidence import Evidence
+from rmtllmf_lib.chapters.verdicts.evidence import ModelEvidence
 from rmtllmf_lib.chapters.verdicts.registry import CLAIMS
 from rmtllmf_lib.model.backbone import load_backbone
 from rmtllmf_lib.storage.store import Store
@@ -33,14 +32,13 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
         )
 
 
-def evidence(suite: Suite, own: float = 0.9, images: int = 20) -> Evidence:
+def evidence(suite: Suite, own: float = 0.9, images: int = 20) -> ModelEvidence:
     rows = [("base", 3, name, 250, 0.5, own, 0) for name in NAMES]
     columns = ["protection", "n_tasks", "task", "images", "accuracy", "reference", "seed"]
-    nothing: Any = None
-    return Evidence(nothing, 9.0, suite, pd.DataFrame(rows, columns=columns), nothing, images)
+    return ModelEvidence(suite, pd.DataFrame(rows, columns=columns), images=images)
 
 
-def verdict(label: str, seen: Evidence) -> str:
+def verdict(label: str, seen: ModelEvidence) -> str:
     return assess([BY_LABEL[label]], seen)["verdict"].item()
 
 

@@ -12,20 +12,17 @@ import pandas as pd
 import pytest
 
 from places import ROOT
-from rmtllmf_lib.chapters.fusion.tables import link_scenarios
 from rmtllmf_lib.chapters.verdicts.claims import MEASURES, VERDICTS, Claim, Finding, assess, counts, markdown_table
-from rmtllmf_lib.chapters.verdicts.evidence import Evidence, Interval, studies
+from rmtllmf_lib.chapters.verdicts.evidence import Interval, LinkEvidence, ModelEvidence
 from rmtllmf_lib.chapters.verdicts.registry import CLAIMS
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.published import PAPER_LINKS
-from rmtllmf_lib.study.study import Study, study_units
-from rmtllmf_lib.transport.scenario import CLEAN, inject_mse
 from rmtllmf_lib.wireless.channel import draw_uplinks
 
 BY_LABEL = {claim.label: claim for claim in CLAIMS}
 
 
-def judged(label: str, seen: Evidence) -> str:
+def judged(label: str, seen: LinkEvidence | ModelEvidence) -> str:
     """Return the verdict on one claim, whose sentence has all its numbers."""
     row = assess([BY_LABEL[label]], seen).iloc[0]
     assert row["ours"]
@@ -109,8 +106,7 @@ def test_no_other_verdict() -> None:
 
 def on_the_link(label: str, num_users: int = 8) -> str:
     drops = draw_uplinks(30, np.random.default_rng(3), num_users=num_users)
-    nothing: Any = None
-    return judged(label, Evidence(drops, 9.0, nothing, nothing, nothing))
+    return judged(label, LinkEvidence(drops))
 
 
 @pytest.mark.parametrize(
@@ -154,7 +150,7 @@ def evidence(
     two: float = 0.9,
     seeds: int = 3,
     half_widths: Mapping[tuple[str, str, int], float] | None = None,
-) -> Evidence:
+) -> ModelEvidence:
     """Results of an invented study: the numbers of `FOUND`, but for those `changed`.
 
     Over the seeds all vary alike, by .01, so that differences are exact; but for those that have `half_widths`, which
@@ -180,14 +176,11 @@ def evidence(
     levels = {("clean", "unprotected"): 0.16, ("ideal", "unprotected"): 0.37, ("SR", "unprotected"): 0.89}
     levels |= {("ideal", "rmtllmf"): 0.11, ("SR", "rmtllmf"): 0.52}
     errors = [(*key, seed, value + 0.01 * seed) for key, value in levels.items() for seed in range(seeds)]
-    nothing: Any = None
-    return Evidence(
-        nothing, 9.0, suite, results, pd.DataFrame(errors, columns=["scenario", "protection", "seed", "wde"])
-    )
+    return ModelEvidence(suite, results, pd.DataFrame(errors, columns=["scenario", "protection", "seed", "wde"]))
 
 
 @cache
-def unchanged() -> Evidence:
+def unchanged() -> ModelEvidence:
     return evidence()
 
 
@@ -291,38 +284,3 @@ def test_intervals() -> None:
 
 
 # --- nothing is computed twice ----------------------------------------------------------------------------------------
-
-
-def parameters(chapter: str) -> dict[str, Any]:
-    cells = json.loads((ROOT / "notebooks" / f"{chapter}.ipynb").read_text())["cells"]
-    (found,) = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-    values: dict[str, Any] = {}
-    exec(found, values)
-    return values
-
-
-def test_studies_share_their_parts_with_the_chapter_on_fusion() -> None:
-    """Every model that is trained in the chapter on fusion, and judged again, is the very same unit of work."""
-    here, there = parameters("07_verdicts"), parameters("04_fusion")
-    suite: Any = SimpleNamespace(tasks=dict.fromkeys(there["task_names"]))
-    cell = draw_uplinks(2, np.random.default_rng(0))[0]
-    few = Study(
-        inject_mse(there["correlation"]), ("rmtllmf", "noise-aware", "control"), seeds=there["seeds"],
-        per_class=(there["per_class"],), sizes=tuple(there["trained_sizes"]), per_size=there["trained_per_size"],
-        test_images=there["test_images"],
-    )  # fmt: skip
-    links = Study(
-        link_scenarios(cell, there["jnr_db"]), ("rmtllmf",), seeds=there["seeds"], sizes=(8,),
-        test_images=there["test_images"],
-    )  # fmt: skip
-    done = [unit for study in (few, links) for unit in study_units(study, suite)]
-    wanted = studies(cell, here["jnr_db"], 8, seeds=here["seeds"], test_images=here["test_images"])
-    units = [unit for study in wanted for unit in study_units(study, suite)]
-    again = [
-        unit
-        for unit in units
-        if unit.protection in ("rmtllmf", "noise-aware", "control") and unit.per_class == there["per_class"]
-    ]
-    assert len(again) == 39
-    assert [unit for unit in again if unit not in done] == []
-    assert CLEAN in {unit.scenario for unit in units}
