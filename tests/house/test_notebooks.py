@@ -13,6 +13,7 @@ import yaml
 from nbformat import NotebookNode
 
 from places import ROOT
+from rmtllmf_lib.recorded import fill
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -224,3 +225,41 @@ def test_headings_descend_one_level_at_a_time(path: Path) -> None:
     assert levels[0] == 1
     assert levels.count(1) == 1
     assert all(below - above <= 1 for above, below in pairwise(levels))
+
+
+# --- numbers in prose ---------------------------------------------------------------------------------------------
+
+# Numbers that look measured: with a decimal point, an interval or a unit.
+MEASURED = re.compile(
+    r"(?<![\w.,–-])(?<!± )[−+-]?(?:\d[\d,]*\.\d+|\.\d+|\d[\d,]*(?=(?: ± \d+)?\s*(?:%|points?\b|per cent|times\b|nats?\b|dB\b)))"
+)
+NOT_PROSE = re.compile(
+    r"<!--=.*?<!--/-->|<!--given-->.*?<!--/given-->|\$\$.*?\$\$(?: \(eq-[\w-]+\))?|\$[^$]+\$|```.*?```|`[^`]+`|"
+    r"\{[\w:]+\}`[^`]*`|\]\([^)]*\)|Eqs?\. \([^)]*\)",
+    re.DOTALL,
+)
+
+
+def unbacked(prose: str) -> list[str]:
+    """Return the numbers of a text that look measured, but are neither filled in nor marked as given."""
+    return MEASURED.findall(NOT_PROSE.sub(" ", prose))
+
+
+def test_numbers_that_look_measured_are_found() -> None:
+    assert unbacked("It keeps 36 % and .5, or 7 ± 2 points, 3.4 times.") == ["36", ".5", "7", "3.4"]
+    assert (
+        unbacked("<!--=a-->36<!--/--> % of $0.5$, Eq. (4), `0.1`, <!--given-->91.2 %<!--/given-->, eight tasks") == []
+    )
+
+
+@each_notebook
+def test_measured_numbers_in_prose_come_from_records(path: Path) -> None:
+    prose = [cell.source for cell in cells(path, "markdown")]
+    assert [(found, text[:60]) for text in prose if (found := unbacked(text))] == []
+
+
+@each_notebook
+def test_prose_is_filled_in(path: Path) -> None:
+    filled = nbformat.read(path, as_version=4)
+    fill(filled)
+    assert [cell.source for cell in filled.cells] == [cell.source for cell in read(path).cells]
