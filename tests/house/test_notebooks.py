@@ -230,9 +230,8 @@ def test_headings_descend_one_level_at_a_time(path: Path) -> None:
 # --- numbers in prose ---------------------------------------------------------------------------------------------
 
 # Numbers that look measured: with a decimal point, an interval or a unit.
-MEASURED = re.compile(
-    r"(?<![\w.,–-])(?<!± )[−+-]?(?:\d[\d,]*\.\d+|\.\d+|\d[\d,]*(?=(?: ± \d+)?\s*(?:%|points?\b|per cent|times\b|nats?\b|dB\b)))"
-)
+UNITS = r"%|points?\b|per cent|times\b|nats?\b|dB\b"
+MEASURED = re.compile(rf"(?<![\w.,–-])(?<!± )[−+-]?(?:\d[\d,]*\.\d+|\.\d+|\d[\d,]*(?=(?: ± \d+)?\s*(?:{UNITS})))")
 NOT_PROSE = re.compile(
     r"<!--=.*?<!--/-->|<!--given-->.*?<!--/given-->|\$\$.*?\$\$(?: \(eq-[\w-]+\))?|\$[^$]+\$|```.*?```|`[^`]+`|"
     r"\{[\w:]+\}`[^`]*`|\]\([^)]*\)|Eqs?\. \([^)]*\)",
