@@ -1,9 +1,12 @@
-"""The evidence on which claims are measured: drops of the uplink, a suite, and the results of studies."""
+"""The evidence on which claims are measured: drops of the uplink, a suite, and the results of studies.
+
+The chapter runs the studies, one in a cell.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -13,21 +16,19 @@ import pandas as pd
 import torch
 
 from rmtllmf_lib.arrays import Real
-from rmtllmf_lib.chapters.fusion.tables import closest_drop, link_scenarios
+from rmtllmf_lib.chapters.fusion.tables import link_scenarios
 from rmtllmf_lib.chapters.verdicts.claims import NoIntervalError
 from rmtllmf_lib.chapters.words import percent
 from rmtllmf_lib.model.fusion import lambda_n
 from rmtllmf_lib.model.task_vector import TaskVector
-from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.compare import gap
-from rmtllmf_lib.study.interference import wde_under
 from rmtllmf_lib.study.intervals import over_seeds
-from rmtllmf_lib.study.study import Study, run_study
+from rmtllmf_lib.study.study import Study
 from rmtllmf_lib.training.combinations import evaluate_combinations
 from rmtllmf_lib.training.suite import Suite
 from rmtllmf_lib.transport.scenario import CLEAN, Scenario, inject_mse
 from rmtllmf_lib.wireless.adversary import jammer_power
-from rmtllmf_lib.wireless.channel import Uplink, draw_uplinks
+from rmtllmf_lib.wireless.channel import Uplink
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Evidence:
         Jammer over noise per antenna.
     suite : Suite
     results : DataFrame
-        From `run_study`: the studies of `studies`.
+        From `run_study`: those of `studies`, `pooled`.
     wde : DataFrame
         From `study.interference.wde_under`, for no noise and for the paper's links.
     images : int
@@ -148,8 +149,8 @@ class Evidence:
         return float(np.mean([1 / len(self.suite.tasks[name].class_names) / own for name, own in reference.items()]))
 
 
-def studies(drop: Uplink, jnr_db: float, n_tasks: int, *, seeds: int, test_images: int) -> tuple[Study, ...]:
-    """Return the studies that the claims need.
+def studies(drop: Uplink, jnr_db: float, n_tasks: int, *, seeds: int, test_images: int) -> dict[str, Study]:
+    """Return the studies that the claims need, by name; their tables make the results of the evidence, see `pooled`.
 
     They have the settings of the chapters' studies, so that after those chapters their parts are in the store.
 
@@ -157,68 +158,37 @@ def studies(drop: Uplink, jnr_db: float, n_tasks: int, *, seeds: int, test_image
     ----------
     drop : Uplink
         A single drop, for the scenarios from the uplink.
+    jnr_db : float, dB
+        Jammer over noise per antenna.
     n_tasks : int
-        Tasks in the suite.
+        Tasks in the suite, three or more.
+    seeds, test_images
+        See `Study`.
+
+    Returns
+    -------
+    dict
+        "unprotected": all readings of the noise; "protected": the protections, under the paper's links; "memory":
+        sizes of the memory; "modules": the parts of R-MTLLMF; "receiver": with a jammer that it knows, or not.
     """
     links = inject_mse("half")
-    plain = Study((CLEAN, *links), ("unprotected", "base"), seeds=seeds, sizes=(n_tasks,), test_images=test_images)
     other = (
         *(replace(each, name=f"task, {each.name}") for each in inject_mse("half", "task")),
         *(replace(each, name=f"independent, {each.name}") for each in inject_mse("independent")),
     )
     known = tuple(each for each in link_scenarios(drop, jnr_db) if "SU" in each.name)
-    return (
-        plain,
-        replace(plain, scenarios=other, protections=("unprotected",)),
-        replace(plain, sizes=(2,), per_size=2, protections=("unprotected",)),
-        replace(plain, scenarios=links, sizes=(2, n_tasks), per_size=2, protections=("rmtllmf",)),
-        replace(plain, scenarios=links, protections=("freeze", "noise-aware", "control")),
-        replace(plain, scenarios=links[:1], protections=("realign", "rmtllmf"), per_class=(5, 10, 20)),
-        replace(plain, scenarios=(links[0], links[-1]), protections=("reload-train-all",)),
-        replace(plain, scenarios=links[-1:], protections=("realign",)),
-        replace(plain, scenarios=known, protections=("rmtllmf",)),
-    )
+    study = partial(Study, seeds=seeds, sizes=(n_tasks,), test_images=test_images)
+    two_or_all = partial(study, sizes=(2, n_tasks), per_size=2)
+    return {
+        "unprotected": two_or_all((CLEAN, *links, *other), ("unprotected", "base")),
+        "protected": two_or_all(links, ("freeze", "rmtllmf", "noise-aware", "control")),
+        "memory": study(links[:1], ("realign", "rmtllmf"), per_class=(5, 10, 20)),
+        "modules": study((links[0], links[-1]), ("realign", "reload-train-all")),
+        "receiver": study(known, ("rmtllmf",)),
+    }
 
 
-def collect(
-    suite: Suite,
-    *,
-    seeds: int = 3,
-    test_images: int = 250,
-    drops: int = 200,
-    jnr_db: float = 9.0,
-    candidates: int = 500,
-    images: int = 50,
-    seed: int = 0,
-    workers: int = 1,
-    store: Store | None = None,
-) -> Evidence:
-    """Draw the drops and run the studies, or take them from the store.
-
-    Parameters
-    ----------
-    suite : Suite
-        With three tasks or more.
-    seeds, test_images
-        Settings of the studies, see `Study`; with the values of the chapters, nothing is computed twice.
-    drops : int
-        Drops of the uplink on which claims about the link are measured.
-    jnr_db : float, dB
-        Jammer over noise per antenna.
-    candidates : int
-        Drops from which `closest_drop` chooses.
-    images : int
-        Test images of each task, for models that are in no study.
-    workers : int
-        Processes, see `run_study`.
-    """
-    drawn = draw_uplinks(max(drops, candidates), np.random.default_rng(seed), num_users=len(suite.taus))
-    drop = closest_drop(drawn[:candidates], jnr_db)
-    wanted = studies(drop, jnr_db, len(suite.taus), seeds=seeds, test_images=test_images)
-    tables = [run_study(study, suite, store=store, workers=workers) for study in wanted]
+def pooled(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Return the rows of several studies, each model and task once."""
     keys = ["scenario", "protection", "per_class", "seed", "combination", "task"]
-    results = pd.concat(tables, ignore_index=True).drop_duplicates(keys, ignore_index=True)
-    under = partial(wde_under, suite, seeds=seeds, images=test_images, store=store, workers=workers)
-    ideal, _, attacked = inject_mse("half")
-    errors = [under([CLEAN], ["unprotected"]), under([ideal, attacked], ["unprotected", "rmtllmf"])]
-    return Evidence(drawn[:drops], jnr_db, suite, results, pd.concat(errors), images, seed)
+    return pd.concat(tables, ignore_index=True).drop_duplicates(keys, ignore_index=True)

@@ -317,12 +317,12 @@ def test_studies_share_their_parts_with_the_chapter_on_fusion() -> None:
     )  # fmt: skip
     done = [unit for study in (few, links) for unit in study_units(study, suite)]
     wanted = studies(cell, here["jnr_db"], 8, seeds=here["seeds"], test_images=here["test_images"])
-    units = [unit for study in wanted for unit in study_units(study, suite)]
+    units = [unit for study in wanted.values() for unit in study_units(study, suite)]
     again = [
         unit
         for unit in units
         if unit.protection in ("rmtllmf", "noise-aware", "control") and unit.per_class == there["per_class"]
     ]
-    assert len(again) == 39
+    assert len(again) == 51
     assert [unit for unit in again if unit not in done] == []
     assert CLEAN in {unit.scenario for unit in units}
