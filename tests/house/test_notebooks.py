@@ -99,23 +99,46 @@ def test_holds_no_algorithm(path: Path) -> None:
     assert [node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)] == []
 
 
-STUDIES = {"run", "run_study", "cosine_study", "wde_under", "collect"}  # `run` is run_study with what is always given
+STUDIES = {"run", "run_study", "cosine_study", "wde_under"}  # `run` is run_study with what is always given
+LOOPS = (ast.For, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.FunctionDef, ast.Lambda)
 
 
-def studies_of(cell: NotebookNode) -> int:
-    calls = [node.func for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Call)]
-    return sum(isinstance(called, ast.Name) and called.id in STUDIES for called in calls)
+def studies_of(source: str) -> int:
+    """Number of studies that a cell runs; a call that may be repeated counts as two, and so does one that is handed on.
+
+    Only `partial`, which runs nothing, may be given a function that runs studies.
+    """
+    tree = ast.parse(source)
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    plain = {node.func for node in calls}
+    prepared = {part for node in calls if ast.unparse(node.func) == "partial" for part in node.args}
+    repeated = {part for node in ast.walk(tree) if isinstance(node, LOOPS) for part in ast.walk(node)}
+    named = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
+    return sum(
+        1 if node in plain - repeated else 2 for node in named if node.id in STUDIES and node not in prepared - repeated
+    )
+
+
+def test_studies_are_counted() -> None:
+    assert studies_of("run = partial(run_study, suite=suite)\nfew = replace(study, seeds=1)") == 0
+    assert studies_of("found = pd.concat([old, run(few)])") == 1
+    assert studies_of("a, b = run(few), wde_under(suite)") == 2
+    for several in ("[run(each) for each in many]", "for each in many:\n    run(each)", "list(map(run, many))"):
+        assert studies_of(several) > 1
 
 
 @each_notebook
 def test_no_cell_runs_several_studies(path: Path) -> None:
     """The time limit is per cell: one that is stopped there goes on with the next study when it is started again."""
-    assert {cell.id: found for cell in cells(path, "code") if (found := studies_of(cell)) > 1} == {}
+    assert {cell.id: found for cell in cells(path, "code") if (found := studies_of(cell.source)) > 1} == {}
 
 
 def test_studies_are_known_by_their_names() -> None:
-    found = {path.stem[:2]: sum(map(studies_of, cells(path, "code"))) for path in NOTEBOOKS}
+    """A function with another name that runs studies would not be counted."""
+    found = {path.stem[:2]: sum(studies_of(cell.source) for cell in cells(path, "code")) for path in NOTEBOOKS}
     assert min(found[chapter] for chapter in ("04", "05", "06", "07")) > 0
+    modules = [*(ROOT / "rmtllmf_lib" / "chapters").rglob("*.py")]
+    assert [str(path) for path in modules if studies_of(path.read_text())] == []
 
 
 @each_notebook
