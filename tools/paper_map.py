@@ -164,7 +164,7 @@ def _title(caption: str) -> str:
 
 
 def _labels(document: str) -> Iterator[tuple[str, str, tuple[str, ...], str]]:
-    """Yield label, heading, drawing functions and title of a document's numbered equations and figures, in their order."""
+    """Yield label, heading, drawing functions and title of the numbered equations and figures, in their order."""
     heading = ""
     imported: dict[str, str] = {}
     for cell in _cells(document):

@@ -203,6 +203,9 @@ def highlighted(app: Sphinx, path: Path) -> str:
     source = path.read_text(encoding="utf-8")
     highlighter = getattr(app.builder, "highlighter")  # noqa: B009 - builders of HTML alone have one
     body: str = highlighter.highlight_block(source, "python", linenos=False, linespans="L")
+    indents = [len(text) - len(text.lstrip()) for text in source.splitlines()]
+    for number, indent in enumerate(indents, start=1):  # where a line wraps, it goes on to the right of its start
+        body = body.replace(f'id="L-{number}"', f'id="L-{number}" style="--indent: {indent}ch"', 1)
     for name, number in paper_map.definitions(path).items():
         body = body.replace(f'id="L-{number}"', f'id="{name}"', 1)
     return body

@@ -106,12 +106,12 @@ def _root(
 
     \b
     In this order, without any download (a few minutes):
-      rmtllmf finetune signs digits scenes --out tau    # task vectors
-      rmtllmf evaluate tau/*.safetensors                # accuracy before and after
+      rmtllmf finetune signs digits scenes --out tau # task vectors
+      rmtllmf evaluate tau/*.safetensors             # before and after
       rmtllmf fuse tau/*.safetensors --out fused.safetensors
     Then the link, where 'study' trains what it needs:
-      rmtllmf study fig2.json --template                # an example to edit
-      rmtllmf study fig2.json                           # many links, one table
+      rmtllmf study fig2.json --template             # an example to edit
+      rmtllmf study fig2.json                        # many links, one table
     And a chapter of the book, with parameters of your own:
       rmtllmf run notebooks/04_fusion.ipynb --list
 
@@ -136,8 +136,8 @@ _Source = Annotated[
     str,
     typer.Option(
         metavar="SOURCE",
-        help="Source of the images: procedural (drawn on the spot), torchvision or folder. A task may name its own, as in"
-        " torchvision:mnist or folder:pets.",
+        help="Source of the images: procedural (drawn on the spot), torchvision or folder. A task may name its own, as"
+        " in torchvision:mnist or folder:pets.",
     ),
 ]
 _Root = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder with the data sets (torchvision, folder).")]

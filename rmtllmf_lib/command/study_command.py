@@ -18,7 +18,9 @@ def study(
         Path | None,
         typer.Option("-o", "--out", metavar="FILE", help="Output table.  [default: FILE with suffix .parquet]"),
     ] = None,
-    workers: Annotated[int, typer.Option(metavar="NUMBER", help="Processes, with one thread each; use one on a GPU.")] = 1,
+    workers: Annotated[
+        int, typer.Option(metavar="NUMBER", help="Processes, with one thread each; use one on a GPU.")
+    ] = 1,
     device: Annotated[str, typer.Option(metavar="cpu|cuda|auto", help="auto is a GPU if there is one.")] = "cpu",
     overwrite: Annotated[bool, typer.Option(OVERWRITE, help="Replace an existing table.")] = False,
     template: Annotated[bool, typer.Option("--template", help="Write an example study to FILE and exit.")] = False,
