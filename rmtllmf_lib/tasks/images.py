@@ -305,9 +305,7 @@ def resize_batch(images: Tensor, image_size: int, batch: int = 4096) -> Tensor:
 
 
 @validated_call
-def decode_images(
-    images: Tensor | LazyImages | Sequence[Image.Image], image_size: int, what: str = "images"
-) -> Tensor:
+def decode_images(images: Tensor | LazyImages | Sequence[Image.Image], image_size: int, what: str = "images") -> Tensor:
     """Decode every image once, resize its shorter side to `image_size` and crop the centre square.
 
     Several threads share the work (decoders release Python's lock); the result does not depend on their number. Memory:

@@ -173,6 +173,7 @@ def training_batches(
     images (b, 3, S, S) float32 on `device`, labels (b,) int64 on `device`
     """
     one_of(augment, AUGMENTATIONS, "augment")
+    whole_number(first_step, "first_step", minimum=0)
 
     def make(step: int) -> tuple[Tensor, Tensor]:
         chosen = schedule.indices(step)

@@ -203,6 +203,7 @@ def _of() -> dict[str, dict[str, Any]]:
         "evaluate.accuracy": {"split": small_split(5)},
         "evaluate.predictions": {"images": _objects()["images"]["a"], "split": small_split(5)},
         "combinations.normalized_accuracy": {"accuracy": [0.4], "reference": [0.5]},
+        "finetune.Recipe.lr_at": {"step": 0},
         "finetune.precision": {"device": torch.device("cpu")},
         "finetune.recipe_for": {"backbone": tiny},
         "finetune.finetune": {"checkpoint": None},
