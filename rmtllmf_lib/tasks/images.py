@@ -291,7 +291,9 @@ def resize_batch(images: Tensor, image_size: int, batch: int = 4096) -> Tensor:
     -------
     (n, 3, image_size, image_size) uint8
     """
-    instance_of(images, Tensor, "images")
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 4:
+        found = f"{images.dtype} of {images.ndim} dimensions" if isinstance(images, Tensor) else f"{images!r:.60}"
+        raise InputError(f"images are {found}: expected a uint8 tensor of shape (n, 1 or 3, H, W)")
     whole_number(image_size, "image_size")
     whole_number(batch, "batch")
     if images.shape[1:] == (3, image_size, image_size):
