@@ -13,11 +13,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rmtllmf_lib.arrays import one_of, seed_number
+from rmtllmf_lib.arrays import one_of, seed_number, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.tasks.assemble import MEMORY_LIMIT, assemble_task
 from rmtllmf_lib.tasks.base import Task, fingerprint
 from rmtllmf_lib.tasks.folder import find_folder, holds_task, read_folder
+from rmtllmf_lib.validated import validated_call
 
 # Images with up to this many pixels a side are decoded once and kept in memory; larger ones are decoded when used.
 DECODED_SIDE = 64
@@ -40,6 +41,7 @@ class TaskSpec:
     typed: str = field(default="", compare=False)
 
 
+@validated_call
 def parse_tasks(texts: Iterable[str], source: str, root: Path | None) -> list[TaskSpec]:
     """Parse tasks written as ``[source:]name`` or, for folders, ``[folder:][name=]path``.
 
@@ -88,6 +90,7 @@ def _folder(typed: Path, root: Path | None) -> Path:
     return root if str(typed) in (root.name, root.resolve().name) and holds_task(root) else root / typed
 
 
+@validated_call
 def load_spec(
     spec: TaskSpec, resolution: int, *, seed: int, n_train: int | None = None, n_test: int | None = None
 ) -> Task:
@@ -99,6 +102,7 @@ def load_spec(
     return load_task(spec.name, spec.source, root=spec.root, seed=seed, image_size=side, n_train=n_train, n_test=n_test)
 
 
+@validated_call
 def load_task(
     name: str | None,
     source: str = "procedural",
@@ -143,6 +147,7 @@ def load_task(
     """
     one_of(source, SOURCES, "source")
     seed_number(seed)
+    whole_number(memory_limit, "memory_limit")
     if source == "procedural" and root is not None:
         raise InputError(f"root is {root} but procedural tasks are drawn, not read; leave it out or name a source")
     if source != "procedural" and root is None:
