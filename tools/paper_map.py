@@ -50,12 +50,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Place:
-    """Where an equation or figure of the book stands: its number, the document, the heading above it."""
+    """Where an equation or figure of the book stands: its number, the document, the heading above it.
+
+    A drawn figure has the functions that draw it and its title, the start of its caption.
+    """
 
     number: int
     document: str
     heading: str
     drawn_by: tuple[str, ...] = ()
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -154,8 +158,13 @@ def _drawing_functions(source: str, imported: dict[str, str]) -> tuple[str, ...]
     return tuple(sorted(name.removeprefix("rmtllmf_lib.") for name in names if DRAWING.fullmatch(name)))
 
 
-def _labels(document: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """Yield label, heading and drawing functions of a document's numbered equations and figures, in their order."""
+def _title(caption: str) -> str:
+    """Return the start of a caption, up to a full stop, colon or semicolon, without references."""
+    return re.split(r"(?<=.{8})(?<!Eq)[.:;](?:\s|$)", re.sub(r" ?\{\w+\}`[^`]*`", "", caption))[0]
+
+
+def _labels(document: str) -> Iterator[tuple[str, str, tuple[str, ...], str]]:
+    """Yield label, heading, drawing functions and title of the numbered equations and figures, in their order."""
     heading = ""
     imported: dict[str, str] = {}
     for cell in _cells(document):
@@ -166,14 +175,14 @@ def _labels(document: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
             ):
                 heading = match[1] or heading
                 if label := match[2] or match[3]:
-                    yield label, heading, ()
+                    yield label, heading, (), ""
             continue
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.ImportFrom):
                 imported |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
         figure = metadata.get("mystnb", {}).get("figure") if isinstance(metadata, dict) else None
         if figure:
-            yield figure["name"], heading, _drawing_functions(source, imported)
+            yield figure["name"], heading, _drawing_functions(source, imported), _title(figure["caption"])
 
 
 @cache
@@ -182,10 +191,10 @@ def places() -> dict[str, Place]:
     found: dict[str, Place] = {}
     count = {"eq": 0, "fig": 0}
     for document in documents():
-        for label, heading, drawn_by in _labels(document):
+        for label, heading, *drawn in _labels(document):
             kind = label.partition("-")[0]
             count[kind] += 1
-            found[label] = Place(count[kind], document, heading, drawn_by)
+            found[label] = Place(count[kind], document, heading, *drawn)
     return found
 
 

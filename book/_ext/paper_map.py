@@ -103,6 +103,12 @@ class Links:
         return nodes.reference("", typeset(place.heading), refuri=uri, internal=True)
 
 
+def formulas(text: str) -> list[nodes.Node]:
+    """Return a text as nodes, with what stands between dollars set as formulas."""
+    parts = enumerate(typeset(text).split("$"))
+    return [nodes.math("", part) if number % 2 else nodes.Text(part) for number, part in parts if part]
+
+
 def separated(parts: list[nodes.Node], by: str) -> list[nodes.Node]:
     """Put a text between nodes."""
     return [node for part in parts for node in (nodes.Text(by), part)][1:]
@@ -162,13 +168,13 @@ def figure_table(links: Links) -> nodes.table:
     figures = [(label, place) for label, place in paper_map.places().items() if place.drawn_by]
     body = [
         (
-            [line(links.to_place(label))],
+            [line(links.to_place(label)), line(*formulas(place.title))],
             [line(*separated([links.to_code(name) for name in place.drawn_by], ", "))],
             [line(links.to_heading(place))],
         )
         for label, place in figures
     ]
-    return table(("figure", "drawn by", "section"), (10, 55, 35), body)
+    return table(("figure", "drawn by", "section"), (45, 30, 25), body)
 
 
 def add_links(app: Sphinx, doctree: nodes.document, document: str) -> None:
@@ -197,6 +203,9 @@ def highlighted(app: Sphinx, path: Path) -> str:
     source = path.read_text(encoding="utf-8")
     highlighter = getattr(app.builder, "highlighter")  # noqa: B009 - builders of HTML alone have one
     body: str = highlighter.highlight_block(source, "python", linenos=False, linespans="L")
+    indents = [len(text) - len(text.lstrip()) for text in source.splitlines()]
+    for number, indent in enumerate(indents, start=1):  # where a line wraps, it goes on to the right of its start
+        body = body.replace(f'id="L-{number}"', f'id="L-{number}" style="--indent: {indent}ch"', 1)
     for name, number in paper_map.definitions(path).items():
         body = body.replace(f'id="L-{number}"', f'id="{name}"', 1)
     return body

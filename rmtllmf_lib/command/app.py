@@ -28,6 +28,17 @@ class Command(TyperCommand):
             error.args = (self._as_typed(str(error)),)
             raise
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The words after the command's name, without the braces that typer puts around what is required."""
+        return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """List arguments and options by their metavars; typer would add an argument's Python type."""
+        for param in self.params:
+            if param.param_type_name == "argument":
+                setattr(param, "display_type_rich", lambda ctx: "")  # noqa: B010 -- typer before 0.20 has none
+        super().format_options(ctx, formatter)
+
     def _as_typed(self, message: str) -> str:
         """The message with the library's arguments replaced by this command's options.
 

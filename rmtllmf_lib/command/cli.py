@@ -94,14 +94,26 @@ def _root(
     """Resilient multi-task model fusion over wireless links.
 
     Several users fine-tune the same pre-trained image model, each on a task of
-    their own, and send their task vectors, the changes of the weights. Fusing
-    the vectors gives one model for all tasks.
+    their own. Each sends its task vector, the fine-tuned weights minus the
+    pre-trained ones, to a base station. The base station fuses the vectors it
+    receives: the pre-trained weights plus lambda times the sum of the vectors
+    are one model for all tasks.
+
+    The users send at the same time to a base station with several antennas, the
+    uplink, while a jammer may transmit noise that makes their symbols harder to
+    tell apart. A scenario says how large the errors of the received vectors then
+    are, and whether the users share them.
 
     \b
-    To get started, without any download (two minutes):
-      rmtllmf finetune signs digits scenes --out tau
+    In this order, without any download (a few minutes):
+      rmtllmf finetune signs digits scenes --out tau # task vectors
+      rmtllmf evaluate tau/*.safetensors             # before and after
       rmtllmf fuse tau/*.safetensors --out fused.safetensors
-      rmtllmf evaluate tau/*.safetensors
+    Then the link, where 'study' trains what it needs:
+      rmtllmf study fig2.json --template             # an example to edit
+      rmtllmf study fig2.json                        # many links, one table
+    And a chapter of the book, with parameters of your own:
+      rmtllmf run notebooks/04_fusion.ipynb --list
 
     \b
     Help for a command:
@@ -124,12 +136,12 @@ _Source = Annotated[
     str,
     typer.Option(
         metavar="SOURCE",
-        help="Source of the images: procedural, torchvision or folder. A task may name its own, as in"
-        " torchvision:mnist or folder:pets.",
+        help="Source of the images: procedural (drawn on the spot), torchvision or folder. A task may name its own, as"
+        " in torchvision:mnist or folder:pets.",
     ),
 ]
 _Root = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder with the data sets (torchvision, folder).")]
-_Seed = Annotated[int, typer.Option(help="Seed of the procedural images and of the training.")]
+_Seed = Annotated[int, typer.Option(metavar="NUMBER", help="Seed of the procedural images and of the training.")]
 _Difficulty = Annotated[
     str | None,
     typer.Option(
@@ -154,11 +166,14 @@ _Rule = Annotated[
 @app.command()
 def pretrain(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder for the trained base.")],
-    seed: Annotated[int, typer.Option(help="Seed of the images and of the training.")] = 0,
-    samples: Annotated[int, typer.Option(help="Image-caption pairs seen in training.")] = 2_560_000,
-    pairs: Annotated[int, typer.Option(help="Distinct pairs drawn.")] = 300_000,
+    seed: Annotated[int, typer.Option(metavar="NUMBER", help="Seed of the images and of the training.")] = 0,
+    samples: Annotated[
+        int, typer.Option(metavar="NUMBER", help="Image-caption pairs seen in training, repeats included.")
+    ] = 2_560_000,
+    pairs: Annotated[int, typer.Option(metavar="NUMBER", help="Distinct image-caption pairs drawn.")] = 300_000,
     threads: Annotated[
-        int | None, typer.Option(help="Number of torch threads; affects the last bits of the result.")
+        int | None,
+        typer.Option(metavar="NUMBER", help="Number of torch threads; affects the last bits of the result."),
     ] = None,
     overwrite: _Overwrite = False,
 ) -> None:
@@ -202,9 +217,15 @@ def finetune(
     ] = "text",
     seed: _Seed = 0,
     difficulty: _Difficulty = None,
-    steps: Annotated[int | None, typer.Option(help="Training steps.  [default: the backbone's recipe]")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate.  [default: the backbone's recipe]")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images per step.  [default: the backbone's recipe]")] = None,
+    steps: Annotated[
+        int | None, typer.Option(metavar="NUMBER", help="Training steps.  [default: the backbone's recipe]")
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(metavar="RATE", help="Learning rate.  [default: the backbone's recipe]")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(metavar="NUMBER", help="Images per step.  [default: the backbone's recipe]")
+    ] = None,
     device: _Device = "cpu",
     autocast: Annotated[
         str | None, typer.Option(metavar="bfloat16", help="Precision of matrix products.  [default: float32]")
@@ -212,10 +233,10 @@ def finetune(
     train_images: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Training images per task; a tenth of them is used for validation.  [default: all]"
+            metavar="NUMBER", help="Training images per task; a tenth of them is used for validation.  [default: all]"
         ),
     ] = None,
-    checkpoint_every: Annotated[int, typer.Option(metavar="STEPS", help="Steps between checkpoints.")] = 250,
+    checkpoint_every: Annotated[int, typer.Option(metavar="NUMBER", help="Training steps between checkpoints.")] = 250,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace task vectors made with other settings.")
     ] = False,
@@ -248,6 +269,8 @@ def finetune(
 
     specs = commands.specs_typed(tasks, source, root)
     one_of(head, HEAD_KINDS, "head")
+    if autocast is not None:
+        one_of(autocast, ("bfloat16",), "autocast")
     precision(resolve_device(device), autocast)
     seed_number(seed)
     whole_number(checkpoint_every, "checkpoint_every")
@@ -342,7 +365,7 @@ def fuse(
     backbone_file: _BackboneFile = None,
     overwrite: _Overwrite = False,
 ) -> None:
-    """Fuse task vectors into one model: base + lambda * sum.
+    """Fuse task vectors into one model: base + lambda * their sum.
 
     Task vectors of another base are refused. The output records its base.
 
@@ -385,9 +408,13 @@ def evaluate(
         ),
     ] = None,
     rule: _Rule = None,
-    seed: Annotated[int, typer.Option(help="Seed of the procedural images, for tasks without a vector.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="NUMBER", help="Seed of the procedural images, for tasks without a vector.")
+    ] = 0,
     difficulty: _Difficulty = None,
-    test_images: Annotated[int | None, typer.Option(metavar="N", help="Test images per task.  [default: all]")] = None,
+    test_images: Annotated[
+        int | None, typer.Option(metavar="NUMBER", help="Test images per task.  [default: all]")
+    ] = None,
     device: _Device = "cpu",
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table to this file as well.")] = None,
     overwrite: _Overwrite = False,
@@ -416,10 +443,13 @@ def evaluate(
     number = _lambda(lam)
     if csv is not None:
         guard(csv, "a table of accuracies", inputs=[*(models or []), backbone_file], overwrite=overwrite)
+    if not models and (lam is not None or rule is not None):
+        raise InputError("lambda says how to fuse task vectors, and none is given: add their files, or leave it out")
     commands.require_files(models or [])
     if number != "validation" or rule is not None:
         commands.coefficient(max(1, len(models or [])), number, rule)
-    one_of(head, (None, *HEAD_KINDS), "head")
+    if head is not None:
+        one_of(head, HEAD_KINDS, "head")
     resolve_device(device)
     seed_number(seed)
     if test_images is not None:

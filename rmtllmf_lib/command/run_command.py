@@ -44,7 +44,7 @@ def run(
     list_: Annotated[bool, typer.Option("--list", help="List the notebook's parameters and exit.")] = False,
     overwrite: Annotated[bool, typer.Option(OVERWRITE, help="Replace an existing output notebook.")] = False,
 ) -> None:
-    """Execute a notebook with the given parameters.
+    """Execute a notebook of the book with the given parameters.
 
     Names and types are checked before anything runs. The output is written once the
     last cell has run; if a cell fails, the notebook is kept next to it as

@@ -18,12 +18,28 @@ def study(
         Path | None,
         typer.Option("-o", "--out", metavar="FILE", help="Output table.  [default: FILE with suffix .parquet]"),
     ] = None,
-    workers: Annotated[int, typer.Option(help="Processes, with one thread each; use one on a GPU.")] = 1,
+    workers: Annotated[
+        int, typer.Option(metavar="NUMBER", help="Processes, with one thread each; use one on a GPU.")
+    ] = 1,
     device: Annotated[str, typer.Option(metavar="cpu|cuda|auto", help="auto is a GPU if there is one.")] = "cpu",
     overwrite: Annotated[bool, typer.Option(OVERWRITE, help="Replace an existing table.")] = False,
     template: Annotated[bool, typer.Option("--template", help="Write an example study to FILE and exit.")] = False,
 ) -> None:
-    """Run a study of noise scenarios, protections, tasks and seeds.
+    """Run a study: fused models under many link scenarios, one table.
+
+    The file says which scenarios (how large the errors of the received task
+    vectors are, as a link leaves them with or without a jammer), which
+    protections, which combinations of tasks, and how many repetitions. Task
+    vectors that are not stored yet are trained first.
+
+    \b
+    Protections, among others:
+        unprotected   the received vectors, fused
+        freeze        fused, with the clean base's embeddings; nothing is trained
+        realign       fused, then trained on a memory of a few images per class
+        rmtllmf       the paper's: embeddings reloaded and frozen, then realigned
+        noise-aware   as rmtllmf, with lambda chosen on the memory
+        control       the base alone, realigned: no received vector
 
     Finished parts are stored: an interrupted study resumes with the same command,
     and several processes or machines with a common store share the work. The table

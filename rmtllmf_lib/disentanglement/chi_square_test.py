@@ -81,6 +81,24 @@ def power(dof: ArrayLike, level: float, reference_std: float, std: float) -> Rea
     """Probability that H0 is rejected under noise of standard deviation s, exact to first order; the level at s = s₀.
 
     1 − F((s₀² / s²) χ²_{r, 1−level}), with F the distribution function of chi-square with r degrees of freedom.
+
+    Parameters
+    ----------
+    dof : (…) ≥ 1
+        r, see `degrees_of_freedom`.
+    level : float in (0, 1)
+        Probability of rejecting H0 at s = s₀.
+    reference_std, std : float
+        s₀ > 0 and s ≥ 0, standard deviations of the noise of each parameter.
+
+    Returns
+    -------
+    (…) float, in [0, 1], of the shape of `dof`
+
+    Raises
+    ------
+    InputError
+        for a number outside of these ranges.
     """
     scale = real_number(reference_std, "the reference standard deviation", positive=True)
     ratio = noise_level(std) / scale

@@ -43,6 +43,18 @@ def relative_std(model: FirstOrder, std: float) -> Real:
     """Standard deviation σ_k = s ‖J_k‖ / |z_k| (n, C) of R_k − 1 to first order, Eq. (11) with its factors.
 
     Infinite where a logit is zero and depends on the parameters; 0 without noise.
+
+    Parameters
+    ----------
+    model : FirstOrder
+        Logits (n, C) and the norms of the rows of their Jacobians.
+    std : float ≥ 0
+        s, standard deviation of the noise of each parameter.
+
+    Raises
+    ------
+    InputError
+        for a noise level that is negative or not finite.
     """
     spread = noise_level(std) * model.row_norms
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):

@@ -146,6 +146,11 @@ def search_lambda(station: Station, parts: Sequence[float] = LAMBDA_PARTS) -> fl
     ----------
     parts : numbers
         Fractions of `station.lam` to try. 0 is the base itself.
+
+    Raises
+    ------
+    InputError
+        for a station without a memory, or no fraction.
     """
     memory, base = _memory(station), station.backbone.weights
 
@@ -167,12 +172,15 @@ def wiener_weights(received: Sequence[TaskVector], error_cov: Real) -> Real:
 
     Parameters
     ----------
+    received : sequence of TaskVector
+        tau^_q, one per user.
     error_cov : (user, user) float
         Covariance of the errors in one parameter, see `Scenario.error_cov`.
 
     Returns
     -------
     (user,) float64
+        In the order of `received`; to be multiplied by lambda_N.
 
     Raises
     ------
@@ -257,6 +265,7 @@ _FROZEN = ("embeddings",)
 
 PROTECTIONS: Mapping[str, Protection] = {
     "unprotected": Protection("unprotected", _unprotected),
+    # Named by the paper's module, "parameter freezing": clean embeddings, and no training during which to freeze them.
     "freeze": Protection("embeddings reloaded", _reloaded),
     **{
         f"freeze-{kind}": Protection(f"{kind} embeddings reloaded", partial(_reloaded, kinds=(kind,)))

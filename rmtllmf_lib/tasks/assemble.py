@@ -26,6 +26,7 @@ from rmtllmf_lib.tasks.base import (
     validation_count,
 )
 from rmtllmf_lib.tasks.images import ArrayImages, LazyImages, decode_images, inspect_files, open_rgb, require_decodable
+from rmtllmf_lib.validated import validated_call
 
 # Bytes that the decoded images of one task may take; a constant, so that a run does not depend on the machine.
 MEMORY_LIMIT = 16 * 2**30
@@ -100,6 +101,7 @@ class RawTask:
     split_note: str
 
 
+@validated_call
 def assemble_task(
     raw: RawTask,
     *,
@@ -131,6 +133,7 @@ def assemble_task(
         validation split, impossible limits, more memory than `memory_limit`, unreadable images, all of which are named.
     """
     name, train, test = raw.name, raw.train, raw.test
+    whole_number(memory_limit, "memory_limit")
     require_class_names(raw.class_names, f"task {name!r}")
     _check_pools(raw)
     kept, held_out = map(train.subset, carve_validation(train.labels, keys=train.keys))

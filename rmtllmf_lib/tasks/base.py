@@ -19,9 +19,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from rmtllmf_lib.arrays import seed_number
+from rmtllmf_lib.arrays import seed_number, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.tasks.images import Indices, LazyImages, decode_images, require_decodable
+from rmtllmf_lib.validated import validated_call, validated_init
 
 # The eight embedded tasks; those of the source "torchvision" are `rmtllmf_lib.tasks.vision.VISION_NAMES`.
 TASK_NAMES = ("cars", "textures", "landuse", "signs", "digits", "aerial", "scenes", "housenumbers")
@@ -60,7 +61,7 @@ class Split:
         rgb = isinstance(images, Tensor) and images.dtype == torch.uint8 and images.ndim == 4 and images.shape[1] == 3
         if not rgb and not isinstance(images, LazyImages):
             raise InputError(f"images are {_form(images)}; expected LazyImages or a uint8 tensor of shape (n, 3, H, W)")
-        if labels.dtype != torch.int64 or labels.ndim != 1:
+        if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.ndim != 1:
             raise InputError(f"labels are {_form(labels)}; expected int64 of shape (n,)")
         if len(images) != len(labels):
             raise InputError(f"{len(images)} images but {len(labels)} labels; each image needs one label")
@@ -68,9 +69,13 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @validated_call
     def subset(self, indices: Indices) -> Split:
         """The images at `indices`, in that order: a copy of a tensor, or still lazy."""
-        chosen = torch.as_tensor(indices, dtype=torch.int64)
+        found, n = np.asarray(indices), len(self)
+        if found.size and (found.ndim != 1 or found.dtype.kind not in "iu" or not -n <= found.min() <= found.max() < n):
+            raise InputError(f"indices are {indices!r:.60}: expected a list of whole numbers from 0 to {n - 1}")
+        chosen = torch.as_tensor(found, dtype=torch.int64)
         images = self.images[chosen] if isinstance(self.images, Tensor) else self.images.take(chosen)
         return Split(images, self.labels[chosen])
 
@@ -83,6 +88,7 @@ def _form(value: object) -> str:
     return f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
+@validated_init
 @dataclass(frozen=True, eq=False)
 class Task:
     """A classification task with its images, class names and prompt templates.
@@ -136,6 +142,7 @@ def require_readable(*tasks: Task) -> None:
     require_decodable([split.images for split in splits if isinstance(split.images, LazyImages)])
 
 
+@validated_call
 def require_class_names(names: Sequence[str], what: str) -> None:
     """Raise `InputError` if there are no names, or if one is empty or occurs twice."""
     if not names:
@@ -147,6 +154,7 @@ def require_class_names(names: Sequence[str], what: str) -> None:
             raise InputError(f"{what}: class name {name!r} appears twice; a text head needs one name per class")
 
 
+@validated_call
 def require_templates(templates: Sequence[str], what: str) -> None:
     """Raise `InputError` unless there is at least one template and each holds exactly one `{}`."""
     if not templates:
@@ -168,6 +176,14 @@ def hash_fraction(key: str, salt: str = "") -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
+def _whole_numbers(values: ArrayLike, name: str) -> NDArray[np.int64]:
+    found = np.asarray(values)
+    if found.ndim != 1 or (found.size and (found.dtype.kind not in "iu" or found.min() < 0)):
+        raise InputError(f"{name} are {values!r:.60}: expected a list of whole numbers of at least 0")
+    return found.astype(np.int64)
+
+
+@validated_call
 def stratified_counts(sizes: ArrayLike, total: int, keep: int = 0, least: int = 0) -> NDArray[np.int64]:
     """Number of images to take from each class so that `total` are taken in proportion to the class sizes.
 
@@ -188,7 +204,9 @@ def stratified_counts(sizes: ArrayLike, total: int, keep: int = 0, least: int = 
     -------
     (K,) int64
     """
-    size = np.asarray(sizes, dtype=np.int64)
+    size = _whole_numbers(sizes, "sizes")
+    for name, value in (("total", total), ("keep", keep), ("least", least)):
+        whole_number(value, name, minimum=0)
     room = np.maximum(size - keep, 0)
     total = min(total, int(room.sum()))
     floor = np.minimum(room, least)
@@ -204,6 +222,7 @@ def stratified_counts(sizes: ArrayLike, total: int, keep: int = 0, least: int = 
     return counts
 
 
+@validated_call
 def pinned_sample(
     labels: ArrayLike, total: int, *, keys: Sequence[str] | None = None, salt: str = "", keep: int = 0, least: int = 0
 ) -> NDArray[np.int64]:
@@ -226,7 +245,7 @@ def pinned_sample(
     -------
     (total,) int64, ascending
     """
-    label = np.asarray(labels, dtype=np.int64)
+    label = _whole_numbers(labels, "labels")
     names = list(map(str, range(len(label)))) if keys is None else keys
     if len(names) != len(label):
         raise InputError(f"{len(names)} keys for {len(label)} labels; each image needs one key")
@@ -239,11 +258,14 @@ def pinned_sample(
     return np.sort(order[place_in_class < np.repeat(counts, sizes)])
 
 
+@validated_call
 def validation_count(images: int) -> int:
     """Number of images to hold out: 10 %, at least 1 and at most 5,000 (Ilharco et al., 2023)."""
+    whole_number(images, "images", minimum=0)
     return min(max(round(VALIDATION_FRACTION * images), 1), VALIDATION_AT_MOST)
 
 
+@validated_call
 def carve_validation(
     labels: ArrayLike, seed: int = 0, keys: Sequence[str] | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -265,12 +287,13 @@ def carve_validation(
     -------
     (train, validation) : int64 positions, ascending, disjoint, together 0 … n−1
     """
-    n = len(np.asarray(labels))
+    n = len(_whole_numbers(labels, "labels"))
     seed_number(seed)
     validation = pinned_sample(labels, validation_count(n), keys=keys, salt=f"validation {seed}", keep=1)
     return np.setdiff1d(np.arange(n), validation), validation
 
 
+@validated_call
 def fingerprint(parts: Iterable[Any]) -> str:
     """sha256 (hex) over a sequence of bytes, tensors, arrays and JSON values, each with its type and length."""
     digest = hashlib.sha256()

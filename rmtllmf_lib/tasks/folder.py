@@ -32,12 +32,14 @@ from rmtllmf_lib.tasks.assemble import Pool, RawTask
 from rmtllmf_lib.tasks.base import require_templates
 from rmtllmf_lib.tasks.images import image_endings, opened
 from rmtllmf_lib.tasks.prompts import DEFAULT_TEMPLATES, prompts_for, readable_name
+from rmtllmf_lib.validated import validated_call
 
 LAYOUT = "train/<class>/*.jpg and test/<class>/*.jpg (optional: classes.txt, templates.txt)"
 
 logger = logging.getLogger(__name__)
 
 
+@validated_call
 def read_folder(folder: str | Path, name: str | None = None) -> RawTask:
     """Read the task in exactly this folder, in the layout above.
 
@@ -80,13 +82,14 @@ def read_folder(folder: str | Path, name: str | None = None) -> RawTask:
         title=prompts.title if prompts else readable_name(name),
         source="folder",
         class_names=[renamed.get(c) or readable_name(c, prompts) for c in classes],
-        templates=read_templates(folder / "templates.txt") or (prompts.templates if prompts else DEFAULT_TEMPLATES),
+        templates=_read_templates(folder / "templates.txt") or (prompts.templates if prompts else DEFAULT_TEMPLATES),
         train=train_pool,
         test=test_pool,
         split_note="folders train and test",
     )
 
 
+@validated_call
 def find_folder(name: str | None, root: Path) -> Path:
     """The folder with `train` and `test`: `root/name`, or `root` itself if that is its name or `name` is None.
 
@@ -106,6 +109,7 @@ def find_folder(name: str | None, root: Path) -> Path:
     raise InputError(f"neither train nor test found in {' or '.join(map(str, candidates))}; expected {LAYOUT}")
 
 
+@validated_call
 def holds_task(folder: Path) -> bool:
     """Whether a folder holds `train` and `test`; `InputError` for one without the other."""
     found = [(folder / split).is_dir() for split in ("train", "test")]
@@ -125,6 +129,7 @@ def natural_key(text: str) -> tuple[list[tuple[int, int, str]], str]:
     return [(0, int(run), "") if run.isdecimal() and run.isascii() else (1, 0, run) for run in runs], text
 
 
+@validated_call
 def class_folders(split: Path) -> dict[str, list[Path]]:
     """The images of each class folder in `split`, both in natural order.
 
@@ -137,10 +142,10 @@ def class_folders(split: Path) -> dict[str, list[Path]]:
     left_out: Counter[str] = Counter()
     for entry in _visible(split):
         if not entry.is_dir():
-            if is_image(entry):
+            if _is_image(entry):
                 raise InputError(f"{entry} lies outside of a class folder; move it to {split / '<class>' / entry.name}")
             continue
-        files = {file: is_image(file) for file in _class_files(entry)}
+        files = {file: _is_image(file) for file in _class_files(entry)}
         classes[entry.name] = [file for file, image in files.items() if image]
         left_out.update(file.suffix.lower() or "no ending" for file, image in files.items() if not image)
         if not classes[entry.name]:
@@ -161,7 +166,7 @@ def class_folders(split: Path) -> dict[str, list[Path]]:
     return classes
 
 
-def is_image(path: Path) -> bool:
+def _is_image(path: Path) -> bool:
     """Whether a file's name ends like that of an image, or else the file opens as one."""
     if path.suffix.lower() in image_endings():
         return True
@@ -186,6 +191,7 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(entries, key=lambda path: natural_key(path.name))
 
 
+@validated_call
 def read_classes(path: Path, classes: list[str]) -> dict[str, str]:
     """Readable names by folder name from a `classes.txt`; empty if there is no such file.
 
@@ -219,7 +225,7 @@ def read_classes(path: Path, classes: list[str]) -> dict[str, str]:
     return names
 
 
-def read_templates(path: Path) -> tuple[str, ...]:
+def _read_templates(path: Path) -> tuple[str, ...]:
     """Prompt templates, one per line, from a `templates.txt`; empty if there is no such file or it is blank."""
     templates = []
     for number, line in _lines(path):

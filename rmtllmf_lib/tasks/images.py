@@ -27,10 +27,11 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
-from rmtllmf_lib.arrays import whole_number
+from rmtllmf_lib.arrays import instance_of, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.progress import tqdm
 from rmtllmf_lib.threads import Item, Result, ordered
+from rmtllmf_lib.validated import validated_call
 
 # Pillow's names of the formats that it decodes by itself, or by a plug-in that is registered with it (HEIF, JXL). Of
 # the others, some run external programs (EPS). TGA has no signature: it is tried last.
@@ -98,6 +99,7 @@ class LazyImages(Sequence[Image.Image]):
         return ""
 
 
+@validated_call
 def require_decodable(several: Iterable[LazyImages]) -> None:
     """Decode every image once; `InputError` names all that cannot be decoded."""
     if errors := [message for images in several for message in images.errors()]:
@@ -128,6 +130,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     InputError
         for 32-bit integer and floating-point images, whose range is unknown, and colours of fewer bits in 16.
     """
+    instance_of(image, Image.Image, "image")
     tags = getattr(image, "tag_v2", {})
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
@@ -247,6 +250,7 @@ def _size_and_hash(path: str | Path, size: int, *times: int) -> tuple[int, str]:
         return size, hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@validated_call
 def inspect_files(paths: Sequence[str | Path]) -> list[tuple[int, str]]:
     """`inspect_file` for many files, in order; raises for the first that is not an image."""
     return _in_threads(inspect_file, paths, "checking files")
@@ -260,6 +264,8 @@ def _in_threads(function: Callable[[Item], Result], items: Sequence[Item], descr
 
 def resize_image(image: Image.Image, image_size: int) -> NDArray[np.uint8]:
     """Resize the shorter side to `image_size` (bicubic, antialiased), crop the centre: (size, size, 3) uint8."""
+    instance_of(image, Image.Image, "image")
+    whole_number(image_size, "image_size")
     width, height = image.size
     if max(width, height) > MAX_ASPECT * min(width, height):
         image = transforms.center_crop(image, [min(height, MAX_ASPECT * width), min(width, MAX_ASPECT * height)])
@@ -285,6 +291,9 @@ def resize_batch(images: Tensor, image_size: int, batch: int = 4096) -> Tensor:
     -------
     (n, 3, image_size, image_size) uint8
     """
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 4:
+        found = f"{images.dtype} of {images.ndim} dimensions" if isinstance(images, Tensor) else f"{images!r:.60}"
+        raise InputError(f"images are {found}: expected a uint8 tensor of shape (n, 1 or 3, H, W)")
     whole_number(image_size, "image_size")
     whole_number(batch, "batch")
     if images.shape[1:] == (3, image_size, image_size):
@@ -297,7 +306,8 @@ def resize_batch(images: Tensor, image_size: int, batch: int = 4096) -> Tensor:
     return out
 
 
-def decode_images(images: Tensor | Sequence[Image.Image], image_size: int, what: str = "images") -> Tensor:
+@validated_call
+def decode_images(images: Tensor | LazyImages | Sequence[Image.Image], image_size: int, what: str = "images") -> Tensor:
     """Decode every image once, resize its shorter side to `image_size` and crop the centre square.
 
     Several threads share the work (decoders release Python's lock); the result does not depend on their number. Memory:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from rmtllmf_lib.validated import validated_call
+
 
 @dataclass(frozen=True)
 class Prompts:
@@ -113,12 +115,14 @@ PROMPTS: dict[str, Prompts] = {
 }
 
 
+@validated_call
 def prompts_for(name: str) -> Prompts | None:
     """Prompts of the data set of that key or title, ignoring case, spaces, `-` and `_`; None if it is not known."""
     known = (prompts for key, prompts in PROMPTS.items() if _letters(name) in (key, _letters(prompts.title)))
     return next(known, None)
 
 
+@validated_call
 def readable_name(folder: str, prompts: Prompts | None = None) -> str:
     """A class name from a folder name: the known data set's own name for it, or spaces for underscores."""
     if prompts is not None and prompts.class_names is not None:

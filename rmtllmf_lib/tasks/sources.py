@@ -14,12 +14,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rmtllmf_lib.arrays import one_of, seed_number
+from rmtllmf_lib.arrays import one_of, seed_number, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.tasks.assemble import MEMORY_LIMIT, assemble_task
 from rmtllmf_lib.tasks.base import Task, fingerprint
 from rmtllmf_lib.tasks.embedded.difficulty import DEFAULT, UNDRAWN, severity
 from rmtllmf_lib.tasks.folder import find_folder, holds_task, read_folder
+from rmtllmf_lib.validated import validated_call
 
 # Images with up to this many pixels a side are decoded once and kept in memory; larger ones are decoded when used.
 DECODED_SIDE = 64
@@ -42,6 +43,7 @@ class TaskSpec:
     typed: str = field(default="", compare=False)
 
 
+@validated_call
 def parse_tasks(texts: Iterable[str], source: str, root: Path | None) -> list[TaskSpec]:
     """Parse tasks written as ``[source:]name`` or, for folders, ``[folder:][name=]path``.
 
@@ -90,6 +92,7 @@ def _folder(typed: Path, root: Path | None) -> Path:
     return root if str(typed) in (root.name, root.resolve().name) and holds_task(root) else root / typed
 
 
+@validated_call
 def severities(specs: Iterable[TaskSpec], difficulty: str | float | None) -> dict[str, float]:
     """The severity of each task whose images are drawn, see `difficulty.severity`; None is the default.
 
@@ -105,6 +108,7 @@ def severities(specs: Iterable[TaskSpec], difficulty: str | float | None) -> dic
     return found
 
 
+@validated_call
 def load_spec(
     spec: TaskSpec,
     resolution: int,
@@ -118,13 +122,12 @@ def load_spec(
     seed_number(seed)
     side = resolution if resolution <= DECODED_SIDE else None
     sizes: dict[str, Any] = {"image_size": side, "n_train": n_train, "n_test": n_test}
-    if (
-        spec.source == "folder" and spec.root is not None and difficulty is None
-    ):  # exactly this folder, whatever its name
+    if spec.source == "folder" and spec.root is not None and difficulty is None:  # this folder, whatever its name
         return assemble_task(read_folder(spec.root, spec.name), **sizes)
     return load_task(spec.name, spec.source, root=spec.root, seed=seed, difficulty=difficulty, **sizes)
 
 
+@validated_call
 def load_task(
     name: str | None,
     source: str = "procedural",
@@ -172,6 +175,7 @@ def load_task(
     """
     one_of(source, SOURCES, "source")
     seed_number(seed)
+    whole_number(memory_limit, "memory_limit")
     if source == "procedural" and root is not None:
         raise InputError(f"root is {root} but procedural tasks are drawn, not read; leave it out or name a source")
     if source != "procedural" and difficulty is not None:

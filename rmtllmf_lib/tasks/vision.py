@@ -24,11 +24,13 @@ from scipy.io.matlab import MatReadError
 from torch import Tensor
 from torchvision import datasets
 
+from rmtllmf_lib.arrays import real_number, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.tasks.assemble import Pool, RawTask
 from rmtllmf_lib.tasks.base import hash_fraction
 from rmtllmf_lib.tasks.images import pixel_limit, require_regular
 from rmtllmf_lib.tasks.prompts import EUROSAT, GTSRB_NAMES, PROMPTS, readable_name
+from rmtllmf_lib.validated import validated_call
 
 EUROSAT_TEST_FRACTION = 0.2
 SUN397_TEST_FRACTION = 0.5  # as in the official partitions
@@ -62,6 +64,7 @@ class VisionSource:
     get: str
 
 
+@validated_call
 def read_data_set(name: str, root: str | Path) -> RawTask:
     """Read one of the data sets in `VISION_NAMES`.
 
@@ -100,6 +103,7 @@ def _raw_task(name: str, pools: Iterable[Pool], split_note: str = OFFICIAL, clas
     return RawTask(name, prompts.title, "torchvision", names, prompts.templates, train, test, split_note)
 
 
+@validated_call
 def pinned_split(keys: Sequence[str], fraction: float, salt: str) -> tuple[list[int], list[int]]:
     """Train and test positions for a data set without an official split.
 
@@ -107,6 +111,7 @@ def pinned_split(keys: Sequence[str], fraction: float, salt: str) -> tuple[list[
     nor on which others are present, and it is stratified up to the randomness of the hash (EuroSAT: 20 % ± 0.7 % of
     the 3,000 images of a class).
     """
+    real_number(fraction, "fraction", minimum=0, maximum=1)
     test = [i for i, key in enumerate(keys) if hash_fraction(key, salt) < fraction]
     chosen = set(test)
     return [i for i in range(len(keys)) if i not in chosen], test
@@ -130,6 +135,7 @@ def _mnist_pool(raw: Path, split: str) -> Pool:
     return _array_pool(split, images[:, None], labels.to(torch.int64))
 
 
+@validated_call
 def read_idx(path: Path, ndim: int) -> Tensor:
     """Read a uint8 array from a file in MNIST's idx format, or from its gzipped form, `path`.gz.
 
@@ -142,6 +148,7 @@ def read_idx(path: Path, ndim: int) -> Tensor:
         if the file is damaged, truncated, or holds anything but `ndim`-dimensional bytes, of which the header claims
         at most `pixel_limit()`.
     """
+    whole_number(ndim, "ndim", maximum=255)
     if not path.is_file():
         path = path.with_name(path.name + ".gz")
     header = 4 * (1 + ndim)
@@ -245,13 +252,13 @@ def _read_sun397(root: Path) -> RawTask:
 def _read_cars(root: Path) -> RawTask:
     for need in SOURCES["cars"].needs:
         if need.endswith(".mat"):
-            require_entries(root / need)
+            _require_entries(root / need)
     train, test = (datasets.StanfordCars(str(root), split=split, loader=str) for split in ("train", "test"))
     pools = (Pool.of_files(root / "stanford_cars", list(_walk(data))) for data in (train, test))
     return _raw_task("cars", pools, OFFICIAL, train.classes)
 
 
-def require_entries(path: Path) -> None:
+def _require_entries(path: Path) -> None:
     """Raise `InputError` for a MATLAB file whose header claims more than `MAT_ENTRIES`: scipy makes room for them."""
     for name, shape, _ in scipy.io.whosmat(path):
         if math.prod(shape) > MAT_ENTRIES:

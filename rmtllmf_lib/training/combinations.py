@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from rmtllmf_lib.arrays import one_of, whole_number
+from rmtllmf_lib.arrays import one_of, real_array, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.fusion import fuse, lambda_n
 from rmtllmf_lib.progress import tqdm
@@ -24,26 +24,30 @@ from rmtllmf_lib.threads import single_threads
 from rmtllmf_lib.training.evaluate import accuracy, prepare
 from rmtllmf_lib.training.loading import resolve_device
 from rmtllmf_lib.training.suite import Suite
+from rmtllmf_lib.validated import validated_call
 
 
+@validated_call
 def normalized_accuracy(accuracy: ArrayLike, reference: ArrayLike) -> Any:
     """Accuracy divided by that of the model fine-tuned on the task alone, elementwise; 1 equals the specialist.
 
     Raises
     ------
     InputError
-        if a reference is not a positive number.
+        if an accuracy is not a finite number, or a reference not a positive one.
     """
+    given = real_array(accuracy, "accuracy")
     if not (valid := np.isfinite(reference) & (np.asarray(reference) > 0)).all():
         found = np.asarray(reference)[~valid].flat[0]
         raise InputError(
             f"a reference accuracy is {found}: expected a number above 0; evaluate the specialist on more images, "
             "or fine-tune it longer"
         )
-    ratio = np.asarray(accuracy) / np.asarray(reference)
+    ratio = given / np.asarray(reference)
     return float(ratio) if ratio.ndim == 0 else ratio
 
 
+@validated_call
 def task_combinations(names: Iterable[str], sizes: Iterable[int] | None = None) -> list[tuple[str, ...]]:
     """All combinations of tasks of the given sizes (default: 2 to all), smaller ones first, names in the given order.
 
@@ -52,12 +56,13 @@ def task_combinations(names: Iterable[str], sizes: Iterable[int] | None = None) 
     names = tuple(names)
     if len(set(names)) < len(names):
         raise InputError(f"task names {names} are not all different; give each task once")
-    sizes = range(2, len(names) + 1) if sizes is None else tuple(sizes)
-    if not names or any(not 1 <= size <= len(names) for size in sizes):
-        raise InputError(f"sizes {tuple(sizes)} for {len(names)} tasks; expected whole numbers from 1 to that")
-    return [combination for size in sizes for combination in itertools.combinations(names, size)]
+    chosen = range(2, len(names) + 1) if sizes is None else tuple(sizes)
+    if not names or not (chosen or sizes is None) or any(not 1 <= size <= len(names) for size in chosen):
+        raise InputError(f"sizes {tuple(chosen)} for {len(names)} tasks; expected whole numbers from 1 to that")
+    return [combination for size in chosen for combination in itertools.combinations(names, size)]
 
 
+@validated_call
 def evaluate_combinations(
     suite: Suite,
     lam: Callable[[int], float],
@@ -108,7 +113,8 @@ def evaluate_combinations(
             raise InputError(f"there are task vectors of {', '.join(names)}, but no {what} for {', '.join(missing)}")
     for name in names:
         heads[name].require_classes(suite.tasks[name])
-    combinations = task_combinations(names, sizes)
+    if not (combinations := task_combinations(names, sizes)):
+        raise InputError(f"the suite has {len(names)} task vector: expected two or more to combine, or sizes=[1]")
     prepared = {
         name: prepare(backbone, getattr(suite.tasks[name], split), limit=limit, device=suite.device) for name in names
     }
@@ -140,6 +146,7 @@ def evaluate_combinations(
     return table if all_tasks else table.drop(columns="member")
 
 
+@validated_call
 def choose_lambdas(
     suite: Suite, grid: Sequence[float], *, limit: int | None = None, threads: int = 1
 ) -> tuple[dict[int, float], pd.DataFrame]:

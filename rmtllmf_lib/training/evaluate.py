@@ -22,6 +22,7 @@ from rmtllmf_lib.tasks.base import Split, pinned_sample
 from rmtllmf_lib.tasks.images import LazyImages
 from rmtllmf_lib.training.heads import Head
 from rmtllmf_lib.training.loading import batches, resolve_device
+from rmtllmf_lib.validated import validated_call
 
 BATCH = 125  # images; their activations in the tiny tower about fill a typical L2 cache
 CACHE_BYTES = 2**28  # of a prepared split; for larger ones the forward pass costs far more than the preparation
@@ -74,6 +75,7 @@ class Prepared:
         return torch.cat([(head.logit_scale * functional.normalize(part, dim=-1) @ rows.T).cpu() for part in features])
 
 
+@validated_call
 @torch.no_grad()
 def prepare(
     backbone: Backbone,
@@ -123,6 +125,7 @@ def prepare(
     return replace(plain, patches=patches, tokens=tokens, embeddings=embeddings)
 
 
+@validated_call
 def predictions(
     backbone: Backbone, weights: Weights, split: Split | Prepared, head: Head, *, device: str = "cpu"
 ) -> Tensor:
@@ -150,6 +153,7 @@ def predictions(
     return torch.where(logits.isfinite().all(1), logits.argmax(1), -1)
 
 
+@validated_call
 def accuracy(
     backbone: Backbone, weights: Weights, split: Split | Prepared, head: Head, *, device: str = "cpu"
 ) -> float:

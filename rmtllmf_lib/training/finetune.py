@@ -32,7 +32,7 @@ from rmtllmf_lib.training.evaluate import accuracy
 from rmtllmf_lib.training.heads import Head
 from rmtllmf_lib.training.loading import Schedule, resolve_device, training_batches
 from rmtllmf_lib.training.training_state import TrainingState
-from rmtllmf_lib.validated import validated
+from rmtllmf_lib.validated import validated, validated_call
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +81,7 @@ class Recipe:
 
     def lr_at(self, step: int) -> float:
         """Learning rate at a step, 0 ≤ step < steps."""
+        whole_number(step, "step", minimum=0, maximum=self.steps - 1)
         if step < self.warmup_steps:
             return self.lr * ((step + 1) / self.warmup_steps)
         done = (step - self.warmup_steps) / (self.steps - self.warmup_steps)
@@ -96,6 +97,7 @@ RECIPES = {
 }
 
 
+@validated_call
 def recipe_for(
     backbone: Backbone, *, steps: int | None = None, lr: float | None = None, batch_size: int | None = None
 ) -> Recipe:
@@ -122,6 +124,7 @@ def recipe_for(
     return replace(recipe, warmup_steps=warmup, **{name: value for name, value in given.items() if value is not None})
 
 
+@validated_call
 def finetune(
     backbone: Backbone,
     task: Task,
@@ -266,6 +269,7 @@ def _optimizer(tower: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     return torch.optim.AdamW(trained, recipe.lr, recipe.betas, weight_decay=recipe.weight_decay, fused=True)
 
 
+@validated_call
 def precision(device: torch.device, autocast: str | None) -> AbstractContextManager[Any]:
     """Reusable context manager for matrix products in the precision `autocast`, or in float32 for None.
 

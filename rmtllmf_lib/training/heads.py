@@ -14,6 +14,7 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone, WordTokenizer
 from rmtllmf_lib.tasks.base import Task, require_readable
 from rmtllmf_lib.training.loading import batches
+from rmtllmf_lib.validated import validated_call
 
 HEAD_KINDS = ("text", "prototype")
 
@@ -40,6 +41,7 @@ class Head:
         """sha256 of the weight and the scale, which decide the logits. Never change the weight in place."""
         return hashlib.sha256(self.weight.numpy().tobytes() + str(self.logit_scale).encode()).hexdigest()
 
+    @validated_call
     def require_classes(self, task: Task) -> None:
         """Check that the head was built for the classes of the task."""
         if self.class_names != task.class_names:
@@ -49,6 +51,7 @@ class Head:
             )
 
 
+@validated_call
 def build_head(backbone: Backbone, task: Task, kind: str = "text") -> Head:
     """The zero-shot head of a task.
 

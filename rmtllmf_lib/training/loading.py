@@ -10,7 +10,6 @@ import math
 import os
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,13 +21,12 @@ from torchvision.transforms import functional as transforms
 
 from rmtllmf_lib.arrays import one_of, seed_number, whole_number
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.model.backbone import Backbone
 from rmtllmf_lib.seeds import drawn_seed, generator_for
 from rmtllmf_lib.tasks.base import Split
 from rmtllmf_lib.tasks.images import resize_batch, resize_image
 from rmtllmf_lib.threads import ordered
-
-if TYPE_CHECKING:
-    from rmtllmf_lib.model.backbone import Backbone
+from rmtllmf_lib.validated import validated_call
 
 AUGMENTATIONS = ("none", "crop")
 CROP_SCALE = (0.9, 1.0)  # share of the area, Ilharco et al. (2023)
@@ -78,6 +76,7 @@ def normalize(images: Tensor, backbone: Backbone, device: str | torch.device = "
     return images.to(device).to(torch.float32).mul_(gain).sub_(shift)
 
 
+@validated_call
 def batches(
     backbone: Backbone,
     split: Split,
@@ -154,6 +153,7 @@ class Schedule:
         return torch.rand(self.batch_size, count, dtype=torch.float64, generator=generator).numpy()
 
 
+@validated_call
 def training_batches(
     backbone: Backbone,
     split: Split,
@@ -173,6 +173,7 @@ def training_batches(
     images (b, 3, S, S) float32 on `device`, labels (b,) int64 on `device`
     """
     one_of(augment, AUGMENTATIONS, "augment")
+    whole_number(first_step, "first_step", minimum=0)
 
     def make(step: int) -> tuple[Tensor, Tensor]:
         chosen = schedule.indices(step)

@@ -22,7 +22,6 @@ import numpy as np
 import open_clip
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -32,6 +31,7 @@ from rmtllmf_lib.model.backbone import WordTokenizer, load_backbone, new_model
 from rmtllmf_lib.progress import tqdm
 from rmtllmf_lib.storage.atomic import atomic_write
 from rmtllmf_lib.storage.canonical import config_key
+from rmtllmf_lib.storage.tensors import save_tensors
 from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD, TASK_NAMES
 from rmtllmf_lib.tasks.embedded.camera import Camera
 from rmtllmf_lib.tasks.embedded.concepts import aerial, cars, characters, landuse, scenes, shapes, signs, textures
@@ -40,7 +40,7 @@ from rmtllmf_lib.tasks.embedded.procedural import DRAWN, Seed, draw_evenly, proc
 from rmtllmf_lib.training.evaluate import accuracy
 from rmtllmf_lib.training.finetune import Beta
 from rmtllmf_lib.training.heads import build_head
-from rmtllmf_lib.validated import validated
+from rmtllmf_lib.validated import validated, validated_call
 
 CONTEXT_LENGTH = 12
 FILES = ("config.json", "model.safetensors", "provenance.json")
@@ -224,6 +224,7 @@ def clip_loss(image: Tensor, text: Tensor, targets: Tensor, scale: Tensor) -> Te
     return (forward - per_caption.mean()) / 2
 
 
+@validated_call
 def pretrain(
     out: str | Path,
     recipe: PretrainRecipe | None = None,
@@ -319,7 +320,7 @@ def _optimise(
 def _write(new: Path, model: open_clip.CLIP, config: dict[str, Any], recipe: PretrainRecipe, data_hash: str) -> None:
     file = new / "model.safetensors"
     with atomic_write(file) as temporary:
-        save_file({k: v.detach().contiguous() for k, v in model.state_dict().items()}, temporary)
+        save_tensors(temporary, {k: v.detach().contiguous() for k, v in model.state_dict().items()})
     provenance: dict[str, Any] = {
         "command": f"rmtllmf pretrain --out DIR --seed {recipe.seed} --samples {recipe.samples} --pairs {recipe.pairs} "
         f"--threads {torch.get_num_threads()}",
@@ -347,6 +348,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 
+@validated_call
 @torch.no_grad()
 def zero_shot_table(folder: str | Path) -> dict[str, float]:
     """Zero-shot test accuracy of a base on each of the eight embedded tasks, and their mean."""

@@ -31,6 +31,7 @@ from rmtllmf_lib.training.evaluate import accuracy, prepare
 from rmtllmf_lib.training.finetune import Recipe, finetune, recipe_for
 from rmtllmf_lib.training.heads import Head, build_head
 from rmtllmf_lib.training.loading import resolve_device
+from rmtllmf_lib.validated import validated_call
 
 log = logging.getLogger(__name__)
 
@@ -53,10 +54,12 @@ class Suite:
     taus: Mapping[str, TaskVector]
     device: str = "cpu"
 
+    @validated_call
     def fuse(self, names: Sequence[str] | None = None, lam: float = 0.3) -> Weights:
         """The fused weights theta_base + lam · Σ tau of the named tasks (default: all), Eq. (6)."""
         return fuse(self.backbone.weights, [self.taus[name] for name in self.known(names)], lam)
 
+    @validated_call
     def accuracies(self, weights: Weights, split: str = "test", names: Sequence[str] | None = None) -> dict[str, float]:
         """Accuracy of one model on the named tasks (default: all)."""
         one_of(split, SPLITS, "split")
@@ -67,15 +70,19 @@ class Suite:
             for name in self.known(names)
         }
 
+    @validated_call
     def train(self, name: str, recipe: Recipe, seed: int, **options: Any) -> TaskVector:
         """The task vector of fine-tuning on one of the tasks; `options` as in `finetune`."""
+        one_of(name, self.tasks, "task")
         options |= {"generator": torch.Generator().manual_seed(seed_number(seed)), "device": self.device}
         return finetune(self.backbone, self.tasks[name], self.heads[name], recipe, **options)
 
+    @validated_call
     def known(self, names: Sequence[str] | None) -> tuple[str, ...]:
         """The names, by default all; InputError for a task that is not in the suite, or one named twice."""
         return tuple(self.tasks) if names is None else known_names(names, self.tasks, "task")
 
+    @validated_call
     def score(self, models: Mapping[str, Weights], split: str = "test") -> pd.DataFrame:
         """Accuracy of several models on each task.
 
@@ -97,6 +104,7 @@ class Suite:
         return pd.DataFrame(rows)
 
 
+@validated_call
 def load_suite(
     backbone: Backbone,
     names: Sequence[str] = TASK_NAMES,
@@ -169,6 +177,7 @@ def load_suite(
     return suite
 
 
+@validated_call
 def assemble_suite(
     backbone: Backbone,
     specs: Sequence[TaskSpec],
@@ -200,6 +209,7 @@ def assemble_suite(
         for a vector made for another number of classes than its task has, or what `load_spec` and `build_head` raise.
         A vector trained on other images is only a warning; with `n_test` that cannot be checked.
     """
+    seed_number(seed)
     tasks, heads = {}, {}
     drawn = severities(specs, difficulty)
     for spec in specs:

@@ -62,7 +62,7 @@ def test_the_examples_of_the_help_are_accepted(command: str, capsys: pytest.Capt
     examples = re.findall(r"^    rmtllmf (.*)$", text, flags=re.MULTILINE)
     assert examples
     for example in examples:
-        words = shlex.split(example)
+        words = shlex.split(example, comments=True)
         if "--help" in words:
             continue
         group = typer.main.get_command(cli.app)
@@ -72,6 +72,11 @@ def test_the_examples_of_the_help_are_accepted(command: str, capsys: pytest.Capt
         if command == "run" and (notebook := ROOT / given["notebook"]).is_file():
             named = {text.partition("=")[0] for text in given["parameter"] or ()}
             assert named - {parameter.name for parameter in runner.parameters(notebook)} == set(), example
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_shows_no_types_of_python(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert re.findall(r"<(?:int|float|str|path|list)\b.*|[{}]", shown_help(command, capsys)) == []
 
 
 def test_every_command_is_tested_here() -> None:
@@ -116,6 +121,24 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_wrong_usage_is_reported(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words.split()) == 2
     assert "Usage: rmtllmf" in (err := capsys.readouterr().err) and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("finetune signs --out tau --autocast float8", "--autocast is 'float8'"),
+        ("evaluate --task signs --head p", "--head is 'p'"),
+        ("evaluate --task signs --lam 0.3", "add their files"),
+        ("fuse a --out f --lam 0.3 --rule inverse", "does not exist"),
+    ],
+)
+def test_messages_speak_of_what_was_typed(
+    words: str, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "_load_backbone", lambda *_: pytest.fail("checked too late"))
+    assert cli.main(words.split()) == 2
+    assert message in (said := capsys.readouterr().err) and "None" not in said
 
 
 # ---------------------------------------------------------------- errors

@@ -8,7 +8,7 @@ import inspect
 import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -31,15 +31,21 @@ from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.protection.memory import draw_memory
 from rmtllmf_lib.protection.resilience import Station
 from rmtllmf_lib.study.study import Study
+from rmtllmf_lib.tasks.base import Task
+from rmtllmf_lib.tasks.folder import read_folder
+from rmtllmf_lib.tasks.images import LazyImages, open_rgb
 from rmtllmf_lib.tasks.sources import parse_tasks
 from rmtllmf_lib.training.evaluate import prepare
 from rmtllmf_lib.training.finetune import Recipe
+from rmtllmf_lib.training.loading import Schedule
+from rmtllmf_lib.training.pretrain import PretrainRecipe
 from rmtllmf_lib.training.suite import Suite
 from rmtllmf_lib.transport.link import Link
 from rmtllmf_lib.transport.scenario import Scenario
 from rmtllmf_lib.wireless.channel import Uplink
 from small import generator, small_backbone, small_head, small_split, small_task, small_tau
 from tools import house
+from vision_files import write_mnist
 
 # What no reader calls: figures and tables of the chapters, the shell of the command, and the brushes of drawn tasks.
 LEFT_OUT = ("chapters", "command", "tasks.embedded", "compiled", "validated", "arrays")
@@ -133,13 +139,15 @@ def _of() -> dict[str, dict[str, Any]]:
     tiny = load_backbone("tiny")
     spec = parse_tasks(["digits"], "procedural", None)[0]
     study = Study(scenarios=(Scenario("s", 0.1),), protections=("unprotected",), seeds=1, sizes=(1,))
+    fewest = PretrainRecipe(samples=2, pairs=2, batch_size=2)
     picture = Image.new("RGB", (8, 8))
     for part, label in product(("train", "test"), "ab"):
         (files / "photos" / part / label).mkdir(parents=True)
         for index in range(8):
             picture.save(files / "photos" / part / label / f"{index}.png")
-    photos = {"root": files / "photos", "name": "photos"}
+    photos = {"root": files / "photos", "folder": files / "photos", "name": "photos"}
     picture_file = {"path": files / "photos" / "train" / "a" / "0.png"}
+    write_mnist(files)
     study_file = files / "study.json"
     study_file.write_text('{"study": {"scenarios": [{"name": "s", "mse": 0.1}], "protections": ["base"]}}')
     return {
@@ -173,15 +181,30 @@ def _of() -> dict[str, dict[str, Any]]:
         "images.inspect_file": picture_file,
         "images.inspect_files": {"paths": [picture_file["path"]]},
         "images.to_rgb": {"image": picture},
-        "images.resize_image": {"image": picture, "size": 4},
-        "images.resize_batch": {"images": torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "size": 4},
-        "images.decode_images": {"images": [picture_file["path"]], "paths": [picture_file["path"]], "size": 4},
-        "base.carve_validation": {"fraction": 0.5},
+        "images.resize_image": {"image": picture, "image_size": 4},
+        "images.resize_batch": {"images": torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "image_size": 4},
+        "images.decode_images": {"images": [picture], "image_size": 4},
+        "images.opened": picture_file,
+        "images.require_decodable": {"several": [LazyImages([picture_file["path"]], open_rgb)]},
+        "images.require_regular": picture_file,
+        "vision.read_data_set": {"name": "mnist", "root": files},
+        "vision.read_idx": {"path": files / "MNIST" / "raw" / "train-labels-idx1-ubyte", "ndim": 1},
+        "assemble.assemble_task": {"raw": read_folder(files / "photos")},
+        "base.Split": {"images": small_split(5).images, "labels": small_split(5).labels},
+        "base.Split.subset": {"indices": [0, 1]},
+        "base.Task": {each.name: getattr(small_task(), each.name) for each in dataclasses.fields(Task)},
+        "base.carve_validation": {"labels": [0, 1], "keys": ["a", "b"]},
+        "base.pinned_sample": {"labels": [0, 1], "keys": ["a", "b"]},
+        "base.require_templates": {"templates": ["a {}."]},
+        "base.stratified_counts": {"sizes": [2, 3]},
+        "base.validation_count": {"images": 10},
         "combinations.evaluate_combinations": {"split": "test", "lam": lambda_n, "sizes": [2]},
         "evaluate.prepare": {"split": small_split(5)},
         "evaluate.accuracy": {"split": small_split(5)},
         "evaluate.predictions": {"images": _objects()["images"]["a"], "split": small_split(5)},
         "combinations.normalized_accuracy": {"accuracy": [0.4], "reference": [0.5]},
+        "finetune.Recipe.lr_at": {"step": 0},
+        "finetune.precision": {"device": torch.device("cpu")},
         "finetune.recipe_for": {"backbone": tiny},
         "finetune.finetune": {"checkpoint": None},
         "heads.build_head": {"kind": "prototype"},
@@ -189,8 +212,14 @@ def _of() -> dict[str, dict[str, Any]]:
                              "source": "procedural"},
         "suite.assemble_suite": {"backbone": tiny, "specs": [spec], "taus": {}, "head": "prototype"},
         "combinations.choose_lambdas": {"limit": 5, "grid": [0.1]},
-        "loading.normalize": {"images": torch.zeros(2, 3, 32, 32, dtype=torch.uint8)},
-        "loading.pixels": {"indices": torch.arange(2)},
+        "loading.Schedule": {"images": 5},
+        "loading.training_batches": {"schedule": Schedule(5, 1, 2, 0)},
+        "pretrain.PretrainRecipe": {},
+        "pretrain.pretrain": {"out": files / "base", "recipe": fewest, "threads": None, "report": str},
+        "pretrain.zero_shot_table": {"folder": "tiny"},
+        "suite.Suite.accuracies": {"split": "test"},
+        "suite.Suite.score": {"split": "test", "models": {"base": base}},
+        "suite.Suite.train": {"name": "a"},
         "link.send": {"link": Link(uplink, np.eye(4)), "block": 2**12},
         "schemes.scheme_named": {"scheme": "analog-mmse"},
         "statistics.error_statistics": {"sent": _objects()["taus"]},
@@ -290,7 +319,10 @@ def _by_annotation(hint: Any) -> Any:
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
-        return get_type_hints(inspect.unwrap(function.__init__ if isinstance(function, type) else function))
+        checked = hasattr(function, "__pydantic_fields__")  # its annotations are those of the fields
+        return get_type_hints(
+            inspect.unwrap(function.__init__ if isinstance(function, type) and not checked else function)
+        )
     except NameError as error:  # imported for type checkers alone
         raise LookupError(f"annotations cannot be read: {error}") from error
 
@@ -383,6 +415,9 @@ def fault_of(function: Callable[..., Any], arguments: Mapping[str, Any], name: s
             answer = function(**arguments)
             if inspect.isgenerator(answer):
                 next(answer)
+            if isinstance(answer, AbstractContextManager):
+                with answer:
+                    pass
     except InputError:
         return None
     except TypeError as error:

@@ -1,4 +1,5 @@
 import importlib.util
+import math
 import runpy
 from pathlib import Path
 
@@ -64,6 +65,12 @@ def test_subset_keeps_the_order_asked_for(indices: object) -> None:
     lazy = Split(LazyImages([10, 11, 12, 13], lambda i: Image.new("RGB", (i, 1))), torch.arange(4)).subset(indices)
     assert [image.width for image in lazy.images] == [12, 10]
     assert lazy.labels.tolist() == [2, 0]
+
+
+@pytest.mark.parametrize("indices", [[4], [-5], [0.0], [True, False, True, False], [[0, 1]], 3, [math.nan]])
+def test_what_is_no_list_of_positions_is_refused(indices: object) -> None:
+    with pytest.raises(InputError, match="indices (are|is) "):
+        split().subset(indices)
 
 
 def test_lazy_images_are_a_sequence() -> None:

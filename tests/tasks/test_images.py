@@ -362,6 +362,12 @@ def test_an_impossible_batch_is_refused(batch: object) -> None:
         resize_batch(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), 4, batch)
 
 
+@pytest.mark.parametrize("images", [torch.rand(2, 3, 4, 4), torch.zeros(3, 4, 4, dtype=torch.uint8)])
+def test_an_array_of_another_form_is_refused(images: torch.Tensor) -> None:
+    with pytest.raises(InputError, match=r"images are torch\.\w+ of \d dimensions: expected"):
+        decode_images(images, 4)
+
+
 def test_batches_do_not_show() -> None:
     images = torch.randint(0, 256, (10, 1, 9, 9), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(resize_batch(images, 5, batch=3), resize_batch(images, 5))

@@ -43,13 +43,15 @@ def test_a_reference_is_positive(reference: float | list[float]) -> None:
 
 
 def test_combinations_are_all_and_in_order() -> None:
-    assert task_combinations("abc") == [("a", "b"), ("a", "c"), ("b", "c"), ("a", "b", "c")]
-    eight = task_combinations("abcdefgh")
+    assert task_combinations([*"abc"]) == [("a", "b"), ("a", "c"), ("b", "c"), ("a", "b", "c")]
+    eight = task_combinations([*"abcdefgh"])
     assert len(eight) == len(set(eight)) == 247
-    assert task_combinations("abc", [1]) == [("a",), ("b",), ("c",)]
-    for names, sizes in (("aa", None), ("abc", [4]), ("abc", [0]), ("", None)):
+    assert task_combinations([*"abc"], [1]) == [("a",), ("b",), ("c",)]
+    for names, sizes in (("aa", None), ("abc", [4]), ("abc", [0]), ("abc", []), ("", None)):
         with pytest.raises(InputError, match="expected|give each task once"):
-            task_combinations(names, sizes)
+            task_combinations([*names], sizes)
+    with pytest.raises(InputError, match="names is 'abc'"):
+        task_combinations("abc")
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +121,8 @@ def test_bad_combinations_are_named(suite: Suite) -> None:
         task = replace(tasks["three"], test=replace(tasks["three"].test, labels=torch.full((60,), 3)))
         useless = replace(suite, tasks={**tasks, "three": task}, heads={**heads, "three": hopeless})
         evaluate_combinations(useless, lambda n: 0.5)
+    with pytest.raises(InputError, match="1 task vector: expected two or more"):
+        evaluate_combinations(replace(suite, taus={"one": taus["one"]}), lambda n: 0.5)
     with pytest.raises(InputError, match="lam(bda)? is nan"):
         evaluate_combinations(suite, lambda n: math.nan)
 

@@ -222,3 +222,5 @@ def test_bad_input_is_named(backbone: Backbone) -> None:
         list(batches(backbone, split, threads=-1))
     with pytest.raises(InputError, match="augment is 'flip'"):
         list(training_batches(backbone, split, Schedule(4, 1, 2, 0), augment="flip"))
+    with pytest.raises(InputError, match="first_step is -1"):
+        list(training_batches(backbone, split, Schedule(4, 1, 2, 0), first_step=-1))

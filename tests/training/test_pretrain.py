@@ -291,8 +291,8 @@ def test_a_run_that_fails_while_writing_leaves_the_older_base(
     """Half a model, or a model without its provenance, is never seen under the final name."""
     write = module._write_json
 
-    def half(tensors: dict[str, Tensor], path: Path) -> None:
-        Path(path).write_bytes(b"half a model")
+    def half(path: Path, tensors: dict[str, Tensor]) -> None:
+        path.write_bytes(b"half a model")
         raise OSError(28, "No space left on device")
 
     def full(path: Path, content: dict[str, Any]) -> None:
@@ -303,7 +303,7 @@ def test_a_run_that_fails_while_writing_leaves_the_older_base(
     before = load_backbone(write_base(tmp_path / "old")).weights.hash
     monkeypatch.setattr(module, "_write_json", full)
     if stage == "model.safetensors":
-        monkeypatch.setattr(module, "save_file", half)
+        monkeypatch.setattr(module, "save_tensors", half)
     for folder in ("old", "new"):
         with pytest.raises(OSError, match="No space left"):
             pretrain(tmp_path / folder, FEWEST, report=silent)
