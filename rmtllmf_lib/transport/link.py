@@ -225,6 +225,7 @@ def send(
         raise InputError("non_finite is 'keep', and a task vector cannot hold NaN or infinity: expected 'zero'")
     joint, cancelled = _cancels(scheme, link)
     block = whole_number(block, "block")
+    instance_of(progress, (bool, np.bool_, type(None)), "progress")
     step = scheme.reals_per_block * _rounded_up(max(1, block // scheme.symbols_per_block))
     targets = _targets(taus, out)
     scales = [tau.rms for tau in taus]

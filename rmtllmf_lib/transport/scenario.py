@@ -18,8 +18,9 @@ from rmtllmf_lib.arrays import Real, instance_of, one_of, real_array
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.published import PAPER_LINKS
+from rmtllmf_lib.transport.statistics import require_alike
 from rmtllmf_lib.transport.surrogate import CORRELATIONS, SCALES, error_covariance, surrogate
-from rmtllmf_lib.validated import validated
+from rmtllmf_lib.validated import validated, validated_call
 from rmtllmf_lib.wireless.adversary import attack
 from rmtllmf_lib.wireless.channel import Uplink, require_uplink
 from rmtllmf_lib.wireless.receiver import Order, Receiver, error_cov
@@ -73,8 +74,10 @@ class Scenario:
         return error_covariance(taus, base, self.mse, scale=self.scale, correlation=self.correlation)
 
 
+@validated_call
 def noise_to_signal(scenario: Scenario, taus: Sequence[TaskVector], base: Weights) -> float:
     """Power of the errors over that of the task vectors, geometric mean over the users; 0 without noise."""
+    require_alike(taus)
     errors = np.diagonal(scenario.error_cov(taus, base))
     if not errors.all():
         return 0.0

@@ -129,7 +129,7 @@ def error_statistics(sent: Sequence[TaskVector], received: Sequence[TaskVector])
 
 def require_vectors(taus: Sequence[TaskVector], name: str) -> None:
     """`InputError` unless this is a list or a tuple of task vectors."""
-    for index, tau in enumerate(instance_of(taus, (list, tuple), name)):
+    for index, tau in enumerate(instance_of(taus, (list, tuple), instance_of(name, str, "name"))):
         instance_of(tau, TaskVector, f"{name}[{index}]")
 
 

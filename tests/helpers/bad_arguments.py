@@ -35,8 +35,11 @@ from rmtllmf_lib.tasks.sources import parse_tasks
 from rmtllmf_lib.training.evaluate import prepare
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.suite import Suite
+from rmtllmf_lib.transport.digital import Pcm
 from rmtllmf_lib.transport.link import Link
+from rmtllmf_lib.transport.modulation import Alphabet, Code
 from rmtllmf_lib.transport.scenario import Scenario
+from rmtllmf_lib.transport.schemes import Analog
 from rmtllmf_lib.wireless.channel import Uplink
 from small import generator, small_backbone, small_head, small_split, small_task, small_tau
 from tools import house
@@ -103,7 +106,7 @@ def _objects() -> dict[str, Any]:
         "station": Station(backbone, taus, 0.3, heads, memory, np.eye(2), recipe), "split": small_split(5),
         "perturbed": moved, "table": linearisation_error(moved), "state_dict": backbone.model.state_dict(),
         "tower": backbone.model.visual, "visual": backbone.model.visual, "tensors": {"x": torch.ones(2)},
-        "uplink": uplink, "scenario": Scenario("s", 0.1), "direction": torch.ones(base.layout.size),
+        "uplink": uplink, "scheme": Analog(), "another scheme": Pcm(), "scenario": Scenario("s", 0.1), "direction": torch.ones(base.layout.size),
         "cotangent": torch.ones(5, 5), "numbers": torch.ones(3), "error_cov": np.eye(2),
         "models": {"a": first_order(net, base)}, "own": {"a": [0, 1, 2, 3, 4]}, "info": {"task": "x"},
         "metadata": {"base_hash": "x"}, "cosines": (0.1, 0.2, 0.3), "target": (0.15, 0.2), "grid": [0.1, 0.2],
@@ -129,6 +132,9 @@ def _of() -> dict[str, dict[str, Any]]:
     writing = {"path": files / "x.safetensors", "kind": "kind"}
     dof = {"dof": [4, 4]}
     uplink, net = _objects()["uplink"], _objects()["net"]
+    letters = Alphabet(np.array([-1.0, 1.0]), np.array([[0], [1]], np.uint8))
+    uncoded = torch.nn.Identity()
+    uncoded.k = 3  # bits of a word
     G = uplink.G
     tiny = load_backbone("tiny")
     spec = parse_tasks(["digits"], "procedural", None)[0]
@@ -195,6 +201,18 @@ def _of() -> dict[str, dict[str, Any]]:
         "schemes.scheme_named": {"scheme": "analog-mmse"},
         "statistics.error_statistics": {"sent": _objects()["taus"]},
         "surrogate.noise_power": {"tau": _objects()["taus"][0]},
+        "modulation.bits_of": {"index": torch.ones(3, 2, dtype=torch.int32), "alphabet": letters},
+        "modulation.decode": {"code": Code(uncoded, lambda y, **_: ((y > 0).float(), y), lambda y, **_: (y, y)),
+                              "logits": torch.ones(2, 3)},
+        "modulation.expected_symbols": {"logits": torch.ones(4)},
+        "modulation.symbols_of": {"index": torch.ones(3, 2, dtype=torch.int32), "levels": letters.levels},
+        "scheme.checked": {"estimate": torch.ones(1, dtype=torch.complex64)},
+        "scheme.padded": {"x": torch.ones(3)},
+        "scenario.Scenario": {"mse": (0.1, 0.2)},
+        "schemes.Analog.detect": {"estimate": torch.ones(1, dtype=torch.complex64)},
+        "schemes.Analog.modulate": {"x": torch.ones(3)},
+        "digital.Pcm.detect": {"estimate": torch.ones(4, dtype=torch.complex64)},
+        "digital.Pcm.modulate": {"x": torch.ones(3)},
         "scenario.from_link": {"name": "x", "scale": "task"},
         "task_vector.Weights": {"values": base.values, "base_hash": None},
         "task_vector.Weights.load": reading,
@@ -290,7 +308,10 @@ def _by_annotation(hint: Any) -> Any:
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
-        return get_type_hints(inspect.unwrap(function.__init__ if isinstance(function, type) else function))
+        checked = hasattr(function, "__pydantic_fields__")  # its annotations are those of the fields
+        return get_type_hints(
+            inspect.unwrap(function.__init__ if isinstance(function, type) and not checked else function)
+        )
     except NameError as error:  # imported for type checkers alone
         raise LookupError(f"annotations cannot be read: {error}") from error
 

@@ -48,6 +48,11 @@ ACCEPTED: Mapping[Call, str] = {
     ("model.tensor_file.write_sealed", "metadata", "empty"): "a file of tensors alone",
     ("model.vector_info.checked_info", "info", "empty"): "there is nothing to check",
     ("protection.resilience.reload_embeddings", "kinds", "empty"): "no kind is reloaded",
+    ("transport.scenario.Scenario.error_cov", "taus", "empty"): _NOTHING,
+    ("transport.scenario.Scenario.receive", "taus", "empty"): _NOTHING,
+    ("transport.statistics.require_vectors", "taus", "empty"): _NOTHING,
+    ("transport.surrogate.error_covariance", "taus", "empty"): _NOTHING,
+    ("transport.surrogate.surrogate", "taus", "empty"): _NOTHING,
 }
 
 # Steps inside the loops of checked functions, where a check would be repeated thousands of times.
@@ -90,14 +95,6 @@ UNDECIDED = {
         pretrain.PretrainRecipe pretrain.caption_batch pretrain.clip_loss pretrain.pretrain
         pretrain.zero_shot_table suite.Suite.accuracies suite.Suite.fuse suite.Suite.known suite.Suite.score
         suite.Suite.train suite.assemble_suite suite.load_suite
-    """,
-    "transport": """
-        digital.Coded digital.Pcm digital.RawFloat link.send modulation.bits_of modulation.decode
-        modulation.expected_symbols modulation.nearest modulation.posterior_mean modulation.symbols_of
-        modulation.transition quantise.dequantise quantise.interval_probability quantise.quantise
-        scenario.Scenario scenario.Scenario.error_cov scenario.Scenario.receive scenario.noise_to_signal
-        scheme.checked scheme.padded schemes.Analog schemes.Pam statistics.require_vectors
-        surrogate.error_covariance surrogate.surrogate
     """,
     "wireless": """
         adversary.attacked_cov adversary.jammer_power allocation.allocate_unit_budget
