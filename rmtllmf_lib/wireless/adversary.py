@@ -397,4 +397,5 @@ def attacked_cov(uplink: Uplink, power: ArrayLike, kind: str, order: Order = "we
     order : {"weakest-first", "strongest-first"}
         See `attack`.
     """
+    one_of(kind, ("none", *KINDS), "kind")
     return require_uplink(uplink).thermal_cov if kind == "none" else attack(uplink, power, kind, order=order).noise_cov

@@ -199,7 +199,7 @@ class Uplink:
 
 def require_uplink(uplink: Uplink, name: str = "uplink") -> Uplink:
     """`uplink`; `InputError` if it is something else."""
-    found: Uplink = instance_of(uplink, Uplink, name)
+    found: Uplink = instance_of(uplink, Uplink, instance_of(name, str, "name"))
     return found
 
 

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from rmtllmf_lib.arrays import Complex, Real
+from rmtllmf_lib.arrays import Complex, Real, complex_array, fitted, real_array, real_number, whole_number
+from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.wireless.square_root import Whitened, adjoint, factors
 
 _MULTIPLICATIVE = 4  # updates that bring the first point near the central path
@@ -108,6 +109,16 @@ def _curvature(point: _Point) -> Real:
     return np.asarray(-bend + pull[:, :, None] * pull[:, None, :] / give[:, None])
 
 
+def _require_problem(columns: Complex, floor: Real, gap: float, limit: int) -> None:
+    """`InputError` unless these are arguments of a solver."""
+    shape = complex_array(columns, "columns").shape
+    if len(shape) != 3 or 0 in shape or not np.any(columns, axis=(1, 2)).all():
+        raise InputError(f"columns has shape {shape}: expected (batch, r, user) with a signal in every drop")
+    fitted(real_array(floor, "floor", minimum=0), shape[:1], "floor", "(batch,)")
+    real_number(gap, "gap", positive=True)
+    whole_number(limit, "limit", minimum=0)
+
+
 def minimax(columns: Complex, floor: Real, gap: float, limit: int) -> Bracket:
     """Reading (i): `min_C max_q g_q^H C^-1 g_q`, `C = floor I + C_j`, `tr C_j <= 1`, batched.
 
@@ -125,6 +136,7 @@ def minimax(columns: Complex, floor: Real, gap: float, limit: int) -> Bracket:
     limit : int
         Limit of Newton steps.
     """
+    _require_problem(columns, floor, gap, limit)
     batch, size, users = columns.shape
     weights = np.square(np.abs(columns)).sum(axis=1)
     weights /= weights.sum(axis=-1, keepdims=True)
@@ -204,6 +216,7 @@ def minimax_sic(columns: Complex, floor: Real, gap: float, limit: int) -> Bracke
     limit : int
         Limit of iterations.
     """
+    _require_problem(columns, floor, gap, limit)
     batch, size, users = columns.shape
     upper, lower = np.full(batch, np.inf), np.zeros(batch)
     cov = np.zeros((batch, size, size), dtype=np.complex128)

@@ -17,7 +17,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmtllmf_lib.arrays import Complex, Real, complex_array, fitted, one_of, real_array
+from rmtllmf_lib.arrays import Complex, Real, complex_array, fitted, instance_of, one_of, real_array
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.wireless.channel import Uplink, require_uplink
 from rmtllmf_lib.wireless.square_root import (
@@ -62,7 +62,7 @@ def require_noise_cov(noise_cov: ArrayLike, uplink: Uplink, name: str = "noise_c
         diagonal) or has a negative eigenvalue (beyond 1e-10 of the largest). For a matrix in single precision the two
         tolerances are 1e-5, and its eigenvalues below 5e-7 of the largest are taken for rounding of 0.
     """
-    C = _shaped(noise_cov, uplink, name)
+    C = _shaped(noise_cov, uplink, instance_of(name, str, "name"))
     once = _stored_once(C)
     flat = np.array(once, order="C").reshape(-1, *C.shape[-2:])
     for start in range(0, len(flat), DROPS_AT_ONCE):

@@ -21,10 +21,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from pydantic import NonNegativeFloat
 
 from rmtllmf_lib.arrays import Complex, Real
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.validated import validated_call
 
 SINGULAR = 1e-13  # relative to the largest eigenvalue of C: smaller ones count as zero
 EVEN = 1e-4  # smallest ratio of the eigenvalues of G^H G at which its eigenvectors are accurate enough
@@ -166,16 +168,18 @@ def _whiten_singular(C: Complex, G: Complex, filters: bool, name: str) -> Whiten
     return Whitened(whitener @ G, whitener if filters else None, V, T, U, N)
 
 
-def precision(matrix: ArrayLike, double: float) -> float:
+@validated_call
+def precision(matrix: ArrayLike, double: NonNegativeFloat) -> float:
     """Relative tolerance for a matrix: `double`, or a hundred roundings if it is stored in single or half precision."""
     dtype = np.asarray(matrix).dtype
     return max(double, 100 * float(np.finfo(dtype).eps)) if dtype.kind in "fc" else double
 
 
-def require_semidefinite(values: Any, name: str, tolerance: float = 1e-10) -> None:
+@validated_call
+def require_semidefinite(values: NDArray[Any], name: str, tolerance: NonNegativeFloat = 1e-10) -> None:
     """`InputError` where an eigenvalue of a matrix, (..., n), is below `-tolerance` times the largest."""
     largest = np.abs(values).max(axis=-1, keepdims=True)
-    if (values < -tolerance * largest).any():
+    if not (values >= -tolerance * largest).all():
         worst = (values / np.maximum(largest, 1e-300)).min()
         raise InputError(
             f"{name} is indefinite: it has an eigenvalue of {worst:.3g} times the largest; "
