@@ -239,9 +239,9 @@ def _sorting(bits: int, constellation_bits: int) -> np.ndarray:
     size = math.lcm(bits, constellation_bits)
     places = np.argsort(np.arange(size) % constellation_bits // 2, kind="stable")
     sources = np.argsort(np.arange(size) % bits, kind="stable")
-    order = np.empty(size, int)
-    order[places] = sources
-    return order
+    sorting = np.empty(size, int)
+    sorting[places] = sources
+    return sorting
 
 
 def _unpack(words: Tensor, bits: int) -> Tensor:

@@ -92,8 +92,8 @@ def alphabet(constellation_bits: int) -> Alphabet:
     labels = (np.arange(2**width)[:, None] >> np.arange(width - 1, -1, -1)) & 1
     weights = 1 << np.arange(constellation_bits - 1, -1, -2)  # of the even bits, which select the real part
     amplitudes = qam(constellation_bits, precision="double")[labels @ weights].real
-    order = np.argsort(amplitudes)
-    return Alphabet(amplitudes[order], labels[order].astype(np.uint8))
+    ascending = np.argsort(amplitudes)
+    return Alphabet(amplitudes[ascending], labels[ascending].astype(np.uint8))
 
 
 @lru_cache

@@ -103,6 +103,8 @@ def from_link(
 
     Parameters
     ----------
+    name : str
+        Label in tables and figures.
     uplink : Uplink
         One drop, or a batch of them: the coherence blocks of a channel that changes over time or frequency (OFDM), over
         which every vector is spread evenly. The scenario has each user's mean MSE over the batch, the error variance of
@@ -118,10 +120,16 @@ def from_link(
     scale, correlation
         As in `Scenario`.
 
+    Returns
+    -------
+    Scenario
+        Its `mse` has one value per user: the diagonal of `receiver.error_cov`, averaged over the batch.
+
     Raises
     ------
     InputError
-        for a budget without an adversary, and as `attack` and `error_cov` do.
+        for a budget without an adversary, an empty name, an unknown scale or correlation, and as `attack`
+        and `error_cov` do.
     """
     require_uplink(uplink)
     instance_of(aware, (bool, np.bool_), "aware")

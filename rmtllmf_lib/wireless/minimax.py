@@ -98,8 +98,8 @@ def _curvature(point: _Point) -> Real:
     steps = root[:, :, None] ** 2 - root[:, None, :] ** 2
     steps *= level[:, :, None] * level[:, None, :]
     mixed = (active[:, :, None] != active[:, None, :]) & (steps != 0)  # a level of 0 is beyond the rank
-    gaps = level[:, :, None] - level[:, None, :]
-    differences = filled + np.divide(gaps, steps, out=np.zeros_like(gaps), where=mixed)
+    rises = level[:, :, None] - level[:, None, :]
+    differences = filled + np.divide(rises, steps, out=np.zeros_like(rises), where=mixed)
     pairs = point.seen.conj()[:, :, :, None] * point.seen[:, :, None, :]
     flat = pairs.reshape(*pairs.shape[:2], -1)
     bend = ((differences @ flat) * flat.conj()).real.sum(axis=1).reshape(len(root), *pairs.shape[2:])
@@ -131,10 +131,21 @@ def minimax(columns: Complex, floor: Real, gap: float, limit: int) -> Bracket:
     columns : (batch, r, user) complex
         G in coordinates of its range; no drop may be zero.
     floor : (batch,) float
+        Noise floor over the jammer's budget, at least 0.
     gap : float
-        Relative gap of the bounds at which a drop is done.
+        Relative gap of the bounds, above 0, at which a drop is done.
     limit : int
-        Limit of Newton steps.
+        Limit of Newton steps, at least 0.
+
+    Returns
+    -------
+    Bracket
+        Its bounds hold even where the limit stops the iterations before the gap is reached.
+
+    Raises
+    ------
+    InputError
+        for a wrong shape, a drop without signal, NaN, or a number out of its range.
     """
     _require_problem(columns, floor, gap, limit)
     batch, size, users = columns.shape
@@ -211,10 +222,13 @@ def minimax_sic(columns: Complex, floor: Real, gap: float, limit: int) -> Bracke
     columns : (batch, r, user) complex
         G in coordinates of its range, in the order of decoding; the columns of silent users are zero.
     floor : (batch,) float
+        Noise floor over the jammer's budget, at least 0.
     gap : float
-        Relative gap of the bounds at which a drop is done.
+        Relative gap of the bounds, above 0, at which a drop is done.
     limit : int
-        Limit of iterations.
+        Limit of iterations, at least 0.
+
+    Returns, errors: as `minimax`.
     """
     _require_problem(columns, floor, gap, limit)
     batch, size, users = columns.shape

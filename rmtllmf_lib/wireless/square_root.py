@@ -21,12 +21,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from pydantic import NonNegativeFloat
+from numpy.typing import ArrayLike
 
 from rmtllmf_lib.arrays import Complex, Real
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.validated import validated_call
 
 SINGULAR = 1e-13  # relative to the largest eigenvalue of C: smaller ones count as zero
 EVEN = 1e-4  # smallest ratio of the eigenvalues of G^H G at which its eigenvectors are accurate enough
@@ -168,15 +166,13 @@ def _whiten_singular(C: Complex, G: Complex, filters: bool, name: str) -> Whiten
     return Whitened(whitener @ G, whitener if filters else None, V, T, U, N)
 
 
-@validated_call
-def precision(matrix: ArrayLike, double: NonNegativeFloat) -> float:
+def precision(matrix: ArrayLike, double: float) -> float:
     """Relative tolerance for a matrix: `double`, or a hundred roundings if it is stored in single or half precision."""
     dtype = np.asarray(matrix).dtype
     return max(double, 100 * float(np.finfo(dtype).eps)) if dtype.kind in "fc" else double
 
 
-@validated_call
-def require_semidefinite(values: NDArray[Any], name: str, tolerance: NonNegativeFloat = 1e-10) -> None:
+def require_semidefinite(values: Any, name: str, tolerance: float = 1e-10) -> None:
     """`InputError` where an eigenvalue of a matrix, (..., n), is below `-tolerance` times the largest."""
     largest = np.abs(values).max(axis=-1, keepdims=True)
     if not (values >= -tolerance * largest).all():

@@ -63,7 +63,6 @@ ACCEPTED: Mapping[Call, str] = {
     ("wireless.channel.uplinks_at", "rician_k_db", "below zero"): _DECIBELS,
     ("wireless.channel.with_floor", "gain_db", "below zero"): _DECIBELS,
     ("wireless.simulate.draw_symbols", "shape", "empty"): _SCALAR,
-    ("wireless.square_root.precision", "matrix", "NaN"): "only its dtype counts",
 }
 
 # Steps inside the loops of checked functions, where a check would be repeated thousands of times.
@@ -73,7 +72,8 @@ INNER = {
     "model.layout.require_float", "model.tower.cut", "model.tower.embed", "model.tower.encode", "model.tower.patchify",
     "threads.map_pieces", "threads.ordered", "threads.single_threads", "wireless.allocation.allocate_unit_budget",
     "wireless.square_root.adjoint", "wireless.square_root.factors", "wireless.square_root.filters",
-    "wireless.square_root.log_gains", "wireless.square_root.thin_svd", "wireless.square_root.whiten",
+    "wireless.square_root.log_gains", "wireless.square_root.precision", "wireless.square_root.require_semidefinite",
+    "wireless.square_root.thin_svd", "wireless.square_root.whiten",
 }  # fmt: skip
 
 # Not decided yet, package by package: checks are still to come, or good values in tests/helpers/bad_arguments.py.
