@@ -19,7 +19,7 @@ from forks import die, exit_code, forked
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.parts import build_parts
-from rmtllmf_lib.threads import MAX_WORKERS
+from rmtllmf_lib.workers import MAX_WORKERS
 
 CONFIGS = [{"part": place} for place in range(6)]
 
