@@ -187,6 +187,7 @@ def main() -> int:
     """Kill each target so many times, print a row for each, and return 1 if anything was lost or left."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=40, help="of each target; default: %(default)s")
+    parser.add_argument("--minutes", type=float, default=60, help="at most, for each target; default: %(default)s")
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=TARGETS)
     parser.add_argument("--spawn", action="store_true", help="start workers as a study does, which takes seconds each")
     parser.add_argument("--seed", type=int, default=0, help="of the moments; default: %(default)s")
@@ -205,9 +206,12 @@ def main() -> int:
     print(f"undisturbed: {seconds:.1f} s, {expected.parts} parts", flush=True)
     for target in given.targets:
         done: list[dict[str, float]] = []
-        while len(done) < given.kills:
+        until = time.monotonic() + 60 * given.minutes
+        while len(done) < given.kills and time.monotonic() < until:
             if found := attempt(target, suite, moments, expected):
                 done.append(found)
+        if not done:
+            raise SystemExit(f"no kill of {target} in {given.minutes:g} minutes")
         rows = pd.DataFrame(done)
         total, longest = rows.sum(), rows["orphans"].max()
         faults += int(total[["failed", "different", "left"]].sum()) + int(longest > 5)

@@ -107,7 +107,7 @@ def test_one_thread_inside_and_restored_outside(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [0, -1, 1.5])
 def test_invalid_numbers_of_workers(tmp_path: Path, workers: Any) -> None:
-    with pytest.raises(InputError, match="workers is .*: expected a whole number"):
+    with pytest.raises(InputError, match=f"workers is {workers}: expected"):
         build_parts(Store(tmp_path), "part", CONFIGS, table, workers=workers)
 
 
