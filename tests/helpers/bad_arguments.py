@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import json
 import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,7 +31,9 @@ from rmtllmf_lib.model.fusion import lambda_n
 from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.protection.memory import draw_memory
 from rmtllmf_lib.protection.resilience import Station
-from rmtllmf_lib.study.study import Study
+from rmtllmf_lib.storage.store import Store
+from rmtllmf_lib.study.study import Study, study_units
+from rmtllmf_lib.study.units import Bench
 from rmtllmf_lib.tasks.base import Task
 from rmtllmf_lib.tasks.folder import read_folder
 from rmtllmf_lib.tasks.images import LazyImages, open_rgb
@@ -147,7 +150,12 @@ def _of() -> dict[str, dict[str, Any]]:
     G = uplink.G
     tiny = load_backbone("tiny")
     spec = parse_tasks(["digits"], "procedural", None)[0]
-    study = Study(scenarios=(Scenario("s", 0.1),), protections=("unprotected",), seeds=1, sizes=(1,))
+    scenarios = (Scenario("s", 0.1),)
+    study = Study(scenarios=scenarios, protections=("unprotected",), seeds=1, sizes=(1,))
+    unit, store = study_units(study, _objects()["suite"])[0], Store(files / "store")
+    columns = {"protection": ["a", "b"], "normalized": [0.1, 0.2], "seed": [0, 0], "mean": [0.1, 0.2]}
+    of_study = {"scenario": "s", "per_class": 1, "n_tasks": 1, "half_width": 0.1, "n": 2}
+    table = {"table": pd.DataFrame({**columns, **of_study}), "by": ["protection"], "value": "normalized"}
     fewest = PretrainRecipe(samples=2, pairs=2, batch_size=2)
     picture = Image.new("RGB", (8, 8))
     for part, label in product(("train", "test"), "ab"):
@@ -158,7 +166,11 @@ def _of() -> dict[str, dict[str, Any]]:
     picture_file = {"path": files / "photos" / "train" / "a" / "0.png"}
     write_mnist(files)
     study_file = files / "study.json"
-    study_file.write_text('{"study": {"scenarios": [{"name": "s", "mse": 0.1}], "protections": ["base"]}}')
+    task_vector = TaskVector(tiny.weights.layout, torch.ones(tiny.weights.layout.size), tiny.weights.hash)
+    task_vector.save(files / "taus" / "photos.safetensors")
+    users = {"tasks": ["photos"], "source": "folder", "root": str(files / "photos"), "vectors": str(files / "taus")}
+    few = {"scenarios": [], "protections": ["base"], "sizes": [1], "seeds": 1}
+    study_file.write_text(json.dumps({"suite": users, "study": few}))
     return {
         "adversary.attack": {"power": 0.5, "kind": "sum-rate", "max_iterations": 20},
         "adversary.attacked_cov": {"kind": "sum-rate", "power": 0.5},
@@ -177,10 +189,30 @@ def _of() -> dict[str, dict[str, Any]]:
         "simulate.decide": {"estimates": G, "mse": np.full(4, 0.5)},
         "simulate.receive": {"y": G, "sent": np.eye(2), "symbols": "gaussian"},
         "simulate.sample_cov": {"x": G, "signals": G},
-        "compare.gap": {"table": pd.DataFrame({"protection": ["a", "b"], "normalized": [0.1, 0.2], "seed": [0, 0]}),
-                        "one": {"protection": "a"}, "other": {"protection": "b"}, "keys": ["seed"]},
+        "atomic.sync": {"path": files},
+        "canonical.plain": {"config": {}},
+        "canonical.short": {"value": 1},
+        "store.Store": {"root": files},
+        "tensors.save_tensors": {"path": files / "tensors", "metadata": None},
+        "compare.gap": {**table, "by": (), "one": {"protection": "a"}, "other": {"protection": "b"}},
+        "compare.surely_above": {"gaps": table["table"]},
+        "intervals.over_seeds": table,
+        "intervals.agrees": {**table, "errors": 3.0, "expected": 0.1},
+        "intervals.require_columns": {**table, "names": ["seed"]},
+        "interference.cosine_study": {"scenarios": scenarios, "definitions": ["received"], "seeds": 1, "store": store},
+        "interference.effective_vectors": {"definition": "received"},
+        "interference.wde_under": {"scenarios": scenarios, "protections": ["base"], "seeds": 1,
+                                   "images": 2, "store": store},
+        "parts.build_parts": {"store": store, "configs": [{"x": 1}], "build": lambda _: table["table"]},
+        "units.models": {"bench": Bench(_objects()["suite"]), "unit": unit},
+        "units.run_unit": {"bench": Bench(_objects()["suite"]), "unit": unit},
+        "units.specialists": {"bench": Bench(_objects()["suite"]), "images": 2},
+        "study.Study": {"scenarios": scenarios, "protections": ["base"], "lr": {}},
+        "file.summary": table,
+        "file.SuiteSpec": {"backbone": "tiny", "tasks": ["signs"], "head": "text"},
+        "file.run_study_file": {"path": study_file, "out": None, "store": store},
         "study.provenance": {},
-        "study.run_study": {"study": study},
+        "study.run_study": {"study": study, "store": store},
         "study.study_units": {"study": study, "rates": None},
         "study.write_table": {"study": study, "path": files / "table.csv"},
         "file.save_study": {"study": study, "suite": None, "path": files / "study.json"},
