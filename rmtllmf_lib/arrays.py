@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 from collections.abc import Hashable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -148,8 +149,8 @@ def known_names(names: Any, known: Any, what: str) -> tuple[str, ...]:
 def file_path(value: Any, name: str) -> Path:
     """Path with the user's home folder in place of `~`; `InputError` for an empty text, or neither text nor path."""
     if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
-        raise InputError(f"{name} is {value!r}: expected the path of a file")
-    return Path(value).expanduser()
+        raise InputError(f"{name} is {value!r}: expected the path of a file or folder")
+    return Path(os.path.expanduser(value))  # Path's own raises for names such as ~$table
 
 
 def torch_generator(value: Any, name: str = "generator") -> torch.Generator:

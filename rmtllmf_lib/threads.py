@@ -7,7 +7,6 @@ compiled code release Python's lock, so the threads do run side by side.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,21 +16,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from rmtllmf_lib.arrays import whole_number
+from rmtllmf_lib.workers import allowed
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-MAX_WORKERS = "RMTLLMF_MAX_WORKERS"  # environment variable: upper bound for the processes or threads of a run
 PIECE = 2**22  # entries; several pieces for each thread, so that a slow one does not hold up the end
-
-
-def allowed(workers: int) -> int:
-    """Limit a number of processes or threads to that in the environment, so that concurrent runs share the cores."""
-    whole_number(workers, "workers")
-    if not (text := os.environ.get(MAX_WORKERS)):
-        return workers
-    return min(workers, whole_number(int(text) if text.isdecimal() else text, MAX_WORKERS))
 
 
 @contextmanager

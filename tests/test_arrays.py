@@ -19,6 +19,7 @@ def test_names_are_known_and_given_once() -> None:
 def test_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/somewhere")
     assert file_path("~/x", "out") == Path("/somewhere/x")
+    assert file_path("~$x", "out") == Path("~$x")
     for value in ("", 3, None, b"x", "a\0b"):
         with pytest.raises(InputError, match="out is"):
             file_path(value, "out")

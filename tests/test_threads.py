@@ -9,7 +9,8 @@ import torch
 
 from rmtllmf_lib import threads as pieces
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.threads import MAX_WORKERS, map_pieces, ordered
+from rmtllmf_lib.threads import map_pieces, ordered
+from rmtllmf_lib.workers import MAX_WORKERS
 
 
 @pytest.fixture(params=[1, 2, 3])

@@ -21,8 +21,11 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Call the command with expanded paths; name options in errors as the user types them."""
+        from rmtllmf_lib.workers import allowed  # not for the help alone
+
         ctx.params = {name: _expanded(value) for name, value in ctx.params.items()}
         try:
+            allowed(1)  # what the environment says is checked before anything is loaded
             return super().invoke(ctx)
         except InputError as error:
             error.args = (self._as_typed(str(error)),)

@@ -14,14 +14,18 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from rmtllmf_lib.arrays import file_path
+from rmtllmf_lib.validated import validated_call
+
 _DEVICE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 _ROOM = re.compile(r"\..*\.[0-9a-f]{32}\.tmp")  # the folder of a file that is being written
 _LOCK = "rmtllmf.lock"
 
 
+@validated_call
 @contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path of the same name; the file written there is renamed to `path` when the block succeeds.
 
     The data are flushed to the disk (fsync) before the rename, so readers, also after a crash or with a full disk, see
@@ -33,17 +37,20 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     Parameters
     ----------
     path
-        Final name. A missing folder is created; a symbolic link is followed, not replaced.
+        Final name; `~` is the user's home folder. A missing folder is created; a symbolic link is followed, not
+        replaced.
 
     Raises
     ------
+    InputError
+        if `path` is empty, or neither a text nor a path.
     OSError
         if the disk is full, fails or refuses; `filename` is the final name, even if the writer inside the block
         (safetensors) reports such an error in a type of its own.
     """
-    final = Path(os.path.realpath(path))
+    final = Path(os.path.realpath(file_path(path, "path")))
     final.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(final.parent)
+    _remove_leftovers(final.parent)
     room = final.with_name(f".{final.stem[:100]}.{uuid.uuid4().hex}.tmp")
     temporary = room / final.name
     with device_errors(final, room), _locked_folder(room):
@@ -59,7 +66,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def _locked_folder(folder: Path) -> Iterator[None]:
-    """Create a folder that `remove_leftovers` leaves alone as long as this process lives; remove it afterwards."""
+    """Create a folder that `_remove_leftovers` leaves alone as long as this process lives; remove it afterwards."""
     while True:
         folder.mkdir(exist_ok=True)
         lock = FileLock(folder / _LOCK)
@@ -79,7 +86,7 @@ def _locked_folder(folder: Path) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)  # on Windows, an open file stays
 
 
-def remove_leftovers(folder: Path) -> None:
+def _remove_leftovers(folder: Path) -> None:
     """Remove the temporary folders in `folder` whose processes were killed while they wrote."""
     for name in os.listdir(folder):
         if not _ROOM.fullmatch(name):
@@ -94,6 +101,7 @@ def remove_leftovers(folder: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
+@validated_call
 @contextmanager
 def device_errors(path: Path, temporary: Path) -> Iterator[None]:
     """Make an OSError of the block name `path` instead of `temporary`, whichever library reported it."""
@@ -119,6 +127,7 @@ def _mode(final: Path, temporary: Path) -> int:
     return mode
 
 
+@validated_call
 def sync(path: Path) -> None:
     """Flush a file, or a folder's list of names, to the disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)

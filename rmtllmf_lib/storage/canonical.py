@@ -35,8 +35,12 @@ def config_key(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def plain(value: Any, where: str = "config") -> Any:
-    """`value` in JSON's own types, with tuples as lists; an `InputError` names the place of any other type."""
+def plain(config: Any) -> Any:
+    """`config` in JSON's own types, with tuples as lists; an `InputError` names the place of any other type."""
+    return _plain(config, "config")
+
+
+def _plain(value: Any, where: str) -> Any:
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
@@ -44,11 +48,11 @@ def plain(value: Any, where: str = "config") -> Any:
             raise InputError(f"{where} is {value!r}: only finite numbers can be part of a key")
         return float(value)
     if isinstance(value, (list, tuple)):
-        return [plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
+        return [_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, Mapping):
         if odd := [name for name in value if not isinstance(name, str)]:
             raise InputError(f"{where} has the key {odd[0]!r} of type {type(odd[0]).__name__}: keys must be text")
-        return {name: plain(item, f"{where}[{name!r}]") for name, item in value.items()}
+        return {name: _plain(item, f"{where}[{name!r}]") for name, item in value.items()}
     raise InputError(
         f"{where} is {short(value)} of type {type(value).__name__}: expected None, bool, int, float, text, or lists, "
         "tuples and mappings of these; convert it first, for instance with int(), float(), str() or .tolist()"

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
+from rmtllmf_lib.validated import validated_call
+
 log = logging.getLogger(__name__)
 
 _LOOK, _SOON, _MINUTE = 1.0, 5.0, 60.0  # s
@@ -41,6 +43,7 @@ class Owner(NamedTuple):
         return f"process {self.process} on {self.host}{remedy}"
 
 
+@validated_call
 @contextmanager
 def locked(path: Path, what: str, *, wait: bool = True) -> Iterator[None]:
     """Hold the lock file `path` and remove it afterwards; the lock of a process that dies is free.

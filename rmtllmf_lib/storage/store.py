@@ -28,12 +28,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from filelock import Timeout
 
+from rmtllmf_lib.arrays import file_path
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.folders import default_root
 from rmtllmf_lib.storage.atomic import device_errors, sync
 from rmtllmf_lib.storage.canonical import config_key, plain, short
 from rmtllmf_lib.storage.locks import locked
-from rmtllmf_lib.storage.tensors import save_tensors
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -98,6 +98,9 @@ class Store:
 
     root: Path = field(default_factory=default_root)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", file_path(self.root, "root"))
+
     def tensors(
         self, kind: str, config: Mapping[str, Any], build: Callable[[], dict[str, Tensor]]
     ) -> dict[str, Tensor]:
@@ -150,7 +153,7 @@ class Store:
         for kind in self.kinds():
             for key, path in self._unfinished(kind):
                 with suppress(Timeout), self._lock(kind, key, wait=False):
-                    stored = (Path(self.root) / kind / key).is_dir()
+                    stored = (self.root / kind / key).is_dir()
                     reason = (
                         "no longer needed: the entry is stored" if stored else "unfinished: its build was interrupted"
                     )
@@ -181,7 +184,7 @@ class Store:
                 continue
         for name in self.kinds(kind):
             self._sweep(name, checkpoints=True)
-            for path in (Path(self.root) / name).iterdir():
+            for path in (self.root / name).iterdir():
                 if path.name == _SET_ASIDE or _OLDER.fullmatch(path.name):
                     _remove(path)
         return removed
@@ -194,8 +197,8 @@ class Store:
     def _get(self, kind: str, config: Mapping[str, Any], build: Callable[[], Any], format: str) -> Any:
         _check_kind(kind)
         key = config_key(config)
-        folder = Path(self.root) / kind / key
-        if (here := (os.getpid(), Path(self.root))) not in _swept:
+        folder = self.root / kind / key
+        if (here := (os.getpid(), self.root)) not in _swept:
             _swept.add(here)
             self.tidy()
         # A hit needs no lock, so readers do not wait for each other. Anything that looks wrong is checked again under
@@ -252,11 +255,11 @@ class Store:
         return locked(self._building(kind, key, _LOCK), f"{kind} {key[:12]} in {self.root}", wait=wait)
 
     def _building(self, kind: str, key: str, ending: str) -> Path:
-        return Path(self.root) / kind / _BUILDING / f"{key}{ending}"
+        return self.root / kind / _BUILDING / f"{key}{ending}"
 
     def _unfinished(self, kind: str, *, locks: bool = False) -> Iterator[tuple[str, Path]]:
         """Key and path of everything in the making, without its locks or with them."""
-        for path in sorted((Path(self.root) / kind / _BUILDING).glob("*")):
+        for path in sorted((self.root / kind / _BUILDING).glob("*")):
             match = _IN_BUILDING.fullmatch(path.name)
             if match and (locks or match[2] not in (_LOCK, _CLAIM)):
                 yield match[1], path
@@ -267,21 +270,21 @@ class Store:
             claim = path.name.endswith(_CLAIM)
             lock = path if claim else self._building(kind, key, _LOCK)
             with suppress(Timeout, OSError), locked(lock, "", wait=False):  # which removes the lock
-                stored = (Path(self.root) / kind / key).is_dir()
+                stored = (self.root / kind / key).is_dir()
                 is_checkpoint = path.name.startswith(f"{key}{_CHECKPOINT}")
                 if path != lock and (checkpoints or stored or not is_checkpoint):
                     _remove(path)
 
     def kinds(self, kind: str | None = None) -> tuple[str, ...]:
         """Kinds with an entry, or with files left from one; `kind` restricts the answer to that one."""
-        root = Path(self.root)
+        root = self.root
         names = sorted(os.listdir(root)) if root.is_dir() else []
         return tuple(name for name in names if kind in (None, name) and _KIND.fullmatch(name) and _is_ours(root / name))
 
     def _entries(self, kind: str | None = None) -> Iterator[Path]:
         """Folders of the entries, sorted by kind and key."""
         for name in self.kinds(kind):
-            yield from (path for path in sorted((Path(self.root) / name).glob("*")) if _ENTRY.fullmatch(path.name))
+            yield from (path for path in sorted((self.root / name).glob("*")) if _ENTRY.fullmatch(path.name))
 
 
 def _is_ours(folder: Path) -> bool:
@@ -368,6 +371,8 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def _write_tensors(path: Path, value: dict[str, Tensor]) -> None:
+    from rmtllmf_lib.storage.tensors import save_tensors  # torch is for those who store tensors
+
     save_tensors(path, {name: tensor.detach().cpu().contiguous() for name, tensor in value.items()})
 
 

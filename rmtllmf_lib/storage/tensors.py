@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from safetensors.torch import save_file
+from torch import Tensor
+
+from rmtllmf_lib.validated import validated_call
 
 
+@validated_call
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file with sorted metadata, so that equal content gives equal bytes.
 
     The writer of safetensors puts the metadata in an order that differs from process to process.
     """
-    from safetensors.torch import save_file
-
     save_file(dict(tensors), path, dict(metadata) if metadata else None)
     with path.open("r+b") as file:
         size = int.from_bytes(file.read(8), "little")

@@ -8,9 +8,11 @@ from typing import Any
 import pandas as pd
 
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.study.intervals import over_seeds
+from rmtllmf_lib.study.intervals import over_seeds, require_columns
+from rmtllmf_lib.validated import validated_call
 
 
+@validated_call
 def gap(
     table: pd.DataFrame,
     one: Mapping[str, Any],
@@ -29,7 +31,7 @@ def gap(
     table : DataFrame
         From `run_study`.
     one, other : dict of column to value
-        The rows to compare, for example `{"protection": "rmtllmf", "scenario": "SR"}`.
+        The rows to compare, for example `{"protection": "rmtllmf", "scenario": "SR"}`; `{}` for all.
     by : sequence of str
         Columns; the result has a row for each combination of their values that both conditions have.
     value : str
@@ -42,9 +44,11 @@ def gap(
     Raises
     ------
     InputError
-        for a condition without rows, or two conditions without a seed and a combination of `by` in common.
+        for a missing column, a condition without rows, or two conditions without a seed and a combination of `by` in
+        common.
     """
     keys = [*by, "seed"]
+    require_columns(table, [*one, *other, *keys, value])
     first, second = (_chosen(table, condition).groupby(keys, sort=False)[value].mean() for condition in (one, other))
     difference = (first - second.reindex(first.index)).dropna().rename(value).reset_index()
     if difference.empty:
@@ -56,14 +60,14 @@ def gap(
 def _chosen(table: pd.DataFrame, condition: Mapping[str, Any]) -> pd.DataFrame:
     rows = table
     for column, wanted in condition.items():
-        if column not in table:
-            raise InputError(f"the table has no column {column!r}: expected some of {', '.join(table)}")
         rows = rows[rows[column] == wanted]
     if rows.empty:
         raise InputError(f"the table has no rows with {dict(condition)}: expected values that occur in it")
     return rows
 
 
+@validated_call
 def surely_above(gaps: pd.DataFrame, level: float = 0.0) -> bool:
     """Whether all intervals in a table of `gap` lie above a level; False for an unknown (NaN) interval."""
+    require_columns(gaps, ["mean", "half_width"])
     return bool((gaps["mean"] - gaps["half_width"] > level).all())

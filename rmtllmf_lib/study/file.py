@@ -10,12 +10,15 @@ Settings that are left out have their defaults. `save_study` writes all of them.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import pandas as pd
+from pydantic import Field, NonNegativeInt
 
+from rmtllmf_lib.arrays import file_path
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import load_backbone
 from rmtllmf_lib.storage.atomic import atomic_write
@@ -23,24 +26,32 @@ from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.intervals import over_seeds
 from rmtllmf_lib.study.study import Study, run_study, write_table
 from rmtllmf_lib.tasks.base import TASK_NAMES
+from rmtllmf_lib.training.loading import resolve_device
 from rmtllmf_lib.training.suite import Suite, load_suite
 from rmtllmf_lib.transport.scenario import CLEAN, inject_mse
+from rmtllmf_lib.validated import validated, validated_call
+from rmtllmf_lib.workers import allowed
 
 
-@dataclass(frozen=True)
+@validated
 class SuiteSpec:
-    """The users of a study; each field as in `load_suite` and `load_backbone`."""
+    """The users of a study; each field as in `load_suite` and `load_backbone`, with `~` for the home folder."""
 
     backbone: str = "tiny"
     weights_file: str | None = None
-    tasks: tuple[str, ...] = TASK_NAMES
+    tasks: Annotated[tuple[str, ...], Field(min_length=1)] = TASK_NAMES
     source: str = "procedural"
     root: str | None = None
     head: str = "text"
     vectors: str | None = None
-    seed: int = 0
+    seed: NonNegativeInt = 0
     difficulty: str | float | None = None
     autocast: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("backbone", "weights_file", "root", "vectors"):
+            if path := getattr(self, name):
+                object.__setattr__(self, name, os.path.expanduser(path))
 
     def load(self, *, device: str = "cpu", store: Store | None = None) -> Suite:
         """The suite, with task vectors from files or the store, or trained."""
@@ -57,6 +68,7 @@ class _File:
     suite: SuiteSpec = field(default_factory=SuiteSpec)
 
 
+@validated_call
 def load_study(path: str | Path) -> tuple[Study, SuiteSpec]:
     """Read a study file.
 
@@ -68,8 +80,9 @@ def load_study(path: str | Path) -> tuple[Study, SuiteSpec]:
     """
     from pydantic import TypeAdapter, ValidationError
 
+    path = file_path(path, "path")
     try:
-        found = TypeAdapter(_File).validate_json(Path(path).read_bytes())
+        found = TypeAdapter(_File).validate_json(path.read_bytes())
     except ValidationError as error:
         problems = []
         for part in error.errors(include_url=False):
@@ -80,6 +93,7 @@ def load_study(path: str | Path) -> tuple[Study, SuiteSpec]:
     return found.study, found.suite
 
 
+@validated_call
 def save_study(path: str | Path, study: Study, suite: SuiteSpec | None = None) -> None:
     """Write a study file with all settings, defaults included."""
     content = {"suite": asdict(suite or SuiteSpec()), "study": asdict(study)}
@@ -96,12 +110,14 @@ def example() -> Study:
     )
 
 
+@validated_call
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Mean normalised accuracy of each condition over tasks and combinations, with its interval over the seeds."""
     rows = over_seeds(table, ["scenario", "protection", "per_class", "n_tasks"])
     return rows.round({"mean": 3, "half_width": 3}).rename(columns={"n": "seeds"})
 
 
+@validated_call
 def run_study_file(
     path: str | Path,
     out: str | Path | None = None,
@@ -119,6 +135,8 @@ def run_study_file(
     workers, device, store
         As in `run_study` and `load_suite`.
     """
+    allowed(workers)
+    resolve_device(device)
     study, spec = load_study(path)
     suite = spec.load(device=device, store=store)
     table = run_study(study, suite, store=store, workers=workers)

@@ -12,19 +12,22 @@ from itertools import combinations, product
 from typing import Any
 
 import pandas as pd
+from pydantic import NonNegativeInt, PositiveInt
 
-from rmtllmf_lib.arrays import one_of
+from rmtllmf_lib.arrays import known_names, one_of
 from rmtllmf_lib.disentanglement.wde import wde
+from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.fusion import lambda_n
 from rmtllmf_lib.model.task_vector import TaskVector, Weights, cosine_matrix
 from rmtllmf_lib.protection.realign import REALIGNMENT
-from rmtllmf_lib.protection.resilience import protection_named, reload_embeddings
+from rmtllmf_lib.protection.resilience import PROTECTIONS, protection_named, reload_embeddings
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.parts import build_parts
 from rmtllmf_lib.study.study import NO_LINK, provenance
 from rmtllmf_lib.study.units import Bench, Unit, models
 from rmtllmf_lib.training.suite import Suite
 from rmtllmf_lib.transport.scenario import Scenario
+from rmtllmf_lib.validated import validated_call
 
 
 def _reloaded(bench: Bench, unit: Unit) -> dict[str, TaskVector]:
@@ -70,8 +73,15 @@ DEFINITIONS: Mapping[str, tuple[str, _Vectors]] = {
 }
 
 
+@validated_call
 def effective_vectors(
-    suite: Suite, scenario: Scenario, definition: str, *, seed: int = 0, per_class: int = 10, lam: float | None = None
+    suite: Suite,
+    scenario: Scenario,
+    definition: str,
+    *,
+    seed: NonNegativeInt = 0,
+    per_class: PositiveInt = 10,
+    lam: float | None = None,
 ) -> dict[str, TaskVector]:
     """Task vectors of a protected model, by one of `DEFINITIONS`.
 
@@ -106,13 +116,14 @@ def _unit(
     )  # fmt: skip
 
 
+@validated_call
 def cosine_study(
     suite: Suite,
     scenarios: Sequence[Scenario],
     definitions: Sequence[str] = ("received",),
     *,
-    seeds: int = 1,
-    per_class: int = 10,
+    seeds: PositiveInt = 1,
+    per_class: PositiveInt = 10,
     lam: float | None = None,
     store: Store | None = None,
     workers: int = 1,
@@ -133,9 +144,10 @@ def cosine_study(
     -------
     DataFrame with columns scenario, definition, seed, first, second, cosine; each pair once
     """
+    _require_some(scenarios=scenarios, definitions=definitions)
     cases = []
+    definitions = known_names(definitions, DEFINITIONS, "definition")
     for scenario, definition, seed in product(scenarios, definitions, range(seeds)):
-        one_of(definition, DEFINITIONS, "definition")
         labels = {"scenario": scenario.name, "definition": definition, "seed": seed}
         unit = _unit(suite, scenario, "rmtllmf", seed, per_class, lam, None)
         cases.append((labels, {"unit": unit, "definition": definition}))
@@ -150,14 +162,15 @@ def _cosines(bench: Bench, unit: Unit, definition: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["first", "second", "cosine"])
 
 
+@validated_call
 def wde_under(
     suite: Suite,
     scenarios: Sequence[Scenario],
     protections: Sequence[str],
     *,
-    seeds: int = 3,
-    per_class: int = 10,
-    images: int | None = None,
+    seeds: PositiveInt = 3,
+    per_class: PositiveInt = 10,
+    images: PositiveInt | None = None,
     lam: float | None = None,
     store: Store | None = None,
     workers: int = 1,
@@ -179,8 +192,9 @@ def wde_under(
     -------
     DataFrame with columns scenario, protection, seed, task, images, wde
     """
+    _require_some(scenarios=scenarios, protections=protections)
     cases = []
-    for name in protections:
+    for name in known_names(protections, PROTECTIONS, "protection"):
         for scenario in scenarios if protection_named(name).receives else (None,):
             for seed in range(seeds):
                 unit = _unit(suite, scenario, name, seed, per_class, lam, images)
@@ -193,6 +207,12 @@ def _wde(bench: Bench, unit: Unit) -> pd.DataFrame:
     (model,) = _protected(bench, unit)
     prepared = {task: bench.prepared(task, "test", unit.images) for task in bench.suite.tasks}
     return wde(bench.suite, prepared, own_lam=1.0, fused=model)[["task", "images", "wde"]]
+
+
+def _require_some(**lists: Sequence[Any]) -> None:
+    for name, items in lists.items():
+        if not items:
+            raise InputError(f"{name} is empty: expected at least one")
 
 
 def _stored(

@@ -16,7 +16,6 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -24,12 +23,12 @@ import pandas as pd
 import torch
 from filelock import Timeout
 
-from rmtllmf_lib.arrays import whole_number
 from rmtllmf_lib.progress import tqdm
 from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.storage.locks import Patience, locked
 from rmtllmf_lib.storage.store import Store
-from rmtllmf_lib.threads import allowed
+from rmtllmf_lib.validated import validated_call
+from rmtllmf_lib.workers import allowed
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +38,7 @@ _PARTING = 10  # s for the other processes to notice that everything is done
 _STARTS = 3  # of the other processes, before the main one goes on alone
 
 
+@validated_call
 def build_parts(
     store: Store,
     kind: str,
@@ -68,7 +68,7 @@ def build_parts(
     Exception
         whatever `build` raises; the other processes are stopped. A process that dies is none: the others do its part.
     """
-    workers = allowed(whole_number(workers, "workers"))
+    workers = allowed(workers)
     keys = [config_key(config) for config in configs]
     places: dict[str, int] = {}
     for place, key in enumerate(keys):
@@ -100,7 +100,7 @@ class _Job:
         return self.store.table(self.kind, self.configs[place], partial(self.build, place))
 
     def done(self, key: str) -> bool:
-        return (Path(self.store.root) / self.kind / key).is_dir()
+        return (self.store.root / self.kind / key).is_dir()
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         return [key for key in keys if not self.done(key)]

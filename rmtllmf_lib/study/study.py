@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, field, replace
 from itertools import groupby, product
 from pathlib import Path
@@ -24,7 +24,7 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from rmtllmf_lib import __version__
-from rmtllmf_lib.arrays import one_of, whole_number
+from rmtllmf_lib.arrays import file_path, one_of
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.fusion import lambda_n
 from rmtllmf_lib.protection.realign import REALIGNMENT
@@ -38,7 +38,8 @@ from rmtllmf_lib.training.combinations import normalized_accuracy, task_combinat
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.suite import Suite
 from rmtllmf_lib.transport.scenario import Scenario
-from rmtllmf_lib.validated import validated
+from rmtllmf_lib.validated import validated, validated_call
+from rmtllmf_lib.workers import allowed
 
 NO_LINK = "no link"  # in the column `scenario`, for protections that ignore the link
 
@@ -111,21 +112,14 @@ class Study:
             raise InputError(f"a scenario is called {NO_LINK!r}: choose another name, this one is reserved")
 
 
+@validated_call
 def sample_combinations(
-    names: Sequence[str], sizes: Sequence[int] | None = None, per_size: int | None = None
+    names: Sequence[str], sizes: Sequence[PositiveInt] | None = None, per_size: PositiveInt | None = None
 ) -> list[tuple[str, ...]]:
     """Combinations of tasks: all, or `per_size` of each size in which the tasks occur about equally often.
 
     The choice depends on the arguments alone.
     """
-    if isinstance(names, str):
-        raise InputError(f"names are {names!r}: expected a sequence of names, as in ({names!r},)")
-    if sizes is not None:
-        if isinstance(sizes, str) or not isinstance(sizes, Iterable):
-            raise InputError(f"sizes are {sizes!r}: expected a sequence of whole numbers, as in (2, 3)")
-        sizes = [whole_number(size, "sizes") for size in sizes]
-    if per_size is not None:
-        per_size = whole_number(per_size, "per_size")
     chosen: list[tuple[str, ...]] = []
     for size, group in groupby(sorted(task_combinations(names, sizes), key=len), len):
         candidates = list(group)
@@ -144,6 +138,7 @@ def sample_combinations(
     return chosen
 
 
+@validated_call
 def run_study(
     study: Study,
     suite: Suite,
@@ -183,6 +178,7 @@ def run_study(
         for a size of combination that the suite does not have, scenarios of another number of users, and a grid of
         other settings or without values.
     """
+    allowed(workers)
     store = store or Store()
     studies = _over(study, grid or {})
     for each in studies:
@@ -207,7 +203,7 @@ def run_study(
     config = _config(study, suite)
     if grid:
         config["grid"] = [_described(each) for each in studies]
-    found = None if (Path(store.root) / "study" / config_key(config)).is_dir() else assemble()
+    found = None if (store.root / "study" / config_key(config)).is_dir() else assemble()
     return store.table("study", config, lambda: assemble() if found is None else found)
 
 
@@ -254,6 +250,7 @@ def _conditions(study: Study) -> list[Condition]:
     return found
 
 
+@validated_call
 def study_units(study: Study, suite: Suite, rates: Mapping[Condition, float] | None = None) -> list[Unit]:
     """The units of a study.
 
@@ -284,7 +281,11 @@ def study_units(study: Study, suite: Suite, rates: Mapping[Condition, float] | N
 
 
 def _lam(study: Study, size: int) -> float:
-    return lambda_n(size) if study.lam is None else float(study.lam[size])
+    if study.lam is None:
+        return lambda_n(size)
+    if size not in study.lam:
+        raise InputError(f"lam has no value for {size} tasks: it has them for {sorted(study.lam)}; add it")
+    return float(study.lam[size])
 
 
 def _labelled(unit: Unit, table: pd.DataFrame) -> pd.DataFrame:
@@ -313,13 +314,13 @@ def _scored(rows: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
 def _require_fitting(study: Study, suite: Suite) -> None:
     combinations = sample_combinations(tuple(suite.tasks), study.sizes, study.per_size)
     for size in {len(c) for c in combinations}:
-        if study.lam is not None and size not in study.lam:
-            raise InputError(f"lam has no value for {size} tasks: it has them for {sorted(study.lam)}; add it")
+        _lam(study, size)
     taus = list(suite.taus.values())
     for scenario in study.scenarios:
         scenario.error_cov(taus, suite.backbone.weights)
 
 
+@validated_call
 def provenance(suite: Suite) -> dict[str, Any]:
     """Everything besides their own settings that results from a suite depend on: data, vectors, device, versions."""
     tasks = {
@@ -343,9 +344,10 @@ def _described(study: Study) -> dict[str, Any]:
     return described
 
 
+@validated_call
 def write_table(table: pd.DataFrame, path: str | Path, study: Study, suite: Suite) -> None:
     """Write a study's table as parquet, with its provenance in `<name>.provenance.json` next to it."""
-    path = Path(path)
+    path = file_path(path, "path")
     with atomic_write(path) as temporary:
         table.to_parquet(temporary, engine="pyarrow")
     with atomic_write(path.with_name(f"{path.stem}.provenance.json")) as temporary:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from pydantic import PositiveInt
 
 from rmtllmf_lib.model.fusion import fuse
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
@@ -21,6 +22,7 @@ from rmtllmf_lib.training.evaluate import Prepared, predictions, prepare
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.suite import Suite
 from rmtllmf_lib.transport.scenario import Scenario
+from rmtllmf_lib.validated import validated_call
 
 NOISE, MEMORY, ORDER = range(3)  # purposes of random numbers
 
@@ -127,6 +129,7 @@ class Bench:
         return self._kept[what][1]
 
 
+@validated_call
 def models(bench: Bench, unit: Unit) -> Iterator[tuple[tuple[str, ...], Protected]]:
     """Yield each combination with its protected model."""
     suite, received, memory = bench.suite, bench.received(unit), bench.memory(unit)
@@ -150,6 +153,7 @@ def models(bench: Bench, unit: Unit) -> Iterator[tuple[tuple[str, ...], Protecte
         yield combination, protect(unit.protection, station)
 
 
+@validated_call
 def run_unit(bench: Bench, unit: Unit) -> pd.DataFrame:
     """Rows (combination, n_tasks, task, lam, images, correct, model, samples, steps, bytes, seconds) of a unit.
 
@@ -166,7 +170,8 @@ def run_unit(bench: Bench, unit: Unit) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*columns, "model", "samples", "steps", "bytes", "seconds"])
 
 
-def specialists(bench: Bench, images: int | None) -> pd.DataFrame:
+@validated_call
+def specialists(bench: Bench, images: PositiveInt | None) -> pd.DataFrame:
     """Rows (task, images, correct) of each task's own fine-tuned model, which the accuracies are normalised by."""
     base = bench.suite.backbone.weights
     rows = [

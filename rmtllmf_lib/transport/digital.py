@@ -12,10 +12,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rmtllmf_lib.arrays import Real, whole_number
+from rmtllmf_lib.arrays import Real
 from rmtllmf_lib.transport.modulation import (
     SMALLEST_VARIANCE,
     Code,
+    ConstellationBits,
     alphabet,
     bits_of,
     decode,
@@ -34,7 +35,6 @@ from rmtllmf_lib.validated import validated
 
 WordBits = Annotated[int, Field(ge=1, le=16)]
 Clip = Annotated[float, Field(gt=0)]
-ConstellationBits = Literal[2, 4, 6, 8, 10]
 
 
 @validated
@@ -70,14 +70,14 @@ class Pcm:
 
     def modulate(self, x: Tensor, user: int = 0) -> Tensor:
         """See `Scheme`."""
-        words = _words(padded(x, self.reals_per_block), self.bits, self.clip)
+        words = _words(padded(x, self.reals_per_block, user), self.bits, self.clip)
         sent = _sorting(self.bits, self.constellation_bits)
         stream = words.view(-1, len(sent))[:, torch.from_numpy(sent).to(x.device)].flatten()
         return _send(stream, self.constellation_bits, user)
 
     def detect(self, estimate: Tensor, mse: float, n: int, user: int = 0) -> Detected:
         """See `Scheme`."""
-        mse = checked(self, estimate, mse, n)
+        mse = checked(self, estimate, mse, n, user)
         stream, decide, expect = _receive(estimate, mse, self.constellation_bits, user)
         back = torch.from_numpy(np.argsort(_sorting(self.bits, self.constellation_bits))).to(stream.device)
         words = stream.view(-1, len(back))[:, back].view(-1, self.bits)
@@ -152,12 +152,12 @@ class RawFloat:
 
     def modulate(self, x: Tensor, user: int = 0) -> Tensor:
         """See `Scheme`."""
-        words = _unpack(padded(x, self.reals_per_block).view(torch.int32), 32)
+        words = _unpack(padded(x, self.reals_per_block, user).view(torch.int32), 32)
         return _send(words.flatten(), self.constellation_bits, user)
 
     def detect(self, estimate: Tensor, mse: float, n: int, user: int = 0) -> Detected:
         """See `Scheme`."""
-        mse = checked(self, estimate, mse, n)
+        mse = checked(self, estimate, mse, n, user)
         stream, decide, expect = _receive(estimate, mse, self.constellation_bits, user)
         places = torch.arange(31, -1, -1, dtype=torch.int32, device=stream.device)
         words = stream.view(-1, 32)[:n].int().bitwise_left_shift_(places).sum(1, dtype=torch.int32)
@@ -204,15 +204,15 @@ class Coded:
 
     def modulate(self, x: Tensor, user: int = 0) -> Tensor:
         """See `Scheme`."""
-        words = _words(padded(x, self.reals_per_block), self.bits, self.clip)
+        words = _words(padded(x, self.reals_per_block, user), self.bits, self.clip)
         return self._encode(words.view(-1, self.reals_per_block * self.bits).float(), user)
 
     def detect(self, estimate: Tensor, mse: float, n: int, user: int = 0) -> Detected:
         """See `Scheme`: `hard` re-encodes the decoded bits, `soft` uses the decoder's probabilities."""
-        mse = checked(self, estimate, mse, n)
+        mse = checked(self, estimate, mse, n, user)
         variance = torch.tensor(max(mse / (1 - mse), SMALLEST_VARIANCE), device=estimate.device)
         logits = demapper(self.constellation_bits, estimate.device)(estimate / (1 - mse), variance)
-        flip = 1 - 2 * scrambling(whole_number(user, "user", 0), len(logits), logits.device).float()
+        flip = 1 - 2 * scrambling(user, len(logits), logits.device).float()
         logits = (logits * flip).view(-1, self.symbols_per_block * self.constellation_bits)
         decoded, improved = decode(self._code(estimate.device), logits, self.iterations)
         return Detected(
@@ -239,9 +239,9 @@ def _sorting(bits: int, constellation_bits: int) -> np.ndarray:
     size = math.lcm(bits, constellation_bits)
     places = np.argsort(np.arange(size) % constellation_bits // 2, kind="stable")
     sources = np.argsort(np.arange(size) % bits, kind="stable")
-    order = np.empty(size, int)
-    order[places] = sources
-    return order
+    sorting = np.empty(size, int)
+    sorting[places] = sources
+    return sorting
 
 
 def _unpack(words: Tensor, bits: int) -> Tensor:
@@ -263,7 +263,7 @@ def _numbers(words: Tensor, clip: float) -> Tensor:
 
 def _send(stream: Tensor, constellation_bits: int, user: int) -> Tensor:
     """Symbols of bits (m · constellation_bits,) uint8, after scrambling."""
-    mixed = stream ^ scrambling(whole_number(user, "user", 0), len(stream), stream.device)
+    mixed = stream ^ scrambling(user, len(stream), stream.device)
     return mapper(constellation_bits, stream.device)(mixed)
 
 
@@ -275,7 +275,7 @@ def _receive(
     received = torch.view_as_real(estimate) / (1 - mse)
     index = nearest(received, symbols.levels)
     stream = bits_of(index, symbols)
-    stream ^= scrambling(whole_number(user, "user", 0), len(stream), stream.device)
+    stream ^= scrambling(user, len(stream), stream.device)
 
     def expect() -> Tensor:
         return torch.view_as_complex(posterior_mean(received, symbols.levels, mse / (1 - mse) / 2))

@@ -103,7 +103,7 @@ class Link:
         return found
 
     @property
-    def believed_cov(self) -> Complex:
+    def effective_design_cov(self) -> Complex:
         """The covariance that the receiver assumes: `design_cov`, or `noise_cov` if matched."""
         return self.noise_cov if self.design_cov is None else self.design_cov
 
@@ -225,6 +225,7 @@ def send(
         raise InputError("non_finite is 'keep', and a task vector cannot hold NaN or infinity: expected 'zero'")
     joint, cancelled = _cancels(scheme, link)
     block = whole_number(block, "block")
+    instance_of(progress, (bool, np.bool_, type(None)), "progress")
     step = scheme.reals_per_block * _rounded_up(max(1, block // scheme.symbols_per_block))
     targets = _targets(taus, out)
     scales = [tau.rms for tau in taus]
@@ -320,40 +321,40 @@ def _cancels(scheme: Scheme, link: Link) -> tuple[bool, str | None]:
 
 def _drops(link: Link, joint: bool, n: int, multiple: int) -> list[_Drop]:
     """The coherence blocks, whose boundaries are multiples of the scheme's blocks."""
-    uplink, believed, users = link.uplink, link.believed_cov, link.uplink.num_users
+    uplink, design, users = link.uplink, link.effective_design_cov, link.uplink.num_users
     if link.receiver == "lmmse":
-        F, order = lmmse_filter(uplink, believed), np.broadcast_to(np.arange(users), uplink.power.shape)
+        F, order = lmmse_filter(uplink, design), np.broadcast_to(np.arange(users), uplink.power.shape)
         heard: np.ndarray = np.ones((users, users), dtype=bool)
     else:
-        F, order = sic_filters(uplink, believed, link.order), sic_order(uplink, link.order)
+        F, order = sic_filters(uplink, design, link.order), sic_order(uplink, link.order)
         place = np.argsort(order, axis=-1)
         heard = place[..., None, :] >= place[..., :, None]
     gains = F @ uplink.G
     noise = F @ covariance_root(link.noise_cov) * np.sqrt(0.5)  # real and imaginary part of n have variance 1 each
-    mse = lmmse_mse(uplink, believed) if joint else sic_mse(uplink, believed, link.order)
-    orders, beliefs = order.reshape(-1, users).tolist(), mse.reshape(-1, users).tolist()
+    mse = lmmse_mse(uplink, design) if joint else sic_mse(uplink, design, link.order)
+    orders, assumed = order.reshape(-1, users).tolist(), mse.reshape(-1, users).tolist()
     all_gains, all_heard, all_noise = (
         torch.from_numpy(x.reshape(-1, *x.shape[-2:]).astype(np.complex64)) for x in (gains, gains * heard, noise)
     )
     blocks, count = -(-n // multiple), len(orders)
     borders = [min(n, blocks * i // count * multiple) for i in range(count + 1)]
     return [
-        _Drop(borders[i], borders[i + 1], orders[i], all_gains[i], all_heard[i], all_noise[i], beliefs[i])
+        _Drop(borders[i], borders[i + 1], orders[i], all_gains[i], all_heard[i], all_noise[i], assumed[i])
         for i in range(count)
     ]
 
 
 def _predicted(drop: _Drop, mse: Real, scheme: Scheme, link: Link) -> list[float]:
     """Error variance of each user's normalised numbers in a drop, for the true MSE of the symbols."""
-    return [_distortion(scheme, true, believed, link) for true, believed in zip(mse, drop.mse, strict=True)]
+    return [_distortion(scheme, true, assumed, link) for true, assumed in zip(mse, drop.mse, strict=True)]
 
 
-def _distortion(scheme: Scheme, mse: float, believed: float, link: Link) -> float:
-    if believed >= 1:
+def _distortion(scheme: Scheme, mse: float, assumed: float, link: Link) -> float:
+    if assumed >= 1:
         return 1.0  # nothing arrives, and the receiver yields zeros
     if isinstance(scheme, Analog):
-        # the estimate is (1 - believed) s plus an error uncorrelated with s, even in a mismatched receiver
-        return mse if scheme.estimate == "mmse" else (mse - believed**2) / (1 - believed) ** 2
+        # the estimate is (1 - assumed) s plus an error uncorrelated with s, even in a mismatched receiver
+        return mse if scheme.estimate == "mmse" else (mse - assumed**2) / (1 - assumed) ** 2
     found = scheme.distortion(mse) if link.design_cov is None else None
     return float("nan") if found is None else found
 
@@ -380,7 +381,9 @@ def _targets(taus: Sequence[TaskVector], out: Sequence[Tensor] | None) -> list[T
                 f"expected float32, {tuple(taus[0].values.shape)}, cpu"
             )
         if not target.is_contiguous() or target.requires_grad:
-            raise InputError("out has a tensor with gaps or a gradient: expected contiguous buffers without gradients")
+            raise InputError(
+                "out has a strided tensor or one with a gradient: expected contiguous buffers without gradients"
+            )
     if len({target.data_ptr() for target in out}) < len(out):
         raise InputError("out has the same tensor for two users: expected a separate one per user")
     return list(out)

@@ -14,15 +14,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 
-from rmtllmf_lib.arrays import Real
+from rmtllmf_lib.arrays import Real, one_of, real_array
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.transport.quantise import interval_probability
+from rmtllmf_lib.validated import validated_call
+
+ConstellationBits = Literal[2, 4, 6, 8, 10]
 
 # Stands for a variance of 0, where a Gaussian has no density; far below what float32 symbols resolve.
 SMALLEST_VARIANCE = 1e-10
@@ -69,8 +73,10 @@ class Alphabet:
         return np.asarray(np.einsum("st,sta,stb->ab", joint, wrong, wrong))
 
 
-def transition(levels: Real, variance: float) -> Real:
+@validated_call
+def transition(levels: Real, variance: NonNegativeFloat) -> Real:
     """Pr(level i is decided as level j) (L, L) for equally spaced levels in Gaussian noise, nearest-level decisions."""
+    levels = real_array(levels, "levels")
     bounds = np.concatenate([[-np.inf], (levels[1:] + levels[:-1]) / 2, [np.inf]])
     distance = (bounds - levels[:, None]) / np.sqrt(max(variance, SMALLEST_VARIANCE**2))
     return interval_probability(distance[:, :-1], distance[:, 1:])
@@ -79,14 +85,15 @@ def transition(levels: Real, variance: float) -> Real:
 @lru_cache
 def alphabet(constellation_bits: int) -> Alphabet:
     """Alphabet of Sionna's QAM with this (even) number of bits per symbol."""
+    one_of(constellation_bits, ConstellationBits, "constellation_bits")
     with needs_sionna():
         from sionna.phy.mapping import qam
     width = constellation_bits // 2
     labels = (np.arange(2**width)[:, None] >> np.arange(width - 1, -1, -1)) & 1
     weights = 1 << np.arange(constellation_bits - 1, -1, -2)  # of the even bits, which select the real part
     amplitudes = qam(constellation_bits, precision="double")[labels @ weights].real
-    order = np.argsort(amplitudes)
-    return Alphabet(amplitudes[order], labels[order].astype(np.uint8))
+    ascending = np.argsort(amplitudes)
+    return Alphabet(amplitudes[ascending], labels[ascending].astype(np.uint8))
 
 
 @lru_cache
@@ -125,7 +132,8 @@ def ldpc(k: int, n: int, constellation_bits: int, device: torch.device) -> Code:
     return Code(encoder, to_words, to_code)
 
 
-def decode(code: Code, logits: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+@validated_call
+def decode(code: Code, logits: Tensor, iterations: PositiveInt) -> tuple[Tensor, Tensor]:
     """Decode by belief propagation until a codeword is found, or up to a number of iterations.
 
     Sionna always runs all iterations; here a word is finished as soon as its decided information bits, encoded again,
@@ -169,44 +177,53 @@ def scrambling(user: int, length: int, device: torch.device) -> Tensor:
     return torch.from_numpy(np.unpackbits(packed)[:length]).to(device)
 
 
+@validated_call
 def nearest(y: Tensor, levels: Real) -> Tensor:
     """Index (…) int32 of the nearest of equally spaced levels (L,)."""
+    levels = real_array(levels, "levels")
     step = (levels[-1] - levels[0]) / (len(levels) - 1)
     return y.sub(float(levels[0])).div_(float(step)).round_().clamp_(0, len(levels) - 1).int()
 
 
+@validated_call
 def bits_of(index: Tensor, alphabet: Alphabet) -> Tensor:
     """Labels (m · bits,) uint8 of amplitudes (m, 2), in the order that the mapper expects."""
     labels = torch.from_numpy(alphabet.labels).to(index.device)
     return labels[index].transpose(1, 2).flatten()
 
 
+@validated_call
 def symbols_of(index: Tensor, levels: Real) -> Tensor:
     """Symbols (m,) complex64 of amplitudes (m, 2)."""
-    return torch.view_as_complex(torch.as_tensor(levels, dtype=torch.float32, device=index.device)[index])
+    amplitudes = torch.as_tensor(real_array(levels, "levels"), dtype=torch.float32, device=index.device)
+    return torch.view_as_complex(amplitudes[index])
 
 
-def posterior_mean(y: Tensor, levels: Real, variance: float, probability: Real | None = None) -> Tensor:
+@validated_call
+def posterior_mean(y: Tensor, levels: Real, variance: NonNegativeFloat, probability: Real | None = None) -> Tensor:
     """E(level | y) (…) float32 for y = level + noise of this variance; all levels (L,) equally likely by default."""
-    points = torch.as_tensor(levels, dtype=torch.float32, device=y.device)
+    points = torch.as_tensor(real_array(levels, "levels"), dtype=torch.float32, device=y.device)
     # Levels first: sums and exponentials then run over long rows, five times faster than torch's softmax over eight.
     logits = (y.flatten() - points[:, None]).square_().div_(-2 * max(variance, SMALLEST_VARIANCE))
     if probability is not None:
-        logits += torch.as_tensor(np.log(np.maximum(probability, np.finfo(float).tiny))).to(points)[:, None]
+        logits += torch.as_tensor(np.log(np.maximum(real_array(probability, "probability"), np.finfo(float).tiny))).to(
+            points
+        )[:, None]
     weights = logits.sub_(logits.amax(0)).exp_()
     return (points @ weights).div_(weights.sum(0)).view_as(y)
 
 
+@validated_call
 def expected_symbols(logits: Tensor, constellation_bits: int) -> Tensor:
     """E(s) (m,) complex64 of symbols whose bits are independent with log Pr(1)/Pr(0) = `logits` (m · bits,).
 
     TS 38.211 builds an amplitude as (1 − 2 b_0)(4 − (1 − 2 b_2)(2 − (1 − 2 b_4))) for 64-QAM: a product of
     independent factors, so that every 1 − 2 b may be replaced by its mean −tanh(logit/2).
     """
+    unit = float(alphabet(constellation_bits).levels[-1]) / (2 ** (constellation_bits // 2) - 1)
     signs = (logits / -2).tanh_().view(-1, constellation_bits // 2, 2)
     amplitude = torch.ones_like(signs[:, 0])
     for i in range(constellation_bits // 2 - 1, -1, -1):
         scale = 2 ** (constellation_bits // 2 - 1 - i)
         amplitude = signs[:, i] * (scale - amplitude if scale > 1 else amplitude)
-    unit = float(alphabet(constellation_bits).levels[-1]) / (2 ** (constellation_bits // 2) - 1)
     return torch.view_as_complex((amplitude * unit).contiguous())

@@ -7,33 +7,41 @@ kappa (compare a block of numbers with `dequantise(quantise(x, …), …)`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
+from pydantic import PositiveFloat, PositiveInt
 from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 from torch import Tensor
 
 from rmtllmf_lib.arrays import Real
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.validated import validated, validated_call
 
 
-def quantise(x: Tensor, levels: int, clip: float) -> Tensor:
+@validated_call
+def quantise(x: Tensor, levels: PositiveInt, clip: PositiveFloat) -> Tensor:
     """Index (n,) int32, 0 … levels − 1, of the cell of each number (n,), which must not be NaN."""
     return ((x + clip) * (levels / (2 * clip))).floor().clamp_(0, levels - 1).int()
 
 
-def dequantise(index: Tensor, levels: int, clip: float) -> Tensor:
+@validated_call
+def dequantise(index: Tensor, levels: PositiveInt, clip: PositiveFloat) -> Tensor:
     """Midpoints (n,) float32 of cell indices (n,)."""
     return (index.float() + 0.5) * (2 * clip / levels) - clip
 
 
+@validated_call
 def interval_probability(lower: Real, upper: Real) -> Real:
     """Pr(lower < z ≤ upper), z ~ N(0, 1), computed from the nearer tail so that rare events keep their digits."""
+    for name, bound in (("lower", lower), ("upper", upper)):
+        if np.isnan(bound).any():
+            raise InputError(f"{name} holds NaN: expected numbers, which may be infinite")
     return np.where(lower > 0, norm.sf(lower) - norm.sf(upper), norm.cdf(upper) - norm.cdf(lower))
 
 
-@dataclass(frozen=True)
+@validated
 class GaussianQuantiser:
     """The quantiser of N(0, 1), with exact moments of every cell, overload included.
 
@@ -44,8 +52,8 @@ class GaussianQuantiser:
         kappa, in units of the standard deviation.
     """
 
-    levels: int
-    clip: float
+    levels: PositiveInt
+    clip: PositiveFloat
 
     @cached_property
     def midpoints(self) -> Real:

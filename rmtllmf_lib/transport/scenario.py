@@ -18,8 +18,9 @@ from rmtllmf_lib.arrays import Real, instance_of, one_of, real_array
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.published import PAPER_LINKS
+from rmtllmf_lib.transport.statistics import require_alike
 from rmtllmf_lib.transport.surrogate import CORRELATIONS, SCALES, error_covariance, surrogate
-from rmtllmf_lib.validated import validated
+from rmtllmf_lib.validated import validated, validated_call
 from rmtllmf_lib.wireless.adversary import attack
 from rmtllmf_lib.wireless.channel import Uplink, require_uplink
 from rmtllmf_lib.wireless.receiver import Order, Receiver, error_cov
@@ -73,8 +74,10 @@ class Scenario:
         return error_covariance(taus, base, self.mse, scale=self.scale, correlation=self.correlation)
 
 
+@validated_call
 def noise_to_signal(scenario: Scenario, taus: Sequence[TaskVector], base: Weights) -> float:
     """Power of the errors over that of the task vectors, geometric mean over the users; 0 without noise."""
+    require_alike(taus)
     errors = np.diagonal(scenario.error_cov(taus, base))
     if not errors.all():
         return 0.0
@@ -100,6 +103,8 @@ def from_link(
 
     Parameters
     ----------
+    name : str
+        Label in tables and figures.
     uplink : Uplink
         One drop, or a batch of them: the coherence blocks of a channel that changes over time or frequency (OFDM), over
         which every vector is spread evenly. The scenario has each user's mean MSE over the batch, the error variance of
@@ -115,10 +120,16 @@ def from_link(
     scale, correlation
         As in `Scenario`.
 
+    Returns
+    -------
+    Scenario
+        Its `mse` has one value per user: the diagonal of `receiver.error_cov`, averaged over the batch.
+
     Raises
     ------
     InputError
-        for a budget without an adversary, and as `attack` and `error_cov` do.
+        for a budget without an adversary, an empty name, an unknown scale or correlation, and as `attack`
+        and `error_cov` do.
     """
     require_uplink(uplink)
     instance_of(aware, (bool, np.bool_), "aware")

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from rmtllmf_lib.arrays import real_number, whole_number
+from rmtllmf_lib.arrays import instance_of, real_number, whole_number
 from rmtllmf_lib.errors import InputError
 
 
@@ -60,6 +60,7 @@ class Detected:
         return self.expect()
 
 
+@runtime_checkable
 class Scheme(Protocol):
     """Mapping of numbers to symbols and back. Calls are independent: the same input gives the same output."""
 
@@ -87,13 +88,15 @@ class Scheme(Protocol):
         """Predicted E(x^ − x)² for x ~ N(0, 1); None where there is no closed form."""
 
 
-def padded(x: Tensor, multiple: int) -> Tensor:
-    """Numbers (n,) as float32, padded with zeros to a multiple."""
+def padded(x: Tensor, multiple: int, user: int) -> Tensor:
+    """Numbers (n,) as float32, padded with zeros to a multiple; checks the arguments of `Scheme.modulate`."""
+    whole_number(user, "user", 0)
+    instance_of(x, Tensor, "x")
     if x.dim() != 1 or not len(x) or not x.is_floating_point():
         raise InputError(f"x has shape {tuple(x.shape)} and dtype {x.dtype}: expected real numbers in one dimension")
     if not x.isfinite().all():
         raise InputError("x holds NaN or infinity: expected finite numbers")
-    return torch.nn.functional.pad(x.float(), (0, -len(x) % multiple))
+    return torch.nn.functional.pad(x.float(), (0, -len(x) % whole_number(multiple, "multiple")))
 
 
 def error_of(mse: float) -> float:
@@ -104,8 +107,11 @@ def error_of(mse: float) -> float:
     return mse
 
 
-def checked(scheme: Scheme, estimate: Tensor, mse: float, n: int) -> float:
+def checked(scheme: Scheme, estimate: Tensor, mse: float, n: int, user: int) -> float:
     """`mse` as a float; checks the arguments of `Scheme.detect` against each other."""
+    whole_number(user, "user", 0)
+    instance_of(scheme, Scheme, "scheme")
+    instance_of(estimate, Tensor, "estimate")
     symbols = -(-whole_number(n, "n") // scheme.reals_per_block) * scheme.symbols_per_block
     if estimate.shape != (symbols,) or estimate.dtype != torch.complex64:
         raise InputError(

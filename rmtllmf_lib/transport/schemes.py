@@ -42,11 +42,11 @@ class Analog:
 
     def modulate(self, x: Tensor, user: int = 0) -> Tensor:
         """See `Scheme`; `user` makes no difference."""
-        return torch.view_as_complex(padded(x, 2).view(-1, 2) * math.sqrt(0.5))
+        return torch.view_as_complex(padded(x, 2, user).view(-1, 2) * math.sqrt(0.5))
 
     def detect(self, estimate: Tensor, mse: float, n: int, user: int = 0) -> Detected:
         """See `Scheme`; `soft` is the estimate itself, `hard` an error."""
-        mse = checked(self, estimate, mse, n)
+        mse = checked(self, estimate, mse, n, user)
         gain = math.sqrt(2) / (1 - mse if self.estimate == "unbiased" else 1)
         return Detected(torch.view_as_real(estimate).flatten()[:n] * gain, None, lambda: estimate)
 
@@ -97,12 +97,12 @@ class Pam:
 
     def modulate(self, x: Tensor, user: int = 0) -> Tensor:
         """See `Scheme`; `user` makes no difference."""
-        index = quantise(padded(x, 2), self.levels, self.quantiser.clip)
+        index = quantise(padded(x, 2, user), self.levels, self.quantiser.clip)
         return symbols_of(index.view(-1, 2), self._amplitudes)
 
     def detect(self, estimate: Tensor, mse: float, n: int, user: int = 0) -> Detected:
         """See `Scheme`; `soft` weighs the levels by their probability under N(0, 1)."""
-        mse = checked(self, estimate, mse, n)
+        mse = checked(self, estimate, mse, n, user)
         received = torch.view_as_real(estimate) / (1 - mse)
         index = nearest(received, self._amplitudes)
         variance = mse / (1 - mse) / 2
@@ -133,6 +133,4 @@ SCHEMES: dict[str, Scheme] = {
 
 def scheme_named(scheme: Scheme | str) -> Scheme:
     """`scheme` itself, or the one of `SCHEMES` with this name; `InputError` for anything else."""
-    if not isinstance(scheme, str) and hasattr(scheme, "modulate") and hasattr(scheme, "detect"):
-        return scheme
-    return SCHEMES[one_of(scheme, SCHEMES, "scheme")]
+    return scheme if isinstance(scheme, Scheme) else SCHEMES[one_of(scheme, SCHEMES, "scheme")]

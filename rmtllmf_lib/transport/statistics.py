@@ -17,7 +17,7 @@ from rmtllmf_lib.arrays import Real, instance_of
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector
 
-_BLOCK = 2**16  # numbers of each user at once: with eight users in float64, 4 MiB
+_NUMBERS_AT_ONCE = 2**16  # of each user: with eight users in float64, 4 MiB
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,9 @@ class Moments:
 
     def add(self, sent: Tensor, received: Tensor) -> None:
         """Add numbers (user, n), normalised by a_q."""
-        for x, arrived in zip(sent.split(_BLOCK, dim=1), received.split(_BLOCK, dim=1), strict=True):
+        for x, arrived in zip(
+            sent.split(_NUMBERS_AT_ONCE, dim=1), received.split(_NUMBERS_AT_ONCE, dim=1), strict=True
+        ):
             x = x.double()
             e = arrived.double() - x
             squares = e.square()
@@ -118,9 +120,9 @@ def error_statistics(sent: Sequence[TaskVector], received: Sequence[TaskVector])
     scales = [tau.rms for tau in sent]
     moments = Moments(len(sent))
     units = torch.tensor([[scale or 1.0] for scale in scales], dtype=torch.float64)
-    for start in range(0, sent[0].layout.size, _BLOCK):
+    for start in range(0, sent[0].layout.size, _NUMBERS_AT_ONCE):
         x, arrived = (
-            torch.stack([tau.values[start : start + _BLOCK] for tau in taus]).double() / units
+            torch.stack([tau.values[start : start + _NUMBERS_AT_ONCE] for tau in taus]).double() / units
             for taus in (sent, received)
         )
         moments.add(x, arrived)
@@ -129,7 +131,7 @@ def error_statistics(sent: Sequence[TaskVector], received: Sequence[TaskVector])
 
 def require_vectors(taus: Sequence[TaskVector], name: str) -> None:
     """`InputError` unless this is a list or a tuple of task vectors."""
-    for index, tau in enumerate(instance_of(taus, (list, tuple), name)):
+    for index, tau in enumerate(instance_of(taus, (list, tuple), instance_of(name, str, "name"))):
         instance_of(tau, TaskVector, f"{name}[{index}]")
 
 

@@ -190,9 +190,23 @@ def largest_rate(uplink: Uplink, noise_cov: ArrayLike, order: Order | None = Non
 
     Parameters
     ----------
+    uplink : Uplink
+        A batch of drops.
+    noise_cov : (..., rx, rx) complex, W
+        Hermitian positive semidefinite; may be singular. Leading dimensions broadcast against the batch of drops.
     order : {"weakest-first", "strongest-first"}, optional
         Order of successive cancellation at full power, Eq. (3). None: the users choose their powers, and the best case
         for one user is that all others are silent.
+
+    Returns
+    -------
+    (...) float, nats
+        Infinite where a user has signal energy in the null space of C.
+
+    Raises
+    ------
+    InputError
+        for a covariance that is invalid or does not fit the drops, or an unknown order.
     """
     rates = interference_free_rates(uplink, noise_cov) if order is None else sic_rates(uplink, noise_cov, order)
     return np.asarray(rates.max(axis=-1))
@@ -297,7 +311,7 @@ def attack(
     if (known.batch_shape, known.num_rx_antennas) != (uplink.batch_shape, uplink.num_rx_antennas):
         raise InputError(f"csi has H of shape {known.H.shape}: expected (..., rx) as in the uplink's {uplink.H.shape}")
     options = (order, real_number(gap, "gap", positive=True), whole_number(max_iterations, "max_iterations"))
-    flat, believed = _flat(uplink), None if csi is None else _flat(csi)
+    flat, flat_csi = _flat(uplink), None if csi is None else _flat(csi)
     antennas = np.arange(uplink.num_rx_antennas)
     cov = np.empty((len(budget), antennas.size, antennas.size), dtype=np.complex128)
     objective, lower, iterations = np.empty_like(budget), np.empty_like(budget), 0
@@ -305,11 +319,11 @@ def attack(
         part = slice(start, start + DROPS_AT_ONCE)
         drops = flat if len(budget) <= DROPS_AT_ONCE else flat[part]  # the whole batch has G cached
         design = _designed(drops, budget[part], kind, *options)
-        used = design if believed is None else _designed(believed[part], budget[part], kind, *options)
+        used = design if flat_csi is None else _designed(flat_csi[part], budget[part], kind, *options)
         np.add(used.shape, adjoint(used.shape), out=cov[part])  # Hermitian to the last bit
         cov[part] *= budget[part, None, None] / 2
         cov[part, antennas, antennas] += drops.noise_floor[:, None]
-        rate = design.rate if believed is None else None
+        rate = design.rate if flat_csi is None else None
         objective[part] = _objective(drops, cov[part], kind, order, rate)
         _warn_of_lost_noise(drops, budget[part], cov[part], design if rate is not None else None)
         lower[part] = np.where(
@@ -390,11 +404,19 @@ def attacked_cov(uplink: Uplink, power: ArrayLike, kind: str, order: Order = "we
 
     Parameters
     ----------
+    uplink : Uplink
+        A batch of drops.
     power : (...) float, W
-        The jammer's budget; ignored for "none".
+        The jammer's budget P_J, one number or one per drop; ignored for "none".
     kind : str
         One of `KINDS`, or "none" for the thermal noise alone.
     order : {"weakest-first", "strongest-first"}
-        See `attack`.
+        Decoding order, for "minimax-sic"; ignored for "none".
+
+    Raises
+    ------
+    InputError
+        for an unknown kind, and as `attack` does.
     """
+    one_of(kind, ("none", *KINDS), "kind")
     return require_uplink(uplink).thermal_cov if kind == "none" else attack(uplink, power, kind, order=order).noise_cov

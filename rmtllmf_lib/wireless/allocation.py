@@ -107,5 +107,6 @@ def published_covariance_eigenvalues(uplink: Uplink, power: ArrayLike) -> tuple[
 
 def counted_twice(uplink: Uplink, values: Real) -> Real:
     """`P_i upsilon_i`, powers and eigenvalues (..., r) paired from the strongest to the weakest."""
-    strongest = np.argsort(-uplink.received_power, axis=-1, kind="stable")
+    values = real_array(values, "values", minimum=0)
+    strongest = np.argsort(-require_uplink(uplink).received_power, axis=-1, kind="stable")
     return np.asarray(values * np.take_along_axis(uplink.power, strongest, axis=-1)[..., : values.shape[-1]])

@@ -199,7 +199,7 @@ class Uplink:
 
 def require_uplink(uplink: Uplink, name: str = "uplink") -> Uplink:
     """`uplink`; `InputError` if it is something else."""
-    found: Uplink = instance_of(uplink, Uplink, name)
+    found: Uplink = instance_of(uplink, Uplink, instance_of(name, str, "name"))
     return found
 
 
@@ -380,7 +380,22 @@ def draw_uplinks(
 
 
 def snr_db(uplink: Uplink) -> Real:
-    """Received SNR per antenna, averaged over the antennas: (..., user) in dB."""
+    """Received SNR per antenna, averaged over the antennas: `10 log10(p_q ||h_q||^2 / (N_R sigma_0^2))`.
+
+    Parameters
+    ----------
+    uplink : Uplink
+        A batch of drops.
+
+    Returns
+    -------
+    (..., user) float, dB
+
+    Raises
+    ------
+    InputError
+        where a noise floor or a received power is 0.
+    """
     floor = require_uplink(uplink).noise_floor[..., None] * uplink.num_rx_antennas
     if not (floor > 0).all() or not (uplink.received_power > 0).all():
         raise InputError("a noise floor or a received power is 0: an SNR in dB needs both above 0 W")

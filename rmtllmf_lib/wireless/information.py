@@ -19,8 +19,9 @@ from scipy.stats import norm
 
 from rmtllmf_lib.arrays import Real, real_array
 
-_PAM8 = np.arange(-7, 8, 2) / np.sqrt(21)  # one real dimension of 64-QAM, of power 1
-_BLOCK = 1000  # MSEs at once: an array of 64 MB
+PAM8 = np.arange(-7, 8, 2)  # amplitudes of one real dimension of 64-QAM; their mean square is 21
+_UNIT_PAM8 = PAM8 / np.sqrt(21)  # of mean square 1
+_MSES_AT_ONCE = 1000  # an array of 64 MB
 
 
 def qam64_information(mse: ArrayLike) -> Real:
@@ -38,15 +39,17 @@ def qam64_information(mse: ArrayLike) -> Real:
     """
     mu = real_array(mse, "mse", positive=True, maximum=1)
     flat = mu.ravel()
-    parts = [_pam8_information(flat[start : start + _BLOCK]) for start in range(0, len(flat), _BLOCK)]
+    parts = [_pam8_information(flat[start : start + _MSES_AT_ONCE]) for start in range(0, len(flat), _MSES_AT_ONCE)]
     return 2 * np.concatenate([np.zeros(0), *parts]).reshape(mu.shape)
 
 
 def _pam8_information(mse: Real) -> Real:
     """Nats of one real dimension, (n,): `log 8 - E log sum_j p(y | x_j) / p(y | x)`, for x < 0 by symmetry."""
     noise, step = np.linspace(-9, 9, 121, retstep=True)  # the trapezoidal rule is exact to 1e-9 here
-    gaps = (_PAM8[:4, None] - _PAM8) * np.sqrt(1 / mse - 1)[:, None, None]  # (n, x, j), in standard deviations
-    shifted = gaps[:, :, None, :] + noise[:, None]  # (n, x, noise, j)
+    apart = (_UNIT_PAM8[:4, None] - _UNIT_PAM8) * np.sqrt(1 / mse - 1)[
+        :, None, None
+    ]  # (n, x, j), in standard deviations
+    shifted = apart[:, :, None, :] + noise[:, None]  # (n, x, noise, j)
     lost = logsumexp((noise[:, None] ** 2 - shifted**2) / 2, axis=-1).mean(axis=1)
     return np.asarray(np.log(8) - lost @ (norm.pdf(noise) * step))
 

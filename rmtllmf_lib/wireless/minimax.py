@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from rmtllmf_lib.arrays import Complex, Real
+from rmtllmf_lib.arrays import Complex, Real, complex_array, fitted, real_array, real_number, whole_number
+from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.wireless.square_root import Whitened, adjoint, factors
 
 _MULTIPLICATIVE = 4  # updates that bring the first point near the central path
@@ -97,8 +98,8 @@ def _curvature(point: _Point) -> Real:
     steps = root[:, :, None] ** 2 - root[:, None, :] ** 2
     steps *= level[:, :, None] * level[:, None, :]
     mixed = (active[:, :, None] != active[:, None, :]) & (steps != 0)  # a level of 0 is beyond the rank
-    gaps = level[:, :, None] - level[:, None, :]
-    differences = filled + np.divide(gaps, steps, out=np.zeros_like(gaps), where=mixed)
+    rises = level[:, :, None] - level[:, None, :]
+    differences = filled + np.divide(rises, steps, out=np.zeros_like(rises), where=mixed)
     pairs = point.seen.conj()[:, :, :, None] * point.seen[:, :, None, :]
     flat = pairs.reshape(*pairs.shape[:2], -1)
     bend = ((differences @ flat) * flat.conj()).real.sum(axis=1).reshape(len(root), *pairs.shape[2:])
@@ -106,6 +107,16 @@ def _curvature(point: _Point) -> Real:
     pull = (inverse[:, None, :] @ (np.square(point.seen.real) + np.square(point.seen.imag)))[:, 0]
     give = 2 * kappa * (root * active).sum(axis=-1, keepdims=True)
     return np.asarray(-bend + pull[:, :, None] * pull[:, None, :] / give[:, None])
+
+
+def _require_problem(columns: Complex, floor: Real, gap: float, limit: int) -> None:
+    """`InputError` unless these are arguments of a solver."""
+    shape = complex_array(columns, "columns").shape
+    if len(shape) != 3 or 0 in shape or not np.any(columns, axis=(1, 2)).all():
+        raise InputError(f"columns has shape {shape}: expected (batch, r, user) with a signal in every drop")
+    fitted(real_array(floor, "floor", minimum=0), shape[:1], "floor", "(batch,)")
+    real_number(gap, "gap", positive=True)
+    whole_number(limit, "limit", minimum=0)
 
 
 def minimax(columns: Complex, floor: Real, gap: float, limit: int) -> Bracket:
@@ -120,11 +131,23 @@ def minimax(columns: Complex, floor: Real, gap: float, limit: int) -> Bracket:
     columns : (batch, r, user) complex
         G in coordinates of its range; no drop may be zero.
     floor : (batch,) float
+        Noise floor over the jammer's budget, at least 0.
     gap : float
-        Relative gap of the bounds at which a drop is done.
+        Relative gap of the bounds, above 0, at which a drop is done.
     limit : int
-        Limit of Newton steps.
+        Limit of Newton steps, at least 0.
+
+    Returns
+    -------
+    Bracket
+        Its bounds hold even where the limit stops the iterations before the gap is reached.
+
+    Raises
+    ------
+    InputError
+        for a wrong shape, a drop without signal, NaN, or a number out of its range.
     """
+    _require_problem(columns, floor, gap, limit)
     batch, size, users = columns.shape
     weights = np.square(np.abs(columns)).sum(axis=1)
     weights /= weights.sum(axis=-1, keepdims=True)
@@ -199,11 +222,15 @@ def minimax_sic(columns: Complex, floor: Real, gap: float, limit: int) -> Bracke
     columns : (batch, r, user) complex
         G in coordinates of its range, in the order of decoding; the columns of silent users are zero.
     floor : (batch,) float
+        Noise floor over the jammer's budget, at least 0.
     gap : float
-        Relative gap of the bounds at which a drop is done.
+        Relative gap of the bounds, above 0, at which a drop is done.
     limit : int
-        Limit of iterations.
+        Limit of iterations, at least 0.
+
+    Returns, errors: as `minimax`.
     """
+    _require_problem(columns, floor, gap, limit)
     batch, size, users = columns.shape
     upper, lower = np.full(batch, np.inf), np.zeros(batch)
     cov = np.zeros((batch, size, size), dtype=np.complex128)

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rmtllmf_lib.arrays import Complex, Real, fitted, numpy_generator, real_array, whole_number
+from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.wireless.channel import Uplink, require_uplink
+from rmtllmf_lib.wireless.receiver import require_noise_cov
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,11 @@ def saddle_margins(
     """
     count = whole_number(trials, "trials")
     numpy_generator(rng)
+    if not callable(rate):
+        raise InputError(f"rate is {rate!r}: expected a function of an uplink and a covariance")
     batch = require_uplink(uplink).batch_shape
     budget = fitted(real_array(power, "power", minimum=0), batch, "power", "(...)")
+    require_noise_cov(noise_cov, uplink)
     value = rate(uplink, noise_cov)
     users, jammer = np.inf, np.inf
     for trial in range(count):

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rmtllmf_lib.arrays import Real, numpy_generator, one_of, real_array, real_number
+from rmtllmf_lib.errors import InputError
 
 SPEED_OF_LIGHT = 299_792_458.0  # m/s
 
@@ -90,8 +91,11 @@ def cell_db(
     else:
         near, far = 32.4 + 21 * log_slant, 32.4 + 40 * log_slant - 9.5 * np.log10(breakpoint_m**2 + rise**2)
         blocked = 22.4 + 35.3 * log_slant + 21.3 * log_ghz - 0.3 * (user - 1.5)
+    sight = np.asarray(line_of_sight)
+    if sight.dtype != bool:
+        raise InputError(f"line_of_sight has dtype {sight.dtype}: expected True or False for each distance")
     clear = np.where(ground <= breakpoint_m, near, far) + 20 * log_ghz
-    return np.where(line_of_sight, clear, np.maximum(clear, blocked))
+    return np.where(sight, clear, np.maximum(clear, blocked))
 
 
 def line_of_sight_probability(distance_m: ArrayLike, cell: Cell) -> Real:
@@ -139,6 +143,8 @@ class PathLoss:
         one_of(self.model, Model, "path loss model")
         if self.shadowing_db is not None:
             real_number(self.shadowing_db, "shadowing_db", minimum=0)
+        for name in ("carrier_hz", "exponent", "reference_m", "user_height_m"):  # also where the model does without
+            real_number(getattr(self, name), name, positive=True)
         self._loss_db(np.array([100.0]), np.array([True]))  # the formulas check the constants
 
     def draw_db(self, distance_m: ArrayLike, rng: np.random.Generator) -> Real:

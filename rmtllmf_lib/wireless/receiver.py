@@ -17,7 +17,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmtllmf_lib.arrays import Complex, Real, complex_array, fitted, one_of, real_array
+from rmtllmf_lib.arrays import Complex, Real, complex_array, fitted, instance_of, one_of, real_array
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.wireless.channel import Uplink, require_uplink
 from rmtllmf_lib.wireless.square_root import (
@@ -62,7 +62,7 @@ def require_noise_cov(noise_cov: ArrayLike, uplink: Uplink, name: str = "noise_c
         diagonal) or has a negative eigenvalue (beyond 1e-10 of the largest). For a matrix in single precision the two
         tolerances are 1e-5, and its eigenvalues below 5e-7 of the largest are taken for rounding of 0.
     """
-    C = _shaped(noise_cov, uplink, name)
+    C = _shaped(noise_cov, uplink, instance_of(name, str, "name"))
     once = _stored_once(C)
     flat = np.array(once, order="C").reshape(-1, *C.shape[-2:])
     for start in range(0, len(flat), DROPS_AT_ONCE):
@@ -141,7 +141,7 @@ def sic_order(uplink: Uplink, order: Order = "weakest-first") -> np.ndarray:
     return np.argsort(power if order == "weakest-first" else -power, axis=-1, kind="stable")
 
 
-def _each_block(
+def _by_drops(
     uplink: Uplink, covs: dict[str, ArrayLike], order: Order | None, kernel: Callable[..., np.ndarray]
 ) -> np.ndarray:
     """Apply `kernel(columns, G, *covs)` to blocks of drops; the result has the common batch shape.
@@ -217,7 +217,7 @@ def sic_rates(uplink: Uplink, noise_cov: ArrayLike, order: Order = "weakest-firs
         return _own_order(log_gains(_whitened(columns, G, C)), columns)
 
     one_of(order, Order, "order")
-    return _each_block(uplink, {"noise_cov": noise_cov}, order, kernel)
+    return _by_drops(uplink, {"noise_cov": noise_cov}, order, kernel)
 
 
 def sic_mse(uplink: Uplink, noise_cov: ArrayLike, order: Order = "weakest-first") -> Real:
@@ -253,7 +253,7 @@ def interference_free_rates(uplink: Uplink, noise_cov: ArrayLike) -> Real:
         free = np.linalg.norm(white.N @ G, axis=-2) > FREE * np.linalg.norm(G, axis=-2)
         return np.where(free, np.inf, rates)
 
-    return _each_block(uplink, {"noise_cov": noise_cov}, None, kernel)
+    return _by_drops(uplink, {"noise_cov": noise_cov}, None, kernel)
 
 
 def sum_rate(uplink: Uplink, noise_cov: ArrayLike) -> Real:
@@ -262,7 +262,7 @@ def sum_rate(uplink: Uplink, noise_cov: ArrayLike) -> Real:
     def kernel(columns: np.ndarray, G: Complex, C: Complex) -> Real:
         return np.asarray(log_gains(_whitened(columns, G, C)).sum(axis=-1))
 
-    return _each_block(uplink, {"noise_cov": noise_cov}, None, kernel)
+    return _by_drops(uplink, {"noise_cov": noise_cov}, None, kernel)
 
 
 def sum_rate_published(uplink: Uplink, noise_cov: ArrayLike) -> Real:
@@ -276,7 +276,7 @@ def sum_rate_published(uplink: Uplink, noise_cov: ArrayLike) -> Real:
         energy = np.square(white.W.real).sum(axis=(-1, -2)) + np.square(white.W.imag).sum(axis=(-1, -2))
         return np.where(np.any(white.free, axis=-1), np.inf, np.log1p(energy))
 
-    return _each_block(uplink, {"noise_cov": noise_cov}, None, kernel)
+    return _by_drops(uplink, {"noise_cov": noise_cov}, None, kernel)
 
 
 def lmmse_error_cov(uplink: Uplink, noise_cov: ArrayLike) -> Complex:
@@ -286,7 +286,7 @@ def lmmse_error_cov(uplink: Uplink, noise_cov: ArrayLike) -> Complex:
         Q1, _, _ = factors(_whitened(columns, G, C))
         return Q1 @ adjoint(Q1)
 
-    return _each_block(uplink, {"noise_cov": noise_cov}, None, kernel)
+    return _by_drops(uplink, {"noise_cov": noise_cov}, None, kernel)
 
 
 def lmmse_mse(uplink: Uplink, noise_cov: ArrayLike) -> Real:
@@ -327,7 +327,7 @@ def _filters(uplink: Uplink, design_cov: ArrayLike, order: Order | None) -> Comp
         white = _whitened(columns, G, C, "design_cov", with_filters=True)
         return _own_order(filters(white, joint=order is None), columns)
 
-    return _each_block(uplink, {"design_cov": design_cov}, order, kernel)
+    return _by_drops(uplink, {"design_cov": design_cov}, order, kernel)
 
 
 def error_cov(
@@ -380,7 +380,7 @@ def error_cov(
         return B @ adjoint(B) + F @ C @ adjoint(F)
 
     covs = {"noise_cov": noise_cov, "design_cov": design_cov}
-    return _each_block(uplink, covs, None if joint else order, kernel)
+    return _by_drops(uplink, covs, None if joint else order, kernel)
 
 
 def _square(error_cov: ArrayLike) -> Complex:
@@ -398,10 +398,22 @@ def common_error(error_cov: ArrayLike) -> Real:
     Parameters
     ----------
     error_cov : (..., user, user) complex
-        From `error_cov`, of trace above 0.
+        E, from `error_cov`, of trace above 0.
+
+    Returns
+    -------
+    (...) float, from 0 to the number of users.
+
+    Raises
+    ------
+    InputError
+        for a matrix that is not square, NaN, or a trace of 0, of users without errors.
     """
     E = _square(error_cov)
-    return np.asarray(E.real.sum(axis=(-2, -1)) / np.einsum("...ii->...", E).real)
+    total = np.einsum("...ii->...", E).real
+    if not (total > 0).all():
+        raise InputError(f"error_cov has the trace {total.min():g}: expected one above 0")
+    return np.asarray(E.real.sum(axis=(-2, -1)) / total)
 
 
 def error_correlations(error_cov: ArrayLike) -> Real:

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from rmtllmf_lib.arrays import Complex, Real, complex_array, fitted, numpy_generator, one_of, real_array, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.wireless.channel import Uplink, array_shape, complex_normal, require_uplink
+from rmtllmf_lib.wireless.information import PAM8
 from rmtllmf_lib.wireless.receiver import (
     Order,
     Receiver,
@@ -30,8 +31,8 @@ from rmtllmf_lib.wireless.square_root import adjoint
 Symbols = Literal["gaussian", "qam64"]
 Cancellation = Literal["genie", "hard", "soft"]
 
-_PAM8 = np.arange(-7, 8, 2) / np.sqrt(42)  # one real dimension of 64-QAM of power 1
-_BLOCK = 2**17  # symbols held at once, over all users and drops
+_HALF_PAM8 = PAM8 / np.sqrt(42)  # of mean square 1/2, so that a 64-QAM symbol has power 1
+_SYMBOLS_AT_ONCE = 2**17  # over all users and drops
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +104,7 @@ def measure_mse(
     design = C if design_cov is None else require_noise_cov(design_cov, uplink, "design_cov")
     shape = uplink.power.shape
     sums: dict[str, Any] = dict.fromkeys(("power", "square", "outer", "wrong"), 0.0)
-    block = max(1, _BLOCK // uplink.power.size)
+    block = max(1, _SYMBOLS_AT_ONCE // uplink.power.size)
     for start in range(0, n, block):
         count = min(block, n - start)
         s = draw_symbols((*shape, count), rng, symbols)
@@ -206,7 +207,7 @@ def decide(estimates: Complex, mse: Real) -> Complex:
     unbiased = np.divide(estimates, gain, out=np.zeros_like(estimates), where=gain > 0)
 
     def nearest(x: Real) -> Real:
-        return _PAM8[np.clip(np.rint(x * np.sqrt(42) / 2 + 3.5), 0, 7).astype(int)]
+        return _HALF_PAM8[np.clip(np.rint(x * np.sqrt(42) / 2 + 3.5), 0, 7).astype(int)]
 
     return nearest(unbiased.real) + 1j * nearest(unbiased.imag)
 
@@ -219,9 +220,9 @@ def posterior_mean(estimates: Complex, mse: Real) -> Complex:
     ]  # at 1e-30 as at 0, the mean is the nearest point
 
     def mean(x: Real) -> Real:
-        exponent = (2 * x[..., None] * _PAM8 - (1 - own) * _PAM8**2) / own
+        exponent = (2 * x[..., None] * _HALF_PAM8 - (1 - own) * _HALF_PAM8**2) / own
         weight = np.exp(exponent - exponent.max(axis=-1, keepdims=True))
-        return weight @ _PAM8 / weight.sum(axis=-1)
+        return weight @ _HALF_PAM8 / weight.sum(axis=-1)
 
     return mean(estimates.real) + 1j * mean(estimates.imag)
 
@@ -230,7 +231,7 @@ def draw_symbols(shape: tuple[int, ...], rng: np.random.Generator, symbols: Symb
     """Draw independent symbols of mean power 1: circular Gaussian, or uniform on 64-QAM."""
     if one_of(symbols, Symbols, "symbols") == "qam64":
         sizes, choice = array_shape(shape), numpy_generator(rng).choice
-        return np.asarray(choice(_PAM8, sizes) + 1j * choice(_PAM8, sizes))
+        return np.asarray(choice(_HALF_PAM8, sizes) + 1j * choice(_HALF_PAM8, sizes))
     return complex_normal(shape, rng)
 
 

@@ -175,7 +175,7 @@ def precision(matrix: ArrayLike, double: float) -> float:
 def require_semidefinite(values: Any, name: str, tolerance: float = 1e-10) -> None:
     """`InputError` where an eigenvalue of a matrix, (..., n), is below `-tolerance` times the largest."""
     largest = np.abs(values).max(axis=-1, keepdims=True)
-    if (values < -tolerance * largest).any():
+    if not (values >= -tolerance * largest).all():
         worst = (values / np.maximum(largest, 1e-300)).min()
         raise InputError(
             f"{name} is indefinite: it has an eigenvalue of {worst:.3g} times the largest; "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import json
 import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,7 +31,9 @@ from rmtllmf_lib.model.fusion import lambda_n
 from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.protection.memory import draw_memory
 from rmtllmf_lib.protection.resilience import Station
-from rmtllmf_lib.study.study import Study
+from rmtllmf_lib.storage.store import Store
+from rmtllmf_lib.study.study import Study, study_units
+from rmtllmf_lib.study.units import Bench
 from rmtllmf_lib.tasks.base import Task
 from rmtllmf_lib.tasks.folder import read_folder
 from rmtllmf_lib.tasks.images import LazyImages, open_rgb
@@ -40,9 +43,13 @@ from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.loading import Schedule
 from rmtllmf_lib.training.pretrain import PretrainRecipe
 from rmtllmf_lib.training.suite import Suite
+from rmtllmf_lib.transport.digital import Pcm
 from rmtllmf_lib.transport.link import Link
+from rmtllmf_lib.transport.modulation import Alphabet, Code
 from rmtllmf_lib.transport.scenario import Scenario
+from rmtllmf_lib.transport.schemes import Analog
 from rmtllmf_lib.wireless.channel import Uplink
+from rmtllmf_lib.wireless.receiver import sum_rate
 from small import generator, small_backbone, small_head, small_split, small_task, small_tau
 from tools import house
 from vision_files import write_mnist
@@ -109,7 +116,8 @@ def _objects() -> dict[str, Any]:
         "station": Station(backbone, taus, 0.3, heads, memory, np.eye(2), recipe), "split": small_split(5),
         "perturbed": moved, "table": linearisation_error(moved), "state_dict": backbone.model.state_dict(),
         "tower": backbone.model.visual, "visual": backbone.model.visual, "tensors": {"x": torch.ones(2)},
-        "uplink": uplink, "scenario": Scenario("s", 0.1), "direction": torch.ones(base.layout.size),
+        "uplink": uplink, "scenario": Scenario("s", 0.1), "scheme": Analog(), "another scheme": Pcm(),
+        "direction": torch.ones(base.layout.size),
         "cotangent": torch.ones(5, 5), "numbers": torch.ones(3), "error_cov": np.eye(2),
         "models": {"a": first_order(net, base)}, "own": {"a": [0, 1, 2, 3, 4]}, "info": {"task": "x"},
         "metadata": {"base_hash": "x"}, "cosines": (0.1, 0.2, 0.3), "target": (0.15, 0.2), "grid": [0.1, 0.2],
@@ -135,10 +143,19 @@ def _of() -> dict[str, dict[str, Any]]:
     writing = {"path": files / "x.safetensors", "kind": "kind"}
     dof = {"dof": [4, 4]}
     uplink, net = _objects()["uplink"], _objects()["net"]
+    letters = Alphabet(np.array([-1.0, 1.0]), np.array([[0], [1]], np.uint8))
+    solvable = {"columns": uplink.G[None], "floor": np.array([0.1]), "gap": 1e-3, "limit": 20}
+    uncoded = torch.nn.Identity()
+    uncoded.k = 3  # bits of a word
     G = uplink.G
     tiny = load_backbone("tiny")
     spec = parse_tasks(["digits"], "procedural", None)[0]
-    study = Study(scenarios=(Scenario("s", 0.1),), protections=("unprotected",), seeds=1, sizes=(1,))
+    scenarios = (Scenario("s", 0.1),)
+    study = Study(scenarios=scenarios, protections=("unprotected",), seeds=1, sizes=(1,))
+    unit, store = study_units(study, _objects()["suite"])[0], Store(files / "store")
+    columns = {"protection": ["a", "b"], "normalized": [0.1, 0.2], "seed": [0, 0], "mean": [0.1, 0.2]}
+    of_study = {"scenario": "s", "per_class": 1, "n_tasks": 1, "half_width": 0.1, "n": 2}
+    table = {"table": pd.DataFrame({**columns, **of_study}), "by": ["protection"], "value": "normalized"}
     fewest = PretrainRecipe(samples=2, pairs=2, batch_size=2)
     picture = Image.new("RGB", (8, 8))
     for part, label in product(("train", "test"), "ab"):
@@ -149,22 +166,53 @@ def _of() -> dict[str, dict[str, Any]]:
     picture_file = {"path": files / "photos" / "train" / "a" / "0.png"}
     write_mnist(files)
     study_file = files / "study.json"
-    study_file.write_text('{"study": {"scenarios": [{"name": "s", "mse": 0.1}], "protections": ["base"]}}')
+    task_vector = TaskVector(tiny.weights.layout, torch.ones(tiny.weights.layout.size), tiny.weights.hash)
+    task_vector.save(files / "taus" / "photos.safetensors")
+    users = {"tasks": ["photos"], "source": "folder", "root": str(files / "photos"), "vectors": str(files / "taus")}
+    few = {"scenarios": [], "protections": ["base"], "sizes": [1], "seeds": 1}
+    study_file.write_text(json.dumps({"suite": users, "study": few}))
     return {
         "adversary.attack": {"power": 0.5, "kind": "sum-rate", "max_iterations": 20},
-        "adversary.attacked_cov": {"kind": "sum-rate"},
+        "adversary.attacked_cov": {"kind": "sum-rate", "power": 0.5},
         "allocation.allocate": {"eigenvalues": [1.0, 2.0], "power": 0.5},
-        "allocation.counted_twice": {"eigenvalues": [1.0, 2.0]},
+        "allocation.counted_twice": {"values": [1.0, 2.0]},
+        "channel.Uplink": {"H": G, "power": [1.0, 2.0], "noise_floor": 1.0},
+        "channel.exponential_correlation": {"coefficient": 0.5},
+        "minimax.minimax": solvable,
+        "minimax.minimax_sic": solvable,
+        "optimality.saddle_margins": {"rate": sum_rate, "power": 0.5},
+        "path_loss.PathLoss": {"model": "UMa"},
+        "path_loss.cell_db": {"distance_m": [100.0, 200.0], "carrier_hz": 2e9, "line_of_sight": [True, False]},
         "allocation.published_covariance_eigenvalues": {"eigenvalues": [1.0, 2.0], "power": 0.5},
         "receiver.by_rank": {"values": [0.1, 0.2]},
-        "simulate.covariance_root": {"matrix": np.eye(4), "covariance": np.eye(4)},
-        "simulate.decide": {"symbols": "gaussian"},
+        "simulate.covariance_root": {"C": np.eye(4)},
+        "simulate.decide": {"estimates": G, "mse": np.full(4, 0.5)},
         "simulate.receive": {"y": G, "sent": np.eye(2), "symbols": "gaussian"},
         "simulate.sample_cov": {"x": G, "signals": G},
-        "compare.gap": {"table": pd.DataFrame({"protection": ["a", "b"], "normalized": [0.1, 0.2], "seed": [0, 0]}),
-                        "one": {"protection": "a"}, "other": {"protection": "b"}, "keys": ["seed"]},
+        "atomic.sync": {"path": files},
+        "canonical.plain": {"config": {}},
+        "canonical.short": {"value": 1},
+        "store.Store": {"root": files},
+        "tensors.save_tensors": {"path": files / "tensors", "metadata": None},
+        "compare.gap": {**table, "by": (), "one": {"protection": "a"}, "other": {"protection": "b"}},
+        "compare.surely_above": {"gaps": table["table"]},
+        "intervals.over_seeds": table,
+        "intervals.agrees": {**table, "errors": 3.0, "expected": 0.1},
+        "intervals.require_columns": {**table, "names": ["seed"]},
+        "interference.cosine_study": {"scenarios": scenarios, "definitions": ["received"], "seeds": 1, "store": store},
+        "interference.effective_vectors": {"definition": "received"},
+        "interference.wde_under": {"scenarios": scenarios, "protections": ["base"], "seeds": 1,
+                                   "images": 2, "store": store},
+        "parts.build_parts": {"store": store, "configs": [{"x": 1}], "build": lambda _: table["table"]},
+        "units.models": {"bench": Bench(_objects()["suite"]), "unit": unit},
+        "units.run_unit": {"bench": Bench(_objects()["suite"]), "unit": unit},
+        "units.specialists": {"bench": Bench(_objects()["suite"]), "images": 2},
+        "study.Study": {"scenarios": scenarios, "protections": ["base"], "lr": {}},
+        "file.summary": table,
+        "file.SuiteSpec": {"backbone": "tiny", "tasks": ["signs"], "head": "text"},
+        "file.run_study_file": {"path": study_file, "out": None, "store": store},
         "study.provenance": {},
-        "study.run_study": {"study": study},
+        "study.run_study": {"study": study, "store": store},
         "study.study_units": {"study": study, "rates": None},
         "study.write_table": {"study": study, "path": files / "table.csv"},
         "file.save_study": {"study": study, "suite": None, "path": files / "study.json"},
@@ -224,6 +272,18 @@ def _of() -> dict[str, dict[str, Any]]:
         "schemes.scheme_named": {"scheme": "analog-mmse"},
         "statistics.error_statistics": {"sent": _objects()["taus"]},
         "surrogate.noise_power": {"tau": _objects()["taus"][0]},
+        "modulation.bits_of": {"index": torch.ones(3, 2, dtype=torch.int32), "alphabet": letters},
+        "modulation.decode": {"code": Code(uncoded, lambda y, **_: ((y > 0).float(), y), lambda y, **_: (y, y)),
+                              "logits": torch.ones(2, 3)},
+        "modulation.expected_symbols": {"logits": torch.ones(4)},
+        "modulation.symbols_of": {"index": torch.ones(3, 2, dtype=torch.int32), "levels": letters.levels},
+        "scheme.checked": {"estimate": torch.ones(1, dtype=torch.complex64)},
+        "scheme.padded": {"x": torch.ones(3)},
+        "scenario.Scenario": {"mse": (0.1, 0.2)},
+        "schemes.Analog.detect": {"estimate": torch.ones(1, dtype=torch.complex64)},
+        "schemes.Analog.modulate": {"x": torch.ones(3)},
+        "digital.Pcm.detect": {"estimate": torch.ones(4, dtype=torch.complex64)},
+        "digital.Pcm.modulate": {"x": torch.ones(3)},
         "scenario.from_link": {"name": "x", "scale": "task"},
         "task_vector.Weights": {"values": base.values, "base_hash": None},
         "task_vector.Weights.load": reading,

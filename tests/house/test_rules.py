@@ -36,7 +36,7 @@ GLOBAL_RANDOM = {"rmtllmf_lib.training.pretrain": "open_clip initialises its wei
 ENVIRONMENT = {
     "rmtllmf_lib.folders": "the artifacts' folder",
     "rmtllmf_lib.storage.store": "the time they were made",
-    "rmtllmf_lib.threads": "the number of processes and threads, on which no result depends",
+    "rmtllmf_lib.workers": "the number of processes and threads, on which no result depends",
     "rmtllmf_lib.tasks.images": "the size up to which a file is read",
 }
 PICKLES = {"rmtllmf_lib.compiled": "compiled code in the user's own folder, as Numba keeps it, behind a checksum"}

@@ -224,6 +224,7 @@ def test_clear_one_kind_or_all(tmp_path: Path) -> None:
 
 def test_a_root_may_be_text(tmp_path: Path) -> None:
     where = Store(str(tmp_path))  # type: ignore[arg-type]
+    assert where == Store(tmp_path)
     where.json("note", CONFIG, lambda: 1)
     assert where.verify() == [] and len(where.list()) == 1
     assert where.clear() == 1

@@ -49,6 +49,8 @@ def test_a_comparison_with_nothing_is_refused() -> None:
         gap(data, {"protection": "a"}, {"protection": "b"})
     with pytest.raises(InputError, match="no rows with {'protection': 'c'}"):
         gap(data, {"protection": "a"}, {"protection": "c"})
+    with pytest.raises(InputError, match="no column 'accuracy'"):
+        gap(data, {"protection": "a"}, {"protection": "b"}, value="accuracy")
     with pytest.raises(InputError, match="no column 'scenario'"):
         gap(data, {"scenario": "a"}, {"protection": "b"})
 

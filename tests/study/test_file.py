@@ -69,6 +69,26 @@ def test_invalid_study_files(tmp_path: Path, content: Any, message: str) -> None
     assert message in str(error.value) and str(file) in str(error.value)
 
 
+def test_paths_of_a_study_file_may_begin_with_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    paths = {"backbone": "~/base", "weights_file": "~/w.safetensors", "root": "~/photos", "vectors": "~/tau"}
+    (tmp_path / "study.json").write_text(json.dumps({**MINIMAL, "suite": paths}))
+    _, suite = load_study("~/study.json")
+    assert {name: getattr(suite, name) for name in paths} == {
+        name: path.replace("~", str(tmp_path)) for name, path in paths.items()
+    }
+    assert SuiteSpec().root is None and SuiteSpec().backbone == "tiny"
+    save_study("~/sub/study.json", *load_study("~/study.json"))
+    assert load_study(tmp_path / "sub" / "study.json")[1] == suite
+
+
+@pytest.mark.parametrize(("name", "value"), [("workers", 0), ("device", "gpu")])
+def test_what_can_be_refused_is_refused_before_data_are_loaded(tmp_path: Path, name: str, value: Any) -> None:
+    (tmp_path / "study.json").write_text(json.dumps({**MINIMAL, "suite": {"root": "none", "source": "folder"}}))
+    with pytest.raises(InputError, match=f"{name} is {value!r}"):
+        run_study_file(tmp_path / "study.json", **{name: value})
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         load_study(tmp_path / "none.json")

@@ -58,7 +58,7 @@ def by_antennas(link: Link, s: np.ndarray, seed: int, **options: object) -> np.n
     draws = torch.randn(-(-n // 16) * 16, link.uplink.num_rx_antennas, 2, generator=generator(seed))[:n]
     z = covariance_root(link.noise_cov) @ (torch.view_as_complex(draws).numpy().T * np.sqrt(0.5))
     return receive(
-        link.uplink.G @ s + z, link.uplink, link.believed_cov, order=link.order, receiver=link.receiver,
+        link.uplink.G @ s + z, link.uplink, link.effective_design_cov, order=link.order, receiver=link.receiver,
         cancellation=link.cancellation, sent=s, **options,
     )[0]  # fmt: skip
 
@@ -103,7 +103,7 @@ def test_decisions_and_means_are_cancelled_as_at_the_antennas(
     wanted = by_antennas(link, s, 4, symbols="qam64")
     mse = (np.abs(s - wanted) ** 2).mean(axis=1)
     np.testing.assert_allclose(received.statistics.table.symbol_mse, mse, rtol=2e-5)
-    believed = sic_mse(uplink, link.believed_cov, order)
+    believed = sic_mse(uplink, link.effective_design_cov, order)
     points = decide(wanted, believed)
     np.testing.assert_allclose(
         normalised(received.taus, taus).reshape(4, -1, 2).view(complex)[..., 0], points * np.sqrt(2), atol=1e-5

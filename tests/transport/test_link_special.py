@@ -253,8 +253,8 @@ def test_bad_vectors(rng: np.random.Generator) -> None:
         (taus, {"out": []}, "out has 0 tensors for 4 task vectors"),
         (taus, {"out": [torch.empty(3)] * 4}, r"out has a torch.float32 tensor of shape \(3,\)"),
         (taus, {"out": [torch.empty(100).double()] * 4}, "out has a torch.float64 tensor"),
-        (taus, {"out": [*torch.empty(100, 4).T]}, "out has a tensor with gaps or a gradient"),
-        (taus, {"out": [torch.empty(100, requires_grad=True)] * 4}, "out has a tensor with gaps or a gradient"),
+        (taus, {"out": [*torch.empty(100, 4).T]}, "out has a strided tensor or one with a gradient"),
+        (taus, {"out": [torch.empty(100, requires_grad=True)] * 4}, "out has a strided tensor or one with a gradient"),
         (taus, {"out": [torch.empty(100)] * 4}, "out has the same tensor for two users"),
         (taus, {"scheme": RawFloat("keep")}, "non_finite is 'keep', and a task vector cannot hold NaN"),
     ]
@@ -272,6 +272,8 @@ def test_a_link_is_a_copy(rng: np.random.Generator) -> None:
     C = np.eye(6)
     link = Link(uplink, C)
     C *= 5
-    assert link.noise_cov.shape == (2, 6, 6) and link.noise_cov.max() == 1 and link.believed_cov is link.noise_cov
+    assert (
+        link.noise_cov.shape == (2, 6, 6) and link.noise_cov.max() == 1 and link.effective_design_cov is link.noise_cov
+    )
     with pytest.raises(ValueError, match="read-only"):
         link.noise_cov[0, 0, 0] = 2

@@ -23,6 +23,7 @@ from rmtllmf_lib.wireless.optimality import saddle_margins
 from rmtllmf_lib.wireless.path_loss import PathLoss
 from rmtllmf_lib.wireless.receiver import (
     by_rank,
+    common_error,
     interference_free_rates,
     lmmse_mse,
     require_noise_cov,
@@ -111,3 +112,9 @@ def test_settings_are_of_their_kind() -> None:
         draw_uplinks(2, np.random.default_rng(0), budget="urban")
     with pytest.raises(InputError, match="path_loss is 'UMa'"):
         LinkBudget(path_loss="UMa")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="exponent is '3'"):
+        PathLoss(exponent="3")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"kind is 'non'.*'none'"):
+        attacked_cov(UPLINK, 1.0, "non")
+    with pytest.raises(InputError, match="error_cov has the trace 0"):
+        common_error(np.zeros((2, 2)))

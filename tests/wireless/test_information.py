@@ -41,7 +41,7 @@ def test_slope_is_the_error_of_the_best_estimator(mse: float) -> None:
 
 
 def test_information_keeps_the_shape(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rmtllmf_lib.wireless.information._BLOCK", 10)
+    monkeypatch.setattr("rmtllmf_lib.wireless.information._MSES_AT_ONCE", 10)
     assert qam64_information(np.full((2, 3), 0.1)).shape == (2, 3)
     assert qam64_information(0.1).shape == ()
     many = np.linspace(0.01, 1, 25)

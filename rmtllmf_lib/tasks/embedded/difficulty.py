@@ -8,8 +8,8 @@ from rmtllmf_lib.arrays import real_number
 from rmtllmf_lib.errors import InputError
 
 # Severities by name. `calibrated` is chosen by `training.calibration`; `easy` is what the classes are drawn for.
-DIFFICULTIES = {"easy": 0.0, "calibrated": 0.5, "hard": 1.0}
-DEFAULT = "easy"
+DIFFICULTIES = {"easy": 0.0, "calibrated": 0.6, "hard": 1.0}
+DEFAULT = "calibrated"
 HARDEST = 3.0  # a specialist still sees more than twice as much as guessing
 
 UNDRAWN = ("digits",)  # of the procedural tasks: real images, whose difficulty is as it is
