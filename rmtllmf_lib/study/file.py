@@ -45,8 +45,8 @@ class SuiteSpec:
     head: str = "text"
     vectors: str | None = None
     seed: NonNegativeInt = 0
-    difficulty: str | float | None = None
     autocast: str | None = None
+    difficulty: str | float | None = None
 
     def __post_init__(self) -> None:
         for name in ("backbone", "weights_file", "root", "vectors"):
