@@ -173,6 +173,12 @@ def _against_n(evidence: ModelEvidence) -> Finding:
     return graded(others < 0.02 and abs(steady) < 0.05, max(others, steady) < 0.02, **numbers)
 
 
+def _cosines(evidence: ModelEvidence, scenario: Scenario) -> np.ndarray:
+    """Return the cosines of every two task vectors after a link."""
+    cosines = cosine_matrix(evidence.received(scenario) if scenario.mean_mse else evidence.taus)
+    return np.asarray(cosines[~np.eye(len(cosines), dtype=bool)])
+
+
 @measures("Cosines, Fig. 3")
 def _cosines_protected(evidence: ModelEvidence) -> Finding:
     sent = _cosines(evidence, Scenario("clean", 0.0)).max()
