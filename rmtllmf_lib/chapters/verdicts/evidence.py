@@ -26,7 +26,6 @@ from rmtllmf_lib.transport.scenario import Scenario
 from rmtllmf_lib.wireless.adversary import jammer_power
 from rmtllmf_lib.wireless.channel import Uplink
 
-
 RUN = ["scenario", "protection", "per_class", "seed", "combination", "task"]
 
 
