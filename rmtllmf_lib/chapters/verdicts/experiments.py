@@ -17,8 +17,8 @@ from rmtllmf_lib.published import PAPER_LINKS
 from rmtllmf_lib.study.intervals import over_seeds
 from rmtllmf_lib.transport.scenario import Scenario
 
-ATTACKED = ("SU", "SR")
 SLOW = 0.05  # loss of normalised accuracy for each task that is added; published ones lose at most .043
+ATTACKED = ("SU", "SR")
 NEAR = 0.1  # in normalised accuracy: as close as another model and other tasks can be expected to come
 MODEL = "ViT-B-16-quickgelu"  # the paper's
 

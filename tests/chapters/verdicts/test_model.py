@@ -83,11 +83,6 @@ def test_lambda_is_judged_under_every_noise(
     assert verdict("Eq. (6)", seen) == expected
 
 
-def test_embeddings_that_never_moved_cannot_be_tested(suite: Suite) -> None:
-    still = {name: tau.without("embeddings") for name, tau in suite.taus.items()}
-    assert verdict("Frozen embeddings", evidence(replace(suite, taus=still))) == "not testable here"
-
-
 @pytest.mark.parametrize(
     ("factor", "lost", "expected"),
     [(1e-3, 0.0, "holds"), (10.0, 0.0, "holds with caveat"), (1.0, 0.1, "does not hold"), (1e-3, 0.1, "does not hold")],
@@ -103,6 +98,11 @@ def test_embeddings_are_judged_by_how_far_they_move_and_what_that_is_worth(
 
     monkeypatch.setattr(Suite, "score", score)
     assert verdict("Frozen embeddings", evidence(replace(suite, taus=taus))) == expected
+
+
+def test_embeddings_that_never_moved_cannot_be_tested(suite: Suite) -> None:
+    still = {name: tau.without("embeddings") for name, tau in suite.taus.items()}
+    assert verdict("Frozen embeddings", evidence(replace(suite, taus=still))) == "not testable here"
 
 
 def test_direction_is_judged_on_both_scales(suite: Suite) -> None:
