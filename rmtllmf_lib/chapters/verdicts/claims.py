@@ -81,12 +81,19 @@ def measures(label: str) -> Callable[[Measure], Measure]:
     return register
 
 
-class NoIntervalError(Exception):
+class UntestableError(Exception):
+    """Raised where the evidence lacks what a rule needs; the message says what."""
+
+
+class NoIntervalError(UntestableError):
     """Raised where a rule needs the interval of a mean over a single seed."""
+
+    def __init__(self) -> None:
+        super().__init__("a single seed gives no interval: take two or more")
 
 
 def assess(claims: Sequence[Claim], evidence: Any) -> pd.DataFrame:
-    """Measure every claim; one whose rule needs intervals is not testable with a single seed.
+    """Measure every claim; one is not testable where the evidence lacks what its rule needs.
 
     Returns
     -------
@@ -98,9 +105,8 @@ def assess(claims: Sequence[Claim], evidence: Any) -> pd.DataFrame:
             found = claim.measure(evidence)
             sentence = "; ".join(filter(None, [claim.ours, claim.why.get(found.verdict)]))
             shown = {"verdict": found.verdict, "ours": sentence.format(**found.numbers), "numbers": found.numbers}
-        except NoIntervalError:
-            ours = "a single seed gives no interval: take two or more"
-            shown = {"verdict": "not testable here", "ours": ours, "numbers": {}}
+        except UntestableError as lacking:
+            shown = {"verdict": "not testable here", "ours": str(lacking), "numbers": {}}
         rows.append(vars(claim) | shown)
     return pd.DataFrame(rows)[[*COLUMNS, "numbers"]]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,8 +13,9 @@ import pandas as pd
 import torch
 
 from rmtllmf_lib.arrays import Real
-from rmtllmf_lib.chapters.verdicts.claims import NoIntervalError
+from rmtllmf_lib.chapters.verdicts.claims import NoIntervalError, UntestableError
 from rmtllmf_lib.chapters.words import percent
+from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.fusion import lambda_n
 from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.study.compare import gap
@@ -24,6 +25,17 @@ from rmtllmf_lib.training.suite import Suite
 from rmtllmf_lib.transport.scenario import Scenario
 from rmtllmf_lib.wireless.adversary import jammer_power
 from rmtllmf_lib.wireless.channel import Uplink
+
+RUN = ["scenario", "protection", "per_class", "seed", "combination", "task"]
+
+
+def joined(*tables: pd.DataFrame) -> pd.DataFrame:
+    """The rows of several tables of `run_study`, each run once; of those in several tables the first is kept."""
+    return pd.concat(tables, ignore_index=True).drop_duplicates(RUN, ignore_index=True)
+
+
+def _named(condition: Mapping[str, object]) -> str:
+    return ", ".join(f"{column} {value}" for column, value in condition.items())
 
 
 @dataclass(frozen=True)
@@ -141,12 +153,17 @@ class ModelEvidence:
         rows = self.everything
         for column, value in condition.items():
             rows = rows[rows[column] == value]
+        if rows.empty:
+            raise UntestableError(f"no study here has {_named(condition)}")
         (found,) = over_seeds(rows.assign(all=0), ["all"]).itertuples()
         return Interval(found.mean, found.half_width)
 
     def gain(self, one: dict[str, object], other: dict[str, object]) -> Interval:
         """Difference in normalised accuracy of one condition and another, paired by seed; all tasks fused."""
-        (found,) = gap(self.everything, one, other).itertuples()
+        try:
+            (found,) = gap(self.everything, one, other).itertuples()
+        except InputError:
+            raise UntestableError(f"no study here has both {_named(one)}, and {_named(other)}") from None
         return Interval(found.mean, found.half_width)
 
     @cached_property

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from rmtllmf_lib import published
-from rmtllmf_lib.chapters.verdicts.claims import VERDICTS, Finding, Verdict, graded, measures
+from rmtllmf_lib.chapters.verdicts.claims import VERDICTS, Finding, UntestableError, Verdict, graded, measures
 from rmtllmf_lib.chapters.verdicts.evidence import Interval, ModelEvidence
 from rmtllmf_lib.model.fusion import lambda_n
 from rmtllmf_lib.model.task_vector import cosine_matrix
@@ -16,6 +17,7 @@ from rmtllmf_lib.published import PAPER_LINKS
 from rmtllmf_lib.study.intervals import over_seeds
 from rmtllmf_lib.transport.scenario import Scenario
 
+SLOW = 0.05  # loss of normalised accuracy for each task that is added; published ones lose at most .043
 ATTACKED = ("SU", "SR")
 NEAR = 0.1  # in normalised accuracy: as close as another model and other tasks can be expected to come
 MODEL = "ViT-B-16-quickgelu"  # the paper's
@@ -29,6 +31,11 @@ def _is(scenario: str, protection: str = "rmtllmf", per_class: int | None = None
 
 CONTROL = _is("no link", "control")
 CLEAN = _is("clean", "unprotected")
+
+
+def _own_errors(evidence: ModelEvidence, protection: str, links: Iterable[str] = PAPER_LINKS) -> dict[str, Interval]:
+    """Return the accuracies where users' errors are independent, the mildest reading of the paper's noise."""
+    return {name: evidence.point(**_is(f"independent, {name}", protection)) for name in links}
 
 
 def _like_paper(found: Interval, paper: float, shape: bool) -> Verdict:
@@ -47,15 +54,32 @@ def _reloading(evidence: ModelEvidence) -> Finding:
 
 @measures("Baseline")
 def _baseline(evidence: ModelEvidence) -> Finding:
+    numbers = {"clean": 100 * evidence.clean, "model": evidence.suite.backbone.name}
     if evidence.suite.backbone.name != MODEL:
-        return Finding("not testable here", {"clean": 100 * evidence.clean})
-    return graded(abs(evidence.clean - published.PAPER_BASELINE) < 0.02, clean=100 * evidence.clean)
+        return Finding("not testable here", numbers)
+    return graded(abs(evidence.clean - published.PAPER_BASELINE) < 0.02, **numbers)
+
+
+@measures("Baseline, any N")
+def _slow_fall(evidence: ModelEvidence) -> Finding:
+    rows = evidence.results
+    clean = rows[(rows["scenario"] == "clean") & (rows["protection"] == "unprotected")]
+    means = clean.groupby("n_tasks")["normalized"].mean()
+    if len(means) < 2:
+        raise UntestableError("no study here has several numbers of tasks without noise")
+    few, most = means.index.min(), means.index.max()
+    each = -means.diff().dropna() / np.diff(means.index)
+    total = means[few] - means[most]
+    numbers = {"few": few, "most": most, "total": 100 * total, "step": 100 * each.max()}
+    return graded(each.max() < SLOW, total < SLOW * (most - few), **numbers)
 
 
 @measures("Unprotected, ideal")
 def _unprotected_ideal(evidence: ModelEvidence) -> Finding:
     found, lost = evidence.point(**_is("ideal", "unprotected")), evidence.gain(CLEAN, _is("ideal", "unprotected"))
-    return Finding(_like_paper(found, PAPER_LINKS["ideal"].unprotected[0], lost.low > 0), {"found": found})
+    verdict = _like_paper(found, PAPER_LINKS["ideal"].unprotected[0], lost.low > 0)
+    own = _own_errors(evidence, "unprotected", ["ideal"])
+    return Finding(verdict, {"found": found, "clean": 100 * evidence.clean, "own": own})
 
 
 @measures("Unprotected, attacked")
@@ -64,14 +88,17 @@ def _unprotected_attacked(evidence: ModelEvidence) -> Finding:
     guess, paper = evidence.guessing, PAPER_LINKS["SR"].unprotected
     like_paper = all(paper[0] <= value.mean <= paper[1] for value in found.values())
     chance = like_paper or all(value.low < guess + 0.05 for value in found.values())
-    return graded(like_paper, chance, guess=100 * guess, **found)
+    task = evidence.point(**_is("task, SR", "unprotected"))
+    own = _own_errors(evidence, "unprotected", ATTACKED)
+    return graded(like_paper, chance, guess=100 * guess, own=own, task=task, **found)
 
 
 @measures("R-MTLLMF, ideal")
 def _rmtllmf_ideal(evidence: ModelEvidence) -> Finding:
     found, lead = evidence.point(**_is("ideal")), evidence.gain(_is("ideal"), CLEAN)
     verdict = _like_paper(found, PAPER_LINKS["ideal"].rmtllmf, lead.low > -0.05)
-    return Finding(verdict, {"found": found, "clean": 100 * evidence.clean})
+    numbers = {"found": found, "clean": 100 * evidence.clean, "control": evidence.point(**CONTROL)}
+    return Finding(verdict, numbers | {"own": _own_errors(evidence, "rmtllmf", ["ideal"])})
 
 
 @measures("R-MTLLMF, attacked")
@@ -81,56 +108,69 @@ def _rmtllmf_attacked(evidence: ModelEvidence) -> Finding:
         _like_paper(value, PAPER_LINKS[name].rmtllmf, evidence.gain(CLEAN, _is(name)).low > 0)
         for name, value in found.items()
     ]
-    return Finding(max(verdicts, key=VERDICTS.index), found)
+    own = _own_errors(evidence, "rmtllmf", ATTACKED)
+    return Finding(max(verdicts, key=VERDICTS.index), {**found, "own": own})
 
 
 @measures("SU and SR")
 def _equally(evidence: ModelEvidence) -> Finding:
-    """Allow a difference as large as the paper's, in which SR is ahead by a point and a half."""
+    """Allow a caveat where the attacks differ by little beside what either costs, as in the paper."""
     apart, paper = evidence.gain(_is("SU"), _is("SR")), PAPER_LINKS["SU"].rmtllmf - PAPER_LINKS["SR"].rmtllmf
-    numbers = {"apart": apart, "paper": -100 * paper}
-    if max(abs(apart.low), abs(apart.high)) < 0.05:
+    lost = {name: evidence.gain(CLEAN, _is(name)) for name in ATTACKED}
+    most, own = max(abs(apart.low), abs(apart.high)), _own_errors(evidence, "rmtllmf", ATTACKED)
+    numbers = {"apart": apart, "paper": -100 * paper, "lost": lost, "own": own}
+    if most < 0.05:
         return Finding("holds", numbers)
-    if not apart.low <= 0 <= apart.high and not apart.low <= paper <= apart.high:
-        return Finding("does not hold", numbers)
-    return Finding("holds with caveat" if apart.half_width < NEAR else "not testable here", numbers)
+    if most < min(each.mean for each in lost.values()) / 3:
+        return Finding("holds with caveat", numbers)
+    either = apart.low <= 0 <= apart.high or apart.low <= paper <= apart.high
+    return Finding("not testable here" if either else "does not hold", numbers)
 
 
 @measures("Factor")
 def _factor(evidence: ModelEvidence) -> Finding:
-    ratios = sorted(evidence.point(**_is(x)).mean / evidence.point(**_is(x, "unprotected")).mean for x in ATTACKED)
+    found = {how: [evidence.point(**_is(x, how)).mean for x in ATTACKED] for how in ("rmtllmf", "unprotected")}
+    own = {how: [each.mean for each in _own_errors(evidence, how, ATTACKED).values()] for how in found}
+    ratios, milder = (sorted(np.divide(each["rmtllmf"], each["unprotected"])) for each in (found, own))
     low, high = published.PAPER_GAIN
     as_much = low <= ratios[0] and ratios[1] <= high
     better = as_much or all(evidence.gain(_is(name), _is(name, "unprotected")).low > 0 for name in ATTACKED)
-    return graded(as_much, better, ratios=ratios, specialists=1 / evidence.guessing)
+    return graded(as_much, better, ratios=ratios, own=milder, specialists=1 / evidence.guessing)
 
 
 @measures("Limits")
 def _no_recovery(evidence: ModelEvidence) -> Finding:
-    """Test the paper's reason, interference in what was received, by training without it."""
-    lost = {name: evidence.gain(CONTROL, _is(name)) for name in ATTACKED}
+    """Judge R-MTLLMF alone, of which the sentence speaks; report what the same training does without what arrived."""
+    short = {name: evidence.gain(CLEAN, _is(name)) for name in ATTACKED}
     least = min(evidence.point(**_is(name, "noise-aware")).mean for name in ATTACKED)
-    restored = all(each.low > 0 for each in lost.values()) and least > evidence.clean - 0.05
-    return graded(not restored, least=100 * least, control=evidence.point(**CONTROL))
+    sure = [each.low > 0 for each in short.values()]
+    own = {name: evidence.gain(CLEAN, _is(f"independent, {name}")) for name in ATTACKED}
+    return graded(all(sure), any(sure), least=100 * least, control=evidence.point(**CONTROL), own=own, **short)
 
 
 @measures("Small noise")
 def _even_small(evidence: ModelEvidence) -> Finding:
     task = evidence.point(**_is("task, SR", "unprotected"))
-    weight = evidence.gain(CLEAN, _is("ideal", "unprotected"))
+    weight, own = (evidence.gain(CLEAN, _is(name, "unprotected")) for name in ("ideal", "independent, ideal"))
     harmful = weight.low > 0
     everywhere = harmful and task.high < evidence.clean - 0.05
-    return graded(everywhere, harmful, weight=weight, task=100 * abs(evidence.clean - task.mean))
+    numbers = {"weight": weight, "own": own, "task": 100 * abs(evidence.clean - task.mean)}
+    return graded(everywhere, harmful, **numbers)
 
 
 @measures("Number of tasks")
 def _against_n(evidence: ModelEvidence) -> Finding:
     means = evidence.results.pivot_table("normalized", ["scenario", "protection"], "n_tasks")
-    most = means.columns.max()
-    change = (means[most] - means[2]).loc[list(PAPER_LINKS), ["unprotected", "rmtllmf"]]
+    curves = [(link, how) for link in PAPER_LINKS for how in ("unprotected", "rmtllmf")]
+    means = means.reindex(curves).dropna(axis=1)
+    if len(means.columns) < 2:
+        raise UntestableError("no study here has two numbers of tasks for all of the paper's curves")
+    few, most = means.columns.min(), means.columns.max()
+    change = means[most] - means[few]
     steady = change.pop(("ideal", "rmtllmf"))
     others = change.max()
-    return graded(others < 0.02 and abs(steady) < 0.05, most=most, steady=100 * steady, others=100 * others)
+    numbers = {"few": few, "most": most, "steady": 100 * steady, "others": 100 * others}
+    return graded(others < 0.02 and abs(steady) < 0.05, max(others, steady) < 0.02, **numbers)
 
 
 def _cosines(evidence: ModelEvidence, scenario: Scenario) -> np.ndarray:
@@ -225,15 +265,17 @@ def _more_tasks(evidence: ModelEvidence) -> Finding:
 @measures("Without re-training")
 def _without_training(evidence: ModelEvidence) -> Finding:
     rows = evidence.everything
-    steps = {how: int(rows.loc[rows["protection"] == how, "steps"].max()) for how in ("unprotected", "rmtllmf")}
-    samples = int(rows.loc[(rows["protection"] == "rmtllmf") & (rows["per_class"] == 10), "samples"].max())
-    return graded(steps["rmtllmf"] == 0, caveat=True, samples=samples, **steps)
+    most = rows.groupby("protection")[["steps", "samples"]].max().astype(int)
+    steps = most["steps"][["unprotected", "rmtllmf"]]
+    return graded((steps == 0).all(), steps["unprotected"] == 0, samples=most["samples"]["rmtllmf"], **steps)
 
 
 @measures("Resilient aggregation")
 def _safeguards(evidence: ModelEvidence) -> Finding:
     leads = {name: evidence.gain(_is(name), CONTROL) for name in PAPER_LINKS}
-    return graded(all(each.low > 0 for each in leads.values()), caveat=False, **leads)
+    own = {name: evidence.gain(_is(f"independent, {name}"), CONTROL) for name in PAPER_LINKS}
+    sure = [each.low > 0 for each in leads.values()]
+    return graded(all(sure), any(sure), own=own, **leads)
 
 
 @measures("Less interference")
@@ -249,5 +291,6 @@ def _less_interference(evidence: ModelEvidence) -> Finding:
 
 @measures("Physical layer")
 def _physical_layer(evidence: ModelEvidence) -> Finding:
-    gain = evidence.gain(_is("link, SU known"), _is("link, SU unknown"))
-    return graded(gain.low > 0, gain=gain)
+    gains = {name: evidence.gain(_is(f"link, {name} known"), _is(f"link, {name} unknown")) for name in ATTACKED}
+    sure = [each.low > 0 for each in gains.values()]
+    return graded(all(sure), any(sure), **gains)

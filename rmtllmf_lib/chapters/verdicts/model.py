@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import torch
 
-from rmtllmf_lib.chapters.verdicts.claims import Finding, graded, measures
+from rmtllmf_lib.chapters.verdicts.claims import Finding, UntestableError, graded, measures
 from rmtllmf_lib.chapters.verdicts.evidence import ModelEvidence
 from rmtllmf_lib.disentanglement.first_order import FirstOrder
 from rmtllmf_lib.disentanglement.linearise import Network, first_order, network
 from rmtllmf_lib.disentanglement.noisy_logits import VALID, linearisation_error, perturb
 from rmtllmf_lib.disentanglement.ratio_test import FOLDED, relative_std, threshold, within_probability
 from rmtllmf_lib.disentanglement.wde import images_of, noise_std, wde
-from rmtllmf_lib.model.fusion import fuse, lambda_n
-from rmtllmf_lib.model.task_vector import cosine_matrix
+from rmtllmf_lib.model.fusion import fuse
+from rmtllmf_lib.model.task_vector import Weights, cosine_matrix
 from rmtllmf_lib.published import PAPER_LINKS
-from rmtllmf_lib.transport.scenario import Scenario
+from rmtllmf_lib.training.evaluate import accuracy, prepare
+from rmtllmf_lib.transport.scenario import CLEAN, Scenario, inject_mse
 
-LAMBDAS = (0.2, 0.3, 0.4, 0.5, 0.6)  # tried against the published lambda_N
+LAMBDAS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)  # tried against the published lambda_N
 FEW_IMAGES = 5  # of each task, for derivatives
 FEW_TASKS = 3
 Z_BETA = 1.96
@@ -49,18 +52,34 @@ def _task_vectors(evidence: ModelEvidence) -> Finding:
     own = rows.groupby("task")["reference"].first()
     base = rows[rows["protection"] == "base"].groupby("task")["accuracy"].mean()
     means = {"base": 100 * base.mean(), "own": 100 * own.mean()}
-    return graded((own > base).all(), caveat=True, images=rows["images"].max(), **means)
+    return graded((own > base).all(), own.mean() > base.mean(), images=rows["images"].max(), **means)
+
+
+def _on_validation(evidence: ModelEvidence, models: Mapping[tuple[str, float], Weights]) -> pd.Series:
+    """Return the normalised accuracy of models on validation images, mean over the tasks."""
+    suite, scores = evidence.suite, {}
+    for name, tau in suite.taus.items():
+        images = prepare(suite.backbone, suite.tasks[name].validation, limit=evidence.images, device=suite.device)
+        score = partial(accuracy, suite.backbone, split=images, head=suite.heads[name])
+        own = score(suite.backbone.weights + tau)
+        scores[name] = pd.Series({key: score(weights) / own for key, weights in models.items()})
+    return pd.DataFrame(scores).mean(axis=1)
 
 
 @measures("Eq. (6)")
 def _fusion(evidence: ModelEvidence) -> Finding:
-    n, published, scores = len(evidence.taus), evidence.lam, {}
-    for lam in (*LAMBDAS, published):
-        rule = partial(lambda_n, rule="constant", value=lam)
-        rows = evidence.evaluated(rule, split="validation", sizes=(n,), limit=2 * evidence.images)
-        scores[lam] = float(rows["normalized"].mean())
-    lost = max(scores.values()) - scores[published]
-    return graded(lost < 0.05, caveat=True, n=n, lam=published, lost=100 * lost)
+    """Compare the published lambda_N with the best one for every noise."""
+    links = {"clean": CLEAN} | {link.name: link for link in inject_mse("half")}
+    models = {
+        (name, lam): fuse(evidence.suite.backbone.weights, arrived, lam)
+        for name, arrived in ((name, evidence.received(link)) for name, link in links.items())
+        for lam in (*LAMBDAS, evidence.lam)
+    }
+    scores = _on_validation(evidence, models)
+    best = {name: float(scores[name].idxmax()) for name in links}
+    lost = {name: scores[name].max() - scores[name][evidence.lam] for name in links}
+    numbers = {"n": len(evidence.taus), "lam": evidence.lam, "best": best, "lost": 100 * max(lost.values())}
+    return graded(max(lost.values()) < 0.05, lost["clean"] < 0.05, **numbers)
 
 
 def _wde_total(evidence: ModelEvidence, own_lam: float | None = None, scenario: Scenario | None = None) -> float:
@@ -145,10 +164,16 @@ def _interference(evidence: ModelEvidence) -> Finding:
 
 @measures("Frozen embeddings")
 def _frozen_anyway(evidence: ModelEvidence) -> Finding:
+    suite = evidence.suite
     moved = max(tau.only("embeddings").norm / tau.norm for tau in evidence.taus)
     if moved == 0:
-        return Finding("not testable here", {"ours": "the embedded model's fine-tuning leaves the embeddings out"})
-    return graded(moved < 0.1, ours=f"at most {100 * moved:.0f} % of a task vector's length")
+        raise UntestableError("these task vectors were trained with frozen embeddings")
+    reloaded = replace(suite, taus={name: tau.without("embeddings") for name, tau in suite.taus.items()})
+    own, base = (each.score({})["fine_tuned"].mean() for each in (suite, reloaded))
+    lost, layout = own - base, suite.backbone.weights.layout
+    entries = sum(part.stop - part.start for part in layout.ranges("embeddings")) / layout.size
+    numbers = {"moved": 100 * moved, "entries": 100 * entries, "lost": 100 * lost}
+    return graded(moved < 0.1 and lost < 0.01, lost < 0.01, **numbers)
 
 
 @measures("Direction")

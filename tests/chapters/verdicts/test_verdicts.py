@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from places import ROOT
 from rmtllmf_lib.chapters.verdicts.claims import MEASURES, VERDICTS, Claim, Finding, assess, counts, markdown_table
-from rmtllmf_lib.chapters.verdicts.evidence import Interval, LinkEvidence, ModelEvidence
+from rmtllmf_lib.chapters.verdicts.evidence import RUN, Interval, LinkEvidence, ModelEvidence, joined
 from rmtllmf_lib.chapters.verdicts.registry import CLAIMS
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.published import PAPER_LINKS
@@ -139,8 +140,12 @@ FOUND: Mapping[tuple[str, str, int], float] = {
     ("ideal", "reload-train-all", 10): 0.915, ("SR", "reload-train-all", 10): 0.44,
     ("SU", "noise-aware", 10): 0.91, ("SR", "noise-aware", 10): 0.91,
     ("ideal", "freeze", 0): 0.76, ("SU", "freeze", 0): 0.14, ("SR", "freeze", 0): 0.12,
-    ("task, SR", "unprotected", 0): 0.87, ("independent, SR", "unprotected", 0): 0.34,
+    ("task, SR", "unprotected", 0): 0.87, ("independent, ideal", "unprotected", 0): 0.84,
+    ("independent, SU", "unprotected", 0): 0.43, ("independent, SR", "unprotected", 0): 0.34,
+    ("independent, ideal", "rmtllmf", 10): 0.94, ("independent, SU", "rmtllmf", 10): 0.88,
+    ("independent, SR", "rmtllmf", 10): 0.86,
     ("link, SU known", "rmtllmf", 10): 0.89, ("link, SU unknown", "rmtllmf", 10): 0.61,
+    ("link, SR known", "rmtllmf", 10): 0.60, ("link, SR unknown", "rmtllmf", 10): 0.53,
 }  # fmt: skip
 WITH_TWO = {("ideal", "rmtllmf", 10): 0.92} | {(link, "rmtllmf", 10): 0.8 for link in LINKS[1:]}
 
@@ -158,7 +163,7 @@ def evidence(
     """
     rows, own = [], half_widths or {}
     quantile = 4.302653  # of Student's t with two degrees of freedom; (1, -2, 1) has the standard deviation sqrt 3
-    few = {(name, "unprotected", 0): two for name in LINKS} | WITH_TWO
+    few = {(name, "unprotected", 0): two for name in (*LINKS, "clean")} | WITH_TWO
     for n, found in ((8, {**FOUND, **(changed or {})}), (2, few)):
         for (scenario, protection, per_class), mean in found.items():
             steps, samples = (60, 840) if per_class else (0, 0)
@@ -191,7 +196,7 @@ def verdict(label: str, changed: Mapping[tuple[str, str, int], float] | None = N
 @pytest.mark.parametrize(
     ("label", "expected", "changed", "other"),
     [
-        ("Baseline", "not testable here", {}, "not testable here"),
+        ("Baseline, any N", "holds", {("clean", "unprotected", 0): 0.5}, "does not hold"),
         ("Unprotected, ideal", "holds with caveat", {("ideal", "unprotected", 0): 0.37}, "holds"),
         ("Unprotected, ideal", "holds with caveat", {("ideal", "unprotected", 0): 0.87}, "does not hold"),
         ("Unprotected, attacked", "holds with caveat", {("SU", "unprotected", 0): 0.3}, "does not hold"),
@@ -199,13 +204,15 @@ def verdict(label: str, changed: Mapping[tuple[str, str, int], float] | None = N
         ("R-MTLLMF, attacked", "holds", {("SU", "rmtllmf", 10): 0.8}, "holds with caveat"),
         ("R-MTLLMF, attacked", "holds", {("SR", "rmtllmf", 10): 0.9}, "does not hold"),
         ("SU and SR", "holds", {("SR", "rmtllmf", 10): 0.3}, "does not hold"),
-        ("SU and SR", "holds", {("SR", "rmtllmf", 10): 0.49}, "does not hold"),
+        ("SU and SR", "holds", {("SR", "rmtllmf", 10): 0.49}, "holds with caveat"),
         ("Factor", "holds with caveat", {("SU", "unprotected", 0): 0.05, ("SR", "unprotected", 0): 0.05}, "holds"),
         ("Factor", "holds with caveat", {("SR", "unprotected", 0): 0.6}, "does not hold"),
-        ("Limits", "does not hold", {("no link", "control", 10): 0.5}, "holds"),
-        ("Limits", "does not hold", {("SR", "noise-aware", 10): 0.6}, "holds"),
+        ("Limits", "holds", {("SR", "rmtllmf", 10): 0.9}, "holds with caveat"),
+        ("Limits", "holds", {("SR", "rmtllmf", 10): 0.9, ("SU", "rmtllmf", 10): 0.9}, "does not hold"),
         ("Small noise", "holds with caveat", {("task, SR", "unprotected", 0): 0.5}, "holds"),
+        ("Small noise", "holds with caveat", {("ideal", "unprotected", 0): 0.9}, "does not hold"),
         ("Number of tasks", "holds", {("SR", "rmtllmf", 10): 0.9}, "does not hold"),
+        ("Number of tasks", "holds", {("ideal", "rmtllmf", 10): 0.8}, "holds with caveat"),
         ("Reloading", "holds with caveat", {("ideal", "freeze", 0): 0.6}, "does not hold"),
         ("Reloading", "holds with caveat", {("SU", "freeze", 0): 0.8, ("SR", "freeze", 0): 0.8}, "holds"),
         ("Reloading alone", "does not hold", {("ideal", "freeze", 0): 0.6}, "holds"),
@@ -218,9 +225,11 @@ def verdict(label: str, changed: Mapping[tuple[str, str, int], float] | None = N
         ("Samples", "holds", {("ideal", "rmtllmf", 20): 0.99}, "does not hold"),
         ("Samples, both", "holds", {("ideal", "realign", 20): 0.9}, "does not hold"),
         ("Samples, both", "holds", {("ideal", "realign", 20): 0.91}, "not testable here"),
-        ("Without re-training", "holds with caveat", {}, "holds with caveat"),
+        ("Unprotected, attacked", "holds with caveat", {(x, "unprotected", 0): 0.05 for x in ("SU", "SR")}, "holds"),
         ("Resilient aggregation", "does not hold", {("no link", "control", 10): 0.4}, "holds"),
-        ("Physical layer", "holds", {("link, SU known", "rmtllmf", 10): 0.6}, "does not hold"),
+        ("Resilient aggregation", "does not hold", {("no link", "control", 10): 0.9}, "holds with caveat"),
+        ("Physical layer", "holds", {("link, SU known", "rmtllmf", 10): 0.6}, "holds with caveat"),
+        ("Physical layer", "holds", {(f"link, {x} known", "rmtllmf", 10): 0.5 for x in ("SU", "SR")}, "does not hold"),
         ("Less interference", "holds with caveat", {}, "holds with caveat"),
     ],
 )  # fmt: skip
@@ -238,8 +247,9 @@ def test_rules_follow_the_numbers(label: str, expected: str, changed: Any, other
         ("Reloading alone", ("ideal", "freeze", 0), 0.76, 0.20, "not testable here"),
         ("Reloading alone", ("ideal", "freeze", 0), 0.62, 0.20, "holds"),
         ("Reloading alone", ("ideal", "freeze", 0), 0.62, 0.40, "not testable here"),
-        ("SU and SR", ("SR", "rmtllmf", 10), 0.49, 0.02, "does not hold"),
-        ("SU and SR", ("SR", "rmtllmf", 10), 0.49, 0.08, "holds with caveat"),
+        ("SU and SR", ("SR", "rmtllmf", 10), 0.49, 0.02, "holds with caveat"),
+        ("SU and SR", ("SR", "rmtllmf", 10), 0.49, 0.08, "not testable here"),
+        ("SU and SR", ("SR", "rmtllmf", 10), 0.30, 0.02, "does not hold"),
         ("SU and SR", ("SR", "rmtllmf", 10), 0.49, 0.20, "not testable here"),
         ("SU and SR", ("SR", "rmtllmf", 10), 0.54, 0.02, "holds"),
         ("Kept frozen", ("SR", "reload-train-all", 10), 0.44, 0.10, "holds with caveat"),
@@ -249,8 +259,9 @@ def test_rules_follow_the_numbers(label: str, expected: str, changed: Any, other
         ("Samples, both", ("ideal", "realign", 20), 0.90, 0.005, "does not hold"),
         ("Samples, both", ("ideal", "realign", 20), 0.90, 0.02, "not testable here"),
         ("Resilient aggregation", ("ideal", "rmtllmf", 10), 0.94, 0.03, "does not hold"),
+        ("Resilient aggregation", ("ideal", "rmtllmf", 10), 0.94, 0.01, "holds with caveat"),
         ("Physical layer", ("link, SU known", "rmtllmf", 10), 0.89, 0.20, "holds"),
-        ("Physical layer", ("link, SU known", "rmtllmf", 10), 0.89, 0.30, "does not hold"),
+        ("Physical layer", ("link, SU known", "rmtllmf", 10), 0.89, 0.30, "holds with caveat"),
     ],
 )
 def test_rules_look_at_the_ends_of_an_interval(
@@ -271,6 +282,57 @@ def test_one_seed_proves_nothing() -> None:
     found = assess(claims, evidence(seeds=1)).set_index("label")["verdict"]
     assert dict(found[found != "not testable here"]) == {}
     assert "not testable here" not in set(assess(claims, evidence(seeds=2))["verdict"])
+
+
+@pytest.mark.parametrize(
+    ("name", "clean", "expected"),
+    [
+        ("tiny", 0.912, "not testable here"),
+        ("ViT-B-16-quickgelu", 0.92, "holds"),
+        ("ViT-B-16-quickgelu", 0.83, "does not hold"),
+    ],
+)
+def test_the_baseline_is_one_of_the_papers_model(name: str, clean: float, expected: str) -> None:
+    seen = evidence({("clean", "unprotected", 0): clean})
+    seen.suite.backbone.name = name
+    assert judged("Baseline", seen) == expected
+
+
+@pytest.mark.parametrize(
+    ("middle", "expected"), [(0.89, "holds"), (0.6, "holds with caveat"), (1.0, "holds with caveat")]
+)
+def test_a_fall_may_be_slow_on_average_only(middle: float, expected: str) -> None:
+    """From .9 with two tasks to .87 with eight; with seven it may be elsewhere."""
+    seen = unchanged()
+    rows = seen.results[(seen.results["scenario"] == "clean") & (seen.results["n_tasks"] == 2)]
+    seven = rows.assign(n_tasks=7, normalized=middle)
+    assert judged("Baseline, any N", replace(seen, results=pd.concat([seen.results, seven]))) == expected
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"), [((0, 60), "holds with caveat"), ((0, 0), "holds"), ((5, 60), "does not hold")]
+)
+def test_training_is_what_the_table_says(steps: tuple[int, int], expected: str) -> None:
+    seen = unchanged()
+    taken = dict(zip(("unprotected", "rmtllmf"), steps, strict=True))
+    results = seen.results.assign(steps=seen.results["protection"].map(taken).fillna(0))
+    assert judged("Without re-training", replace(seen, results=results)) == expected
+
+
+def test_what_no_study_has_is_not_testable() -> None:
+    """Nothing fails: a chapter may be run with other parameters than the claims are about."""
+    seen = replace(unchanged(), results=unchanged().results.query("scenario not in ('SU', 'link, SU known')"))
+    for label in ("R-MTLLMF, attacked", "Physical layer"):
+        (row,) = assess([BY_LABEL[label]], seen).itertuples()
+        assert row.verdict == "not testable here" and "SU" in row.ours
+    one = replace(seen, results=unchanged().everything)
+    for label in ("Number of tasks", "Baseline, any N"):
+        assert judged(label, one) == "not testable here"
+
+
+def test_rows_of_several_studies_are_counted_once() -> None:
+    rows = pd.DataFrame({name: [1, 1, 2] for name in RUN} | {"normalized": [0.1, 0.2, 0.3]})
+    assert joined(rows, rows)["normalized"].tolist() == [0.1, 0.3]
 
 
 def test_intervals() -> None:
