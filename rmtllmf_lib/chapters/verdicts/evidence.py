@@ -107,7 +107,9 @@ class ModelEvidence:
     results : DataFrame
         Rows of `run_study`, of as many studies as the claims at hand need.
     wde : DataFrame
-        From `study.interference.wde_under`, for no noise and for the paper's links.
+        From `study.interference.wde_under`; scenarios are named as by `ablations.tables.noise_readings`, and "clean".
+    cosines : DataFrame
+        From `study.interference.cosine_study`, with the same names.
     images : int
         Test images of each task, for models that are in no study.
     seed : int
@@ -117,6 +119,7 @@ class ModelEvidence:
     suite: Suite
     results: pd.DataFrame = field(default_factory=pd.DataFrame)
     wde: pd.DataFrame = field(default_factory=pd.DataFrame)
+    cosines: pd.DataFrame = field(default_factory=pd.DataFrame)
     images: int = 50
     seed: int = 0
 
@@ -165,6 +168,17 @@ class ModelEvidence:
         except InputError:
             raise UntestableError(f"no study here has both {_named(one)}, and {_named(other)}") from None
         return Interval(found.mean, found.half_width)
+
+    @cached_property
+    def interference(self) -> dict[tuple[str, str], Interval]:
+        """WDE a task, by scenario and protection."""
+        table = over_seeds(self.wde, ["scenario", "protection"], "wde")
+        return {(row.scenario, row.protection): Interval(row.mean, row.half_width) for row in table.itertuples()}
+
+    def cosine(self, scenario: str, definition: str = "received") -> pd.Series:
+        """Cosines of every two task vectors after a link, or what a definition makes of them."""
+        rows = self.cosines
+        return rows.loc[(rows["scenario"] == scenario) & (rows["definition"] == definition), "cosine"]
 
     @cached_property
     def clean(self) -> float:

@@ -6,19 +6,19 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from rmtllmf_lib import published
 from rmtllmf_lib.chapters.verdicts.claims import VERDICTS, Finding, UntestableError, Verdict, graded, measures
 from rmtllmf_lib.chapters.verdicts.evidence import Interval, ModelEvidence
 from rmtllmf_lib.model.fusion import lambda_n
-from rmtllmf_lib.model.task_vector import cosine_matrix
+from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.published import PAPER_LINKS
-from rmtllmf_lib.study.intervals import over_seeds
-from rmtllmf_lib.transport.scenario import Scenario
+from rmtllmf_lib.study.study import NO_LINK
+from rmtllmf_lib.training.finetune import recipe_for
 
 SLOW = 0.05  # loss of normalised accuracy for each task that is added; published ones lose at most .043
 ATTACKED = ("SU", "SR")
+ABLATED = ("ideal", "SR")  # the links on which the method is taken apart
+APART_AND_COMMON = ("weight, independent", "task, common")  # noise that lowers cosines, and noise that raises them
 NEAR = 0.1  # in normalised accuracy: as close as another model and other tasks can be expected to come
 MODEL = "ViT-B-16-quickgelu"  # the paper's
 
@@ -46,10 +46,24 @@ def _like_paper(found: Interval, paper: float, shape: bool) -> Verdict:
 
 @measures("Reloading")
 def _reloading(evidence: ModelEvidence) -> Finding:
-    gains = {name: evidence.gain(_is(name, "freeze"), _is(name, "unprotected")) for name in PAPER_LINKS}
-    kept = min(evidence.point(**_is(name, "freeze")).high for name in ATTACKED) > evidence.clean - 0.2
+    gains = {name: evidence.gain(_is(name, "freeze"), _is(name, "unprotected")) for name in ABLATED}
+    left = evidence.point(**_is("SR", "freeze"))
     helps = gains["ideal"].low > 0
-    return graded(helps and kept, helps, **gains)
+    return graded(helps and left.high > evidence.clean - 0.2, helps, left=left, clean=100 * evidence.clean, **gains)
+
+
+@measures("Cheap protection")
+def _cheap(evidence: ModelEvidence) -> Finding:
+    """Compare with the users' own training: fewer than a tenth of their images, and less work than one user's."""
+    suite, (row, *_) = (
+        evidence.suite,
+        evidence.everything.query("protection == 'rmtllmf' and per_class == 10").itertuples(),
+    )
+    own = recipe_for(suite.backbone)
+    images = row.samples / sum(len(task.train) for task in suite.tasks.values())
+    work = row.steps * REALIGNMENT.batch_size / (own.steps * own.batch_size)
+    cheap = images < 0.1, work < 1
+    return graded(all(cheap), any(cheap), samples=int(row.samples), images=100 * images, work=work, n=len(suite.tasks))
 
 
 @measures("Baseline")
@@ -173,38 +187,45 @@ def _against_n(evidence: ModelEvidence) -> Finding:
     return graded(others < 0.02 and abs(steady) < 0.05, max(others, steady) < 0.02, **numbers)
 
 
-def _cosines(evidence: ModelEvidence, scenario: Scenario) -> np.ndarray:
-    """Return the cosines of every two task vectors after a link."""
-    cosines = cosine_matrix(evidence.received(scenario) if scenario.mean_mse else evidence.taus)
-    return np.asarray(cosines[~np.eye(len(cosines), dtype=bool)])
-
-
 @measures("Cosines, Fig. 3")
 def _cosines_protected(evidence: ModelEvidence) -> Finding:
-    sent = _cosines(evidence, Scenario("clean", 0.0)).max()
-    ideal = _cosines(evidence, Scenario("ideal", PAPER_LINKS["ideal"].mse, "weight", "half")).max()
-    return graded(ideal <= published.PAPER_COSINES_PROTECTED, ideal=ideal, sent=sent)
+    """Take every definition of R-MTLLMF's vectors under the noise that gives Figure 4; one under independent errors."""
+    rows = evidence.cosines[evidence.cosines["scenario"] == "weight, half, ideal"]
+    each = rows.groupby("definition")["cosine"].agg(["mean", "max"])
+    own = abs(evidence.cosine("weight, independent, ideal", "own")).max()
+    numbers = {"half": each["max"].min(), "received": each.loc["received", "mean"], "lowered": each["mean"].min()}
+    numbers |= {"own": own, "sent": evidence.cosine("clean").max()}
+    limit = published.PAPER_COSINES_PROTECTED
+    return graded(numbers["half"] <= limit, own <= limit, **numbers)
 
 
 @measures("Cosines, Fig. 4")
 def _cosines_attacked(evidence: ModelEvidence) -> Finding:
-    mse, (low, high) = PAPER_LINKS["SR"].mse, published.PAPER_COSINES_ATTACKED
-    half, own = (_cosines(evidence, Scenario("SR", mse, "weight", how)) for how in ("half", "independent"))
-    inside = [low <= each.min() and each.max() <= high for each in (half, own)]
-    return graded(all(inside), any(inside), least=half.min(), most=half.max(), own=abs(own).max())
+    """Independent errors are what the paper's text suggests."""
+    low, high = published.PAPER_COSINES_ATTACKED
+    own, half = (evidence.cosine(f"weight, {how}, SR").round(2) for how in ("independent", "half"))
+    inside = [low <= each.min() and each.max() <= high for each in (own, half)]
+    return graded(*inside, least=half.min(), most=half.max(), own=abs(own).max())
 
 
 @measures("Entanglement")
 def _entanglement(evidence: ModelEvidence) -> Finding:
-    """Test whether errors that lower the cosines do harm: if cosines explained the collapse, they would not."""
-    most = abs(_cosines(evidence, Scenario("SR", PAPER_LINKS["SR"].mse, "weight", "independent"))).max()
-    lost = evidence.gain(CLEAN, _is("independent, SR", "unprotected"))
-    return graded(not (lost.low > 0.1 and most < 0.1), most=most, lost=lost)
+    """Look for large errors at small cosines, and for large cosines without errors: either is a counterexample."""
+    found, half = evidence.interference, evidence.cosine("weight, half, SR").mean()
+    clean, apart, common = (found[name, "unprotected"] for name in ("clean", *(f"{x}, SR" for x in APART_AND_COMMON)))
+    most = abs(evidence.cosine(f"{APART_AND_COMMON[0]}, SR")).max()
+    raised, sent = (evidence.cosine(name).mean() for name in (f"{APART_AND_COMMON[1]}, SR", "clean"))
+    same = [value.mean for (scenario, _), value in found.items() if scenario.startswith("weight, half")]
+    harmed = most < 0.1 and apart.low > clean.mean + 0.1
+    harmless = raised > sent + 0.1 and common.high < clean.mean + 0.05
+    numbers = {"clean": clean.mean, "apart": apart.mean, "common": common.mean, "most": most, "raised": raised}
+    numbers |= {"sent": sent, "half": half, "least": min(same), "largest": max(same)}
+    return graded(not harmed and not harmless, not harmed, **numbers)
 
 
 def _alone(evidence: ModelEvidence, how: str) -> Finding:
     """Judge one part without the other on the ideal link, to which the paper's figure belongs; report SR as well."""
-    gains = {link: evidence.gain(_is(link), _is(link, how)) for link in ("ideal", "SR")}
+    gains = {link: evidence.gain(_is(link), _is(link, how)) for link in ABLATED}
     level = {link: evidence.point(**_is(link)).mean for link in gains}
     numbers = {"gains": gains, "shares": {link: 100 * gain.mean / level[link] for link, gain in gains.items()}}
     found, (low, high) = gains["ideal"], published.PAPER_ABLATION_LOSS
@@ -222,9 +243,8 @@ measures("Realignment alone")(partial(_alone, how="realign"))
 @measures("Kept frozen")
 def _kept_frozen(evidence: ModelEvidence) -> Finding:
     """Separate clean embeddings from keeping them frozen; the paper's sentence is about the second."""
-    links = ("ideal", "SR")
-    clean = [evidence.gain(_is(link, "reload-train-all"), _is(link, "realign")) for link in links]
-    frozen = [evidence.gain(_is(link), _is(link, "reload-train-all")) for link in links]
+    clean = [evidence.gain(_is(link, "reload-train-all"), _is(link, "realign")) for link in ABLATED]
+    frozen = [evidence.gain(_is(link), _is(link, "reload-train-all")) for link in ABLATED]
     better = [each.low > 0 for each in frozen]
     numbers = {"clean": clean, "frozen": frozen}
     if not any(better) and not any(each.high < 0 for each in frozen):
@@ -280,13 +300,15 @@ def _safeguards(evidence: ModelEvidence) -> Finding:
 
 @measures("Less interference")
 def _less_interference(evidence: ModelEvidence) -> Finding:
-    """Judge by the WDE against the tasks' own specialists."""
-    table = over_seeds(evidence.wde, ["scenario", "protection"], "wde").set_index(["scenario", "protection"])
-    found = {key: Interval(row["mean"], row["half_width"]) for key, row in table.iterrows()}
-    clean, links = found["clean", "unprotected"].mean, ("ideal", "SR")
-    before, after = ({link: found[link, how] for link in links} for how in ("unprotected", "rmtllmf"))
-    falls = all(after[link].high < before[link].low for link in links)
-    return graded(falls and after["SR"].low < 2 * clean, falls, before=before, after=after, clean=clean)
+    """Judge by the WDE against the tasks' own specialists, beside that of a model which received nothing."""
+    found, control = evidence.interference, evidence.interference[NO_LINK, "control"]
+    before, after = (
+        {link: found[f"weight, half, {link}", how] for link in ABLATED} for how in ("unprotected", "rmtllmf")
+    )
+    falls = all(after[link].high < before[link].low for link in ABLATED)
+    less = all(after[link].high < control.low for link in ABLATED)
+    clean = found["clean", "unprotected"].mean
+    return graded(falls and less, falls, before=before, after=after, clean=clean, control=control.mean)
 
 
 @measures("Physical layer")

@@ -178,10 +178,33 @@ def evidence(
     results = pd.DataFrame(rows, columns=[*columns, "steps", "samples"])
     tasks = {name: SimpleNamespace(class_names=("x",) * 10) for name in "ab"}
     suite: Any = SimpleNamespace(tasks=tasks, backbone=SimpleNamespace(name="tiny"))
-    levels = {("clean", "unprotected"): 0.16, ("ideal", "unprotected"): 0.37, ("SR", "unprotected"): 0.89}
-    levels |= {("ideal", "rmtllmf"): 0.11, ("SR", "rmtllmf"): 0.52}
-    errors = [(*key, seed, value + 0.01 * seed) for key, value in levels.items() for seed in range(seeds)]
-    return ModelEvidence(suite, results, pd.DataFrame(errors, columns=["scenario", "protection", "seed", "wde"]))
+    return ModelEvidence(suite, results, errors_of(seeds=seeds), cosines_of())
+
+
+WDE = {
+    ("clean", "unprotected"): 0.16, ("no link", "control"): 0.11,
+    ("weight, independent, SR", "unprotected"): 0.67, ("task, common, SR", "unprotected"): 0.16,
+    ("weight, half, ideal", "unprotected"): 0.37, ("weight, half, SR", "unprotected"): 0.89,
+    ("weight, half, ideal", "rmtllmf"): 0.11, ("weight, half, SR", "rmtllmf"): 0.52,
+}  # fmt: skip
+COSINES = {
+    ("clean", "received"): (-0.01, 0.08), ("task, common, SR", "received"): (0.16, 0.24),
+    ("weight, half, ideal", "received"): (0.48, 0.49), ("weight, half, ideal", "own"): (0.39, 0.42),
+    ("weight, independent, ideal", "own"): (0.0, 0.01), ("weight, half, SR", "received"): (0.49, 0.5),
+    ("weight, independent, SR", "received"): (-0.01, 0.01),
+}  # fmt: skip
+
+
+def errors_of(changed: Mapping[tuple[str, str], float] | None = None, seeds: int = 3) -> pd.DataFrame:
+    """An invented table of the WDE; the mean of three seeds is .01 above what is given."""
+    found = {**WDE, **(changed or {})}.items()
+    rows = [(*key, seed, value + 0.01 * seed) for key, value in found for seed in range(seeds)]
+    return pd.DataFrame(rows, columns=["scenario", "protection", "seed", "wde"])
+
+
+def cosines_of(changed: Mapping[tuple[str, str], tuple[float, float]] | None = None) -> pd.DataFrame:
+    rows = [(*key, value) for key, values in {**COSINES, **(changed or {})}.items() for value in values]
+    return pd.DataFrame(rows, columns=["scenario", "definition", "cosine"])
 
 
 @cache
@@ -214,7 +237,7 @@ def verdict(label: str, changed: Mapping[tuple[str, str, int], float] | None = N
         ("Number of tasks", "holds", {("SR", "rmtllmf", 10): 0.9}, "does not hold"),
         ("Number of tasks", "holds", {("ideal", "rmtllmf", 10): 0.8}, "holds with caveat"),
         ("Reloading", "holds with caveat", {("ideal", "freeze", 0): 0.6}, "does not hold"),
-        ("Reloading", "holds with caveat", {("SU", "freeze", 0): 0.8, ("SR", "freeze", 0): 0.8}, "holds"),
+        ("Reloading", "holds with caveat", {("SR", "freeze", 0): 0.8}, "holds"),
         ("Reloading alone", "does not hold", {("ideal", "freeze", 0): 0.6}, "holds"),
         ("Realignment alone", "does not hold", {("ideal", "realign", 10): 0.6}, "holds"),
         ("Realignment alone", "does not hold", {("ideal", "realign", 10): 0.3}, "holds with caveat"),
@@ -230,12 +253,39 @@ def verdict(label: str, changed: Mapping[tuple[str, str, int], float] | None = N
         ("Resilient aggregation", "does not hold", {("no link", "control", 10): 0.9}, "holds with caveat"),
         ("Physical layer", "holds", {("link, SU known", "rmtllmf", 10): 0.6}, "holds with caveat"),
         ("Physical layer", "holds", {(f"link, {x} known", "rmtllmf", 10): 0.5 for x in ("SU", "SR")}, "does not hold"),
-        ("Less interference", "holds with caveat", {}, "holds with caveat"),
     ],
 )  # fmt: skip
 def test_rules_follow_the_numbers(label: str, expected: str, changed: Any, other: str) -> None:
     assert verdict(label) == expected
     assert verdict(label, changed=changed) == other
+
+
+@pytest.mark.parametrize(
+    ("label", "errors", "cosines", "expected"),
+    [
+        ("Cosines, Fig. 3", {}, {}, "holds with caveat"),
+        ("Cosines, Fig. 3", {}, {("weight, half, ideal", "own"): (0.1, 0.24)}, "holds"),
+        ("Cosines, Fig. 3", {}, {("weight, independent, ideal", "own"): (0.1, 0.3)}, "does not hold"),
+        ("Cosines, Fig. 4", {}, {}, "holds with caveat"),
+        ("Cosines, Fig. 4", {}, {("weight, independent, SR", "received"): (0.48, 0.52)}, "holds"),
+        ("Cosines, Fig. 4", {}, {("weight, half, SR", "received"): (0.4, 0.5)}, "does not hold"),
+        ("Entanglement", {}, {}, "does not hold"),
+        ("Entanglement", {("weight, independent, SR", "unprotected"): 0.2}, {}, "holds with caveat"),
+        ("Entanglement", {}, {("weight, independent, SR", "received"): (0.3, 0.5)}, "holds with caveat"),
+        (
+            "Entanglement",
+            {("weight, independent, SR", "unprotected"): 0.2, ("task, common, SR", "unprotected"): 0.4},
+            {},
+            "holds",
+        ),
+        ("Less interference", {}, {}, "holds with caveat"),
+        ("Less interference", {("no link", "control"): 0.7}, {}, "holds"),
+        ("Less interference", {("weight, half, SR", "rmtllmf"): 0.9}, {}, "does not hold"),
+    ],
+)
+def test_rules_about_interference(label: str, errors: Any, cosines: Any, expected: str) -> None:
+    suite, nothing = unchanged().suite, pd.DataFrame()
+    assert judged(label, ModelEvidence(suite, nothing, errors_of(errors), cosines_of(cosines))) == expected
 
 
 @pytest.mark.parametrize(
@@ -254,6 +304,8 @@ def test_rules_follow_the_numbers(label: str, expected: str, changed: Any, other
         ("SU and SR", ("SR", "rmtllmf", 10), 0.54, 0.02, "holds"),
         ("Kept frozen", ("SR", "reload-train-all", 10), 0.44, 0.10, "holds with caveat"),
         ("Kept frozen", ("SR", "reload-train-all", 10), 0.44, 0.08, "holds"),
+        ("Samples", ("ideal", "rmtllmf", 20), 0.93, 0.01, "holds"),
+        ("Samples", ("ideal", "rmtllmf", 20), 0.93, 0.05, "holds with caveat"),
         ("Samples, both", ("ideal", "realign", 20), 0.93, 0.01, "holds"),
         ("Samples, both", ("ideal", "realign", 20), 0.93, 0.03, "not testable here"),
         ("Samples, both", ("ideal", "realign", 20), 0.90, 0.005, "does not hold"),
@@ -276,7 +328,7 @@ def test_one_seed_proves_nothing() -> None:
     with_intervals = (
         "Unprotected, ideal", "Unprotected, attacked", "R-MTLLMF, ideal", "R-MTLLMF, attacked", "SU and SR", "Factor",
         "Limits", "Small noise", "Reloading", "Reloading alone", "Realignment alone", "Kept frozen", "Samples",
-        "Samples, both", "Resilient aggregation", "Physical layer", "Less interference",
+        "Samples, both", "Resilient aggregation", "Physical layer", "Less interference", "Entanglement",
     )  # fmt: skip
     claims = [BY_LABEL[label] for label in with_intervals]
     found = assess(claims, evidence(seeds=1)).set_index("label")["verdict"]
