@@ -73,7 +73,7 @@ def _linear(evidence: LinkEvidence) -> Finding:
     table = link_tables.propagation(evidence.drops[:60], [0, 10], 500, evidence.rng())
     found = table[table["order"] == ORDERS[0]].groupby(["cancellation", "gain_db"])["excess"].mean()
     (linear, louder), decided = found["linear"].loc[[0, 10]], found["hard"].loc[[0, 10]].tolist()
-    return graded(linear < 1.05, louder < 1.05, linear=linear, louder=louder, decided=decided)
+    return graded(linear < 1.05, decided[0] < 1.05, linear=linear, louder=louder, decided=decided)
 
 
 @measures("(P1)")
