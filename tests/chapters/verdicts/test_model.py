@@ -85,7 +85,7 @@ def test_first_order_is_judged_where_the_noise_is(suite: Suite, monkeypatch: pyt
     monkeypatch.setattr(module, "_std", lambda *arguments: 1e-4 * own(*arguments))
     assert verdict("Eq. (10)", evidence(suite)) == "holds"  # all noise is small
     monkeypatch.setattr(
-        module, "_std", lambda seen, mse, scale="task": own(seen, mse) * {"task": 1e-4, "weight": 1e4}[scale]
+        module, "_std", lambda seen, mse, scale="task": own(seen, mse) * {"task": 1e-2, "weight": 1e3}[scale]
     )
     assert verdict("Eq. (10)", evidence(suite)) == "holds with caveat"
     monkeypatch.setattr(module, "_std", lambda *arguments: 1e4 * own(*arguments))

@@ -160,7 +160,7 @@ def test_beside_paper() -> None:
 def test_all_snrs_by_hand() -> None:
     apart = Uplink(2 * np.eye(2)[None], [1.0, 4.0], 0.5)  # received powers 4 and 16, noise 0.5 at each antenna
     found = all_snrs_db(apart, apart.thermal_cov)
-    assert found["the same, averaged in dB"] == pytest.approx(8 * np.log10(10)) and len(found) == 14
+    assert found["the same, averaged in dB"] == pytest.approx(10 * np.log10(8)) and len(found) == 14
     assert found[OVER_ALL_ELSE] == pytest.approx(5 * np.log10(4 / 17 * 16 / 5))
     for name in DETECTORS:  # nobody interferes: an MSE of 1 / (1 + SNR)
         assert found[f"the mean in dB behind {name}"] == pytest.approx(5 * np.log10(8 * 32))
