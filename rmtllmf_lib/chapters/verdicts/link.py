@@ -151,7 +151,7 @@ def _ideal_pair(evidence: LinkEvidence) -> Finding:
     best, fits = tried.loc[tried["snr_off"].idxmin()], tried[tried["snr_off"] <= FITS]
     usual = fits["reading"].isin(paper_link.SNR_READINGS).any()
     bound = paper_link.white_noise_bound(snr, evidence.drops.num_rx_antennas)
-    return graded(usual, len(fits), bound=bound, tried=len(tried), fits=len(fits), best=best)
+    return graded(usual, not fits.empty, bound=bound, tried=len(tried), fits=len(fits), best=best)
 
 
 @measures("Attacked SNRs")
@@ -184,7 +184,7 @@ def _noise_sent(evidence: LinkEvidence) -> Finding:
     for way, errors in evidence.sent.items():
         ratio = float(np.median(errors.table["variance"] / mse))
         fits[way] = 0.9 < ratio < 1.1 and bool((errors.table["excess_kurtosis"].abs() < 0.3).all())
-        numbers[way] = f"{ratio:.2g}"
+        numbers[way] = f"{ratio:.2g}" if ratio < 1000 else "over 1000"
     real = [fit for way, fit in fits.items() if "genie" not in way]
     ways = ", ".join(f"{way} {ratio}" for way, ratio in numbers.items())
     as_claimed = ", ".join(way for way, fit in fits.items() if fit) or "none"

@@ -65,7 +65,7 @@ def _fusion(evidence: ModelEvidence) -> Finding:
     return graded(lost < 0.05, caveat=True, n=n, lam=published, lost=100 * lost)
 
 
-def _wdes(evidence: ModelEvidence, own_lam: float | None = None, scenario: Scenario | None = None) -> pd.Series:  # type: ignore[type-arg]
+def _wdes(evidence: ModelEvidence, own_lam: float | None = None, scenario: Scenario | None = None) -> pd.Series:
     suite, lam = evidence.suite, evidence.lam
     fused = None if scenario is None else fuse(suite.backbone.weights, evidence.received(scenario), lam)
     images = images_of(suite, limit=evidence.images)

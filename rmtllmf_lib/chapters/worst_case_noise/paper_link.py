@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -68,10 +68,10 @@ DETECTORS: Mapping[str, Callable[[Uplink, Complex], Real]] = {
 }
 
 # MSEs behind one of them to an SNR in dB; an unbiased estimate with the MSE mu has noise of variance mu / (1 - mu)
-AVERAGES: Mapping[str, Callable[[Real], Real]] = {
-    "one over the mean noise": lambda mse: -_decibel(np.mean(mse / (1 - mse))),
-    "the mean in dB": lambda mse: np.mean(_decibel((1 - mse) / mse)),
-    "one over the mean MSE": lambda mse: -_decibel(np.mean(mse)),
+AVERAGES: Mapping[str, Callable[[Real], float]] = {
+    "one over the mean noise": lambda mse: -10 * float(np.log10(np.mean(mse / (1 - mse)))),
+    "the mean in dB": lambda mse: float(np.mean(_decibel((1 - mse) / mse))),
+    "one over the mean MSE": lambda mse: -10 * float(np.log10(np.mean(mse))),
 }
 
 
@@ -86,7 +86,7 @@ def all_snrs_db(uplink: Uplink, noise_cov: Complex) -> dict[str, float]:
     found[OVER_ALL_ELSE] = float(np.mean(_decibel(power / (power.sum(axis=-1, keepdims=True) - power + noise))))
     for name, mses in DETECTORS.items():
         mse = mses(uplink, noise_cov)
-        found |= {f"{average} behind {name}": float(of(mse)) for average, of in AVERAGES.items()}
+        found |= {f"{average} behind {name}": of(mse) for average, of in AVERAGES.items()}
     return found
 
 
@@ -165,11 +165,16 @@ def mean_mse(uplink: Uplink, noise_cov: Complex, setting: Setting) -> float:
 
 
 # What a receiver may be and know, over ways that power falls with distance; 3.6 is an ordinary exponent of a city.
+_DETECTIONS: tuple[tuple[Receiver, Order], ...] = (
+    ("sic", "weakest-first"),
+    ("sic", "strongest-first"),
+    ("lmmse", "weakest-first"),
+)
 CANDIDATES = tuple(
     Setting(exponent, receiver, order, knowledge)
     for exponent in (1.0, 2.0, 3.0, 3.6)
-    for receiver, order in (("sic", "weakest-first"), ("sic", "strongest-first"), ("lmmse", "weakest-first"))
-    for knowledge in ("matched", "unaware")
+    for receiver, order in _DETECTIONS
+    for knowledge in get_args(Knowledge)
 )
 
 
