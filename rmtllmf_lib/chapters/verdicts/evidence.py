@@ -15,6 +15,7 @@ import torch
 from rmtllmf_lib.arrays import Real
 from rmtllmf_lib.chapters.verdicts.claims import NoIntervalError, UntestableError
 from rmtllmf_lib.chapters.words import percent
+from rmtllmf_lib.chapters.worst_case_noise import paper_link
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.fusion import lambda_n
 from rmtllmf_lib.model.task_vector import TaskVector
@@ -23,6 +24,7 @@ from rmtllmf_lib.study.intervals import over_seeds
 from rmtllmf_lib.training.combinations import evaluate_combinations
 from rmtllmf_lib.training.suite import Suite
 from rmtllmf_lib.transport.scenario import Scenario
+from rmtllmf_lib.transport.statistics import ErrorStatistics
 from rmtllmf_lib.wireless.adversary import jammer_power
 from rmtllmf_lib.wireless.channel import Uplink
 
@@ -81,16 +83,24 @@ class LinkEvidence:
         Jammer over noise per antenna.
     seed : int
         Seed of all random numbers.
+    sent : mapping
+        Way of sending to the statistics of the errors of task vectors that were sent over the first drop.
     """
 
     drops: Uplink
     jnr_db: float = 9.0
     seed: int = 0
+    sent: Mapping[str, ErrorStatistics] = field(default_factory=dict)
 
     @cached_property
     def power(self) -> Real:
         """Budget of the jammer in each drop, W."""
         return jammer_power(self.drops, self.jnr_db)
+
+    @cached_property
+    def snrs(self) -> pd.DataFrame:
+        """What `paper_link.search_snrs` finds with as many new drops, at most 60."""
+        return paper_link.search_snrs(paper_link.CANDIDATES, min(60, *self.drops.batch_shape), self.seed)
 
     def rng(self) -> np.random.Generator:
         """Return a new random number generator, the same for every claim."""

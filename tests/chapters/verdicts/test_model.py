@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,11 @@ from rmtllmf_lib.chapters.verdicts.claims import assess
 from rmtllmf_lib.chapters.verdicts.evidence import ModelEvidence
 from rmtllmf_lib.chapters.verdicts.registry import CLAIMS
 from rmtllmf_lib.model.backbone import load_backbone
+from rmtllmf_lib.model.fusion import fuse
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.suite import Suite, load_suite
+from rmtllmf_lib.transport.scenario import Scenario
 from small import small_suites
 
 BY_LABEL = {claim.label: claim for claim in CLAIMS}
@@ -44,14 +47,16 @@ def verdict(label: str, seen: ModelEvidence) -> str:
 
 @pytest.mark.parametrize(
     ("label", "expected"),
-    [("Eq. (9)", "holds"), ("Eq. (11)", "does not hold"), ("Eq. (12)", "does not hold")],
+    [("Eq. (9)", "holds"), ("Eq. (11)", "does not hold"), ("Eq. (12)", "holds with caveat")],
 )
 def test_what_is_so_for_every_model(suite: Suite, label: str, expected: str) -> None:
     assert verdict(label, evidence(suite)) == expected
 
 
 def test_the_corrected_variance_is_that_of_theory(suite: Suite) -> None:
-    numbers = BY_LABEL["Eq. (11)"].measure(evidence(suite)).numbers
+    seen = evidence(suite)
+    numbers = BY_LABEL["Eq. (11)"].measure(seen).numbers
+    assert numbers["ratio"] == pytest.approx(1 / (seen.lam**2 * (1 - 2 / np.pi)), rel=0.1)  # in the paper's own units
     assert numbers["share"] == pytest.approx(1 - 2 / np.pi, abs=0.02)
     assert numbers["theory"] == pytest.approx(1 - 2 / np.pi)
 
@@ -126,10 +131,57 @@ def test_first_order_is_judged_where_the_noise_is(suite: Suite, monkeypatch: pyt
     own = module._std
     monkeypatch.setattr(module, "_std", lambda *arguments: 1e-4 * own(*arguments))
     assert verdict("Eq. (10)", evidence(suite)) == "holds"  # all noise is small
+    monkeypatch.setattr(
+        module, "_std", lambda seen, mse, scale="task": own(seen, mse) * {"task": 1e-2, "weight": 1e3}[scale]
+    )
+    assert verdict("Eq. (10)", evidence(suite)) == "holds with caveat"
+    monkeypatch.setattr(module, "_std", lambda *arguments: 1e4 * own(*arguments))
+    assert verdict("Eq. (10)", evidence(suite)) == "does not hold"
+
+
+@pytest.mark.parametrize(
+    ("label", "name", "instead", "expected"),
+    [
+        ("Eq. (7)", "_wde_total", lambda seen: 9.0, "holds"),
+        ("Eq. (7)", "_wde_total", lambda seen: 1e-9, "holds with caveat"),
+        ("Eq. (7)", "_wde_total", lambda seen: 0.0, "does not hold"),
+        ("Eq. (8)", "_wdes", lambda seen, own_lam=0.3: pd.Series([0.1, 0.3]), "holds"),
+        ("Eq. (8)", "_wdes", lambda seen, own_lam=0.3: pd.Series([own_lam, 1.3 - own_lam]), "holds with caveat"),
+        ("Eq. (8)", "_wdes", lambda seen, own_lam=0.3: pd.Series([own_lam, 0.2]), "does not hold"),
+        ("Eq. (9)", "fuse", lambda base, taus, lam: fuse(base, [2 * tau for tau in taus], lam), "does not hold"),
+        ("Eq. (12)", "Z_BETA", 50.0, "holds"),
+        ("Eq. (12)", "_std", lambda seen, mse: 1e-6, "does not hold"),
+        ("Ratio test", "alarms", lambda *a, **k: shares((0.1, 0.1), 0.12), "holds"),
+        ("Ratio test", "alarms", lambda *a, **k: shares((0.1, 0.9), 0.12), "holds with caveat"),
+        ("Ratio test", "alarms", lambda *a, **k: shares((0.7, 0.0), 0.02), "does not hold"),
+        ("MSE and interference", "_wde_total", lambda seen, scenario=None: 0.9 if scenario else 0.1, "holds"),
+        ("MSE and interference", "_wde_total", lambda seen, scenario=None: 0.5 if at_weights(scenario) else 0.1,
+         "holds with caveat"),
+        ("MSE and interference", "_wde_total", lambda seen, scenario=None: 0.1, "does not hold"),
+    ],
+)  # fmt: skip
+def test_rules_follow_the_numbers(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch, label: str, name: str, instead: Any, expected: str
+) -> None:
+    monkeypatch.setattr(module, name, instead)
+    assert verdict(label, evidence(suite)) == expected
+
+
+def shares(alarm: tuple[float, float], flipped: float) -> pd.DataFrame:
+    return pd.DataFrame({"some_ratio": alarm, "flipped": flipped})
+
+
+def at_weights(scenario: Scenario | None) -> bool:
+    return scenario is not None and scenario.scale == "weight"
+
+
+def test_the_printed_variance_is_right_for_one_coefficient(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ModelEvidence, "lam", (1 - 2 / np.pi) ** -0.5)
+    assert verdict("Eq. (11)", evidence(suite)) == "holds"
 
 
 def test_every_claim_about_answers_is_measured(suite: Suite) -> None:
-    labels = ("Eq. (6)", "Eq. (7)", "Eq. (8)", "MSE and interference")
+    labels = ("Eq. (6)", "Eq. (7)", "Eq. (8)", "Ratio test", "MSE and interference")
     found, again = (assess([BY_LABEL[label] for label in labels], evidence(suite, images=8)) for _ in range(2))
     assert found["ours"].all() and found.equals(again)
 

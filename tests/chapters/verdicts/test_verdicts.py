@@ -14,16 +14,15 @@ import pytest
 
 from places import ROOT
 from rmtllmf_lib.chapters.verdicts.claims import MEASURES, VERDICTS, Claim, Finding, assess, counts, markdown_table
-from rmtllmf_lib.chapters.verdicts.evidence import RUN, Interval, LinkEvidence, ModelEvidence, joined
+from rmtllmf_lib.chapters.verdicts.evidence import RUN, Interval, ModelEvidence, joined
 from rmtllmf_lib.chapters.verdicts.registry import CLAIMS
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.published import PAPER_LINKS
-from rmtllmf_lib.wireless.channel import draw_uplinks
 
 BY_LABEL = {claim.label: claim for claim in CLAIMS}
 
 
-def judged(label: str, seen: LinkEvidence | ModelEvidence) -> str:
+def judged(label: str, seen: ModelEvidence) -> str:
     """Return the verdict on one claim, whose sentence has all its numbers."""
     row = assess([BY_LABEL[label]], seen).iloc[0]
     assert row["ours"]
@@ -100,32 +99,6 @@ def test_a_table_in_markdown() -> None:
 def test_no_other_verdict() -> None:
     with pytest.raises(InputError, match="maybe"):
         Finding("maybe", {})  # type: ignore[arg-type]
-
-
-# --- the link ---------------------------------------------------------------------------------------------------------
-
-
-def on_the_link(label: str, num_users: int = 8) -> str:
-    drops = draw_uplinks(30, np.random.default_rng(3), num_users=num_users)
-    return judged(label, LinkEvidence(drops))
-
-
-@pytest.mark.parametrize(
-    ("label", "verdict"),
-    [
-        ("Eq. (2)", "holds"), ("Eq. (3)", "holds with caveat"), ("Eq. (4)", "does not hold"),
-        ("Eq. (5)", "holds with caveat"), ("(P1)", "holds"), ("Eq. (13)", "holds"), ("Eq. (14)", "does not hold"),
-        ("(P2)", "does not hold"), ("Eq. (15)", "does not hold"), ("Ideal link", "does not hold"),
-        ("Attacked SNRs", "does not hold"), ("Mean MSEs", "holds with caveat"),
-    ],
-)  # fmt: skip
-def test_verdicts_on_the_link(label: str, verdict: str) -> None:
-    assert on_the_link(label) == verdict
-
-
-@pytest.mark.parametrize("label", ["Eq. (4)", "Eq. (5)", "(P2)", "Eq. (15)"])
-def test_with_a_single_user_all_of_them_hold(label: str) -> None:
-    assert on_the_link(label, num_users=1) == "holds"
 
 
 # --- accuracies -------------------------------------------------------------------------------------------------------
