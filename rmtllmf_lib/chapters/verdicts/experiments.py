@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from rmtllmf_lib import published
 from rmtllmf_lib.chapters.verdicts.claims import VERDICTS, Finding, UntestableError, Verdict, graded, measures
 from rmtllmf_lib.chapters.verdicts.evidence import Interval, ModelEvidence
@@ -68,7 +70,7 @@ def _cheap(evidence: ModelEvidence) -> Finding:
 
 @measures("Baseline")
 def _baseline(evidence: ModelEvidence) -> Finding:
-    numbers = {"clean": 100 * evidence.clean, "model": evidence.suite.backbone.name}
+    numbers: dict[str, Any] = {"clean": 100 * evidence.clean, "model": evidence.suite.backbone.name}
     if evidence.suite.backbone.name != MODEL:
         return Finding("not testable here", numbers)
     return graded(abs(evidence.clean - published.PAPER_BASELINE) < 0.02, **numbers)
