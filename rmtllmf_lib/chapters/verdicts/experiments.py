@@ -54,7 +54,7 @@ def _reloading(evidence: ModelEvidence) -> Finding:
 
 @measures("Baseline")
 def _baseline(evidence: ModelEvidence) -> Finding:
-    numbers = {"clean": 100 * evidence.clean, "model": evidence.suite.backbone.name}
+    numbers: dict[str, Any] = {"clean": 100 * evidence.clean, "model": evidence.suite.backbone.name}
     if evidence.suite.backbone.name != MODEL:
         return Finding("not testable here", numbers)
     return graded(abs(evidence.clean - published.PAPER_BASELINE) < 0.02, **numbers)
