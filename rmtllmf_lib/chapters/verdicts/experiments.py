@@ -185,7 +185,7 @@ def _against_n(evidence: ModelEvidence) -> Finding:
     change = means[most] - means[few]
     steady = change.pop(("ideal", "rmtllmf"))
     others = change.max()
-    numbers = {"few": few, "most": most, "steady": 100 * steady, "others": 100 * others}
+    numbers = {"few": few, "most": most, "steady": round(100 * steady) + 0.0, "others": round(100 * others) + 0.0}
     return graded(others < 0.02 and abs(steady) < 0.05, max(others, steady) < 0.02, **numbers)
 
 
