@@ -186,6 +186,6 @@ def _noise_sent(evidence: LinkEvidence) -> Finding:
         fits[way] = 0.9 < ratio < 1.1 and bool((errors.table["excess_kurtosis"].abs() < 0.3).all())
         numbers[way] = f"{ratio:.2g}" if ratio < 1000 else "over 1000"
     real = [fit for way, fit in fits.items() if "genie" not in way]
-    ways = ", ".join(f"{way} {ratio}" for way, ratio in numbers.items())
+    ways = "; ".join(f"{way} {ratio}" for way, ratio in numbers.items())
     as_claimed = ", ".join(way for way, fit in fits.items() if fit) or "none"
     return graded(all(real), any(fits.values()), ways=ways, as_claimed=as_claimed)
