@@ -1,13 +1,14 @@
 """How hard the drawn tasks are, beside what is published for CLIP, and the difficulty that comes closest.
 
-`DIFFICULTIES["calibrated"]` is the result of `calibrate` on the grid below, rounded to a tenth. All images are
-validation images; test images have no say.
+`DIFFICULTIES["calibrated"]` is what `closest` finds in `calibration.csv`, `calibrate`'s table for the shipped base,
+rounded to a tenth. All images are validation images; test images have no say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from rmtllmf_lib.published import CLIP_RESULTS
 from rmtllmf_lib.training.combinations import evaluate_combinations
 from rmtllmf_lib.training.suite import Suite, load_suite
 
-GRID = (0.2, 0.4, 0.6, 0.8)  # severities
+GRID = (0.0, 0.2, 0.4, 0.6, 0.8)  # severities
 LAMBDAS = (0.2, 0.3, 0.4, 0.5, 0.6)
 MEASURES = ("zero_shot", "fine_tuned", "zero_shot_normalized", "fused_normalized")
 
@@ -82,6 +83,12 @@ def calibrate(
             measures = per_task(suite)[list(MEASURES)].mean().to_dict()
             rows.append({"severity": severity, "seed": seed, **measures, "distance": distance(measures)})
     return pd.DataFrame(rows)
+
+
+def shipped_table() -> pd.DataFrame:
+    """The table of `calibrate` for the base that ships with the library."""
+    with (files("rmtllmf_lib.training") / "calibration.csv").open(encoding="utf-8") as file:
+        return pd.read_csv(file)
 
 
 def closest(table: pd.DataFrame) -> float:
