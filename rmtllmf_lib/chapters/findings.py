@@ -77,8 +77,13 @@ def _plain(numbers: Mapping[str, Any]) -> Iterator[tuple[str, str | float]]:
             yield name, float(f"{number:.4g}") if math.isfinite(number) else str(number)
 
 
-def collected(folder: str | Path, claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
+def collected(folder: str | Path = "", claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
     """The findings that the executed notebooks of a folder record, one row per claim, in the order of `claims`.
+
+    Parameters
+    ----------
+    folder : path
+        Default: the current one or, if there is no notebook in it, its folder `notebooks`.
 
     Returns
     -------
@@ -90,6 +95,8 @@ def collected(folder: str | Path, claims: Sequence[Claim] = CLAIMS) -> pd.DataFr
         for a claim that no notebook records, or that two do.
     """
     found: dict[str, dict[str, Any]] = {}
+    if not folder:
+        folder = "." if any(Path().glob("*.ipynb")) else "notebooks"
     for path in sorted(Path(folder).glob("*.ipynb")):
         for label, finding in recorded.findings(json.loads(path.read_text(encoding="utf-8"))).items():
             if label in found:

@@ -87,3 +87,12 @@ def test_chapters_are_collected(tmp_path: Path) -> None:
     write(tmp_path / "03_z.ipynb", b[FINDING])
     with pytest.raises(InputError, match="'B' is recorded by 01_x and 03_z"):
         collected(tmp_path, TOYS)
+
+
+def test_the_folder_is_this_one_or_its_notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, a, b = outputs(lambda: record(1.0, ["A", "B"], TOYS))
+    (tmp_path / "notebooks").mkdir()
+    write(tmp_path / "notebooks" / "01_x.ipynb", a[FINDING], b[FINDING])
+    for here in (tmp_path, tmp_path / "notebooks"):
+        monkeypatch.chdir(here)
+        assert collected(claims=TOYS)["chapter"].tolist() == ["01_x"] * 2
