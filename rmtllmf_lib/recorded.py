@@ -51,28 +51,48 @@ def numbers(notebook: Mapping[str, Any]) -> dict[str, str | float]:
     return found
 
 
+def shown(value: str | float, form: str = "") -> str:
+    """A recorded value in a format, with the minus sign of a text and none before a zero.
+
+    Raises
+    ------
+    ValueError
+        for a format that does not fit the value.
+    """
+    text = format(value, form)
+    if isinstance(value, str):
+        return text
+    return re.sub(r"^-", "−", re.sub(r"^-(?=0*\.?0*$)", "", text))
+
+
 def fill(notebook: MutableMapping[str, Any]) -> None:
     """Replace, in place, the text between the marks of all Markdown cells by what the outputs record.
+
+    What is not recorded, or does not fit its format as infinity does, becomes a dash.
 
     Raises
     ------
     InputError
-        for a name that is not recorded, or a format that does not fit the value.
+        after that, for the names that are not recorded, and for formats that do not fit.
     """
-    known = numbers(notebook)
+    known, problems = numbers(notebook), []
 
     def text(mark: re.Match[str]) -> str:
         name, form, _ = mark.groups()
+        found = "–"
         if name not in known:
-            raise InputError(f"{name!r} is marked in the prose but not recorded: expected one of {', '.join(known)}")
-        try:
-            shown = format(known[name], form or "")
-        except ValueError as error:
-            raise InputError(f"{mark[0]!r} does not fit the recorded {known[name]!r}: {error}") from None
-        return f"<!--={name}{':' + form if form else ''}-->{shown}<!--/-->"
+            problems.append(f"{name!r} is marked in the prose but not recorded")
+        else:
+            try:
+                found = shown(known[name], form or "")
+            except ValueError as error:
+                problems.append(f"{mark[0]!r} does not fit the recorded {known[name]!r}: {error}")
+        return f"<!--={name}{':' + form if form else ''}-->{found}<!--/-->"
 
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
             source = cell["source"]
             filled = MARK.sub(text, source if isinstance(source, str) else "".join(source))
             cell["source"] = filled if isinstance(source, str) else filled.splitlines(keepends=True)
+    if problems:
+        raise InputError(f"{'; '.join(problems)}: expected one of {', '.join(known)}")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.recorded import FINDING, NUMBERS, fill, findings, numbers
+from rmtllmf_lib.recorded import FINDING, NUMBERS, fill, findings, numbers, shown
 
 
 def notebook(prose: str | list[str], *outputs: dict[str, Any]) -> dict[str, Any]:
@@ -51,12 +51,29 @@ def test_code_and_other_comments_stay() -> None:
     ("prose", "message"),
     [
         ("<!--=won-->1<!--/-->", "'won' is marked in the prose but not recorded: expected one of lost, share"),
+        ("<!--=won-->1<!--/--> <!--=gone-->1<!--/-->", "'won' is .* 'gone' is marked"),
         ("<!--=lost:.1f-->1<!--/-->", "does not fit the recorded '36 ± 5'"),
     ],
 )
 def test_names_and_formats_that_do_not_fit(prose: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         filled(prose, LOST)
+
+
+def test_what_is_missing_becomes_a_dash_and_the_rest_is_filled_in() -> None:
+    book = notebook("<!--=won-->1<!--/-->, <!--=lost-->9<!--/-->, <!--=gone:.0f-->1<!--/-->", LOST)
+    with pytest.raises(InputError):
+        fill(book)
+    assert book["cells"][0]["source"] == "<!--=won-->–<!--/-->, <!--=lost-->36 ± 5<!--/-->, <!--=gone:.0f-->–<!--/-->"
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "text"),
+    [(-0.3, ".0f", "0"), (-0.0012, ".2f", "0.00"), (-0.6, ".0f", "−1"), (-33.3, ".1f", "−33.3"), (0.4, "+.0f", "+0"),
+     (2.5, "", "2.5"), ("-x", "", "-x"), (-0.04, ".1f", "0.0")],
+)  # fmt: skip
+def test_signs(value: float | str, form: str, text: str) -> None:
+    assert shown(value, form) == text
 
 
 def test_a_finding_is_recorded_once() -> None:

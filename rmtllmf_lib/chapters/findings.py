@@ -62,7 +62,7 @@ def measured(**numbers: Any) -> None:
 
 
 def _plain(numbers: Mapping[str, Any]) -> Iterator[tuple[str, str | float]]:
-    """Yield names with text, or with floats of four significant digits; intervals as "53 ± 2"."""
+    """Yield names with text, or with floats of ten significant digits; intervals as "53 ± 2"."""
     for name, value in numbers.items():
         if isinstance(value, Interval):
             yield name, value.points
@@ -74,7 +74,7 @@ def _plain(numbers: Mapping[str, Any]) -> Iterator[tuple[str, str | float]]:
             yield from _plain({f"{name}.{place}": each for place, each in enumerate(value)})
         else:
             number = float(value)
-            yield name, float(f"{number:.4g}") if math.isfinite(number) else str(number)
+            yield name, float(f"{number:.10g}") if math.isfinite(number) else str(number)
 
 
 def collected(folder: str | Path = "", claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
@@ -83,7 +83,7 @@ def collected(folder: str | Path = "", claims: Sequence[Claim] = CLAIMS) -> pd.D
     Parameters
     ----------
     folder : path
-        Default: the current one or, if there is no notebook in it, its folder `notebooks`.
+        Default: the current one or, if no notebook in it records a finding, its folder `notebooks`.
 
     Returns
     -------
@@ -95,16 +95,28 @@ def collected(folder: str | Path = "", claims: Sequence[Claim] = CLAIMS) -> pd.D
         for a claim that no notebook records, or that two do.
     """
     found: dict[str, dict[str, Any]] = {}
-    if not folder:
-        folder = "." if any(Path().glob("*.ipynb")) else "notebooks"
-    for path in sorted(Path(folder).glob("*.ipynb")):
-        for label, finding in recorded.findings(json.loads(path.read_text(encoding="utf-8"))).items():
+    chapters = _chapters(Path(folder)) if folder else _chapters(Path()) or _chapters(Path("notebooks"))
+    for path, records in chapters.items():
+        for label, finding in records.items():
             if label in found:
                 raise InputError(f"{label!r} is recorded by {found[label]['chapter']} and {path.stem}: expected by one")
             found[label] = finding | {"chapter": path.stem}
     if missing := [claim.label for claim in claims if claim.label not in found]:
         raise InputError(
-            f"no notebook in {folder} records {', '.join(missing[:5])}: expected the executed chapters there; "
-            "execute them with `rmtllmf run` or `make notebooks`"
+            f"no notebook in {folder or 'notebooks'} records {', '.join(missing[:5])}: expected the executed chapters "
+            "there; execute them with `rmtllmf run` or `make notebooks`"
         )
     return pd.DataFrame([found[claim.label] for claim in claims])
+
+
+def _chapters(folder: Path) -> dict[Path, dict[str, dict[str, Any]]]:
+    """The notebooks of a folder that record findings; those of a failed or running execution are left out."""
+    found = {}
+    for path in sorted(folder.glob("*.ipynb")):
+        if path.name.startswith(".") or path.name.endswith(".failed.ipynb"):
+            continue
+        try:
+            found[path] = recorded.findings(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} is not a notebook ({error!r}): execute the chapter again, or remove it") from None
+    return {path: records for path, records in found.items() if records}

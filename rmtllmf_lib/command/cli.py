@@ -411,7 +411,13 @@ def evaluate(
     seed: Annotated[
         int, typer.Option(metavar="NUMBER", help="Seed of the procedural images, for tasks without a vector.")
     ] = 0,
-    difficulty: _Difficulty = None,
+    difficulty: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|NUMBER",
+            help="Of drawn tasks without a vector, as in finetune.  [default: calibrated]",
+        ),
+    ] = None,
     test_images: Annotated[
         int | None, typer.Option(metavar="NUMBER", help="Test images per task.  [default: all]")
     ] = None,

@@ -127,7 +127,7 @@ def prepared(
             # For `evaluate`. Other paths are left out: vectors are sent to others, who would not accept them.
             "folder": spec.typed if below_current(spec.typed) else "",
             "data_seed": str(seed),
-            "difficulty": f"{difficulties[spec.name]:g}" if difficulties else "",
+            "difficulty": repr(difficulties[spec.name]) if difficulties else "",
             "n_train": str(n_train or ""),
             "classes": str(len(task.class_names)),
             "train_images": str(len(task.train)),

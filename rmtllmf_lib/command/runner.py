@@ -123,7 +123,7 @@ def run_notebook(
         try:
             fill(done)
         except InputError as error:  # the results are worth more than the prose
-            log.warning("the numbers in the prose of %s are those of an earlier run: %s", final, error)
+            log.warning("numbers are missing in the prose of %s: %s", final, error)
         with atomic_write(final) as place:
             nbformat.write(done, place)
     except (PapermillExecutionError, DeadKernelError) as error:

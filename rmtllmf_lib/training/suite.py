@@ -26,6 +26,7 @@ from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.progress import tqdm
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.tasks.base import SPLITS, TASK_NAMES, Task, require_readable
+from rmtllmf_lib.tasks.embedded.difficulty import severity
 from rmtllmf_lib.tasks.sources import TaskSpec, load_spec, parse_tasks, severities
 from rmtllmf_lib.training.evaluate import accuracy, prepare
 from rmtllmf_lib.training.finetune import Recipe, finetune, recipe_for
@@ -162,8 +163,13 @@ def load_suite(
     taus = {} if vectors is None else _read_vectors(Path(vectors).expanduser(), specs, backbone)
     for spec in specs if taus else ():
         settings = {"head": head} | ({"data_seed": str(seed)} if spec.source == "procedural" else {})
-        settings |= {"difficulty": f"{drawn[spec.name]:g}"} if spec.name in drawn else {}
         _require_same(taus[spec.name], spec.name, settings)
+        made = _severity_of(taus[spec.name])
+        if spec.name in drawn and made not in (None, drawn[spec.name]):
+            raise InputError(
+                f"the task vector of {spec.name!r} was made with difficulty = {made:g}: expected {drawn[spec.name]:g}; "
+                "change one of them"
+            )
     suite = assemble_suite(backbone, specs, taus, head, seed=seed, difficulty=difficulty, device=device)
     for one, other in combinations(suite.tasks, 2):
         if suite.tasks[one].fingerprint == suite.tasks[other].fingerprint:
@@ -217,7 +223,9 @@ def assemble_suite(
         info = tau.info if tau else {}
         n_train = int(info["n_train"]) if info.get("n_train") else None  # the prototypes are means over these images
         data_seed = int(info.get("data_seed", seed))
-        hard = info.get("difficulty") or drawn[spec.name] if spec.name in drawn else None
+        hard = drawn.get(spec.name)
+        if hard is not None and tau is not None and (made := _severity_of(tau)) is not None:
+            hard = made
         sizes = {"n_train": n_train, "n_test": n_test}
         task = load_spec(spec, backbone.image_size, seed=data_seed, difficulty=hard, **sizes)
         if tau is not None:
@@ -227,6 +235,11 @@ def assemble_suite(
         tasks[spec.name] = task
         heads[spec.name] = build_head(backbone, task, head or info.get("head", "text"))
     return Suite(backbone, tasks, heads, taus, device)
+
+
+def _severity_of(tau: TaskVector) -> float | None:
+    """The severity of the drawn images that a vector was trained on; 0 before there were others, None if unknown."""
+    return severity(tau.info.get("difficulty") or "0") if "data_seed" in tau.info else None
 
 
 def _require_same(tau: TaskVector, name: str, settings: Mapping[str, str]) -> None:

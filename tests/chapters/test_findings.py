@@ -45,7 +45,7 @@ def test_a_box_and_its_records() -> None:
         in box["text/markdown"]
     )
     (first, second) = (each[FINDING] for each in records)
-    assert first["label"] == "B" and first["numbers"] == {"x": 2.346, "y": "50 ± 2"} and second["verdict"] == "holds"
+    assert first["label"] == "B" and first["numbers"] == {"x": 2.345678, "y": "50 ± 2"} and second["verdict"] == "holds"
     json.dumps(records)
 
 
@@ -68,7 +68,9 @@ def test_numbers_by_name() -> None:
     (found,) = outputs(
         lambda: measured(a=1 / 3, b="far better", c=Interval(0.5, 0.02), d={"SU": 2}, e=np.array([1.0, np.nan]))
     )
-    assert found == {NUMBERS: {"a": 0.3333, "b": "far better", "c": "50 ± 2", "d.SU": 2.0, "e.0": 1.0, "e.1": "nan"}}
+    assert found == {
+        NUMBERS: {"a": 0.3333333333, "b": "far better", "c": "50 ± 2", "d.SU": 2.0, "e.0": 1.0, "e.1": "nan"}
+    }
 
 
 def write(path: Path, *found: dict[str, Any]) -> None:
@@ -84,6 +86,9 @@ def test_chapters_are_collected(tmp_path: Path) -> None:
     write(tmp_path / "01_x.ipynb", b[FINDING])
     table = collected(tmp_path, TOYS)
     assert table["label"].tolist() == ["A", "B"] and table["chapter"].tolist() == ["02_y", "01_x"]
+    write(tmp_path / "03_z.failed.ipynb", b[FINDING])
+    write(tmp_path / ".03_z.ipynb", b[FINDING])
+    assert collected(tmp_path, TOYS)["chapter"].tolist() == ["02_y", "01_x"]
     write(tmp_path / "03_z.ipynb", b[FINDING])
     with pytest.raises(InputError, match="'B' is recorded by 01_x and 03_z"):
         collected(tmp_path, TOYS)
@@ -92,7 +97,14 @@ def test_chapters_are_collected(tmp_path: Path) -> None:
 def test_the_folder_is_this_one_or_its_notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, a, b = outputs(lambda: record(1.0, ["A", "B"], TOYS))
     (tmp_path / "notebooks").mkdir()
+    write(tmp_path / "of_mine.ipynb")
     write(tmp_path / "notebooks" / "01_x.ipynb", a[FINDING], b[FINDING])
     for here in (tmp_path, tmp_path / "notebooks"):
         monkeypatch.chdir(here)
         assert collected(claims=TOYS)["chapter"].tolist() == ["01_x"] * 2
+
+
+def test_what_is_no_notebook_is_named(tmp_path: Path) -> None:
+    (tmp_path / "01_x.ipynb").write_text('{"a": 1}')
+    with pytest.raises(InputError, match="01_x.ipynb is not a notebook"):
+        collected(tmp_path, TOYS)

@@ -254,6 +254,11 @@ def test_vectors_come_from_files(backbone: Backbone, suite: Suite, tmp_path: Pat
         with pytest.raises(InputError, match=message):
             load_suite(backbone, **{"names": NAMES, "vectors": tmp_path, **options})
     tau = suite.taus["signs"]
+    replace(tau, info={"task": "signs", "data_seed": "0"}).save(tmp_path / "signs.safetensors")  # before difficulties
+    with pytest.raises(InputError, match="made with difficulty = 0: expected"):
+        load_suite(backbone, ["signs"], vectors=tmp_path)
+    assert load_suite(backbone, ["signs"], vectors=tmp_path, difficulty="easy").taus["signs"].hash == tau.hash
+    tau.save(tmp_path / "signs.safetensors")
     tau.save(tmp_path / "digits.safetensors")
     with pytest.raises(InputError, match="digits.safetensors holds the task vector of 'signs': expected that of 'dig"):
         load_suite(backbone, NAMES, vectors=tmp_path)
