@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from string import Formatter
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -92,6 +94,17 @@ class NoIntervalError(UntestableError):
         super().__init__("a single seed gives no interval: take two or more")
 
 
+class _Sentence(Formatter):
+    """Formats numbers as a reader writes them: no -0.0, and 4.7e-04 as a formula."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        text = str(super().format_field(value, format_spec))
+        power = re.fullmatch(r"([+-]?[\d.]+)e([+-]\d+)", text)
+        if power:
+            return rf"${power[1]}\cdot10^{{{int(power[2])}}}$"
+        return re.sub(r"^-(?=0(\.0+)?$)", "", text)
+
+
 def assess(claims: Sequence[Claim], evidence: Any) -> pd.DataFrame:
     """Measure every claim; one is not testable where the evidence lacks what its rule needs.
 
@@ -104,7 +117,8 @@ def assess(claims: Sequence[Claim], evidence: Any) -> pd.DataFrame:
         try:
             found = claim.measure(evidence)
             sentence = "; ".join(filter(None, [claim.ours, claim.why.get(found.verdict)]))
-            shown = {"verdict": found.verdict, "ours": sentence.format(**found.numbers), "numbers": found.numbers}
+            text = _Sentence().format(sentence, **found.numbers)
+            shown = {"verdict": found.verdict, "ours": text, "numbers": found.numbers}
         except UntestableError as lacking:
             shown = {"verdict": "not testable here", "ours": str(lacking), "numbers": {}}
         rows.append(vars(claim) | shown)

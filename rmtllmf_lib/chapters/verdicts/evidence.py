@@ -200,3 +200,10 @@ class ModelEvidence:
         """Normalised accuracy of guessing, mean over the tasks."""
         reference = self.everything.groupby("task")["reference"].first()
         return float(np.mean([1 / len(self.suite.tasks[name].class_names) / own for name, own in reference.items()]))
+
+
+def at_least_three(evidence: ModelEvidence) -> int:
+    """Return the number of tasks, for rules that compare all of them with two; an UntestableError below three."""
+    if (n := len(evidence.suite.taus)) < 3:
+        raise UntestableError(f"here {n} tasks are fused, and the rule compares two with all: take three or more")
+    return n

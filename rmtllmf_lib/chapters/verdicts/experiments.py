@@ -10,7 +10,7 @@ import numpy as np
 
 from rmtllmf_lib import published
 from rmtllmf_lib.chapters.verdicts.claims import VERDICTS, Finding, UntestableError, Verdict, graded, measures
-from rmtllmf_lib.chapters.verdicts.evidence import Interval, ModelEvidence
+from rmtllmf_lib.chapters.verdicts.evidence import Interval, ModelEvidence, at_least_three
 from rmtllmf_lib.model.fusion import lambda_n
 from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.published import PAPER_LINKS
@@ -21,6 +21,7 @@ SLOW = 0.05  # loss of normalised accuracy for each task that is added; publishe
 ATTACKED = ("SU", "SR")
 ABLATED = ("ideal", "SR")  # the links on which the method is taken apart
 APART_AND_COMMON = ("weight, independent", "task, common")  # noise that lowers cosines, and noise that raises them
+CLOSE = 0.05  # in normalised accuracy: no further behind the clean fusion, R-MTLLMF is close to it
 NEAR = 0.1  # in normalised accuracy: as close as another model and other tasks can be expected to come
 MODEL = "ViT-B-16-quickgelu"  # the paper's
 
@@ -87,7 +88,8 @@ def _slow_fall(evidence: ModelEvidence) -> Finding:
     each = -means.diff().dropna() / np.diff(means.index)
     total = means[few] - means[most]
     numbers = {"few": few, "most": most, "total": 100 * total, "step": 100 * each.max()}
-    return graded(each.max() < SLOW, total < SLOW * (most - few), **numbers)
+    numbers["why"] = f"it falls by more than {100 * SLOW:.0f} points for each task" if total > 0 else "it does not fall"
+    return graded(0 < total and each.max() < SLOW, 0 < total < SLOW * (most - few), **numbers)
 
 
 @measures("Unprotected, ideal")
@@ -112,9 +114,11 @@ def _unprotected_attacked(evidence: ModelEvidence) -> Finding:
 @measures("R-MTLLMF, ideal")
 def _rmtllmf_ideal(evidence: ModelEvidence) -> Finding:
     found, lead = evidence.point(**_is("ideal")), evidence.gain(_is("ideal"), CLEAN)
-    verdict = _like_paper(found, PAPER_LINKS["ideal"].rmtllmf, lead.low > -0.05)
     numbers = {"found": found, "clean": 100 * evidence.clean, "control": evidence.point(**CONTROL)}
-    return Finding(verdict, numbers | {"own": _own_errors(evidence, "rmtllmf", ["ideal"])})
+    numbers |= {"lead": lead, "own": _own_errors(evidence, "rmtllmf", ["ideal"])}
+    if lead.low <= -CLOSE <= lead.high:
+        return Finding("not testable here", numbers)
+    return Finding(_like_paper(found, PAPER_LINKS["ideal"].rmtllmf, lead.low > -CLOSE), numbers)
 
 
 @measures("R-MTLLMF, attacked")
@@ -170,7 +174,7 @@ def _even_small(evidence: ModelEvidence) -> Finding:
     weight, own = (evidence.gain(CLEAN, _is(name, "unprotected")) for name in ("ideal", "independent, ideal"))
     harmful = weight.low > 0
     everywhere = harmful and task.high < evidence.clean - 0.05
-    numbers = {"weight": weight, "own": own, "task": 100 * abs(evidence.clean - task.mean)}
+    numbers = {"weight": weight, "own": own, "task": 100 * (evidence.clean - task.mean)}
     return graded(everywhere, harmful, **numbers)
 
 
@@ -276,7 +280,7 @@ def _samples_alone(evidence: ModelEvidence) -> Finding:
 
 @measures("More tasks")
 def _more_tasks(evidence: ModelEvidence) -> Finding:
-    n = len(evidence.taus)
+    n = at_least_three(evidence)
     rows = evidence.evaluated(lambda_n, sizes=(2, n), limit=evidence.images, all_tasks=True)
     parts = (rows, rows[rows["member"]])
     over_all, fused = (part.groupby("n_tasks")["normalized"].mean()[[2, n]].to_numpy() for part in parts)

@@ -81,15 +81,17 @@ def _saddle(evidence: LinkEvidence) -> Finding:
     drops = evidence.drops[:50]
     cov = attack(drops, evidence.power[:50], "sum-rate").noise_cov
     margins = saddle_margins(sum_rate, drops, evidence.power[:50], cov, evidence.rng(), trials=6)
-    return graded(min(margins.users, margins.jammer) > -1e-9, trials=margins.trials)
+    gain = -min(margins.users, margins.jammer)
+    return graded(gain < 1e-9, trials=margins.trials, gain=round(100 * gain, 4))
 
 
 @measures("Eq. (13)")
 def _determinant(evidence: LinkEvidence) -> Finding:
+    """Check the numbers of an identity."""
     drops = evidence.drops
     cov = attacked_cov(drops, evidence.power, "sum-rate")
     off = float(np.abs(sum_rate(drops, cov) / sic_rates(drops, cov).sum(axis=-1) - 1).max())
-    return graded(off < ROUNDING)
+    return graded(off < ROUNDING, off=round(100 * off, 4))
 
 
 @measures("Eq. (14)")
@@ -164,6 +166,7 @@ def _attacked_snrs(evidence: LinkEvidence) -> Finding:
     levels = falls & (same_mses["off"] <= FITS)
     numbers = {"tried": len(tried), "fits": int(falls.sum()), "best": best, "power": 10 ** (best["constant"] / 10)}
     has_mses = best["distance"] <= CLOSE
+    numbers["has_mses"] = "with all three MSEs" if has_mses else "without all three MSEs"
     return graded(has_mses and levels.any(), has_mses and falls.any(), **numbers)
 
 

@@ -1,5 +1,6 @@
 """Claims about the link: every rule gives each of its verdicts, for another link or for other numbers."""
 
+import re
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from rmtllmf_lib.chapters.worst_case_noise import paper_link
 from rmtllmf_lib.chapters.worst_case_noise.paper_link import OVER_ALL_ELSE, Setting
 from rmtllmf_lib.wireless.adversary import attack
 from rmtllmf_lib.wireless.channel import Uplink, draw_uplinks, with_floor
-from rmtllmf_lib.wireless.receiver import sic_mse
+from rmtllmf_lib.wireless.receiver import sic_mse, sum_rate
 from rmtllmf_lib.wireless.simulate import draw_symbols
 
 BY_LABEL = {claim.label: claim for claim in CLAIMS}
@@ -33,7 +34,7 @@ def judged(label: str, drops: Uplink | None = None, jnr_db: float = 9.0, **seen:
     evidence = LinkEvidence(link() if drops is None else drops, jnr_db, sent=seen.pop("sent", {}))
     vars(evidence).update(seen)  # what is cached is not computed
     row = assess([BY_LABEL[label]], evidence).iloc[0]
-    assert row["ours"]
+    assert row["ours"] and not re.search(r"(?<![\d.])-0(\.0+)?(?![\d.])|\de-\d", row["ours"])
     return str(row["verdict"])
 
 
@@ -94,6 +95,22 @@ def test_what_theory_says_is_measured(monkeypatch: pytest.MonkeyPatch, label: st
     assert judged(label) == "does not hold"
 
 
+@pytest.mark.parametrize(
+    ("label", "name", "instead", "words"),
+    [
+        ("(P1)", "attack", lambda drops, power, kind: attack(drops, power, "white"), r"a side is \d*[1-9]"),
+        ("Eq. (13)", "sum_rate", lambda *given: 1.1 * sum_rate(*given), "at most 10.0000 %"),
+    ],
+)
+def test_the_sentence_says_how_far_off(
+    monkeypatch: pytest.MonkeyPatch, label: str, name: str, instead: Any, words: str
+) -> None:
+    before = assess([BY_LABEL[label]], LinkEvidence(link()))["ours"].item()
+    monkeypatch.setattr(module, name, instead)
+    after = assess([BY_LABEL[label]], LinkEvidence(link()))["ours"].item()
+    assert re.search(words, after) and not re.search(words, before)
+
+
 # --- the numbers of Section IV ----------------------------------------------------------------------------------------
 
 
@@ -113,6 +130,15 @@ def test_readings_that_fit_nothing(snrs: pd.DataFrame) -> None:
     assert judged("Ideal link", snrs=off) == judged("Attacked SNRs", snrs=off) == "does not hold"
     far = snrs.assign(distance=0.3)
     assert judged("Attacked SNRs", snrs=far) == judged("Mean MSEs", snrs=far) == "does not hold"
+
+
+@pytest.mark.parametrize(("distance", "words"), [(0.1, "with all three MSEs"), (0.3, "without all three MSEs")])
+def test_whether_a_reading_has_the_mses_is_said(snrs: pd.DataFrame, distance: float, words: str) -> None:
+    evidence = LinkEvidence(link())
+    vars(evidence).update(snrs=snrs.assign(fall_off=3.0, distance=distance))
+    row = assess([BY_LABEL["Attacked SNRs"]], evidence).iloc[0]
+    assert row["numbers"]["has_mses"] == words and f"dB {words}" in row["ours"]
+    assert row["verdict"] == "does not hold" and "no reading with these MSEs falls" in row["ours"]
 
 
 def test_usual_readings_that_fit_everything(snrs: pd.DataFrame) -> None:

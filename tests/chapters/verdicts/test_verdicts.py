@@ -23,9 +23,9 @@ BY_LABEL = {claim.label: claim for claim in CLAIMS}
 
 
 def judged(label: str, seen: ModelEvidence) -> str:
-    """Return the verdict on one claim, whose sentence has all its numbers."""
+    """Return the verdict on one claim, whose sentence has all its numbers and, if it does not hold, a reason."""
     row = assess([BY_LABEL[label]], seen).iloc[0]
-    assert row["ours"]
+    assert row["ours"] and (row["verdict"] == "holds" or not row["numbers"] or row["verdict"] in BY_LABEL[label].why)
     return str(row["verdict"])
 
 
@@ -83,6 +83,12 @@ def test_claims_become_rows() -> None:
     found = counts(table)
     assert [*found.columns] == [*VERDICTS] and [*found.index] == ["I", "II", "all"]
     assert found.loc["all"].tolist() == [1, 1, 1, 0] and found.loc["I"].tolist() == [1, 0, 0, 0]
+
+
+def test_numbers_as_a_reader_writes_them() -> None:
+    numbers = {"x": -0.04, "y": 4.7e-4, "z": np.float64(-3.04)}
+    claim = Claim("A", "I", "Says.", "", lambda seen: Finding("holds", numbers), ours="{x:.1f} {y:.1e} {z:.1f} {x:.2f}")
+    assert assess([claim], None)["ours"].item() == r"0.0 $4.7\cdot10^{-4}$ -3.0 -0.04"
 
 
 def test_a_table_in_markdown() -> None:
@@ -197,6 +203,8 @@ def verdict(label: str, changed: Mapping[tuple[str, str, int], float] | None = N
         ("Unprotected, ideal", "holds with caveat", {("ideal", "unprotected", 0): 0.87}, "does not hold"),
         ("Unprotected, attacked", "holds with caveat", {("SU", "unprotected", 0): 0.3}, "does not hold"),
         ("R-MTLLMF, ideal", "holds", {("ideal", "rmtllmf", 10): 0.7}, "does not hold"),
+        ("R-MTLLMF, ideal", "holds",
+         {("clean", "unprotected", 0): 0.7, ("ideal", "rmtllmf", 10): 0.7}, "holds with caveat"),
         ("R-MTLLMF, attacked", "holds", {("SU", "rmtllmf", 10): 0.8}, "holds with caveat"),
         ("R-MTLLMF, attacked", "holds", {("SR", "rmtllmf", 10): 0.9}, "does not hold"),
         ("SU and SR", "holds", {("SR", "rmtllmf", 10): 0.3}, "does not hold"),
@@ -270,6 +278,10 @@ def test_rules_about_interference(label: str, errors: Any, cosines: Any, expecte
         ("Reloading alone", ("ideal", "freeze", 0), 0.76, 0.20, "not testable here"),
         ("Reloading alone", ("ideal", "freeze", 0), 0.62, 0.20, "holds"),
         ("Reloading alone", ("ideal", "freeze", 0), 0.62, 0.40, "not testable here"),
+        ("R-MTLLMF, ideal", ("ideal", "rmtllmf", 10), 0.84, 0.01, "holds"),
+        ("R-MTLLMF, ideal", ("ideal", "rmtllmf", 10), 0.84, 0.05, "not testable here"),
+        ("R-MTLLMF, ideal", ("ideal", "rmtllmf", 10), 0.74, 0.10, "not testable here"),
+        ("R-MTLLMF, ideal", ("ideal", "rmtllmf", 10), 0.74, 0.05, "does not hold"),
         ("SU and SR", ("SR", "rmtllmf", 10), 0.49, 0.02, "holds with caveat"),
         ("SU and SR", ("SR", "rmtllmf", 10), 0.49, 0.08, "not testable here"),
         ("SU and SR", ("SR", "rmtllmf", 10), 0.30, 0.02, "does not hold"),
@@ -294,6 +306,27 @@ def test_rules_look_at_the_ends_of_an_interval(
 ) -> None:
     seen = evidence(changed={condition: mean}, half_widths={condition: half_width})
     assert judged(label, seen) == expected
+
+
+@pytest.mark.parametrize(
+    ("label", "changed", "words"),
+    [
+        ("R-MTLLMF, attacked", {("SR", "rmtllmf", 10): 0.9}, "not under both attacks is a loss"),
+        ("Unprotected, attacked", {("SU", "unprotected", 0): 0.3}, "at least one attack more than guessing"),
+        ("Baseline, any N", {("clean", "unprotected", 0): 0.95}, "it does not fall"),
+        ("Baseline, any N", {("clean", "unprotected", 0): 0.5}, "more than 5 points for each task"),
+        ("Small noise", {("task, SR", "unprotected", 0): 0.95}, "-8 points at .21"),
+        ("Small noise", {("task, SR", "unprotected", 0): 0.8701}, "vectors 0 points at .21"),
+    ],
+)
+def test_sentences_are_true_beside_their_verdict(label: str, changed: Any, words: str) -> None:
+    assert words in assess([BY_LABEL[label]], evidence(changed))["ours"].item()
+
+
+def test_more_tasks_are_more_than_two() -> None:
+    seen = replace(unchanged(), suite=SimpleNamespace(taus=dict.fromkeys("ab")))  # type: ignore[arg-type]
+    for label in ("More tasks", "Eq. (7)"):
+        assert judged(label, seen) == "not testable here"
 
 
 def test_one_seed_proves_nothing() -> None:
