@@ -94,15 +94,16 @@ class NoIntervalError(UntestableError):
         super().__init__("a single seed gives no interval: take two or more")
 
 
-class _Sentence(Formatter):
-    """Formats numbers as a reader writes them: no -0.0, and 4.7e-04 as a formula."""
+def typeset(number: str) -> str:
+    """Return a formatted number as a reader writes it: 0.0 for -0.0, and a formula for 4.7e-04."""
+    if power := re.fullmatch(r"([+-]?[\d.]+)e([+-]\d+)", number):
+        return rf"${power[1]}\cdot10^{{{int(power[2])}}}$"
+    return re.sub(r"^-(?=0(\.0+)?$)", "", number)
 
+
+class _Sentence(Formatter):
     def format_field(self, value: Any, format_spec: str) -> str:
-        text = str(super().format_field(value, format_spec))
-        power = re.fullmatch(r"([+-]?[\d.]+)e([+-]\d+)", text)
-        if power:
-            return rf"${power[1]}\cdot10^{{{int(power[2])}}}$"
-        return re.sub(r"^-(?=0(\.0+)?$)", "", text)
+        return typeset(str(super().format_field(value, format_spec)))
 
 
 def assess(claims: Sequence[Claim], evidence: Any) -> pd.DataFrame:

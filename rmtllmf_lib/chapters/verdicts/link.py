@@ -6,7 +6,7 @@ import numpy as np
 
 from rmtllmf_lib.chapters.checks import covariance_bound, standard_errors
 from rmtllmf_lib.chapters.system_model import tables as link_tables
-from rmtllmf_lib.chapters.verdicts.claims import Finding, graded, measures
+from rmtllmf_lib.chapters.verdicts.claims import Finding, graded, measures, typeset
 from rmtllmf_lib.chapters.verdicts.evidence import LinkEvidence
 from rmtllmf_lib.chapters.worst_case_noise import paper_link
 from rmtllmf_lib.chapters.worst_case_noise.tables import compare_attacks, csi_sweep
@@ -187,7 +187,7 @@ def _noise_sent(evidence: LinkEvidence) -> Finding:
     for way, errors in evidence.sent.items():
         ratio = float(np.median(errors.table["variance"] / mse))
         fits[way] = 0.9 < ratio < 1.1 and bool((errors.table["excess_kurtosis"].abs() < 0.3).all())
-        numbers[way] = f"{ratio:.2g}" if ratio < 1000 else "over 1000"
+        numbers[way] = typeset(f"{ratio:.2g}") if ratio < 1000 else "over 1000"
     real = [fit for way, fit in fits.items() if "genie" not in way]
     ways = "; ".join(f"{way} {ratio}" for way, ratio in numbers.items())
     as_claimed = ", ".join(way for way, fit in fits.items() if fit) or "none"

@@ -46,7 +46,9 @@ def sentence(label: str, seen: ModelEvidence) -> str:
 
 
 def verdict(label: str, seen: ModelEvidence) -> str:
-    return str(assess([BY_LABEL[label]], seen)["verdict"].item())
+    row = assess([BY_LABEL[label]], seen).iloc[0]
+    assert row["verdict"] == "holds" or not row["numbers"] or row["verdict"] in BY_LABEL[label].why
+    return str(row["verdict"])
 
 
 @pytest.mark.parametrize(
@@ -143,9 +145,9 @@ def test_protection_is_cheap_beside_the_users_training(suite: Suite) -> None:
 
 def test_direction_is_judged_on_both_scales(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
     assert verdict("Direction", evidence(suite)) == "holds with caveat"
-    assert "little of the direction" in sentence("Direction", evidence(suite))
-    long = {name: 20 * tau for name, tau in suite.taus.items()}
-    assert "not all of the direction" in sentence("Direction", evidence(replace(suite, taus=long)))
+    for factor, left in ((0.1, "little"), (2.0, "not all")):
+        scaled = replace(suite, taus={name: factor * tau for name, tau in suite.taus.items()})
+        assert f"{left} of the direction" in sentence("Direction", evidence(scaled))
     longer = {name: 1000 * tau for name, tau in suite.taus.items()}  # as long as the weights and longer
     assert verdict("Direction", evidence(replace(suite, taus=longer))) == "holds"
     noisy = {"ideal": replace(module.PAPER_LINKS["ideal"], mse=3.0)}

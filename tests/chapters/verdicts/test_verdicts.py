@@ -52,6 +52,12 @@ def test_claims_are_in_the_order_of_the_paper() -> None:
     assert [claim.label for claim in CLAIMS][:3] == ["Eq. (1)", "Eq. (2)", "Eq. (3)"]
 
 
+def test_a_sentence_is_one_line() -> None:
+    """A line of claims.toml that ends in a backslash goes on only between three double quotes."""
+    for claim in CLAIMS:
+        assert "\n" not in "".join([claim.statement, claim.ours, *claim.why.values()]), claim.label
+
+
 def test_all_evidence_exists_in_the_book() -> None:
     cells = [cell for path in (ROOT / "notebooks").glob("*.ipynb") for cell in json.loads(path.read_text())["cells"]]
     text = "\n".join("".join(cell["source"]) for cell in cells)
