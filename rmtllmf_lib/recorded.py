@@ -51,8 +51,17 @@ def numbers(notebook: Mapping[str, Any]) -> dict[str, str | float]:
     return found
 
 
+def typeset(number: str) -> str:
+    """A formatted number as a reader writes it: a true minus sign, 0.0 for -0.0, and a formula for 4.7e-04."""
+    if power := re.fullmatch(r"([+-]?[\d.]+)e([+-]\d+)", number):
+        return rf"${power[1]}\cdot10^{{{int(power[2])}}}$"
+    if re.fullmatch(r"-0*\.?0*%?", number):
+        return number[1:]
+    return re.sub(r"^-(?=[\d.])", "−", number)
+
+
 def shown(value: str | float, form: str = "") -> str:
-    """A recorded value in a format, with the minus sign of a text and none before a zero.
+    """A recorded value in a format; texts are left as they are.
 
     Raises
     ------
@@ -60,9 +69,7 @@ def shown(value: str | float, form: str = "") -> str:
         for a format that does not fit the value.
     """
     text = format(value, form)
-    if isinstance(value, str):
-        return text
-    return re.sub(r"^-", "−", re.sub(r"^-(?=0*\.?0*$)", "", text))
+    return text if isinstance(value, str) else typeset(text)
 
 
 def fill(notebook: MutableMapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from string import Formatter
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from rmtllmf_lib.arrays import one_of
+from rmtllmf_lib.recorded import typeset
 from rmtllmf_lib.validated import validated
 
 Verdict = Literal["holds", "holds with caveat", "does not hold", "not testable here"]
@@ -92,13 +92,6 @@ class NoIntervalError(UntestableError):
 
     def __init__(self) -> None:
         super().__init__("a single seed gives no interval: take two or more")
-
-
-def typeset(number: str) -> str:
-    """Return a formatted number as a reader writes it: 0.0 for -0.0, and a formula for 4.7e-04."""
-    if power := re.fullmatch(r"([+-]?[\d.]+)e([+-]\d+)", number):
-        return rf"${power[1]}\cdot10^{{{int(power[2])}}}$"
-    return re.sub(r"^-(?=0(\.0+)?$)", "", number)
 
 
 class _Sentence(Formatter):

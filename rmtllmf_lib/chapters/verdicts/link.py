@@ -6,10 +6,11 @@ import numpy as np
 
 from rmtllmf_lib.chapters.checks import covariance_bound, standard_errors
 from rmtllmf_lib.chapters.system_model import tables as link_tables
-from rmtllmf_lib.chapters.verdicts.claims import Finding, graded, measures, typeset
+from rmtllmf_lib.chapters.verdicts.claims import Finding, graded, measures
 from rmtllmf_lib.chapters.verdicts.evidence import LinkEvidence
 from rmtllmf_lib.chapters.worst_case_noise import paper_link
 from rmtllmf_lib.chapters.worst_case_noise.tables import compare_attacks, csi_sweep
+from rmtllmf_lib.recorded import typeset
 from rmtllmf_lib.wireless.adversary import attack, attacked_cov, largest_rate
 from rmtllmf_lib.wireless.optimality import saddle_margins
 from rmtllmf_lib.wireless.receiver import ORDERS, lmmse_mse, sic_mse, sic_rates, sum_rate, sum_rate_published
