@@ -61,3 +61,15 @@ def test_messages_name_options(message: str, typed: str) -> None:
     with pytest.raises(InputError) as caught:
         CliRunner().invoke(app, [], catch_exceptions=False)
     assert str(caught.value) == typed
+
+
+def test_a_bad_bound_on_processes_is_refused_before_a_command_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = App(rich_markup_mode=None)
+
+    @app.command()
+    def work() -> None:
+        pytest.fail("began")
+
+    monkeypatch.setenv("RMTLLMF_MAX_WORKERS", "many")
+    with pytest.raises(InputError, match="RMTLLMF_MAX_WORKERS is 'many'"):
+        CliRunner().invoke(app, [], catch_exceptions=False)

@@ -70,6 +70,3 @@ def test_a_study_is_refused_before_it_begins(
     monkeypatch.setenv("RMTLLMF_HOME", str(tmp_path / "s.json" / "store"))
     with pytest.raises(InputError, match="store"):
         invoke("s.json")
-    monkeypatch.setenv("RMTLLMF_MAX_WORKERS", "many")
-    with pytest.raises(InputError, match="RMTLLMF_MAX_WORKERS is 'many'"):
-        invoke("s.json")

@@ -94,7 +94,6 @@ ACCEPTED: Mapping[Call, str] = {
     ("study.study.Study", "lam", "empty"): "checked with the suite, which says the numbers of tasks",
     ("study.study.Study", "lr", "empty"): "every protection has the recipe's",
     ("study.study.Study", "lr_grid", "empty"): "no learning rate is chosen",
-    ("study.study.sample_combinations", "sizes", "empty"): _NOTHING,
     ("study.study.study_units", "rates", "empty"): "every condition has the study's",
 }
 
