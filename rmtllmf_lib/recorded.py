@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.validated import validated_call
 
 FINDING = "application/vnd.rmtllmf.finding+json"
 NUMBERS = "application/vnd.rmtllmf.numbers+json"
@@ -19,12 +20,15 @@ MARK = re.compile(r"<!--=([^:>]+?)(?::([^>]*?))?-->(.*?)<!--/-->", re.DOTALL)
 
 
 def _outputs(notebook: Mapping[str, Any], kind: str) -> Iterator[dict[str, Any]]:
+    if "cells" not in notebook:
+        raise InputError(f"a notebook has {list(notebook) or 'nothing'}: expected cells")
     for cell in notebook["cells"]:
         for output in cell.get("outputs", ()):
             if kind in output.get("data", {}):
                 yield output["data"][kind]
 
 
+@validated_call
 def findings(notebook: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The findings that a notebook's outputs hold, by label.
 
@@ -41,6 +45,7 @@ def findings(notebook: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
+@validated_call
 def numbers(notebook: Mapping[str, Any]) -> dict[str, str | float]:
     """The recorded numbers and texts by name; those of a finding as `label.name`, and its verdict as `label`."""
     found: dict[str, str | float] = {}
@@ -51,6 +56,7 @@ def numbers(notebook: Mapping[str, Any]) -> dict[str, str | float]:
     return found
 
 
+@validated_call
 def typeset(number: str) -> str:
     """A formatted number as a reader writes it: a true minus sign, 0.0 for -0.0, and a formula for 4.7e-04."""
     if power := re.fullmatch(r"([+-]?[\d.]+)e([+-]\d+)", number):
@@ -60,6 +66,7 @@ def typeset(number: str) -> str:
     return re.sub(r"^-(?=[\d.])", "−", number)
 
 
+@validated_call
 def shown(value: str | float, form: str = "") -> str:
     """A recorded value in a format; texts are left as they are.
 
@@ -72,6 +79,7 @@ def shown(value: str | float, form: str = "") -> str:
     return text if isinstance(value, str) else typeset(text)
 
 
+@validated_call
 def fill(notebook: MutableMapping[str, Any]) -> None:
     """Replace, in place, the text between the marks of all Markdown cells by what the outputs record.
 

@@ -21,6 +21,7 @@ import typer
 from rmtllmf_lib import __version__
 from rmtllmf_lib.command.app import App
 from rmtllmf_lib.command.outputs import OVERWRITE, guard, require_writable
+from rmtllmf_lib.command.pretrain_command import pretrain
 from rmtllmf_lib.command.run_command import PairsCommand, run
 from rmtllmf_lib.command.store_command import store_app
 from rmtllmf_lib.command.study_command import study
@@ -163,38 +164,7 @@ _Rule = Annotated[
 ]
 
 
-@app.command()
-def pretrain(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder for the trained base.")],
-    seed: Annotated[int, typer.Option(metavar="NUMBER", help="Seed of the images and of the training.")] = 0,
-    samples: Annotated[
-        int, typer.Option(metavar="NUMBER", help="Image-caption pairs seen in training, repeats included.")
-    ] = 2_560_000,
-    pairs: Annotated[int, typer.Option(metavar="NUMBER", help="Distinct image-caption pairs drawn.")] = 300_000,
-    threads: Annotated[
-        int | None,
-        typer.Option(metavar="NUMBER", help="Number of torch threads; affects the last bits of the result."),
-    ] = None,
-    overwrite: _Overwrite = False,
-) -> None:
-    """Train the embedded CLIP from scratch on procedural images.
-
-    Needed only for another base than the one that ships with the library. The
-    defaults take 45 minutes on one core, a trial run with few samples a minute.
-
-    \b
-    Example:
-      rmtllmf pretrain --out base --samples 100000 --pairs 20000
-      rmtllmf finetune signs digits --backbone base --out tau
-    """
-    from rmtllmf_lib.training.pretrain import FILES, PretrainRecipe
-    from rmtllmf_lib.training.pretrain import pretrain as train
-
-    recipe = PretrainRecipe(samples=samples, pairs=pairs, seed=seed)
-    record = out / "provenance.json"
-    for file in [record] if record.exists() else [out / name for name in FILES]:
-        guard(file, "the provenance of a base", overwrite=overwrite)
-    train(out, recipe, threads=threads)
+app.command()(pretrain)
 
 
 @app.command()

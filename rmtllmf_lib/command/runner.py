@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 from rmtllmf_lib.command import parameter_types
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.progress import tqdm
-from rmtllmf_lib.recorded import fill
 from rmtllmf_lib.storage.atomic import atomic_write
 
 log = logging.getLogger(__name__)
@@ -110,6 +109,8 @@ def run_notebook(
     import nbformat
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
+
+    from rmtllmf_lib.recorded import fill
 
     failed = failed_name(final)
     final.parent.mkdir(parents=True, exist_ok=True)

@@ -1,12 +1,12 @@
 """How hard the drawn tasks are, beside what is published for CLIP, and the difficulty that comes closest.
 
-`DIFFICULTIES["calibrated"]` is what `closest` finds in `calibration.csv`, `calibrate`'s table for the shipped base,
-rounded to a tenth. All images are validation images; test images have no say.
+`DIFFICULTIES["calibrated"]` is what `closest` finds in `calibration.csv`, rounded to a tenth;
+`tools/calibrate.py` makes that table for the shipped base, from validation images alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from importlib.resources import files
 from typing import Any
@@ -14,17 +14,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rmtllmf_lib.model.backbone import Backbone
+from rmtllmf_lib.arrays import real_number
+from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.fusion import lambda_n
 from rmtllmf_lib.published import CLIP_RESULTS
 from rmtllmf_lib.training.combinations import evaluate_combinations
-from rmtllmf_lib.training.suite import Suite, load_suite
+from rmtllmf_lib.training.suite import Suite
+from rmtllmf_lib.validated import validated_call
 
-GRID = (0.0, 0.2, 0.4, 0.6, 0.8)  # severities
 LAMBDAS = (0.2, 0.3, 0.4, 0.5, 0.6)
 MEASURES = ("zero_shot", "fine_tuned", "zero_shot_normalized", "fused_normalized")
 
 
+@validated_call
 def per_task(suite: Suite, *, split: str = "validation", limit: int | None = None) -> pd.DataFrame:
     """The measures of difficulty for each task of a suite.
 
@@ -52,37 +54,21 @@ def per_task(suite: Suite, *, split: str = "validation", limit: int | None = Non
     )
 
 
-def distance(measures: Mapping[str, float]) -> float:
-    """Root mean square difference of the measures from the mean of those published for the two CLIP models."""
+@validated_call
+def distance(measures: Mapping[str, float] | pd.Series) -> float:
+    """Root mean square difference of the measures from the mean of those published for the two CLIP models.
+
+    Raises
+    ------
+    InputError
+        for a measure that is missing or not a number from 0 to 2.
+    """
+    if missing := [name for name in MEASURES if name not in measures]:
+        raise InputError(f"measures lack {', '.join(missing)}: expected {', '.join(MEASURES)}")
+    for name in MEASURES:
+        real_number(measures[name], name, minimum=0, maximum=2)
     target = pd.DataFrame(CLIP_RESULTS).mean(axis=1)
     return float(np.sqrt(np.mean([(measures[name] - target[name]) ** 2 for name in MEASURES])))
-
-
-def calibrate(
-    backbone: Backbone, severities: Sequence[float] = GRID, *, seeds: Sequence[int] = (0, 1), **options: Any
-) -> pd.DataFrame:
-    """Measure suites of several difficulties on validation images.
-
-    Parameters
-    ----------
-    severities : sequence of float
-        See `difficulty.severity`.
-    seeds : sequence of int
-        Each draws and trains a suite of its own.
-    **options
-        As in `load_suite`.
-
-    Returns
-    -------
-    DataFrame with one row per suite: severity, seed, the means of `MEASURES` over the tasks, and their distance.
-    """
-    rows = []
-    for severity in severities:
-        for seed in seeds:
-            suite = load_suite(backbone, seed=seed, difficulty=severity, **options)
-            measures = per_task(suite)[list(MEASURES)].mean().to_dict()
-            rows.append({"severity": severity, "seed": seed, **measures, "distance": distance(measures)})
-    return pd.DataFrame(rows)
 
 
 def shipped_table() -> pd.DataFrame:
@@ -91,8 +77,24 @@ def shipped_table() -> pd.DataFrame:
         return pd.read_csv(file)
 
 
+@validated_call
 def closest(table: pd.DataFrame) -> float:
-    """The severity of least mean distance: the minimum of a parabola through the three best of the grid, or its end."""
+    """The severity of least mean distance: the minimum of a parabola through the three best of the grid, or its end.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns severity and distance, one row for each suite.
+
+    Raises
+    ------
+    InputError
+        for a missing column, or no rows.
+    """
+    if missing := [name for name in ("severity", "distance") if name not in table]:
+        raise InputError(f"the table has no column {', '.join(missing)}: expected severity and distance")
+    if not len(table):
+        raise InputError("the table has no rows: expected one for each suite")
     means = table.groupby("severity")["distance"].apply(lambda each: float(np.sqrt(np.mean(each**2))))
     place = int(np.argmin(means))
     if place in (0, len(means) - 1):
