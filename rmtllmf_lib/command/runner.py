@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 from rmtllmf_lib.command import parameter_types
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.progress import tqdm
-from rmtllmf_lib.storage.atomic import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +110,7 @@ def run_notebook(
     from papermill.exceptions import PapermillExecutionError
 
     from rmtllmf_lib.recorded import fill
+    from rmtllmf_lib.storage.atomic import atomic_write
 
     failed = failed_name(final)
     final.parent.mkdir(parents=True, exist_ok=True)
