@@ -289,6 +289,11 @@ Section IV-1, settings nearest to the paper's MSEs under attack
     tests/chapters/worst_case_noise/test_paper_link.py::test_closest_settings
     notebooks/03_worst_case_noise, "The numbers of Section IV": Fig. 32
 
+Section IV-1, readings of the paper's SNRs
+    chapters.worst_case_noise.paper_link.search_snrs
+    tests/chapters/worst_case_noise/test_paper_link.py::test_search_finds_the_reading_that_made_the_numbers
+    notebooks/03_worst_case_noise, "The numbers of Section IV": Fig. 32
+
 Section IV-2
 ------------
 

@@ -21,10 +21,14 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 from rmtllmf_lib.command.kernel import ThisInterpreter
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.recorded import fill
 from rmtllmf_lib.storage.atomic import atomic_write
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 LANGUAGE = {"file_extension": ".py", "mimetype": "text/x-python", "name": "python", "pygments_lexer": "ipython3"}
+
+COLLECTING = ("07_verdicts.ipynb",)  # read the executed chapters beside them
 
 AGAIN = "Start it again: finished parts are stored, and it goes on from there"
 BANNER = """:::{{warning}}
@@ -41,8 +45,8 @@ class ExecutionError(Exception):
         self.summary, self.remedy = summary, remedy
 
 
-async def execute(source: Path, timeout: float) -> nbformat.NotebookNode:
-    """Execute the notebook at `source` in its own folder and return it clean.
+async def execute(source: Path, folder: Path, timeout: float) -> nbformat.NotebookNode:
+    """Execute the notebook at `source` in a folder and return it clean, with the numbers of its prose filled in.
 
     Raises
     ------
@@ -68,7 +72,7 @@ async def execute(source: Path, timeout: float) -> nbformat.NotebookNode:
             record_timing=False,
             coalesce_streams=True,
             on_cell_execute=at,
-            resources={"metadata": {"path": str(source.parent)}},
+            resources={"metadata": {"path": str(folder)}},
         ).async_execute()
     except CellTimeoutError as error:
         remedy = f"{AGAIN}; or give each cell more seconds, as in TIMEOUT={2 * timeout:g}."
@@ -84,6 +88,10 @@ async def execute(source: Path, timeout: float) -> nbformat.NotebookNode:
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": LANGUAGE})
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
+    try:
+        fill(notebook)
+    except InputError as error:
+        raise ExecutionError("its prose and its records do not fit", str(error)) from error
     return notebook
 
 
@@ -116,7 +124,8 @@ async def execute_all(options: argparse.Namespace, stop: Future[Callable[[], obj
         async with free:
             start = time.monotonic()
             try:
-                store(await execute(source, options.timeout), target)
+                folder = target.parent if source.name in COLLECTING else source.parent
+                store(await execute(source, folder, options.timeout), target)
             except ExecutionError as failure:
                 print(f"{source} failed: {failure.summary}.\n{failure.remedy}", file=sys.stderr, flush=True)
                 if options.into:
@@ -128,8 +137,12 @@ async def execute_all(options: argparse.Namespace, stop: Future[Callable[[], obj
             print(f"{source}: {time.monotonic() - start:.0f} s", flush=True)
             return True
 
-    done = await asyncio.gather(*map(succeeds, options.notebooks))
-    return [source for source, success in zip(options.notebooks, done, strict=True) if not success]
+    collecting = [source for source in options.notebooks if source.name in COLLECTING]
+    failed = []
+    for group in ([source for source in options.notebooks if source not in collecting], collecting):
+        done = await asyncio.gather(*map(succeeds, group))
+        failed += [source for source, success in zip(group, done, strict=True) if not success]
+    return failed
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,9 +1,10 @@
 """Run chapters with other seeds, and with one user, one antenna and two tasks, and print the cells that fail.
 
 A strict check must hold whatever the reader's parameters are. Not part of the tests: a run takes minutes to hours. For
-example, chapters 1 and 3 with five seeds:
+example, chapters 1 and 3 with five seeds, and the chapter on fusion with two tasks and few images:
 
     python tools/try_seeds.py 01 03 --seeds 0-4
+    python tools/try_seeds.py 04 -p task_names '["signs", "digits"]' -p test_images 100 -p seeds 2
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ CORNERS: tuple[dict[str, Any], ...] = (
 )
 
 
-def settings(notebook: Path, seeds: list[int]) -> list[dict[str, Any]]:
-    """Return the parameters to try: seeds, then the corners whose parameters the notebook has."""
+def settings(notebook: Path, seeds: list[int], given: dict[str, str]) -> list[dict[str, Any]]:
+    """Return the parameters to try: seeds, then the corners, of all what the notebook knows."""
     known = {parameter.name for parameter in parameters(notebook)}
-    return [{"seed": seed} for seed in seeds] + [corner for corner in CORNERS if corner.keys() <= known]
+    shared = {name: value for name, value in given.items() if name in known}
+    tried: list[dict[str, Any]] = [{"seed": seed} for seed in seeds] if "seed" in known else []
+    return [shared | each for each in [*tried, *(corner for corner in CORNERS if corner.keys() <= known)]]
 
 
 def failure(notebook: Path, values: dict[str, Any]) -> str:
@@ -54,12 +57,13 @@ def main() -> int:
     parser.add_argument("chapters", nargs="+", help="numbers, such as 01")
     parser.add_argument("--seeds", default="0-19", help="first and last; default: %(default)s")
     parser.add_argument("--no-corners", action="store_true", help="seeds alone")
+    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters")
     given = parser.parse_args()
     first, last = map(int, given.seeds.split("-"))
     failed = 0
     for chapter in given.chapters:
         for notebook in sorted(NOTEBOOKS.glob(f"{chapter}*.ipynb")):
-            for values in settings(notebook, list(range(first, last + 1))):
+            for values in settings(notebook, list(range(first, last + 1)), dict(given.parameters)):
                 if given.no_corners and "seed" not in values:
                     continue
                 start = time.perf_counter()

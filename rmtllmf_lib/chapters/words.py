@@ -22,3 +22,17 @@ def in_points(gaps: pd.DataFrame) -> str:
 def as_fractions(rows: pd.DataFrame) -> str:
     """Return the rows of a table of `gap` or `over_seeds` as fractions, "0.31 ± 0.02, 0.40 ± 0.05"."""
     return ", ".join(f"{row.mean:.2f} ± {row.half_width:.2f}" for row in rows.itertuples())
+
+
+def standing(gaps: pd.DataFrame, far: float = 0.2) -> str:
+    """Return where the first condition of a table of `gap` stands, as its intervals tell: "far ahead of" the second.
+
+    All rows must agree, or else the words are "not surely apart from"; `far` is in the unit of the table.
+    """
+    low, high = gaps["mean"] - gaps["half_width"], gaps["mean"] + gaps["half_width"]
+    for words, all_so in (
+        ("far ahead of", low > far), ("far behind", high < -far), ("ahead of", low > 0), ("behind", high < 0)
+    ):  # fmt: skip
+        if all_so.all():
+            return words
+    return "not surely apart from"

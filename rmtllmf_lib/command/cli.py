@@ -21,6 +21,7 @@ import typer
 from rmtllmf_lib import __version__
 from rmtllmf_lib.command.app import App
 from rmtllmf_lib.command.outputs import OVERWRITE, guard, require_writable
+from rmtllmf_lib.command.pretrain_command import pretrain
 from rmtllmf_lib.command.run_command import PairsCommand, run
 from rmtllmf_lib.command.store_command import store_app
 from rmtllmf_lib.command.study_command import study
@@ -142,6 +143,14 @@ _Source = Annotated[
 ]
 _Root = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder with the data sets (torchvision, folder).")]
 _Seed = Annotated[int, typer.Option(metavar="NUMBER", help="Seed of the procedural images and of the training.")]
+_Difficulty = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|NUMBER",
+        help="Of the drawn tasks: easy, calibrated (as hard as photographs are for CLIP), hard, or a number from 0"
+        " (easy).  [default: calibrated]",
+    ),
+]
 _Device = Annotated[str, typer.Option(metavar="cpu|cuda|auto", help="auto is a GPU if there is one.")]
 _Overwrite = Annotated[bool, typer.Option(OVERWRITE, help="Replace an existing output.")]
 _Lam = Annotated[float | None, typer.Option(metavar="NUMBER", help="Value of lambda, such as 0.3.")]
@@ -155,38 +164,7 @@ _Rule = Annotated[
 ]
 
 
-@app.command()
-def pretrain(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder for the trained base.")],
-    seed: Annotated[int, typer.Option(metavar="NUMBER", help="Seed of the images and of the training.")] = 0,
-    samples: Annotated[
-        int, typer.Option(metavar="NUMBER", help="Image-caption pairs seen in training, repeats included.")
-    ] = 2_560_000,
-    pairs: Annotated[int, typer.Option(metavar="NUMBER", help="Distinct image-caption pairs drawn.")] = 300_000,
-    threads: Annotated[
-        int | None,
-        typer.Option(metavar="NUMBER", help="Number of torch threads; affects the last bits of the result."),
-    ] = None,
-    overwrite: _Overwrite = False,
-) -> None:
-    """Train the embedded CLIP from scratch on procedural images.
-
-    Needed only for another base than the one that ships with the library. The
-    defaults take 45 minutes on one core, a trial run with few samples a minute.
-
-    \b
-    Example:
-      rmtllmf pretrain --out base --samples 100000 --pairs 20000
-      rmtllmf finetune signs digits --backbone base --out tau
-    """
-    from rmtllmf_lib.training.pretrain import FILES, PretrainRecipe
-    from rmtllmf_lib.training.pretrain import pretrain as train
-
-    recipe = PretrainRecipe(samples=samples, pairs=pairs, seed=seed)
-    record = out / "provenance.json"
-    for file in [record] if record.exists() else [out / name for name in FILES]:
-        guard(file, "the provenance of a base", overwrite=overwrite)
-    train(out, recipe, threads=threads)
+app.command()(pretrain)
 
 
 @app.command()
@@ -208,6 +186,7 @@ def finetune(
         ),
     ] = "text",
     seed: _Seed = 0,
+    difficulty: _Difficulty = None,
     steps: Annotated[
         int | None, typer.Option(metavar="NUMBER", help="Training steps.  [default: the backbone's recipe]")
     ] = None,
@@ -253,6 +232,7 @@ def finetune(
     """
     from rmtllmf_lib.arrays import one_of, seed_number, whole_number
     from rmtllmf_lib.command import commands
+    from rmtllmf_lib.tasks.sources import severities
     from rmtllmf_lib.training.finetune import RECIPES, precision, recipe_for
     from rmtllmf_lib.training.heads import HEAD_KINDS
     from rmtllmf_lib.training.loading import resolve_device
@@ -264,6 +244,7 @@ def finetune(
     precision(resolve_device(device), autocast)
     seed_number(seed)
     whole_number(checkpoint_every, "checkpoint_every")
+    hard = severities(specs, difficulty)
     for spec in specs if train_images is not None else []:
         whole_number(train_images, "n_train", 1, commands.most_images(spec))
     given: dict[str, Any] = {"steps": steps, "lr": lr, "batch_size": batch_size}
@@ -279,7 +260,10 @@ def finetune(
     new = [spec for spec in specs if not (out / f"{spec.name}.safetensors").exists()]
     # beside each new vector a checkpoint: the weights and the two moments of Adam
     require_writable(out, (len(new) + 3) * base.weights.values.nbytes if new else 0)
-    trainings = {spec.name: commands.prepared(base, spec, out, recipe, **options) for spec in specs}
+    trainings = {
+        spec.name: commands.prepared(base, spec, out, recipe, difficulty=hard.get(spec.name), **options)
+        for spec in specs
+    }
     taus = []
     for name, train in trainings.items():
         tau = train()
@@ -397,6 +381,13 @@ def evaluate(
     seed: Annotated[
         int, typer.Option(metavar="NUMBER", help="Seed of the procedural images, for tasks without a vector.")
     ] = 0,
+    difficulty: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|NUMBER",
+            help="Of drawn tasks without a vector, as in finetune.  [default: calibrated]",
+        ),
+    ] = None,
     test_images: Annotated[
         int | None, typer.Option(metavar="NUMBER", help="Test images per task.  [default: all]")
     ] = None,
@@ -446,7 +437,7 @@ def evaluate(
     commands.check_claims(taus, specs)
     if not specs:
         raise InputError("no task to evaluate on: expected task vectors, or tasks, as in --task signs --task digits")
-    suite = assemble_suite(base, specs, taus, head, seed=seed, n_test=test_images, device=device)
+    suite = assemble_suite(base, specs, taus, head, seed=seed, difficulty=difficulty, n_test=test_images, device=device)
     table, factor = commands.evaluate_suite(suite, points, number, rule)
     print(commands.shown(table))
     if factor is not None:

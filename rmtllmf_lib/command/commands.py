@@ -20,7 +20,7 @@ from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.model.vector_info import MAX_DRAWN, below_current
 from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.tasks.base import require_readable
-from rmtllmf_lib.tasks.sources import NAME, SOURCES, TaskSpec, load_spec, parse_tasks
+from rmtllmf_lib.tasks.sources import NAME, SOURCES, TaskSpec, load_spec, parse_tasks, severities
 from rmtllmf_lib.training.evaluate import accuracy, prepare
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.heads import build_head
@@ -69,6 +69,7 @@ def prepared(
     *,
     head: str,
     seed: int,
+    difficulty: str | float | None = None,
     n_train: int | None = None,
     device: str = "cpu",
     autocast: str | None = None,
@@ -90,7 +91,8 @@ def prepared(
     """
     seed_number(seed)
     out.mkdir(parents=True, exist_ok=True)  # before the training, in case the folder cannot be made
-    task = load_spec(spec, backbone.image_size, seed=seed, n_train=n_train)
+    difficulties = severities([spec], difficulty)
+    task = load_spec(spec, backbone.image_size, seed=seed, difficulty=difficulties.get(spec.name), n_train=n_train)
     settings = {
         "base": backbone.weights.hash,
         "data": task.fingerprint,
@@ -125,6 +127,7 @@ def prepared(
             # For `evaluate`. Other paths are left out: vectors are sent to others, who would not accept them.
             "folder": spec.typed if below_current(spec.typed) else "",
             "data_seed": str(seed),
+            "difficulty": repr(difficulties[spec.name]) if difficulties else "",
             "n_train": str(n_train or ""),
             "classes": str(len(task.class_names)),
             "train_images": str(len(task.train)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import io
+import logging
 import os
 import re
 import sys
@@ -24,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 from rmtllmf_lib.command import parameter_types
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.progress import tqdm
-from rmtllmf_lib.storage.atomic import atomic_write
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -75,7 +77,8 @@ def run_notebook(
     """Execute a notebook and write it, with its outputs, to `output`; return that path.
 
     The kernel is the running interpreter, whatever kernels are installed and whichever the notebook names. It runs in
-    the current folder, as papermill's does, so relative paths among the parameters are relative to that.
+    the current folder, as papermill's does, so relative paths among the parameters are relative to that. Numbers that
+    the prose repeats are filled in from what the cells recorded, see `recorded`.
 
     Parameters
     ----------
@@ -106,6 +109,9 @@ def run_notebook(
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
+    from rmtllmf_lib.recorded import fill
+    from rmtllmf_lib.storage.atomic import atomic_write
+
     failed = failed_name(final)
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.with_name(f".{final.stem}.{uuid.uuid4().hex}.ipynb")
@@ -115,6 +121,10 @@ def run_notebook(
         # Papermill records temporary, absolute paths; values as source text, because infinity is not valid JSON.
         given = {name: parameter_types.source(value) for name, value in values.items()}
         done.metadata.papermill.update(input_path=str(path), output_path=str(output), parameters=given)
+        try:
+            fill(done)
+        except InputError as error:  # the results are worth more than the prose
+            log.warning("numbers are missing in the prose of %s: %s", final, error)
         with atomic_write(final) as place:
             nbformat.write(done, place)
     except (PapermillExecutionError, DeadKernelError) as error:

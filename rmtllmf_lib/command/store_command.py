@@ -6,14 +6,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rmtllmf_lib.command.app import App
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.folders import default_root
-from rmtllmf_lib.storage.store import Store
+
+if TYPE_CHECKING:  # loads numpy, which --help should not wait for
+    from rmtllmf_lib.storage.store import Store
 
 store_app = App(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
@@ -92,4 +94,6 @@ def store_clear(
 
 
 def _open_store(root: Path | None) -> Store:
+    from rmtllmf_lib.storage.store import Store
+
     return Store(root or default_root())

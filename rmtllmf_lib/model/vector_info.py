@@ -8,6 +8,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 
 from rmtllmf_lib.arrays import one_of, real_number, seed_number, whole_number
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.tasks.embedded.difficulty import HARDEST
 from rmtllmf_lib.tasks.sources import NAME, SOURCES
 from rmtllmf_lib.validated import validated_call
 
@@ -48,6 +49,8 @@ def checked_info(info: Mapping[str, str], path: object) -> Mapping[str, str]:
             whole_number(_number(value), name, 1, MAX_DRAWN if drawn else _COUNTS[key])
         elif key in ("data_seed", "seed"):
             seed_number(_number(value), name)
+        elif key == "difficulty":
+            real_number(_number(value), name, minimum=0, maximum=HARDEST)
         elif key in _RATES:
             real_number(_number(value), name, minimum=0, maximum=1)
         elif key in _CHOICES:
@@ -70,7 +73,7 @@ def below_current(folder: str) -> bool:
 
 
 def _number(text: str) -> int | float | str:
-    """The number that a text of up to 20 characters stands for, or the start of the text."""
+    """The number that a short text stands for, or the start of the text."""
     if re.fullmatch(r"-?\d{1,20}", text):
         return int(text)
-    return float(text) if re.fullmatch(r"-?\d{1,10}(\.\d{1,10})?|nan", text) else text[:80]
+    return float(text) if re.fullmatch(r"-?\d{1,10}(\.\d{1,17})?|nan", text) else text[:80]

@@ -26,6 +26,7 @@ from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.intervals import over_seeds
 from rmtllmf_lib.study.study import Study, run_study, write_table
 from rmtllmf_lib.tasks.base import TASK_NAMES
+from rmtllmf_lib.tasks.embedded.difficulty import severity
 from rmtllmf_lib.training.loading import resolve_device
 from rmtllmf_lib.training.suite import Suite, load_suite
 from rmtllmf_lib.transport.scenario import CLEAN, inject_mse
@@ -46,8 +47,11 @@ class SuiteSpec:
     vectors: str | None = None
     seed: NonNegativeInt = 0
     autocast: str | None = None
+    difficulty: str | float | None = None
 
     def __post_init__(self) -> None:
+        if self.difficulty is not None:
+            severity(self.difficulty)
         for name in ("backbone", "weights_file", "root", "vectors"):
             if path := getattr(self, name):
                 object.__setattr__(self, name, os.path.expanduser(path))

@@ -24,7 +24,7 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from rmtllmf_lib import __version__
-from rmtllmf_lib.arrays import file_path
+from rmtllmf_lib.arrays import file_path, one_of
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.fusion import lambda_n
 from rmtllmf_lib.protection.realign import REALIGNMENT
@@ -140,7 +140,13 @@ def sample_combinations(
 
 @validated_call
 def run_study(
-    study: Study, suite: Suite, *, store: Store | None = None, workers: int = 1, progress: bool = True
+    study: Study,
+    suite: Suite,
+    *,
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    store: Store | None = None,
+    workers: int = 1,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """The table of a study, from the store or computed; an interrupted study resumes.
 
@@ -148,6 +154,8 @@ def run_study(
     ----------
     suite : Suite
         Tasks, heads, task vectors; evaluation and realignment run on its device.
+    grid : dict of "lam", "realignment" or both to values, optional
+        Values to try in place of the study's, each with each; the table has the rows of one after the other.
     store : Store, optional
         Default: the user's. Parts are stored under "study-part", the table under "study".
     workers : int
@@ -167,11 +175,14 @@ def run_study(
     Raises
     ------
     InputError
-        for a size of combination that the suite does not have, or scenarios of another number of users.
+        for a size of combination that the suite does not have, scenarios of another number of users, and a grid of
+        other settings or without values.
     """
     allowed(workers)
     store = store or Store()
-    _require_fitting(study, suite)
+    studies = _over(study, grid or {})
+    for each in studies:
+        _require_fitting(each, suite)
     bench, origin = Bench(suite), provenance(suite)
 
     def parts(configs: Sequence[Mapping[str, Any]], build: Callable[[int], pd.DataFrame]) -> list[pd.DataFrame]:
@@ -183,15 +194,28 @@ def run_study(
 
     def assemble() -> pd.DataFrame:
         (own,) = parts([{"specialists": study.test_images}], lambda _: specialists(bench, study.test_images))
-        units = study_units(study, suite, _chosen_rates(study, suite, run))
+        units = [unit for each in studies for unit in study_units(each, suite, _chosen_rates(each, suite, run))]
         tables = run(units)
         rows = [_labelled(unit, table) for unit, table in zip(units, tables, strict=True)]
         return _scored(pd.concat(rows, ignore_index=True), own)
 
     # Not built inside `store.table`: its lock would make a second run of this study wait instead of sharing the parts.
     config = _config(study, suite)
+    if grid:
+        config["grid"] = [_described(each) for each in studies]
     found = None if (store.root / "study" / config_key(config)).is_dir() else assemble()
     return store.table("study", config, lambda: assemble() if found is None else found)
+
+
+def _over(study: Study, grid: Mapping[str, Sequence[Any]]) -> list[Study]:
+    """The study with each choice of the grid's values in place of its own."""
+    for name, values in grid.items():
+        one_of(name, ("lam", "realignment"), "grid")
+        if not values:
+            raise InputError(
+                f"grid has {values!r} for {name}: expected at least one value; leave {name} out, or add one"
+            )
+    return [replace(study, **dict(zip(grid, values, strict=True))) for values in product(*grid.values())]
 
 
 def _chosen_rates(
@@ -310,10 +334,14 @@ def provenance(suite: Suite) -> dict[str, Any]:
 
 
 def _config(study: Study, suite: Suite) -> dict[str, Any]:
+    return {"study": _described(study), **provenance(suite)}
+
+
+def _described(study: Study) -> dict[str, Any]:
     described = asdict(study)
     if study.lam is not None:
         described["lam"] = {str(n): float(value) for n, value in study.lam.items()}
-    return {"study": described, **provenance(suite)}
+    return described
 
 
 @validated_call

@@ -12,11 +12,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from rmtllmf_lib.arrays import one_of, seed_number, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.tasks.assemble import MEMORY_LIMIT, assemble_task
 from rmtllmf_lib.tasks.base import Task, fingerprint
+from rmtllmf_lib.tasks.embedded.difficulty import DEFAULT, UNDRAWN, severity
 from rmtllmf_lib.tasks.folder import find_folder, holds_task, read_folder
 from rmtllmf_lib.validated import validated_call
 
@@ -91,15 +93,38 @@ def _folder(typed: Path, root: Path | None) -> Path:
 
 
 @validated_call
+def severities(specs: Iterable[TaskSpec], difficulty: str | float | None) -> dict[str, float]:
+    """The severity of each task whose images are drawn, see `difficulty.severity`; None is the default.
+
+    Raises
+    ------
+    InputError
+        for a difficulty that is out of range, or given where no task is drawn.
+    """
+    hard = severity(DEFAULT if difficulty is None else difficulty)
+    found = {spec.name: hard for spec in specs if spec.source == "procedural" and spec.name not in UNDRAWN}
+    if difficulty is not None and not found:
+        raise InputError(f"difficulty is {difficulty!r} but no task is drawn: leave it out for real images")
+    return found
+
+
+@validated_call
 def load_spec(
-    spec: TaskSpec, resolution: int, *, seed: int, n_train: int | None = None, n_test: int | None = None
+    spec: TaskSpec,
+    resolution: int,
+    *,
+    seed: int,
+    difficulty: str | float | None = None,
+    n_train: int | None = None,
+    n_test: int | None = None,
 ) -> Task:
     """`load_task` for `spec`, decoded to the backbone's resolution if that is at most `DECODED_SIDE`."""
     seed_number(seed)
     side = resolution if resolution <= DECODED_SIDE else None
-    if spec.source == "folder" and spec.root is not None:  # exactly this folder, whatever its name
-        return assemble_task(read_folder(spec.root, spec.name), image_size=side, n_train=n_train, n_test=n_test)
-    return load_task(spec.name, spec.source, root=spec.root, seed=seed, image_size=side, n_train=n_train, n_test=n_test)
+    sizes: dict[str, Any] = {"image_size": side, "n_train": n_train, "n_test": n_test}
+    if spec.source == "folder" and spec.root is not None and difficulty is None:  # this folder, whatever its name
+        return assemble_task(read_folder(spec.root, spec.name), **sizes)
+    return load_task(spec.name, spec.source, root=spec.root, seed=seed, difficulty=difficulty, **sizes)
 
 
 @validated_call
@@ -109,6 +134,7 @@ def load_task(
     *,
     root: str | Path | None = None,
     seed: int = 0,
+    difficulty: str | float | None = None,
     image_size: int | None = None,
     n_train: int | None = None,
     n_test: int | None = None,
@@ -127,6 +153,8 @@ def load_task(
         the root itself, if that is called `name`.
     seed : int
         Draws other images (procedural). The splits of real data do not depend on it.
+    difficulty : str or float, optional
+        Of drawn images, see `procedural_task`; photographs and the digits have none.
     image_size : int, optional
         Decode every image once to a uint8 tensor in memory: the shorter side is resized to this many pixels (bicubic,
         antialiased), the centre square kept. None: real images stay lazy, procedural ones keep their 32 pixels.
@@ -143,13 +171,15 @@ def load_task(
     ------
     InputError
         An unknown name or source, a missing or damaged data set (the message says what to download and where to put
-        it), an unreadable image, impossible limits.
+        it), an unreadable image, a difficulty out of range or of images that are not drawn, impossible limits.
     """
     one_of(source, SOURCES, "source")
     seed_number(seed)
     whole_number(memory_limit, "memory_limit")
     if source == "procedural" and root is not None:
         raise InputError(f"root is {root} but procedural tasks are drawn, not read; leave it out or name a source")
+    if source != "procedural" and difficulty is not None:
+        raise InputError(f"difficulty is {difficulty!r} but source {source!r} reads images: leave it out")
     if source != "procedural" and root is None:
         raise InputError(f"source {source!r} reads files: give root, the folder that holds the data")
     place = Path(root or "").expanduser()
@@ -164,7 +194,7 @@ def load_task(
     else:
         from rmtllmf_lib.tasks.embedded.procedural import procedural_task
 
-        task = procedural_task(name, seed=seed, n_train=n_train, n_test=n_test)
+        task = procedural_task(name, seed=seed, difficulty=difficulty, n_train=n_train, n_test=n_test)
         return task if image_size is None else _resized(task, image_size)
     return assemble_task(raw, image_size=image_size, n_train=n_train, n_test=n_test, memory_limit=memory_limit)
 

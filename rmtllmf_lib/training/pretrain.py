@@ -35,6 +35,7 @@ from rmtllmf_lib.storage.tensors import save_tensors
 from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD, TASK_NAMES
 from rmtllmf_lib.tasks.embedded.camera import Camera
 from rmtllmf_lib.tasks.embedded.concepts import aerial, cars, characters, landuse, scenes, shapes, signs, textures
+from rmtllmf_lib.tasks.embedded.difficulty import UNDRAWN
 from rmtllmf_lib.tasks.embedded.draw import Concept, Pose
 from rmtllmf_lib.tasks.embedded.procedural import DRAWN, Seed, draw_evenly, procedural_task
 from rmtllmf_lib.training.evaluate import accuracy
@@ -351,11 +352,14 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 @validated_call
 @torch.no_grad()
 def zero_shot_table(folder: str | Path) -> dict[str, float]:
-    """Zero-shot test accuracy of a base on each of the eight embedded tasks, and their mean."""
+    """Zero-shot test accuracy of a base on each of the eight embedded tasks at their easiest, and their mean."""
     backbone = load_backbone(folder)
     table = {}
     for name in TASK_NAMES:
-        task = procedural_task(name, n_train=100)  # the test images are the same with any number of these
+        difficulty = None if name in UNDRAWN else "easy"
+        task = procedural_task(
+            name, difficulty=difficulty, n_train=100
+        )  # the test images are the same with any number of these
         table[name] = round(accuracy(backbone, backbone.weights, task.test, build_head(backbone, task)), 4)
     table["mean"] = round(sum(table.values()) / len(table), 4)
     return table

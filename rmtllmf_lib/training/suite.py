@@ -26,7 +26,8 @@ from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.progress import tqdm
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.tasks.base import SPLITS, TASK_NAMES, Task, require_readable
-from rmtllmf_lib.tasks.sources import TaskSpec, load_spec, parse_tasks
+from rmtllmf_lib.tasks.embedded.difficulty import severity
+from rmtllmf_lib.tasks.sources import TaskSpec, load_spec, parse_tasks, severities
 from rmtllmf_lib.training.evaluate import accuracy, prepare
 from rmtllmf_lib.training.finetune import Recipe, finetune, recipe_for
 from rmtllmf_lib.training.heads import Head, build_head
@@ -115,6 +116,7 @@ def load_suite(
     vectors: str | Path | None = None,
     recipe: Recipe | None = None,
     seed: int = 0,
+    difficulty: str | float | None = None,
     device: str = "cpu",
     autocast: str | None = None,
     store: Store | None = None,
@@ -134,6 +136,8 @@ def load_suite(
         Settings of the training; default `recipe_for(backbone)`.
     seed : int
         Seed of the data and of the training. A vector does not depend on the other tasks or their order.
+    difficulty : str or float, optional
+        Of the drawn tasks, see `procedural_task`; tasks with real images have none.
     device, autocast
         For training and evaluation, see `finetune`.
     store : Store, optional
@@ -142,9 +146,9 @@ def load_suite(
     Raises
     ------
     InputError
-        for no task, a task named twice, two names for the same images; a vector that is missing, of another base or
-        task, the same as another, or made with another head, number of classes or seed of drawn images; or what
-        `parse_tasks`, `load_spec`, `build_head` and `finetune` raise.
+        for no task, a task named twice, two names for the same images; a difficulty where no task is drawn; a vector
+        that is missing, of another base or task, the same as another, or made with another head, number of classes,
+        seed or difficulty of drawn images; or what `parse_tasks`, `load_spec`, `build_head` and `finetune` raise.
     """
     if not names:
         raise InputError("there is no task: expected at least one")
@@ -155,11 +159,18 @@ def load_suite(
         raise InputError(f"root is {root} but procedural tasks are drawn, not read: leave it out or name a source")
     if vectors is not None and recipe is not None:
         raise InputError("a recipe is for training, and task vectors from files are not trained: leave out one of them")
+    drawn = severities(specs, difficulty)
     taus = {} if vectors is None else _read_vectors(Path(vectors).expanduser(), specs, backbone)
     for spec in specs if taus else ():
-        drawn = {"data_seed": str(seed)} if spec.source == "procedural" else {}
-        _require_same(taus[spec.name], spec.name, {"head": head, **drawn})
-    suite = assemble_suite(backbone, specs, taus, head, seed=seed, device=device)
+        settings = {"head": head} | ({"data_seed": str(seed)} if spec.source == "procedural" else {})
+        _require_same(taus[spec.name], spec.name, settings)
+        made = _severity_of(taus[spec.name])
+        if spec.name in drawn and made not in (None, drawn[spec.name]):
+            raise InputError(
+                f"the task vector of {spec.name!r} was made with difficulty = {made:g}: expected {drawn[spec.name]:g}; "
+                "change one of them"
+            )
+    suite = assemble_suite(backbone, specs, taus, head, seed=seed, difficulty=difficulty, device=device)
     for one, other in combinations(suite.tasks, 2):
         if suite.tasks[one].fingerprint == suite.tasks[other].fingerprint:
             raise InputError(
@@ -180,6 +191,7 @@ def assemble_suite(
     head: str | None = None,
     *,
     seed: int = 0,
+    difficulty: str | float | None = None,
     n_test: int | None = None,
     device: str = "cpu",
 ) -> Suite:
@@ -188,10 +200,11 @@ def assemble_suite(
     Parameters
     ----------
     taus : mapping
-        Task vectors by task; a task may have none. Their metadata, if any, decide the seed and the number of images.
+        Task vectors by task; a task may have none. Their metadata, if any, decide the seed, the difficulty and the
+        number of images.
     head : "text" or "prototype", optional
         Default: that of the task's vector, and "text" without one.
-    seed : int
+    seed, difficulty
         Of drawn images, for tasks whose vector does not name one.
     n_test : int, optional
         Test images of each task, a fixed choice; default all.
@@ -204,12 +217,17 @@ def assemble_suite(
     """
     seed_number(seed)
     tasks, heads = {}, {}
+    drawn = severities(specs, difficulty)
     for spec in specs:
         tau = taus.get(spec.name)
         info = tau.info if tau else {}
         n_train = int(info["n_train"]) if info.get("n_train") else None  # the prototypes are means over these images
         data_seed = int(info.get("data_seed", seed))
-        task = load_spec(spec, backbone.image_size, seed=data_seed, n_train=n_train, n_test=n_test)
+        hard = drawn.get(spec.name)
+        if hard is not None and tau is not None and (made := _severity_of(tau)) is not None:
+            hard = made
+        sizes = {"n_train": n_train, "n_test": n_test}
+        task = load_spec(spec, backbone.image_size, seed=data_seed, difficulty=hard, **sizes)
         if tau is not None:
             _require_same(tau, spec.name, {"classes": str(len(task.class_names))})
             if n_test is None and info.get("data", task.fingerprint) != task.fingerprint:
@@ -217,6 +235,11 @@ def assemble_suite(
         tasks[spec.name] = task
         heads[spec.name] = build_head(backbone, task, head or info.get("head", "text"))
     return Suite(backbone, tasks, heads, taus, device)
+
+
+def _severity_of(tau: TaskVector) -> float | None:
+    """The severity of the drawn images that a vector was trained on; 0 before there were others, None if unknown."""
+    return severity(tau.info.get("difficulty") or "0") if "data_seed" in tau.info else None
 
 
 def _require_same(tau: TaskVector, name: str, settings: Mapping[str, str]) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rmtllmf_lib.chapters.words import as_fractions, in_points, percent
+from rmtllmf_lib.chapters.words import as_fractions, in_points, percent, standing
 
 ROWS = pd.DataFrame({"mean": [0.514, -0.2], "half_width": [0.016, np.nan]})
 
@@ -20,3 +20,16 @@ def test_rows_in_points_and_as_fractions() -> None:
     assert in_points(ROWS) == "51 ± 2, -20"
     assert in_points(ROWS.assign(scenario=["ideal", "SU"])) == "ideal 51 ± 2, SU -20"
     assert as_fractions(ROWS.fillna(0.1)) == "0.51 ± 0.02, -0.20 ± 0.10"
+
+
+@pytest.mark.parametrize(
+    ("means", "expected"),
+    [
+        ((0.3, 0.4), "far ahead of"), ((0.3, 0.1), "ahead of"), ((0.3, 0.01), "not surely apart from"),
+        ((0.3, -0.3), "not surely apart from"), ((-0.1, -0.3), "behind"), ((-0.3, -0.3), "far behind"),
+    ],
+)  # fmt: skip
+def test_standing_follows_the_intervals(means: tuple[float, float], expected: str) -> None:
+    rows = pd.DataFrame({"mean": means, "half_width": 0.05})
+    assert standing(rows) == expected
+    assert standing(rows.assign(half_width=np.nan)) == "not surely apart from"

@@ -278,7 +278,7 @@ def test_the_head_of_a_vector_is_made_from_the_images_it_was_trained_on(
     table, _ = evaluated({"warm": tau}, {}, [spec])
     assert table["fine_tuned"][0] == pytest.approx(float(tau.info["accuracy"]), abs=1e-6)
     assert table["base"][0] == pytest.approx(float(tau.info["base_accuracy"]), abs=1e-6)
-    assert loaded == [{"seed": 3, "n_train": 9, "n_test": None}]
+    assert loaded == [{"seed": 3, "difficulty": None, "n_train": 9, "n_test": None}]
 
 
 def test_lambda_is_chosen_on_validation_images_alone(

@@ -226,6 +226,21 @@ def test_a_run_uses_the_values_this_interpreter_and_the_current_folder(
     assert cells[1].source.splitlines()[1:] == ["seed = 8"] and len(cells) == len(notebook.cells)
 
 
+def test_numbers_in_the_prose_are_filled_in(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    recorded = "from rmtllmf_lib.chapters.findings import measured\nmeasured(lost=36.2, seed=seed)"
+    source = write(tmp_path / "n.ipynb", recorded)
+    notebook = nbformat.read(source, as_version=4)
+    notebook.cells.append(nbformat.v4.new_markdown_cell("Lost: <!--=lost:.0f-->9<!--/-->, <!--=seed:.0f--><!--/-->."))
+    nbformat.write(notebook, source)
+    output = run_notebook(source, tmp_path / "out.ipynb", {"seed": 3})
+    prose = nbformat.read(output, as_version=4).cells[-1].source
+    assert prose == "Lost: <!--=lost:.0f-->36<!--/-->, <!--=seed:.0f-->3<!--/-->." and caplog.text == ""
+    notebook.cells[-1].source = "<!--=won-->1<!--/-->"
+    nbformat.write(notebook, source)
+    run_notebook(source, output)  # the results are kept
+    assert "'won' is marked in the prose but not recorded" in caplog.text
+
+
 def test_a_failed_run_is_kept_aside_and_the_old_output_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, output = (
         write(tmp_path / "n.ipynb", "print('before')", "1 / (seed - 1)", "print('after')"),

@@ -18,6 +18,7 @@ from rmtllmf_lib.training import pretrain
 _DECIBELS = "a ratio in dB may be below 0"
 _SCALAR = "() is the shape of a single number"
 _NOTHING = "nothing in, nothing out"
+_TYPED = "a difficulty may be typed as text"
 _NEGATION = "a coefficient below 0 negates a task, as in Eq. (6)"
 _USED = "checked by the protection that uses it"
 ACCEPTED: Mapping[Call, str] = {
@@ -90,6 +91,12 @@ ACCEPTED: Mapping[Call, str] = {
     ("study.interference.wde_under", "lam", "below zero"): _NEGATION,
     ("study.intervals.require_columns", "names", "empty"): _NOTHING,
     ("study.parts.build_parts", "configs", "empty"): _NOTHING,
+    ("recorded.shown", "value", "a number as text"): "a recorded text",
+    ("recorded.shown", "value", "below zero"): "any number",
+    ("study.file.SuiteSpec", "difficulty", "a number as text"): _TYPED,
+    ("study.study.run_study", "grid", "empty"): "the study's own settings",
+    ("tasks.sources.severities", "difficulty", "a number as text"): _TYPED,
+    ("tasks.sources.load_task", "difficulty", "a number as text"): _TYPED,
     ("study.study.Study", "scenarios", "empty"): "some protections ignore the link",
     ("study.study.Study", "lam", "empty"): "checked with the suite, which says the numbers of tasks",
     ("study.study.Study", "lr", "empty"): "every protection has the recipe's",

@@ -13,6 +13,7 @@ import yaml
 from nbformat import NotebookNode
 
 from places import ROOT
+from rmtllmf_lib.recorded import fill
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -98,23 +99,46 @@ def test_holds_no_algorithm(path: Path) -> None:
     assert [node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)] == []
 
 
-STUDIES = {"run", "run_study", "cosine_study", "wde_under", "collect"}  # `run` is run_study with what is always given
+STUDIES = {"run", "run_study", "cosine_study", "wde_under"}  # `run` is run_study with what is always given
+LOOPS = (ast.For, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.FunctionDef, ast.Lambda)
 
 
-def studies_of(cell: NotebookNode) -> int:
-    calls = [node.func for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Call)]
-    return sum(isinstance(called, ast.Name) and called.id in STUDIES for called in calls)
+def studies_of(source: str) -> int:
+    """Number of studies that a cell runs; a call that may be repeated counts as two, and so does one that is handed on.
+
+    Only `partial`, which runs nothing, may be given a function that runs studies.
+    """
+    tree = ast.parse(source)
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    plain = {node.func for node in calls}
+    prepared = {part for node in calls if ast.unparse(node.func) == "partial" for part in node.args}
+    repeated = {part for node in ast.walk(tree) if isinstance(node, LOOPS) for part in ast.walk(node)}
+    named = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
+    return sum(
+        1 if node in plain - repeated else 2 for node in named if node.id in STUDIES and node not in prepared - repeated
+    )
+
+
+def test_studies_are_counted() -> None:
+    assert studies_of("run = partial(run_study, suite=suite)\nfew = replace(study, seeds=1)") == 0
+    assert studies_of("found = pd.concat([old, run(few)])") == 1
+    assert studies_of("a, b = run(few), wde_under(suite)") == 2
+    for several in ("[run(each) for each in many]", "for each in many:\n    run(each)", "list(map(run, many))"):
+        assert studies_of(several) > 1
 
 
 @each_notebook
 def test_no_cell_runs_several_studies(path: Path) -> None:
     """The time limit is per cell: one that is stopped there goes on with the next study when it is started again."""
-    assert {cell.id: found for cell in cells(path, "code") if (found := studies_of(cell)) > 1} == {}
+    assert {cell.id: found for cell in cells(path, "code") if (found := studies_of(cell.source)) > 1} == {}
 
 
 def test_studies_are_known_by_their_names() -> None:
-    found = {path.stem[:2]: sum(map(studies_of, cells(path, "code"))) for path in NOTEBOOKS}
-    assert min(found[chapter] for chapter in ("04", "05", "06", "07")) > 0
+    """A function with another name that runs studies would not be counted."""
+    found = {path.stem[:2]: sum(studies_of(cell.source) for cell in cells(path, "code")) for path in NOTEBOOKS}
+    assert min(found[chapter] for chapter in ("04", "05", "06")) > 0
+    modules = [*(ROOT / "rmtllmf_lib" / "chapters").rglob("*.py")]
+    assert [str(path) for path in modules if studies_of(path.read_text())] == []
 
 
 @each_notebook
@@ -224,3 +248,40 @@ def test_headings_descend_one_level_at_a_time(path: Path) -> None:
     assert levels[0] == 1
     assert levels.count(1) == 1
     assert all(below - above <= 1 for above, below in pairwise(levels))
+
+
+# --- numbers in prose ---------------------------------------------------------------------------------------------
+
+# Numbers that look measured: with a decimal point, an interval or a unit.
+UNITS = r"%|points?\b|per cent|times\b|nats?\b|dB\b"
+MEASURED = re.compile(rf"(?<![\w.,–-])(?<!± )[−+-]?(?:\d[\d,]*\.\d+|\.\d+|\d[\d,]*(?=(?: ± \d+)?\s*(?:{UNITS})))")
+NOT_PROSE = re.compile(
+    r"<!--=.*?<!--/-->|<!--given-->.*?<!--/given-->|\$\$.*?\$\$(?: \(eq-[\w-]+\))?|\$[^$]+\$|```.*?```|`[^`]+`|"
+    r"\{[\w:]+\}`[^`]*`|\]\([^)]*\)|Eqs?\. \([^)]*\)",
+    re.DOTALL,
+)
+
+
+def unbacked(prose: str) -> list[str]:
+    """Return the numbers of a text that look measured, but are neither filled in nor marked as given."""
+    return MEASURED.findall(NOT_PROSE.sub(" ", prose))
+
+
+def test_numbers_that_look_measured_are_found() -> None:
+    assert unbacked("It keeps 36 % and .5, or 7 ± 2 points, 3.4 times.") == ["36", ".5", "7", "3.4"]
+    assert (
+        unbacked("<!--=a-->36<!--/--> % of $0.5$, Eq. (4), `0.1`, <!--given-->91.2 %<!--/given-->, eight tasks") == []
+    )
+
+
+@each_notebook
+def test_measured_numbers_in_prose_come_from_records(path: Path) -> None:
+    prose = [cell.source for cell in cells(path, "markdown")]
+    assert [(found, text[:60]) for text in prose if (found := unbacked(text))] == []
+
+
+@each_notebook
+def test_prose_is_filled_in(path: Path) -> None:
+    filled = nbformat.read(path, as_version=4)
+    fill(filled)
+    assert [cell.source for cell in filled.cells] == [cell.source for cell in read(path).cells]

@@ -267,7 +267,9 @@ def test_a_file_of_version_1_is_read_with_a_warning(tmp_path: Path, caplog: pyte
     ("key", "value"),
     [
         ("n_train", "200000"), ("n_train", "many"), ("n_train", "-1"), ("classes", "0"), ("data_seed", str(10**30)),
-        ("data_seed", "1.5"), ("accuracy", "nan"), ("accuracy", "1.2"), ("base_accuracy", "1e-3x"),
+        ("data_seed", "1.5"),
+        ("difficulty", "9"), ("difficulty", "-1"), ("difficulty", "much"),
+        ("accuracy", "nan"), ("accuracy", "1.2"), ("base_accuracy", "1e-3x"),
         ("folder", "/etc"), ("folder", "../../photos"), ("folder", "~/photos"), ("folder", "C:\\photos"),
         ("folder", "a\\..\\..\\b"), ("source", "web"), ("head", "mlp"), ("task", "../x"), ("task", "a b"),
         ("note", "\x1b[2J"), ("note", "x" * 20_000),

@@ -120,7 +120,8 @@ def test_the_spec_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(module, "load_backbone", lambda name, weights_file: asked.append((name, weights_file)))
     monkeypatch.setattr(module, "load_suite", lambda *given, **named: asked.append((given, named)))
-    spec = SuiteSpec("folder", "file", ("x",), "folder", "images", "prototype", "tau", 5, "bfloat16")
+    spec = SuiteSpec("folder", "file", ("x",), "folder", "images", "prototype", "tau", 5, "bfloat16", "hard")
     spec.load(device="cuda")
     options = {"source": "folder", "root": "images", "head": "prototype", "vectors": "tau", "seed": 5, "device": "cuda"}
-    assert asked == [("folder", "file"), ((None, ("x",)), {**options, "autocast": "bfloat16", "store": None})]
+    options |= {"autocast": "bfloat16", "difficulty": "hard", "store": None}
+    assert asked == [("folder", "file"), ((None, ("x",)), options)]

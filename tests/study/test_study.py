@@ -189,6 +189,34 @@ def test_lambda_is_the_studys(suite: Suite, tmp_path: Path) -> None:
     assert set(published["lam"]) == {lambda_n(2), lambda_n(3)}
 
 
+def test_a_grid_is_the_studies_of_its_values(suite: Suite, tmp_path: Path) -> None:
+    study = replace(SHORT, protections=("rmtllmf", "base"), per_class=(2,))
+    grid = {"lam": [{3: 0.2}, {3: 0.4}], "realignment": [QUICK, replace(QUICK, steps=1)]}
+    store = Store(tmp_path)
+    found = run_study(study, suite, grid=grid, store=store)
+    single = [
+        run_study(replace(study, lam=lam, realignment=recipe), suite, store=store)
+        for lam in grid["lam"] for recipe in grid["realignment"]
+    ]  # fmt: skip
+    require_same(found, pd.concat(single, ignore_index=True))
+    assert found.groupby("protection")["model"].nunique().to_dict() == {"base": 1, "rmtllmf": 8}
+    require_same(run_study(study, suite, grid=grid, store=store), found)  # not one of the single tables
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ({"seeds": [1, 2]}, "grid is 'seeds'"),
+        ({"lam": []}, r"\[\] for lam"),
+        ({"lam": [{2: 0.5}]}, r"lam has no value for 3"),
+    ],
+)
+def test_grids_that_are_none(suite: Suite, tmp_path: Path, grid: dict[str, list[Any]], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        run_study(STUDY, suite, grid=grid, store=Store(tmp_path))
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize("per_size", [1, 2, 3, 5, 8, 30])
 def test_sampled_combinations_are_balanced(per_size: int) -> None:
     names = [f"task{k}" for k in range(8)]

@@ -21,6 +21,7 @@ from rmtllmf_lib.model.fusion import fuse
 from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.tasks import sources as task_spec
+from rmtllmf_lib.tasks.embedded.difficulty import DEFAULT, severity
 from rmtllmf_lib.tasks.sources import load_task, parse_tasks
 from rmtllmf_lib.training.evaluate import accuracy
 from rmtllmf_lib.training.finetune import RECIPES, Recipe, finetune
@@ -237,6 +238,7 @@ def test_vectors_come_from_files(backbone: Backbone, suite: Suite, tmp_path: Pat
     """With metadata from fine-tuning, and imported ones without."""
     for name, tau in suite.taus.items():
         about = {"task": name, "head": "text", "classes": str(len(suite.tasks[name].class_names)), "data_seed": "0"}
+        about["difficulty"] = f"{severity(DEFAULT):g}"
         replace(tau, info=about if name != "scenes" else {}).save(tmp_path / f"{name}.safetensors")
     found = load_suite(backbone, NAMES, vectors=tmp_path)
     assert hashes(found) == hashes(suite) and trained == []
@@ -245,12 +247,18 @@ def test_vectors_come_from_files(backbone: Backbone, suite: Suite, tmp_path: Pat
     for options, message in (
         ({"head": "prototype"}, "of 'signs' was made with head = text: expected prototype"),
         ({"seed": 1}, "of 'signs' was made with data_seed = 0: expected 1"),
+        ({"difficulty": 0.7}, "of 'signs' was made with difficulty = .*: expected 0.7"),
         ({"recipe": QUICK}, "a recipe is for training"),
         ({"names": ["signs", "cars"]}, "has no cars.safetensors: expected a task vector for each of signs, cars"),
     ):
         with pytest.raises(InputError, match=message):
             load_suite(backbone, **{"names": NAMES, "vectors": tmp_path, **options})
     tau = suite.taus["signs"]
+    replace(tau, info={"task": "signs", "data_seed": "0"}).save(tmp_path / "signs.safetensors")  # before difficulties
+    with pytest.raises(InputError, match="made with difficulty = 0: expected"):
+        load_suite(backbone, ["signs"], vectors=tmp_path)
+    assert load_suite(backbone, ["signs"], vectors=tmp_path, difficulty="easy").taus["signs"].hash == tau.hash
+    tau.save(tmp_path / "signs.safetensors")
     tau.save(tmp_path / "digits.safetensors")
     with pytest.raises(InputError, match="digits.safetensors holds the task vector of 'signs': expected that of 'dig"):
         load_suite(backbone, NAMES, vectors=tmp_path)

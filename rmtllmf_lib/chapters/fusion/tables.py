@@ -13,10 +13,11 @@ from rmtllmf_lib.chapters.words import percent
 from rmtllmf_lib.chapters.worst_case_noise.paper_link import ATTACKS, Setting, user_mse
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.protection.resilience import PROTECTIONS
-from rmtllmf_lib.published import PAPER_LINKS
+from rmtllmf_lib.published import CLIP_RESULTS, PAPER_LINKS
 from rmtllmf_lib.study.compare import gap
 from rmtllmf_lib.study.intervals import over_seeds
 from rmtllmf_lib.study.study import NO_LINK
+from rmtllmf_lib.training.calibration import MEASURES
 from rmtllmf_lib.transport.scenario import Scenario, from_link
 from rmtllmf_lib.wireless.adversary import attacked_cov, jammer_power
 from rmtllmf_lib.wireless.channel import Uplink
@@ -116,6 +117,24 @@ def beside_paper(table: pd.DataFrame, protections: Sequence[str]) -> pd.DataFram
             "paper, R-MTLLMF": f"{100 * paper.rmtllmf:.3g}",
         }
     return pd.DataFrame(rows).T
+
+
+def beside_published(measures: pd.DataFrame) -> pd.DataFrame:
+    """The measures of difficulty beside those published for CLIP, in %.
+
+    Parameters
+    ----------
+    measures : DataFrame
+        From `calibration.per_task`; the interval of a mean is over its tasks.
+
+    Returns
+    -------
+    DataFrame of str, one row per measure; columns "here", such as "53 ± 14", and one per published model
+    """
+    found = over_seeds(measures.melt(ignore_index=False).reset_index(names="seed"), ["variable"], "value")
+    here = found.set_index("variable").apply(lambda row: percent(row["mean"], row["half_width"]), axis=1)
+    others = {model: {name: f"{100 * value:.0f}" for name, value in row.items()} for model, row in CLIP_RESULTS.items()}
+    return pd.DataFrame({"here": here, **others}).loc[list(MEASURES)].rename(index=lambda name: name.replace("_", " "))
 
 
 def against_each(table: pd.DataFrame, one: Mapping[str, Any], protection: str) -> pd.DataFrame:

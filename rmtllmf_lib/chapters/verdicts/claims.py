@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from string import Formatter
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from rmtllmf_lib.arrays import one_of
+from rmtllmf_lib.recorded import typeset
 from rmtllmf_lib.validated import validated
 
 Verdict = Literal["holds", "holds with caveat", "does not hold", "not testable here"]
 
+COLUMNS = ("label", "section", "statement", "paper", "ours", "verdict", "where")
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
@@ -53,6 +56,8 @@ class Claim:
         The paper's number; empty where it gives none.
     ours : str
         The sentence with the numbers measured here, a format string for the numbers of a finding.
+    why : mapping from verdict to str
+        What the sentence goes on with, for the verdicts that need a reason; a format string, too.
     """
 
     label: str
@@ -62,6 +67,7 @@ class Claim:
     measure: Measure
     paper: str = ""
     ours: str = "{ours}"
+    why: Mapping[str, str] = field(default_factory=dict)
 
 
 MEASURES: dict[str, Measure] = {}
@@ -77,26 +83,40 @@ def measures(label: str) -> Callable[[Measure], Measure]:
     return register
 
 
-class NoIntervalError(Exception):
+class UntestableError(Exception):
+    """Raised where the evidence lacks what a rule needs; the message says what."""
+
+
+class NoIntervalError(UntestableError):
     """Raised where a rule needs the interval of a mean over a single seed."""
+
+    def __init__(self) -> None:
+        super().__init__("a single seed gives no interval: take two or more")
+
+
+class _Sentence(Formatter):
+    def format_field(self, value: Any, format_spec: str) -> str:
+        return typeset(str(super().format_field(value, format_spec)))
 
 
 def assess(claims: Sequence[Claim], evidence: Any) -> pd.DataFrame:
-    """Measure every claim; one whose rule needs intervals is not testable with a single seed.
+    """Measure every claim; one is not testable where the evidence lacks what its rule needs.
 
     Returns
     -------
-    DataFrame with columns label, section, statement, paper, ours, verdict, where; one row per claim, in their order
+    DataFrame with columns label, section, statement, paper, ours, verdict, where, numbers; one row per claim, in order
     """
     rows = []
     for claim in claims:
         try:
             found = claim.measure(evidence)
-            verdict, ours = found.verdict, claim.ours.format(**found.numbers)
-        except NoIntervalError:
-            verdict, ours = "not testable here", "a single seed gives no interval: take two or more"
-        rows.append(vars(claim) | {"verdict": verdict, "ours": ours})
-    return pd.DataFrame(rows)[["label", "section", "statement", "paper", "ours", "verdict", "where"]]
+            sentence = "; ".join(filter(None, [claim.ours, claim.why.get(found.verdict)]))
+            text = _Sentence().format(sentence, **found.numbers)
+            shown = {"verdict": found.verdict, "ours": text, "numbers": found.numbers}
+        except UntestableError as lacking:
+            shown = {"verdict": "not testable here", "ours": str(lacking), "numbers": {}}
+        rows.append(vars(claim) | shown)
+    return pd.DataFrame(rows)[[*COLUMNS, "numbers"]]
 
 
 def counts(table: pd.DataFrame) -> pd.DataFrame:

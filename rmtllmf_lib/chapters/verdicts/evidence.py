@@ -1,11 +1,11 @@
-"""The evidence on which claims are measured: drops of the uplink, a suite, and the results of studies."""
+"""The evidence on which claims are measured: drops of the uplink; a suite and the results of studies."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,21 +13,31 @@ import pandas as pd
 import torch
 
 from rmtllmf_lib.arrays import Real
-from rmtllmf_lib.chapters.fusion.tables import closest_drop, link_scenarios
-from rmtllmf_lib.chapters.verdicts.claims import NoIntervalError
+from rmtllmf_lib.chapters.verdicts.claims import NoIntervalError, UntestableError
 from rmtllmf_lib.chapters.words import percent
+from rmtllmf_lib.chapters.worst_case_noise import paper_link
+from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.fusion import lambda_n
 from rmtllmf_lib.model.task_vector import TaskVector
-from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.compare import gap
-from rmtllmf_lib.study.interference import wde_under
 from rmtllmf_lib.study.intervals import over_seeds
-from rmtllmf_lib.study.study import Study, run_study
 from rmtllmf_lib.training.combinations import evaluate_combinations
 from rmtllmf_lib.training.suite import Suite
-from rmtllmf_lib.transport.scenario import CLEAN, Scenario, inject_mse
+from rmtllmf_lib.transport.scenario import Scenario
+from rmtllmf_lib.transport.statistics import ErrorStatistics
 from rmtllmf_lib.wireless.adversary import jammer_power
-from rmtllmf_lib.wireless.channel import Uplink, draw_uplinks
+from rmtllmf_lib.wireless.channel import Uplink
+
+RUN = ["scenario", "protection", "per_class", "seed", "combination", "task"]
+
+
+def joined(*tables: pd.DataFrame) -> pd.DataFrame:
+    """The rows of several tables of `run_study`, each run once; of those in several tables the first is kept."""
+    return pd.concat(tables, ignore_index=True).drop_duplicates(RUN, ignore_index=True)
+
+
+def _named(condition: Mapping[str, object]) -> str:
+    return ", ".join(f"{column} {value}" for column, value in condition.items())
 
 
 @dataclass(frozen=True)
@@ -62,8 +72,8 @@ class Interval:
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
-    """The evidence on which claims are measured.
+class LinkEvidence:
+    """The evidence for claims about the link.
 
     Attributes
     ----------
@@ -71,29 +81,57 @@ class Evidence:
         Batch shape (n,).
     jnr_db : float, dB
         Jammer over noise per antenna.
+    seed : int
+        Seed of all random numbers.
+    sent : mapping
+        Way of sending to the statistics of the errors of task vectors that were sent over the first drop.
+    """
+
+    drops: Uplink
+    jnr_db: float = 9.0
+    seed: int = 0
+    sent: Mapping[str, ErrorStatistics] = field(default_factory=dict)
+
+    @cached_property
+    def power(self) -> Real:
+        """Budget of the jammer in each drop, W."""
+        return jammer_power(self.drops, self.jnr_db)
+
+    @cached_property
+    def snrs(self) -> pd.DataFrame:
+        """What `paper_link.search_snrs` finds with as many new drops, at most 60."""
+        return paper_link.search_snrs(paper_link.CANDIDATES, min(60, *self.drops.batch_shape), self.seed)
+
+    def rng(self) -> np.random.Generator:
+        """Return a new random number generator, the same for every claim."""
+        return np.random.default_rng(self.seed)
+
+
+@dataclass(frozen=True, eq=False)
+class ModelEvidence:
+    """The evidence for claims about task vectors and the fused model.
+
+    Attributes
+    ----------
     suite : Suite
     results : DataFrame
-        From `run_study`: the studies of `studies`.
+        Rows of `run_study`, of as many studies as the claims at hand need.
     wde : DataFrame
-        From `study.interference.wde_under`, for no noise and for the paper's links.
+        From `study.interference.wde_under`; scenarios are named as by `ablations.tables.noise_readings`, and "clean".
+    cosines : DataFrame
+        From `study.interference.cosine_study`, with the same names.
     images : int
         Test images of each task, for models that are in no study.
     seed : int
         Seed of all random numbers.
     """
 
-    drops: Uplink
-    jnr_db: float
     suite: Suite
-    results: pd.DataFrame
-    wde: pd.DataFrame
+    results: pd.DataFrame = field(default_factory=pd.DataFrame)
+    wde: pd.DataFrame = field(default_factory=pd.DataFrame)
+    cosines: pd.DataFrame = field(default_factory=pd.DataFrame)
     images: int = 50
     seed: int = 0
-
-    @cached_property
-    def power(self) -> Real:
-        """Budget of the jammer in each drop, W."""
-        return jammer_power(self.drops, self.jnr_db)
 
     def rng(self) -> np.random.Generator:
         """Return a new random number generator, the same for every claim."""
@@ -128,13 +166,29 @@ class Evidence:
         rows = self.everything
         for column, value in condition.items():
             rows = rows[rows[column] == value]
+        if rows.empty:
+            raise UntestableError(f"no study here has {_named(condition)}")
         (found,) = over_seeds(rows.assign(all=0), ["all"]).itertuples()
         return Interval(found.mean, found.half_width)
 
     def gain(self, one: dict[str, object], other: dict[str, object]) -> Interval:
         """Difference in normalised accuracy of one condition and another, paired by seed; all tasks fused."""
-        (found,) = gap(self.everything, one, other).itertuples()
+        try:
+            (found,) = gap(self.everything, one, other).itertuples()
+        except InputError:
+            raise UntestableError(f"no study here has both {_named(one)}, and {_named(other)}") from None
         return Interval(found.mean, found.half_width)
+
+    @cached_property
+    def interference(self) -> dict[tuple[str, str], Interval]:
+        """WDE a task, by scenario and protection."""
+        table = over_seeds(self.wde, ["scenario", "protection"], "wde")
+        return {(row.scenario, row.protection): Interval(row.mean, row.half_width) for row in table.itertuples()}
+
+    def cosine(self, scenario: str, definition: str = "received") -> pd.Series:
+        """Cosines of every two task vectors after a link, or what a definition makes of them."""
+        rows = self.cosines
+        return rows.loc[(rows["scenario"] == scenario) & (rows["definition"] == definition), "cosine"]
 
     @cached_property
     def clean(self) -> float:
@@ -148,77 +202,8 @@ class Evidence:
         return float(np.mean([1 / len(self.suite.tasks[name].class_names) / own for name, own in reference.items()]))
 
 
-def studies(drop: Uplink, jnr_db: float, n_tasks: int, *, seeds: int, test_images: int) -> tuple[Study, ...]:
-    """Return the studies that the claims need.
-
-    They have the settings of the chapters' studies, so that after those chapters their parts are in the store.
-
-    Parameters
-    ----------
-    drop : Uplink
-        A single drop, for the scenarios from the uplink.
-    n_tasks : int
-        Tasks in the suite.
-    """
-    links = inject_mse("half")
-    plain = Study((CLEAN, *links), ("unprotected", "base"), seeds=seeds, sizes=(n_tasks,), test_images=test_images)
-    other = (
-        *(replace(each, name=f"task, {each.name}") for each in inject_mse("half", "task")),
-        *(replace(each, name=f"independent, {each.name}") for each in inject_mse("independent")),
-    )
-    known = tuple(each for each in link_scenarios(drop, jnr_db) if "SU" in each.name)
-    return (
-        plain,
-        replace(plain, scenarios=other, protections=("unprotected",)),
-        replace(plain, sizes=(2,), per_size=2, protections=("unprotected",)),
-        replace(plain, scenarios=links, sizes=(2, n_tasks), per_size=2, protections=("rmtllmf",)),
-        replace(plain, scenarios=links, protections=("freeze", "noise-aware", "control")),
-        replace(plain, scenarios=links[:1], protections=("realign", "rmtllmf"), per_class=(5, 10, 20)),
-        replace(plain, scenarios=(links[0], links[-1]), protections=("reload-train-all",)),
-        replace(plain, scenarios=links[-1:], protections=("realign",)),
-        replace(plain, scenarios=known, protections=("rmtllmf",)),
-    )
-
-
-def collect(
-    suite: Suite,
-    *,
-    seeds: int = 3,
-    test_images: int = 250,
-    drops: int = 200,
-    jnr_db: float = 9.0,
-    candidates: int = 500,
-    images: int = 50,
-    seed: int = 0,
-    workers: int = 1,
-    store: Store | None = None,
-) -> Evidence:
-    """Draw the drops and run the studies, or take them from the store.
-
-    Parameters
-    ----------
-    suite : Suite
-        With three tasks or more.
-    seeds, test_images
-        Settings of the studies, see `Study`; with the values of the chapters, nothing is computed twice.
-    drops : int
-        Drops of the uplink on which claims about the link are measured.
-    jnr_db : float, dB
-        Jammer over noise per antenna.
-    candidates : int
-        Drops from which `closest_drop` chooses.
-    images : int
-        Test images of each task, for models that are in no study.
-    workers : int
-        Processes, see `run_study`.
-    """
-    drawn = draw_uplinks(max(drops, candidates), np.random.default_rng(seed), num_users=len(suite.taus))
-    drop = closest_drop(drawn[:candidates], jnr_db)
-    wanted = studies(drop, jnr_db, len(suite.taus), seeds=seeds, test_images=test_images)
-    tables = [run_study(study, suite, store=store, workers=workers) for study in wanted]
-    keys = ["scenario", "protection", "per_class", "seed", "combination", "task"]
-    results = pd.concat(tables, ignore_index=True).drop_duplicates(keys, ignore_index=True)
-    under = partial(wde_under, suite, seeds=seeds, images=test_images, store=store, workers=workers)
-    ideal, _, attacked = inject_mse("half")
-    errors = [under([CLEAN], ["unprotected"]), under([ideal, attacked], ["unprotected", "rmtllmf"])]
-    return Evidence(drawn[:drops], jnr_db, suite, results, pd.concat(errors), images, seed)
+def at_least_three(evidence: ModelEvidence) -> int:
+    """Return the number of tasks, for rules that compare all of them with two; an UntestableError below three."""
+    if (n := len(evidence.suite.taus)) < 3:
+        raise UntestableError(f"here {n} tasks are fused, and the rule compares two with all: take three or more")
+    return n

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from rmtllmf_lib import published
-from rmtllmf_lib.chapters.verdicts.claims import VERDICTS, Finding, Verdict, graded, measures
-from rmtllmf_lib.chapters.verdicts.evidence import Evidence, Interval
+from rmtllmf_lib.chapters.verdicts.claims import VERDICTS, Finding, UntestableError, Verdict, graded, measures
+from rmtllmf_lib.chapters.verdicts.evidence import Interval, ModelEvidence, at_least_three
 from rmtllmf_lib.model.fusion import lambda_n
-from rmtllmf_lib.model.task_vector import cosine_matrix
+from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.published import PAPER_LINKS
-from rmtllmf_lib.study.intervals import over_seeds
-from rmtllmf_lib.transport.scenario import Scenario
+from rmtllmf_lib.study.study import NO_LINK
+from rmtllmf_lib.training.finetune import recipe_for
 
+SLOW = 0.05  # loss of normalised accuracy for each task that is added; published ones lose at most .043
 ATTACKED = ("SU", "SR")
+ABLATED = ("ideal", "SR")  # the links on which the method is taken apart
+APART_AND_COMMON = ("weight, independent", "task, common")  # noise that lowers cosines, and noise that raises them
+CLOSE = 0.05  # in normalised accuracy: no further behind the clean fusion, R-MTLLMF is close to it
 NEAR = 0.1  # in normalised accuracy: as close as another model and other tasks can be expected to come
 MODEL = "ViT-B-16-quickgelu"  # the paper's
 
@@ -31,6 +36,11 @@ CONTROL = _is("no link", "control")
 CLEAN = _is("clean", "unprotected")
 
 
+def _own_errors(evidence: ModelEvidence, protection: str, links: Iterable[str] = PAPER_LINKS) -> dict[str, Interval]:
+    """Return the accuracies where users' errors are independent, the mildest reading of the paper's noise."""
+    return {name: evidence.point(**_is(f"independent, {name}", protection)) for name in links}
+
+
 def _like_paper(found: Interval, paper: float, shape: bool) -> Verdict:
     """Return whether a value is near the paper's and has the shape of its result, the shape alone, or neither."""
     near = found.low - NEAR <= paper <= found.high + NEAR
@@ -38,133 +48,190 @@ def _like_paper(found: Interval, paper: float, shape: bool) -> Verdict:
 
 
 @measures("Reloading")
-def _reloading(evidence: Evidence) -> Finding:
-    gains = {name: evidence.gain(_is(name, "freeze"), _is(name, "unprotected")) for name in PAPER_LINKS}
-    kept = min(evidence.point(**_is(name, "freeze")).high for name in ATTACKED) > evidence.clean - 0.2
+def _reloading(evidence: ModelEvidence) -> Finding:
+    gains = {name: evidence.gain(_is(name, "freeze"), _is(name, "unprotected")) for name in ABLATED}
+    left = evidence.point(**_is("SR", "freeze"))
     helps = gains["ideal"].low > 0
-    return graded(helps and kept, helps, **gains)
+    return graded(helps and left.high > evidence.clean - 0.2, helps, left=left, clean=100 * evidence.clean, **gains)
+
+
+@measures("Cheap protection")
+def _cheap(evidence: ModelEvidence) -> Finding:
+    """Compare with the users' own training: fewer than a tenth of their images, and less work than one user's."""
+    suite, (row, *_) = (
+        evidence.suite,
+        evidence.everything.query("protection == 'rmtllmf' and per_class == 10").itertuples(),
+    )
+    own = recipe_for(suite.backbone)
+    images = row.samples / sum(len(task.train) for task in suite.tasks.values())
+    work = row.steps * REALIGNMENT.batch_size / (own.steps * own.batch_size)
+    cheap = images < 0.1, work < 1
+    return graded(all(cheap), any(cheap), samples=int(row.samples), images=100 * images, work=work, n=len(suite.tasks))
 
 
 @measures("Baseline")
-def _baseline(evidence: Evidence) -> Finding:
+def _baseline(evidence: ModelEvidence) -> Finding:
+    numbers: dict[str, Any] = {"clean": 100 * evidence.clean, "model": evidence.suite.backbone.name}
     if evidence.suite.backbone.name != MODEL:
-        return Finding("not testable here", {"clean": 100 * evidence.clean})
-    return graded(abs(evidence.clean - published.PAPER_BASELINE) < 0.02, clean=100 * evidence.clean)
+        return Finding("not testable here", numbers)
+    return graded(abs(evidence.clean - published.PAPER_BASELINE) < 0.02, **numbers)
+
+
+@measures("Baseline, any N")
+def _slow_fall(evidence: ModelEvidence) -> Finding:
+    rows = evidence.results
+    clean = rows[(rows["scenario"] == "clean") & (rows["protection"] == "unprotected")]
+    means = clean.groupby("n_tasks")["normalized"].mean()
+    if len(means) < 2:
+        raise UntestableError("no study here has several numbers of tasks without noise")
+    few, most = means.index.min(), means.index.max()
+    each = -means.diff().dropna() / np.diff(means.index)
+    total = means[few] - means[most]
+    numbers = {"few": few, "most": most, "total": 100 * total, "step": 100 * each.max()}
+    numbers["why"] = f"it falls by more than {100 * SLOW:.0f} points for each task" if total > 0 else "it does not fall"
+    return graded(0 < total and each.max() < SLOW, 0 < total < SLOW * (most - few), **numbers)
 
 
 @measures("Unprotected, ideal")
-def _unprotected_ideal(evidence: Evidence) -> Finding:
+def _unprotected_ideal(evidence: ModelEvidence) -> Finding:
     found, lost = evidence.point(**_is("ideal", "unprotected")), evidence.gain(CLEAN, _is("ideal", "unprotected"))
-    return Finding(_like_paper(found, PAPER_LINKS["ideal"].unprotected[0], lost.low > 0), {"found": found})
+    verdict = _like_paper(found, PAPER_LINKS["ideal"].unprotected[0], lost.low > 0)
+    own = _own_errors(evidence, "unprotected", ["ideal"])
+    return Finding(verdict, {"found": found, "clean": 100 * evidence.clean, "own": own})
 
 
 @measures("Unprotected, attacked")
-def _unprotected_attacked(evidence: Evidence) -> Finding:
+def _unprotected_attacked(evidence: ModelEvidence) -> Finding:
     found = {name: evidence.point(**_is(name, "unprotected")) for name in ATTACKED}
     guess, paper = evidence.guessing, PAPER_LINKS["SR"].unprotected
     like_paper = all(paper[0] <= value.mean <= paper[1] for value in found.values())
     chance = like_paper or all(value.low < guess + 0.05 for value in found.values())
-    return graded(like_paper, chance, guess=100 * guess, **found)
+    task = evidence.point(**_is("task, SR", "unprotected"))
+    own = _own_errors(evidence, "unprotected", ATTACKED)
+    return graded(like_paper, chance, guess=100 * guess, own=own, task=task, **found)
 
 
 @measures("R-MTLLMF, ideal")
-def _rmtllmf_ideal(evidence: Evidence) -> Finding:
+def _rmtllmf_ideal(evidence: ModelEvidence) -> Finding:
     found, lead = evidence.point(**_is("ideal")), evidence.gain(_is("ideal"), CLEAN)
-    verdict = _like_paper(found, PAPER_LINKS["ideal"].rmtllmf, lead.low > -0.05)
-    return Finding(verdict, {"found": found, "clean": 100 * evidence.clean})
+    numbers = {"found": found, "clean": 100 * evidence.clean, "control": evidence.point(**CONTROL)}
+    numbers |= {"lead": lead, "own": _own_errors(evidence, "rmtllmf", ["ideal"])}
+    if lead.low <= -CLOSE <= lead.high:
+        return Finding("not testable here", numbers)
+    return Finding(_like_paper(found, PAPER_LINKS["ideal"].rmtllmf, lead.low > -CLOSE), numbers)
 
 
 @measures("R-MTLLMF, attacked")
-def _rmtllmf_attacked(evidence: Evidence) -> Finding:
+def _rmtllmf_attacked(evidence: ModelEvidence) -> Finding:
     found = {name: evidence.point(**_is(name)) for name in ATTACKED}
     verdicts = [
         _like_paper(value, PAPER_LINKS[name].rmtllmf, evidence.gain(CLEAN, _is(name)).low > 0)
         for name, value in found.items()
     ]
-    return Finding(max(verdicts, key=VERDICTS.index), found)
+    own = _own_errors(evidence, "rmtllmf", ATTACKED)
+    return Finding(max(verdicts, key=VERDICTS.index), {**found, "own": own})
 
 
 @measures("SU and SR")
-def _equally(evidence: Evidence) -> Finding:
-    """Allow a difference as large as the paper's, in which SR is ahead by a point and a half."""
+def _equally(evidence: ModelEvidence) -> Finding:
+    """Allow a caveat where the attacks differ by little beside what either costs, as in the paper."""
     apart, paper = evidence.gain(_is("SU"), _is("SR")), PAPER_LINKS["SU"].rmtllmf - PAPER_LINKS["SR"].rmtllmf
-    numbers = {"apart": apart, "paper": -100 * paper}
-    if max(abs(apart.low), abs(apart.high)) < 0.05:
+    lost = {name: evidence.gain(CLEAN, _is(name)) for name in ATTACKED}
+    most, own = max(abs(apart.low), abs(apart.high)), _own_errors(evidence, "rmtllmf", ATTACKED)
+    numbers = {"apart": apart, "paper": -100 * paper, "lost": lost, "own": own}
+    if most < 0.05:
         return Finding("holds", numbers)
-    if not apart.low <= 0 <= apart.high and not apart.low <= paper <= apart.high:
-        return Finding("does not hold", numbers)
-    return Finding("holds with caveat" if apart.half_width < NEAR else "not testable here", numbers)
+    if most < min(each.mean for each in lost.values()) / 3:
+        return Finding("holds with caveat", numbers)
+    either = apart.low <= 0 <= apart.high or apart.low <= paper <= apart.high
+    return Finding("not testable here" if either else "does not hold", numbers)
 
 
 @measures("Factor")
-def _factor(evidence: Evidence) -> Finding:
-    ratios = sorted(evidence.point(**_is(x)).mean / evidence.point(**_is(x, "unprotected")).mean for x in ATTACKED)
+def _factor(evidence: ModelEvidence) -> Finding:
+    found = {how: [evidence.point(**_is(x, how)).mean for x in ATTACKED] for how in ("rmtllmf", "unprotected")}
+    own = {how: [each.mean for each in _own_errors(evidence, how, ATTACKED).values()] for how in found}
+    ratios, milder = (sorted(np.divide(each["rmtllmf"], each["unprotected"])) for each in (found, own))
     low, high = published.PAPER_GAIN
     as_much = low <= ratios[0] and ratios[1] <= high
     better = as_much or all(evidence.gain(_is(name), _is(name, "unprotected")).low > 0 for name in ATTACKED)
-    return graded(as_much, better, ratios=ratios, specialists=1 / evidence.guessing)
+    return graded(as_much, better, ratios=ratios, own=milder, specialists=1 / evidence.guessing)
 
 
 @measures("Limits")
-def _no_recovery(evidence: Evidence) -> Finding:
-    """Test the paper's reason, interference in what was received, by training without it."""
-    lost = {name: evidence.gain(CONTROL, _is(name)) for name in ATTACKED}
+def _no_recovery(evidence: ModelEvidence) -> Finding:
+    """Judge R-MTLLMF alone, of which the sentence speaks; report what the same training does without what arrived."""
+    short = {name: evidence.gain(CLEAN, _is(name)) for name in ATTACKED}
     least = min(evidence.point(**_is(name, "noise-aware")).mean for name in ATTACKED)
-    restored = all(each.low > 0 for each in lost.values()) and least > evidence.clean - 0.05
-    return graded(not restored, least=100 * least, control=evidence.point(**CONTROL))
+    sure = [each.low > 0 for each in short.values()]
+    own = {name: evidence.gain(CLEAN, _is(f"independent, {name}")) for name in ATTACKED}
+    return graded(all(sure), any(sure), least=100 * least, control=evidence.point(**CONTROL), own=own, **short)
 
 
 @measures("Small noise")
-def _even_small(evidence: Evidence) -> Finding:
+def _even_small(evidence: ModelEvidence) -> Finding:
     task = evidence.point(**_is("task, SR", "unprotected"))
-    weight = evidence.gain(CLEAN, _is("ideal", "unprotected"))
+    weight, own = (evidence.gain(CLEAN, _is(name, "unprotected")) for name in ("ideal", "independent, ideal"))
     harmful = weight.low > 0
     everywhere = harmful and task.high < evidence.clean - 0.05
-    return graded(everywhere, harmful, weight=weight, task=100 * abs(evidence.clean - task.mean))
+    numbers = {"weight": weight, "own": own, "task": 100 * (evidence.clean - task.mean)}
+    return graded(everywhere, harmful, **numbers)
 
 
 @measures("Number of tasks")
-def _against_n(evidence: Evidence) -> Finding:
+def _against_n(evidence: ModelEvidence) -> Finding:
     means = evidence.results.pivot_table("normalized", ["scenario", "protection"], "n_tasks")
-    most = means.columns.max()
-    change = (means[most] - means[2]).loc[list(PAPER_LINKS), ["unprotected", "rmtllmf"]]
+    curves = [(link, how) for link in PAPER_LINKS for how in ("unprotected", "rmtllmf")]
+    means = means.reindex(curves).dropna(axis=1)
+    if len(means.columns) < 2:
+        raise UntestableError("no study here has two numbers of tasks for all of the paper's curves")
+    few, most = means.columns.min(), means.columns.max()
+    change = means[most] - means[few]
     steady = change.pop(("ideal", "rmtllmf"))
     others = change.max()
-    return graded(others < 0.02 and abs(steady) < 0.05, most=most, steady=100 * steady, others=100 * others)
-
-
-def _cosines(evidence: Evidence, scenario: Scenario) -> np.ndarray:
-    """Return the cosines of every two task vectors after a link."""
-    cosines = cosine_matrix(evidence.received(scenario) if scenario.mean_mse else evidence.taus)
-    return np.asarray(cosines[~np.eye(len(cosines), dtype=bool)])
+    numbers = {"few": few, "most": most, "steady": round(100 * steady) + 0.0, "others": round(100 * others) + 0.0}
+    return graded(others < 0.02 and abs(steady) < 0.05, max(others, steady) < 0.02, **numbers)
 
 
 @measures("Cosines, Fig. 3")
-def _cosines_protected(evidence: Evidence) -> Finding:
-    sent = _cosines(evidence, Scenario("clean", 0.0)).max()
-    ideal = _cosines(evidence, Scenario("ideal", PAPER_LINKS["ideal"].mse, "weight", "half")).max()
-    return graded(ideal <= published.PAPER_COSINES_PROTECTED, ideal=ideal, sent=sent)
+def _cosines_protected(evidence: ModelEvidence) -> Finding:
+    """Take every definition of R-MTLLMF's vectors under the noise that gives Figure 4; one under independent errors."""
+    rows = evidence.cosines[evidence.cosines["scenario"] == "weight, half, ideal"]
+    each = rows.groupby("definition")["cosine"].agg(["mean", "max"])
+    own = abs(evidence.cosine("weight, independent, ideal", "own")).max()
+    numbers = {"half": each["max"].min(), "received": each.loc["received", "mean"], "lowered": each["mean"].min()}
+    numbers |= {"own": own, "sent": evidence.cosine("clean").max()}
+    limit = published.PAPER_COSINES_PROTECTED
+    return graded(numbers["half"] <= limit, own <= limit, **numbers)
 
 
 @measures("Cosines, Fig. 4")
-def _cosines_attacked(evidence: Evidence) -> Finding:
-    mse, (low, high) = PAPER_LINKS["SR"].mse, published.PAPER_COSINES_ATTACKED
-    half, own = (_cosines(evidence, Scenario("SR", mse, "weight", how)) for how in ("half", "independent"))
-    inside = [low <= each.min() and each.max() <= high for each in (half, own)]
-    return graded(all(inside), any(inside), least=half.min(), most=half.max(), own=abs(own).max())
+def _cosines_attacked(evidence: ModelEvidence) -> Finding:
+    """Independent errors are what the paper's text suggests."""
+    low, high = published.PAPER_COSINES_ATTACKED
+    own, half = (evidence.cosine(f"weight, {how}, SR").round(2) for how in ("independent", "half"))
+    inside = [low <= each.min() and each.max() <= high for each in (own, half)]
+    return graded(*inside, least=half.min(), most=half.max(), own=abs(own).max())
 
 
 @measures("Entanglement")
-def _entanglement(evidence: Evidence) -> Finding:
-    """Test whether errors that lower the cosines do harm: if cosines explained the collapse, they would not."""
-    most = abs(_cosines(evidence, Scenario("SR", PAPER_LINKS["SR"].mse, "weight", "independent"))).max()
-    lost = evidence.gain(CLEAN, _is("independent, SR", "unprotected"))
-    return graded(not (lost.low > 0.1 and most < 0.1), most=most, lost=lost)
+def _entanglement(evidence: ModelEvidence) -> Finding:
+    """Look for large errors at small cosines, and for large cosines without errors: either is a counterexample."""
+    found, half = evidence.interference, evidence.cosine("weight, half, SR").mean()
+    clean, apart, common = (found[name, "unprotected"] for name in ("clean", *(f"{x}, SR" for x in APART_AND_COMMON)))
+    most = abs(evidence.cosine(f"{APART_AND_COMMON[0]}, SR")).max()
+    raised, sent = (evidence.cosine(name).mean() for name in (f"{APART_AND_COMMON[1]}, SR", "clean"))
+    same = [value.mean for (scenario, _), value in found.items() if scenario.startswith("weight, half")]
+    harmed = most < 0.1 and apart.low > clean.mean + 0.1
+    harmless = raised > sent + 0.1 and common.high < clean.mean + 0.05
+    numbers = {"clean": clean.mean, "apart": apart.mean, "common": common.mean, "most": most, "raised": raised}
+    numbers |= {"sent": sent, "half": half, "least": min(same), "largest": max(same)}
+    return graded(not harmed and not harmless, not harmed, **numbers)
 
 
-def _alone(evidence: Evidence, how: str) -> Finding:
+def _alone(evidence: ModelEvidence, how: str) -> Finding:
     """Judge one part without the other on the ideal link, to which the paper's figure belongs; report SR as well."""
-    gains = {link: evidence.gain(_is(link), _is(link, how)) for link in ("ideal", "SR")}
+    gains = {link: evidence.gain(_is(link), _is(link, how)) for link in ABLATED}
     level = {link: evidence.point(**_is(link)).mean for link in gains}
     numbers = {"gains": gains, "shares": {link: 100 * gain.mean / level[link] for link, gain in gains.items()}}
     found, (low, high) = gains["ideal"], published.PAPER_ABLATION_LOSS
@@ -180,11 +247,10 @@ measures("Realignment alone")(partial(_alone, how="realign"))
 
 
 @measures("Kept frozen")
-def _kept_frozen(evidence: Evidence) -> Finding:
+def _kept_frozen(evidence: ModelEvidence) -> Finding:
     """Separate clean embeddings from keeping them frozen; the paper's sentence is about the second."""
-    links = ("ideal", "SR")
-    clean = [evidence.gain(_is(link, "reload-train-all"), _is(link, "realign")) for link in links]
-    frozen = [evidence.gain(_is(link), _is(link, "reload-train-all")) for link in links]
+    clean = [evidence.gain(_is(link, "reload-train-all"), _is(link, "realign")) for link in ABLATED]
+    frozen = [evidence.gain(_is(link), _is(link, "reload-train-all")) for link in ABLATED]
     better = [each.low > 0 for each in frozen]
     numbers = {"clean": clean, "frozen": frozen}
     if not any(better) and not any(each.high < 0 for each in frozen):
@@ -193,7 +259,7 @@ def _kept_frozen(evidence: Evidence) -> Finding:
 
 
 @measures("Samples")
-def _samples(evidence: Evidence) -> Finding:
+def _samples(evidence: ModelEvidence) -> Finding:
     n = published.PAPER_SAMPLES
     more = evidence.gain(_is("ideal", per_class=2 * n), _is("ideal"))
     before = evidence.gain(_is("ideal"), _is("ideal", per_class=n // 2))
@@ -202,7 +268,7 @@ def _samples(evidence: Evidence) -> Finding:
 
 
 @measures("Samples, both")
-def _samples_alone(evidence: Evidence) -> Finding:
+def _samples_alone(evidence: ModelEvidence) -> Finding:
     n = published.PAPER_SAMPLES
     both = evidence.gain(_is("ideal", per_class=2 * n), _is("ideal"))
     single = evidence.gain(_is("ideal", "realign", 2 * n), _is("ideal", "realign"))
@@ -213,8 +279,8 @@ def _samples_alone(evidence: Evidence) -> Finding:
 
 
 @measures("More tasks")
-def _more_tasks(evidence: Evidence) -> Finding:
-    n = len(evidence.taus)
+def _more_tasks(evidence: ModelEvidence) -> Finding:
+    n = at_least_three(evidence)
     rows = evidence.evaluated(lambda_n, sizes=(2, n), limit=evidence.images, all_tasks=True)
     parts = (rows, rows[rows["member"]])
     over_all, fused = (part.groupby("n_tasks")["normalized"].mean()[[2, n]].to_numpy() for part in parts)
@@ -223,31 +289,36 @@ def _more_tasks(evidence: Evidence) -> Finding:
 
 
 @measures("Without re-training")
-def _without_training(evidence: Evidence) -> Finding:
+def _without_training(evidence: ModelEvidence) -> Finding:
     rows = evidence.everything
-    steps = {how: int(rows.loc[rows["protection"] == how, "steps"].max()) for how in ("unprotected", "rmtllmf")}
-    samples = int(rows.loc[(rows["protection"] == "rmtllmf") & (rows["per_class"] == 10), "samples"].max())
-    return graded(steps["rmtllmf"] == 0, caveat=True, samples=samples, **steps)
+    most = rows.groupby("protection")[["steps", "samples"]].max().astype(int)
+    steps = most["steps"][["unprotected", "rmtllmf"]]
+    return graded((steps == 0).all(), steps["unprotected"] == 0, samples=most["samples"]["rmtllmf"], **steps)
 
 
 @measures("Resilient aggregation")
-def _safeguards(evidence: Evidence) -> Finding:
+def _safeguards(evidence: ModelEvidence) -> Finding:
     leads = {name: evidence.gain(_is(name), CONTROL) for name in PAPER_LINKS}
-    return graded(all(each.low > 0 for each in leads.values()), caveat=False, **leads)
+    own = {name: evidence.gain(_is(f"independent, {name}"), CONTROL) for name in PAPER_LINKS}
+    sure = [each.low > 0 for each in leads.values()]
+    return graded(all(sure), any(sure), own=own, **leads)
 
 
 @measures("Less interference")
-def _less_interference(evidence: Evidence) -> Finding:
-    """Judge by the WDE against the tasks' own specialists."""
-    table = over_seeds(evidence.wde, ["scenario", "protection"], "wde").set_index(["scenario", "protection"])
-    found = {key: Interval(row["mean"], row["half_width"]) for key, row in table.iterrows()}
-    clean, links = found["clean", "unprotected"].mean, ("ideal", "SR")
-    before, after = ({link: found[link, how] for link in links} for how in ("unprotected", "rmtllmf"))
-    falls = all(after[link].high < before[link].low for link in links)
-    return graded(falls and after["SR"].low < 2 * clean, falls, before=before, after=after, clean=clean)
+def _less_interference(evidence: ModelEvidence) -> Finding:
+    """Judge by the WDE against the tasks' own specialists, beside that of a model which received nothing."""
+    found, control = evidence.interference, evidence.interference[NO_LINK, "control"]
+    before, after = (
+        {link: found[f"weight, half, {link}", how] for link in ABLATED} for how in ("unprotected", "rmtllmf")
+    )
+    falls = all(after[link].high < before[link].low for link in ABLATED)
+    less = all(after[link].high < control.low for link in ABLATED)
+    clean = found["clean", "unprotected"].mean
+    return graded(falls and less, falls, before=before, after=after, clean=clean, control=control.mean)
 
 
 @measures("Physical layer")
-def _physical_layer(evidence: Evidence) -> Finding:
-    gain = evidence.gain(_is("link, SU known"), _is("link, SU unknown"))
-    return graded(gain.low > 0, gain=gain)
+def _physical_layer(evidence: ModelEvidence) -> Finding:
+    gains = {name: evidence.gain(_is(f"link, {name} known"), _is(f"link, {name} unknown")) for name in ATTACKED}
+    sure = [each.low > 0 for each in gains.values()]
+    return graded(all(sure), any(sure), **gains)

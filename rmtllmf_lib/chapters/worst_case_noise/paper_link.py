@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -55,6 +56,38 @@ def mean_snr_db(uplink: Uplink, noise_cov: Complex, reading: str) -> float:
         raise InputError(f"reading is {reading!r}: expected one of {', '.join(SNR_READINGS)}")
     noise = np.einsum("...ii->...", noise_cov).real
     return float(np.mean(SNR_READINGS[reading](uplink.received_power, noise)))
+
+
+OVER_ALL_ELSE = "one user's power over all else, averaged in dB"
+
+# matched receivers, behind which an SNR can be read
+DETECTORS: Mapping[str, Callable[[Uplink, Complex], Real]] = {
+    "joint LMMSE": lmmse_mse,
+    "SIC, weakest first": sic_mse,
+    "SIC, strongest first": partial(sic_mse, order="strongest-first"),
+}
+
+# MSEs behind one of them to an SNR in dB; an unbiased estimate with the MSE mu has noise of variance mu / (1 - mu)
+AVERAGES: Mapping[str, Callable[[Real], float]] = {
+    "one over the mean noise": lambda mse: -10 * float(np.log10(np.mean(mse / (1 - mse)))),
+    "the mean in dB": lambda mse: float(np.mean(_decibel((1 - mse) / mse))),
+    "one over the mean MSE": lambda mse: -10 * float(np.log10(np.mean(mse))),
+}
+
+
+def all_snrs_db(uplink: Uplink, noise_cov: Complex) -> dict[str, float]:
+    """Return the SNR in dB, a mean over the drops, in every reading that was tried.
+
+    They are the `SNR_READINGS`; `OVER_ALL_ELSE`, in which the other users count as noise, as they do before detection;
+    and, "behind" each of the `DETECTORS`, each of the `AVERAGES`.
+    """
+    found = {reading: mean_snr_db(uplink, noise_cov, reading) for reading in SNR_READINGS}
+    power, noise = uplink.received_power, np.einsum("...ii->...", noise_cov).real[..., None]
+    found[OVER_ALL_ELSE] = float(np.mean(_decibel(power / (power.sum(axis=-1, keepdims=True) - power + noise))))
+    for name, mses in DETECTORS.items():
+        mse = mses(uplink, noise_cov)
+        found |= {f"{average} behind {name}": of(mse) for average, of in AVERAGES.items()}
+    return found
 
 
 def white_noise_bound(snr_db: float, num_rx_antennas: int) -> float:
@@ -131,6 +164,20 @@ def mean_mse(uplink: Uplink, noise_cov: Complex, setting: Setting) -> float:
     return float(user_mse(uplink, noise_cov, setting).mean())
 
 
+# What a receiver may be and know, over ways that power falls with distance; 3.6 is an ordinary exponent of a city.
+_DETECTIONS: tuple[tuple[Receiver, Order], ...] = (
+    ("sic", "weakest-first"),
+    ("sic", "strongest-first"),
+    ("lmmse", "weakest-first"),
+)
+CANDIDATES = tuple(
+    Setting(exponent, receiver, order, knowledge)
+    for exponent in (1.0, 2.0, 3.0, 3.6)
+    for receiver, order in _DETECTIONS
+    for knowledge in get_args(Knowledge)
+)
+
+
 def ideal_link(n: int, rng: np.random.Generator, setting: Setting, *, num_rx_antennas: int = 16) -> Uplink:
     """Draw drops with the noise floor for which the mean MSE without a jammer is the paper's .013."""
     budget = LinkBudget(path_loss=PathLoss("log-distance", exponent=setting.exponent))
@@ -193,6 +240,44 @@ def closest_settings(settings: Sequence[Setting], n: int, seed: int) -> pd.DataF
         lmmse = float(lmmse_mse(drops, drops.thermal_cov).mean())
         rows.append({"setting": str(setting), "jnr_db": jnr_db, **mses, "distance": _distance(mses), "lmmse": lmmse})
     return pd.DataFrame(rows).sort_values("distance", kind="stable", ignore_index=True)
+
+
+def search_snrs(settings: Sequence[Setting], n: int, seed: int) -> pd.DataFrame:
+    """Every reading of SNR in every setting, each with the floor and the jammer power that suit the paper's MSEs best.
+
+    Parameters
+    ----------
+    settings : sequence of Setting
+        As n and seed, see `closest_settings`.
+
+    Returns
+    -------
+    DataFrame with the columns of `closest_settings`, and
+
+    - reading, one of `all_snrs_db`
+    - exponent, knowledge: of the setting
+    - snr: dB, without a jammer
+    - off: dB, how far that or an attacked SNR is from the paper's
+    - snr_off: dB, how far it is without a jammer
+    - fall_strongest-user, fall_sum-rate: dB, by how much the attacks lower it
+    - fall_off: dB, how far one of these is from what the paper's SNRs fall by
+    - constant: dB, what has to be added to the SNR without a jammer to have the paper's
+    """
+    closest, rows, paper = closest_settings(settings, n, seed).set_index("setting"), [], PAPER["snr_db"]
+    for setting in settings:
+        drops, fit = ideal_link(n, np.random.default_rng(seed), setting), closest.loc[str(setting)]
+        power = jammer_power(drops, fit["jnr_db"])
+        covs = {kind: attacked_cov(drops, 0 * power if kind == "none" else power, kind) for kind in PAPER.index}
+        snrs = pd.DataFrame({kind: all_snrs_db(drops, cov) for kind, cov in covs.items()})
+        for reading, snr in snrs.iterrows():
+            falls = (snr["none"] - snr).drop("none")
+            columns = {"setting": str(setting), **fit, "reading": reading, "snr": snr["none"]}
+            columns |= {"exponent": setting.exponent, "knowledge": setting.knowledge, "off": abs(snr - paper).max()}
+            columns |= {f"fall_{kind}": fall for kind, fall in falls.items()}
+            columns["fall_off"] = abs(falls - (paper["none"] - paper).drop("none")).max()
+            constant = paper["none"] - snr["none"]
+            rows.append(columns | {"constant": constant, "snr_off": abs(constant)})
+    return pd.DataFrame(rows)
 
 
 def mse_curves(settings: Sequence[Setting], jnr_db: Sequence[float], n: int, seed: int) -> pd.DataFrame:

@@ -6,7 +6,7 @@ Each task has a camera of its own, which pre-training never saw: that is the dom
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -50,6 +50,18 @@ class Camera:
     noise: tuple[float, float] = (0.0, 0.06)
     jitter: float = 0.0
     clutter: float = 0.0
+
+    def at(self, severity: float) -> Camera:
+        """The camera with wider ranges, as in worse light and weather; severity 0 leaves it as it is."""
+        return replace(
+            self,
+            blur=self.blur * (1 + 0.3 * severity),
+            gain=(self.gain[0] * (1 - 0.2 * severity), self.gain[1]),
+            contrast=(self.contrast[0] * (1 - 0.25 * severity), self.contrast[1]),
+            noise=(self.noise[0], self.noise[1] * (1 + severity)),
+            jitter=self.jitter + 0.15 * severity,
+            clutter=max(self.clutter, min(self.clutter + 0.25 * severity, 0.9)),
+        )
 
     def matrix(self) -> Array:
         """The 3 × 3 colour response: hue rotation, saturation, tint."""

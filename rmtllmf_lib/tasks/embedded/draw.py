@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,16 @@ class Pose:
     size: tuple[float, float] = (0.75, 1.05)
     shift: float = 0.15
     flip: bool = False
+
+    def at(self, severity: float) -> Pose:
+        """Wider ranges: turned further (12 degrees each way), smaller, further off the centre; 0 changes nothing."""
+        turn = 12.0 * severity
+        return replace(
+            self,
+            angle=(self.angle[0] - turn, self.angle[1] + turn),
+            size=(self.size[0] * (1 - 0.15 * severity), self.size[1]),
+            shift=self.shift * (1 + 0.4 * severity),
+        )
 
 
 def _per_image(value: Number) -> float | np.floating[Any] | Array:

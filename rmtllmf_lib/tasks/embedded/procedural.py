@@ -18,9 +18,11 @@ import torch
 from torch import Tensor
 
 from rmtllmf_lib.arrays import one_of, seed_number, whole_number
+from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.tasks.base import TASK_NAMES, Split, Task, carve_validation, fingerprint
 from rmtllmf_lib.tasks.embedded.camera import Camera
 from rmtllmf_lib.tasks.embedded.concepts import aerial, cars, characters, landuse, scenes, signs, textures
+from rmtllmf_lib.tasks.embedded.difficulty import DEFAULT, UNDRAWN, severity
 from rmtllmf_lib.tasks.embedded.draw import SIZE, Canvas, Concept, Pose
 from rmtllmf_lib.threads import ordered
 
@@ -142,12 +144,13 @@ def _word(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
 
 
-def _drawn(name: str, split: str, count: int, seed: int, shuffle: torch.Generator) -> Split:
-    """One split of a drawn task, shuffled."""
+def _drawn(name: str, split: str, count: int, seed: int, hard: float, shuffle: torch.Generator) -> Split:
+    """One split of a drawn task of severity `hard`, shuffled."""
     task = DRAWN[name]
+    pose, camera = task.pose.at(hard), task.camera.at(hard)
 
     def setting(label: int, start: int) -> tuple[Seed, Pose, Camera]:
-        return (seed, _word(name), _word(split), label, start), task.pose, task.camera
+        return (seed, _word(name), _word(split), label, start), pose, camera
 
     drawn = Split(*draw_evenly(list(task.concepts.values()), count, setting))
     return drawn.subset(torch.randperm(count, generator=shuffle))
@@ -164,7 +167,14 @@ def _handwritten() -> Split:
     return Split((large * 255).round().to(torch.uint8).expand(-1, 3, -1, -1).contiguous(), torch.tensor(bunch.target))
 
 
-def procedural_task(name: str, *, seed: int = 0, n_train: int | None = None, n_test: int | None = None) -> Task:
+def procedural_task(
+    name: str,
+    *,
+    seed: int = 0,
+    difficulty: str | float | None = None,
+    n_train: int | None = None,
+    n_test: int | None = None,
+) -> Task:
     """One of the eight embedded tasks.
 
     Parameters
@@ -173,6 +183,9 @@ def procedural_task(name: str, *, seed: int = 0, n_train: int | None = None, n_t
         One of `TASK_NAMES`.
     seed : int
         Draws other images of the same task. The digits are real: the seed only assigns them to train and test.
+    difficulty : str or float, optional
+        Of drawn images: "easy", "calibrated" (the default), "hard" or a number, see `difficulty.severity`. The digits
+        have none.
     n_train, n_test : int, optional
         Images in train (with validation) and test; default 4,000 and 1,200. Digits: at most 1,200 and 597.
 
@@ -184,11 +197,15 @@ def procedural_task(name: str, *, seed: int = 0, n_train: int | None = None, n_t
     Raises
     ------
     InputError
-        An unknown name, a negative seed, or fewer than 10 images or, for the digits, more than there are.
+        An unknown name, a negative seed, a difficulty for the digits or one out of range, or fewer than 10 images or,
+        for the digits, more than there are.
     """
     one_of(name, TASK_NAMES, "procedural task")
     seed_number(seed)
-    digits = name == "digits"
+    digits = name in UNDRAWN
+    if digits and difficulty is not None:
+        raise InputError(f"difficulty is {difficulty!r} but the {name} are real images: leave it out for this task")
+    hard = severity(DEFAULT if difficulty is None else difficulty)
     train_count = _count(n_train, 4000, _DIGIT_TRAIN if digits else LARGEST, f"n_train of task {name!r}")
     test_count = _count(n_test, 1200, _DIGIT_TEST if digits else LARGEST, f"n_test of task {name!r}")
     shuffle = torch.Generator().manual_seed(_word(f"{name}-{seed}"))
@@ -200,8 +217,8 @@ def procedural_task(name: str, *, seed: int = 0, n_train: int | None = None, n_t
     else:
         drawn = DRAWN[name]
         title, class_names, templates = drawn.title, tuple(drawn.concepts), drawn.templates
-        train = _drawn(name, "train", train_count, seed, shuffle)
-        test = _drawn(name, "test", test_count, seed, shuffle)
+        train = _drawn(name, "train", train_count, seed, hard, shuffle)
+        test = _drawn(name, "test", test_count, seed, hard, shuffle)
     kept, held_out = carve_validation(train.labels, seed=seed)
     return Task(
         name=name,

@@ -8,6 +8,7 @@ from rmtllmf_lib.chapters.fusion.tables import (
     CLOSEST,
     against_each,
     beside_paper,
+    beside_published,
     closest_drop,
     link_points,
     link_scenarios,
@@ -125,3 +126,13 @@ def test_points_of_the_links() -> None:
     }
     own = table.loc[table["scenario"] == "SU", "normalized"].mean()
     assert points.loc[("scale task, unprotected", "SU"), "mean"] == pytest.approx(own)
+
+
+def test_measures_of_difficulty_beside_the_published() -> None:
+    names = ["zero_shot", "fine_tuned", "zero_shot_normalized", "fused_normalized"]
+    measures = pd.DataFrame({name: [0.4 + k / 10, 0.6 + k / 10] for k, name in enumerate(names)}, index=["a", "b"])
+    table = beside_published(measures)
+    assert [*table.columns] == ["here", "ViT-B/16", "ViT-B/32"] and [*table.index] == [
+        n.replace("_", " ") for n in names
+    ]
+    assert table.loc["zero shot"].tolist() == ["50 ± 127", "55", "48"]  # Student's t with one degree of freedom

@@ -1,6 +1,7 @@
 """The paper's link numbers: definitions by hand, bounds by trial, searches that find what they were given."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,9 +9,12 @@ from hypothesis import strategies as st
 from links import link
 from rmtllmf_lib.chapters.worst_case_noise import paper_link
 from rmtllmf_lib.chapters.worst_case_noise.paper_link import (
+    DETECTORS,
+    OVER_ALL_ELSE,
     PAPER,
     SNR_READINGS,
     Setting,
+    all_snrs_db,
     attacked_mse,
     beside_paper,
     closest_power,
@@ -20,6 +24,7 @@ from rmtllmf_lib.chapters.worst_case_noise.paper_link import (
     mean_mse,
     mean_snr_db,
     mse_curves,
+    search_snrs,
     snr_readings,
     white_noise_bound,
 )
@@ -150,3 +155,29 @@ def test_beside_paper() -> None:
     assert table.loc["ours", ("MSE", "sum-rate")] == pytest.approx(lmmse_mse(drops, C).mean())
     snr = table.loc["ours", "SNR (dB)"]
     assert snr["none"] - snr["strongest-user"] == pytest.approx(10 * np.log10(1 + 10**0.4))
+
+
+def test_all_snrs_by_hand() -> None:
+    apart = Uplink(2 * np.eye(2)[None], [1.0, 4.0], 0.5)  # received powers 4 and 16, noise 0.5 at each antenna
+    found = all_snrs_db(apart, apart.thermal_cov)
+    assert found["the same, averaged in dB"] == pytest.approx(10 * np.log10(8)) and len(found) == 14
+    assert found[OVER_ALL_ELSE] == pytest.approx(5 * np.log10(4 / 17 * 16 / 5))
+    for name in DETECTORS:  # nobody interferes: an MSE of 1 / (1 + SNR)
+        assert found[f"the mean in dB behind {name}"] == pytest.approx(5 * np.log10(8 * 32))
+        assert found[f"one over the mean noise behind {name}"] == pytest.approx(-10 * np.log10((1 / 8 + 1 / 32) / 2))
+        assert found[f"one over the mean MSE behind {name}"] == pytest.approx(-10 * np.log10((1 / 9 + 1 / 33) / 2))
+
+
+def test_search_finds_the_reading_that_made_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the SNRs of one reading in the paper's place, its row is the one without any difference."""
+    settings = [Setting(order="strongest-first", knowledge="unaware"), Setting(3.0)]
+    first = search_snrs(settings, 12, seed=0)
+    row = first[first["setting"] == str(settings[0])].set_index("reading").loc["the mean in dB behind joint LMMSE"]
+    made = PAPER.copy()
+    made["snr_db"] = row["snr"] - np.array([0, row["fall_strongest-user"], row["fall_sum-rate"]])
+    monkeypatch.setattr(paper_link, "PAPER", made)
+    again = search_snrs(settings, 12, seed=0)
+    best = again.loc[again["off"].idxmin()]
+    assert best["reading"] == "the mean in dB behind joint LMMSE" and best["setting"] == str(settings[0])
+    assert best[["off", "snr_off", "fall_off", "constant"]].astype(float).to_numpy() == pytest.approx(0, abs=1e-9)
+    pd.testing.assert_series_equal(again["snr"], first["snr"])

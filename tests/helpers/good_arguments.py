@@ -1,0 +1,312 @@
+"""Arguments that public functions accept: by name and type, and for some functions by their own names."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from functools import cache
+from itertools import product
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+from rmtllmf_lib.disentanglement.linearise import first_order, network
+from rmtllmf_lib.disentanglement.noisy_logits import linearisation_error, perturb
+from rmtllmf_lib.model.backbone import load_backbone
+from rmtllmf_lib.model.fusion import lambda_n
+from rmtllmf_lib.model.task_vector import TaskVector
+from rmtllmf_lib.protection.memory import draw_memory
+from rmtllmf_lib.protection.resilience import Station
+from rmtllmf_lib.storage.store import Store
+from rmtllmf_lib.study.study import Study, study_units
+from rmtllmf_lib.study.units import Bench
+from rmtllmf_lib.tasks.base import Task
+from rmtllmf_lib.tasks.folder import read_folder
+from rmtllmf_lib.tasks.images import LazyImages, open_rgb
+from rmtllmf_lib.tasks.sources import parse_tasks
+from rmtllmf_lib.training.calibration import MEASURES
+from rmtllmf_lib.training.evaluate import prepare
+from rmtllmf_lib.training.finetune import Recipe
+from rmtllmf_lib.training.loading import Schedule
+from rmtllmf_lib.training.pretrain import PretrainRecipe
+from rmtllmf_lib.training.suite import Suite
+from rmtllmf_lib.transport.digital import Pcm
+from rmtllmf_lib.transport.link import Link
+from rmtllmf_lib.transport.modulation import Alphabet, Code
+from rmtllmf_lib.transport.scenario import Scenario
+from rmtllmf_lib.transport.schemes import Analog
+from rmtllmf_lib.wireless.channel import Uplink
+from rmtllmf_lib.wireless.receiver import sum_rate
+from small import generator, small_backbone, small_head, small_split, small_task, small_tau
+from vision_files import write_mnist
+
+# What no reader calls: figures and tables of the chapters, the shell of the command, and the brushes of drawn tasks.
+
+
+@cache
+def objects() -> dict[str, Any]:
+    """Small objects, by the names that parameters for them have."""
+    backbone = small_backbone(layers=1)
+    base = backbone.weights
+    tasks = {name: small_task(name, seed, n=10) for seed, name in enumerate("ab")}
+    heads = {name: small_head(seed) for seed, name in enumerate("ab")}
+    taus = {name: small_tau(base, seed, task=name) for seed, name in enumerate("ab", 1)}
+    suite = Suite(backbone, tasks, heads, taus)
+    images = {name: prepare(backbone, task.test) for name, task in tasks.items()}
+    net = network(backbone, small_split(5), small_head())
+    memory = draw_memory(tasks, 1, image_size=32, generator=generator())
+    recipe = Recipe(steps=1, batch_size=2, lr=1e-4)
+    moved = perturb({"a": net}, base, [1e-4, 1e-2], 1, generator=generator())
+    uplink = Uplink(np.ones((4, 2)) + 1j * np.arange(8).reshape(4, 2), power=[1.0, 2.0], noise_floor=1.0)
+    return {
+        "a vector": small_tau(base, 3, task="x"), "a first order": first_order(net, base), "a layout": base.layout,
+        "backbone": backbone, "base": base, "weights": base, "fused": base, "start": base, "imported": base,
+        "tasks": tasks, "task": tasks["a"], "heads": heads, "head": heads["a"], "taus": [*taus.values()],
+        "received": [*taus.values()], "suite": suite, "images": images, "net": net, "networks": {"a": net},
+        "memory": memory, "recipe": recipe, "model": first_order(net, base), "layout": base.layout,
+        "station": Station(backbone, taus, 0.3, heads, memory, np.eye(2), recipe), "split": small_split(5),
+        "perturbed": moved, "table": linearisation_error(moved), "state_dict": backbone.model.state_dict(),
+        "tower": backbone.model.visual, "visual": backbone.model.visual, "tensors": {"x": torch.ones(2)},
+        "uplink": uplink, "scenario": Scenario("s", 0.1), "scheme": Analog(), "another scheme": Pcm(),
+        "direction": torch.ones(base.layout.size),
+        "cotangent": torch.ones(5, 5), "numbers": torch.ones(3), "error_cov": np.eye(2),
+        "models": {"a": first_order(net, base)}, "own": {"a": [0, 1, 2, 3, 4]}, "info": {"task": "x"},
+        "metadata": {"base_hash": "x"}, "cosines": (0.1, 0.2, 0.3), "target": (0.15, 0.2), "grid": [0.1, 0.2],
+        "first": [0.1], "second": [0.1], "fraction": 0.5, "level": 0.05, "change": np.zeros((5, 5)), "limit": 5,
+        "kinds": ["patch"], "parts": [0.5], "device": "cpu", "autocast": None, "seed": 1, "name": "x", "what": "x",
+        "score": float, "generator": torch.Generator, "rng": np.random.default_rng, "noise_cov": np.eye(4),
+        "design_cov": np.eye(4), "names": ["a"], "optimizer": "adamw", "correlation": "independent", "scale": "task",
+        "config": {"embed_dim": 8,
+                   "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 16, "layers": 1, "head_width": 8},
+                   "text_cfg": {"context_length": 8, "vocab_size": 20, "width": 16, "heads": 2, "layers": 1}},
+    }  # fmt: skip
+
+
+@cache
+def of_functions() -> dict[str, dict[str, Any]]:
+    """Arguments of single functions, where those of the parameter's name do not suit."""
+    files, base = Path(mkdtemp()), objects()["base"]
+    base.save(files / "base.safetensors")
+    (base + objects()["taus"][0]).save(files / "tuned.safetensors")
+    objects()["taus"][0].save(files / "tau.safetensors")
+    tuned = {"path": files / "tuned.safetensors"}
+    reading = {"path": files / "base.safetensors"}
+    writing = {"path": files / "x.safetensors", "kind": "kind"}
+    dof = {"dof": [4, 4]}
+    uplink, net = objects()["uplink"], objects()["net"]
+    letters = Alphabet(np.array([-1.0, 1.0]), np.array([[0], [1]], np.uint8))
+    solvable = {"columns": uplink.G[None], "floor": np.array([0.1]), "gap": 1e-3, "limit": 20}
+    uncoded = torch.nn.Identity()
+    uncoded.k = 3  # bits of a word
+    G = uplink.G
+    tiny = load_backbone("tiny")
+    spec = parse_tasks(["digits"], "procedural", None)[0]
+    scenarios = (Scenario("s", 0.1),)
+    study = Study(scenarios=scenarios, protections=("unprotected",), seeds=1, sizes=(1,))
+    unit, store = study_units(study, objects()["suite"])[0], Store(files / "store")
+    columns = {"protection": ["a", "b"], "normalized": [0.1, 0.2], "seed": [0, 0], "mean": [0.1, 0.2]}
+    of_study = {"scenario": "s", "per_class": 1, "n_tasks": 1, "half_width": 0.1, "n": 2}
+    table = {"table": pd.DataFrame({**columns, **of_study}), "by": ["protection"], "value": "normalized"}
+    fewest = PretrainRecipe(samples=2, pairs=2, batch_size=2)
+    picture = Image.new("RGB", (8, 8))
+    for part, label in product(("train", "test"), "ab"):
+        (files / "photos" / part / label).mkdir(parents=True)
+        for index in range(8):
+            picture.save(files / "photos" / part / label / f"{index}.png")
+    photos = {"root": files / "photos", "folder": files / "photos", "name": "photos"}
+    picture_file = {"path": files / "photos" / "train" / "a" / "0.png"}
+    write_mnist(files)
+    study_file = files / "study.json"
+    task_vector = TaskVector(tiny.weights.layout, torch.ones(tiny.weights.layout.size), tiny.weights.hash)
+    task_vector.save(files / "taus" / "photos.safetensors")
+    users = {"tasks": ["photos"], "source": "folder", "root": str(files / "photos"), "vectors": str(files / "taus")}
+    few = {"scenarios": [], "protections": ["base"], "sizes": [1], "seeds": 1}
+    study_file.write_text(json.dumps({"suite": users, "study": few}))
+    return {
+        "adversary.attack": {"power": 0.5, "kind": "sum-rate", "max_iterations": 20},
+        "adversary.attacked_cov": {"kind": "sum-rate", "power": 0.5},
+        "allocation.allocate": {"eigenvalues": [1.0, 2.0], "power": 0.5},
+        "allocation.counted_twice": {"values": [1.0, 2.0]},
+        "channel.Uplink": {"H": G, "power": [1.0, 2.0], "noise_floor": 1.0},
+        "channel.exponential_correlation": {"coefficient": 0.5},
+        "minimax.minimax": solvable,
+        "minimax.minimax_sic": solvable,
+        "optimality.saddle_margins": {"rate": sum_rate, "power": 0.5},
+        "path_loss.PathLoss": {"model": "UMa"},
+        "path_loss.cell_db": {"distance_m": [100.0, 200.0], "carrier_hz": 2e9, "line_of_sight": [True, False]},
+        "allocation.published_covariance_eigenvalues": {"eigenvalues": [1.0, 2.0], "power": 0.5},
+        "receiver.by_rank": {"values": [0.1, 0.2]},
+        "simulate.covariance_root": {"C": np.eye(4)},
+        "simulate.decide": {"estimates": G, "mse": np.full(4, 0.5)},
+        "simulate.receive": {"y": G, "sent": np.eye(2), "symbols": "gaussian"},
+        "simulate.sample_cov": {"x": G, "signals": G},
+        "atomic.sync": {"path": files},
+        "canonical.plain": {"config": {}},
+        "canonical.short": {"value": 1},
+        "store.Store": {"root": files},
+        "tensors.save_tensors": {"path": files / "tensors", "metadata": None},
+        "compare.gap": {**table, "by": (), "one": {"protection": "a"}, "other": {"protection": "b"}},
+        "compare.surely_above": {"gaps": table["table"]},
+        "intervals.over_seeds": table,
+        "intervals.agrees": {**table, "errors": 3.0, "expected": 0.1},
+        "intervals.require_columns": {**table, "names": ["seed"]},
+        "interference.cosine_study": {"scenarios": scenarios, "definitions": ["received"], "seeds": 1, "store": store},
+        "interference.effective_vectors": {"definition": "received"},
+        "interference.wde_under": {"scenarios": scenarios, "protections": ["base"], "seeds": 1,
+                                   "images": 2, "store": store},
+        "parts.build_parts": {"store": store, "configs": [{"x": 1}], "build": lambda _: table["table"]},
+        "units.models": {"bench": Bench(objects()["suite"]), "unit": unit},
+        "units.run_unit": {"bench": Bench(objects()["suite"]), "unit": unit},
+        "units.specialists": {"bench": Bench(objects()["suite"]), "images": 2},
+        "study.Study": {"scenarios": scenarios, "protections": ["base"], "lr": {}},
+        "file.summary": table,
+        "file.SuiteSpec": {"backbone": "tiny", "tasks": ["signs"], "head": "text"},
+        "file.run_study_file": {"path": study_file, "out": None, "store": store},
+        "study.provenance": {},
+        "study.run_study": {"study": study, "store": store, "grid": None},
+        "study.study_units": {"study": study, "rates": None},
+        "study.write_table": {"study": study, "path": files / "table.csv"},
+        "file.save_study": {"study": study, "suite": None, "path": files / "study.json"},
+        "file.load_study": {"path": study_file},
+        "recorded.fill": {"notebook": {"cells": []}},
+        "recorded.findings": {"notebook": {"cells": []}},
+        "recorded.numbers": {"notebook": {"cells": []}},
+        "recorded.shown": {"value": 1.5, "form": ".1f"},
+        "recorded.typeset": {"number": "1.5"},
+        "calibration.per_task": {"split": "test", "limit": 5},
+        "calibration.distance": {"measures": dict.fromkeys(MEASURES, 0.5)},
+        "calibration.closest": {"table": pd.DataFrame({"severity": [0.0, 0.2, 0.4], "distance": [0.2, 0.1, 0.3]})},
+        "sources.severities": {"specs": [parse_tasks(["signs"], "procedural", None)[0]], "difficulty": "hard"},
+        "sources.load_spec": {"spec": spec, "n_train": 60, "n_test": 20, "resolution": 32},
+        "sources.load_task": {"name": "signs", "n_train": 90, "n_test": 30, "source": "procedural", "root": None},
+        "sources.parse_tasks": {"texts": ["digits"], "source": "procedural", "root": None},
+        "folder.read_folder": photos,
+        "folder.find_folder": photos,
+        "folder.holds_task": {"root": files / "photos", "folder": files / "photos"},
+        "folder.class_folders": {"split": files / "photos" / "train"},
+        "folder.read_classes": {"root": files / "photos", "classes": ["a", "b"]},
+        "images.open_rgb": picture_file,
+        "images.inspect_file": picture_file,
+        "images.inspect_files": {"paths": [picture_file["path"]]},
+        "images.to_rgb": {"image": picture},
+        "images.resize_image": {"image": picture, "image_size": 4},
+        "images.resize_batch": {"images": torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "image_size": 4},
+        "images.decode_images": {"images": [picture], "image_size": 4},
+        "images.opened": picture_file,
+        "images.require_decodable": {"several": [LazyImages([picture_file["path"]], open_rgb)]},
+        "images.require_regular": picture_file,
+        "vision.read_data_set": {"name": "mnist", "root": files},
+        "vision.read_idx": {"path": files / "MNIST" / "raw" / "train-labels-idx1-ubyte", "ndim": 1},
+        "assemble.assemble_task": {"raw": read_folder(files / "photos")},
+        "base.Split": {"images": small_split(5).images, "labels": small_split(5).labels},
+        "base.Split.subset": {"indices": [0, 1]},
+        "base.Task": {each.name: getattr(small_task(), each.name) for each in dataclasses.fields(Task)},
+        "base.carve_validation": {"labels": [0, 1], "keys": ["a", "b"]},
+        "base.pinned_sample": {"labels": [0, 1], "keys": ["a", "b"]},
+        "base.require_templates": {"templates": ["a {}."]},
+        "base.stratified_counts": {"sizes": [2, 3]},
+        "base.validation_count": {"images": 10},
+        "combinations.evaluate_combinations": {"split": "test", "lam": lambda_n, "sizes": [2]},
+        "evaluate.prepare": {"split": small_split(5)},
+        "evaluate.accuracy": {"split": small_split(5)},
+        "evaluate.predictions": {"images": objects()["images"]["a"], "split": small_split(5)},
+        "combinations.normalized_accuracy": {"accuracy": [0.4], "reference": [0.5]},
+        "finetune.Recipe.lr_at": {"step": 0},
+        "finetune.precision": {"device": torch.device("cpu")},
+        "finetune.recipe_for": {"backbone": tiny},
+        "finetune.finetune": {"checkpoint": None},
+        "heads.build_head": {"kind": "prototype"},
+        "suite.load_suite": {"backbone": tiny, "names": ["digits"], "vectors": None, "root": None, "head": "prototype",
+                             "source": "procedural"},
+        "suite.assemble_suite": {"backbone": tiny, "specs": [spec], "taus": {}, "head": "prototype"},
+        "combinations.choose_lambdas": {"limit": 5, "grid": [0.1]},
+        "loading.Schedule": {"images": 5},
+        "loading.training_batches": {"schedule": Schedule(5, 1, 2, 0)},
+        "pretrain.PretrainRecipe": {},
+        "pretrain.pretrain": {"out": files / "base", "recipe": fewest, "threads": None, "report": str},
+        "pretrain.zero_shot_table": {"folder": "tiny"},
+        "suite.Suite.accuracies": {"split": "test"},
+        "suite.Suite.score": {"split": "test", "models": {"base": base}},
+        "suite.Suite.train": {"name": "a"},
+        "link.send": {"link": Link(uplink, np.eye(4)), "block": 2**12},
+        "schemes.scheme_named": {"scheme": "analog-mmse"},
+        "statistics.error_statistics": {"sent": objects()["taus"]},
+        "surrogate.noise_power": {"tau": objects()["taus"][0]},
+        "modulation.bits_of": {"index": torch.ones(3, 2, dtype=torch.int32), "alphabet": letters},
+        "modulation.decode": {"code": Code(uncoded, lambda y, **_: ((y > 0).float(), y), lambda y, **_: (y, y)),
+                              "logits": torch.ones(2, 3)},
+        "modulation.expected_symbols": {"logits": torch.ones(4)},
+        "modulation.symbols_of": {"index": torch.ones(3, 2, dtype=torch.int32), "levels": letters.levels},
+        "scheme.checked": {"estimate": torch.ones(1, dtype=torch.complex64)},
+        "scheme.padded": {"x": torch.ones(3)},
+        "scenario.Scenario": {"mse": (0.1, 0.2)},
+        "schemes.Analog.detect": {"estimate": torch.ones(1, dtype=torch.complex64)},
+        "schemes.Analog.modulate": {"x": torch.ones(3)},
+        "digital.Pcm.detect": {"estimate": torch.ones(4, dtype=torch.complex64)},
+        "digital.Pcm.modulate": {"x": torch.ones(3)},
+        "scenario.from_link": {"name": "x", "scale": "task"},
+        "task_vector.Weights": {"values": base.values, "base_hash": None},
+        "task_vector.Weights.load": reading,
+        "task_vector.Weights.save": writing,
+        "task_vector.Weights.load_into": {"module": objects()["backbone"].model},
+        "task_vector.Weights.from_module": {"module": objects()["backbone"].model},
+        "task_vector.TaskVector.load": {**reading, "path": files / "tau.safetensors"},
+        "task_vector.TaskVector.save": writing,
+        "task_vector.TaskVector.dot": {"other": objects()["taus"][0]},
+        "task_vector.TaskVector": {"values": base.values, "base_hash": base.hash},
+        "layout.Layout": {"names": ("visual.a",), "shapes": ((2,),)},
+        "layout.Layout.views": {"values": base.values},
+        "layout.Layout.flatten": {"state_dict": base.state_dict()},
+        "layout.Layout.from_state_dict": {"state_dict": base.state_dict()},
+        "layout.Layout.ranges": {"group": "mlp"},
+        "layout.Layout.require_equal": {"other": base.layout},
+        "backbone.WordTokenizer": {"words": ("a",), "context_length": 3},
+        "backbone.Backbone": {"model": objects()["backbone"].model, "tokenizer": list, "vocabulary": None},
+        "memory.Memory": {"splits": {"a": small_split(5)}},
+        "resilience.Station": {"received": objects()["station"].received, "lam": 0.3, "memory": None},
+        "resilience.Protection": {"start": list, "title": "x", "freeze": None},
+        "first_order.FirstOrder": {"logits": np.ones((1, 2)), "gram": np.eye(2)[None]},
+        "first_order.FirstOrder.classes_or_predicted": {"reference": [0, 1, 2, 3, 4]},
+        "first_order.FirstOrder.difference_gram": {"reference": [0, 1, 2, 3, 4]},
+        "first_order.FirstOrder.difference_norms": {"reference": [0, 1, 2, 3, 4]},
+        "first_order.FirstOrder.margins": {"reference": [0, 1, 2, 3, 4]},
+        "linearise.Network": {"tower": net.tower, "patches": net.patches, "labels": net.labels, "rows": net.rows},
+        "linearise.Network.logits": {"values": base.values},
+        "linearise.Network.differentiable": {"weights": base.state_dict(), "patches": None},
+        "threads.ordered": {"function": abs, "items": [1, 2]},
+        "tower.cut": {"images": torch.zeros(2, 3, 32, 32)},
+        "layout.require_finite": {"values": objects()["base"].values},
+        "chi_square_test.critical_value": dof,
+        "chi_square_test.power": dof,
+        "chi_square_test.statistic": {"change": np.zeros((5, 5))},
+        "cosines.noisy_cosines": {"cosines": np.eye(2)},
+        "noisy_logits.valid_std": {"limit": float(np.sqrt((objects()["table"]["error"] ** 2).mean()))},
+        "wde.images_of": {"split": "test"},
+        "backbone.load_backbone": {"name": "tiny", "weights_file": None},
+        "checkpoints.import_task_vectors": {"files": {"a": tuned["path"]}, "out": files / "out", "overwrite": True,
+                                            "published_base": None},
+        "checkpoints.load_published": tuned,
+        "checkpoints.task_vector_from_published": {**tuned, "published_base": None},
+        "foreign.file_kind": reading,
+        "foreign.require_file": reading,
+        "foreign.read_foreign": reading,
+        "foreign.read_safetensors": reading,
+        "foreign.read_metadata": reading,
+        "tensor_file.read_own": {**reading, "kind": "rmtllmf-weights"},
+        "tensor_file.read_sealed": reading,
+        "tensor_file.write_own": writing,
+        "tensor_file.write_sealed": writing,
+        "fusion.coefficients": {"lam": 0.3},
+        "layout.group_of": {"name": "visual.proj"},
+        "layout.listing": {"items": ["a", "b"]},
+        "layout.require_float": {"tensor": torch.ones(2)},
+        "vector_info.below_current": {"folder": "a"},
+        "vector_info.checked_info": {"path": "x"},
+        "resilience.protect": {"name": "unprotected"},
+        "resilience.protection_named": {"name": "unprotected"},
+    }  # fmt: skip
