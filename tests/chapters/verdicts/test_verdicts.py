@@ -94,7 +94,7 @@ def test_claims_become_rows() -> None:
 def test_numbers_as_a_reader_writes_them() -> None:
     numbers = {"x": -0.04, "y": 4.7e-4, "z": np.float64(-3.04)}
     claim = Claim("A", "I", "Says.", "", lambda seen: Finding("holds", numbers), ours="{x:.1f} {y:.1e} {z:.1f} {x:.2f}")
-    assert assess([claim], None)["ours"].item() == r"0.0 $4.7\cdot10^{-4}$ -3.0 -0.04"
+    assert assess([claim], None)["ours"].item() == r"0.0 $4.7\cdot10^{-4}$ −3.0 −0.04"
 
 
 def test_a_table_in_markdown() -> None:
@@ -321,7 +321,7 @@ def test_rules_look_at_the_ends_of_an_interval(
         ("Unprotected, attacked", {("SU", "unprotected", 0): 0.3}, "at least one attack more than guessing"),
         ("Baseline, any N", {("clean", "unprotected", 0): 0.95}, "it does not fall"),
         ("Baseline, any N", {("clean", "unprotected", 0): 0.5}, "more than 5 points for each task"),
-        ("Small noise", {("task, SR", "unprotected", 0): 0.95}, "-8 points at .21"),
+        ("Small noise", {("task, SR", "unprotected", 0): 0.95}, "−8 points at .21"),
         ("Small noise", {("task, SR", "unprotected", 0): 0.8701}, "vectors 0 points at .21"),
     ],
 )
