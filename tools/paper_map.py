@@ -159,8 +159,9 @@ def _drawing_functions(source: str, imported: dict[str, str]) -> tuple[str, ...]
 
 
 def _title(caption: str) -> str:
-    """Return the start of a caption, up to a full stop, colon or semicolon, without references."""
-    return re.split(r"(?<=.{8})(?<!Eq)[.:;](?:\s|$)", re.sub(r" ?\{\w+\}`[^`]*`", "", caption))[0]
+    """Return the start of a caption, up to a full stop, colon or semicolon, without references; formulas as text."""
+    plain = re.sub(r"[$\\{}]", "", re.sub(r" ?\{\w+\}`[^`]*`", "", caption))
+    return re.split(r"(?<=.{8})(?<!Eq)[.:;](?:\s|$)", plain)[0]
 
 
 def _labels(document: str) -> Iterator[tuple[str, str, tuple[str, ...], str]]:
