@@ -23,7 +23,7 @@ from rmtllmf_lib.training.suite import Suite
 IMAGES, LAM = 250, 0.3
 # In multiplications the fast pass saves a quarter (1.32 ×): the last of four blocks computes one token of seventeen but
 # for keys and values, and the patches are embedded once for all models. The rest of the gain is memory traffic, which
-# depends on the machine: 1.6 to 1.8 were measured.
+# depends on the machine: 1.67 was measured with two cores.
 LEAST = 1.5
 SIZES = (2, 8)  # 28 + 1 of the 247 combinations: 64 of the 1,016 evaluations of a model on a task, a few seconds
 
