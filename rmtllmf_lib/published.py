@@ -28,7 +28,8 @@ _NORMALIZED: dict[str, tuple[float, ...]] = {
 }
 
 # Means over the eight data sets [10]: accuracy without and with fine-tuning, the first over the second, and accuracy of
-# all eight fused by task arithmetic over that with fine-tuning.
+# all eight fused by task arithmetic over that with fine-tuning. The last two are ratios of means; the mean of the
+# ratios of the data sets, as normalised accuracy is defined here, is .830 for ViT-B/16 fused.
 CLIP_RESULTS = {
     "ViT-B/16": {"zero_shot": 0.55, "fine_tuned": 0.92, "zero_shot_normalized": 0.60, "fused_normalized": 0.835},
     "ViT-B/32": {"zero_shot": 0.48, "fine_tuned": 0.90, "zero_shot_normalized": 0.53, "fused_normalized": 0.75},

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -40,6 +39,9 @@ from rmtllmf_lib.tasks.sources import load_task
 from rmtllmf_lib.training.heads import build_head
 from rmtllmf_lib.training.suite import Suite
 from rmtllmf_lib.transport.scenario import Scenario
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
+from forks import exit_code, forked  # noqa: E402 - the tests' own
 
 TARGETS = ("worker", "parent", "both")
 STUDY = Study(
@@ -67,25 +69,6 @@ def make_suite() -> Suite:
     return Suite(backbone, tasks, {name: build_head(backbone, task) for name, task in tasks.items()}, taus)
 
 
-def forked(function: Callable[[], object]) -> int:
-    """Call a function in a fork of this process, and return its number."""
-    if process := os.fork():
-        return process
-    code = 1
-    try:
-        function()
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(code)
-
-
-def end(process: int) -> int:
-    """Wait for a process that this one started, and return its exit status."""
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-
-
 class Forks:
     """In place of loky's executor: workers that need no start of Python, so that a kill costs no seconds of imports."""
 
@@ -99,7 +82,7 @@ class Forks:
         process = forked(lambda: (self._prepare(), work()))
 
         def watch() -> None:
-            if end(process):
+            if exit_code(process):
                 future.set_exception(BrokenProcessPool("a worker died"))
             else:
                 future.set_result(None)
@@ -167,12 +150,12 @@ def attempt(target: str, suite: Suite, moments: random.Random, expected: Expecte
         run = start(suite, root, 2)
         parts = moments.randrange(expected.parts)
         in_time, others = kill(target, run, root, parts, moments.uniform(0, 2 * expected.seconds / expected.parts))
-        status = end(run)
+        status = exit_code(run)
         if not in_time:
             return None
         orphans = seconds_until_gone(others)
         litter = len([name for name in contents(root) if ".building/" in name])
-        again = end(start(suite, root, 1))
+        again = exit_code(start(suite, root, 1))
         same = not again and pd.read_pickle(root.with_suffix(".pickle")).equals(expected.table)
         return {
             "failed": again != 0 or status != (0 if target == "worker" else -signal.SIGKILL),
@@ -199,7 +182,7 @@ def main() -> int:
     moments, suite, faults = random.Random(given.seed), make_suite(), 0
     with tempfile.TemporaryDirectory() as folder:
         root, begun = Path(folder) / "store", time.monotonic()
-        if end(start(suite, root, 2)):
+        if exit_code(start(suite, root, 2)):
             raise SystemExit("the undisturbed run failed")
         seconds, table = time.monotonic() - begun, pd.read_pickle(root.with_suffix(".pickle"))
         expected = Expected(table, contents(root), len(stored(root)), seconds)
