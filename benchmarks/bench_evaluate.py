@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from benchmarks import Row, medians
+from rmtllmf_lib.fusion.arithmetic import fuse
 from rmtllmf_lib.model.backbone import Backbone, load_backbone
-from rmtllmf_lib.model.fusion import fuse
 from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.tasks.base import TASK_NAMES, Task
 from rmtllmf_lib.tasks.sources import load_task

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import Row, available_memory, medians
-from rmtllmf_lib.model.fusion import fuse
+from rmtllmf_lib.fusion.arithmetic import fuse
 from rmtllmf_lib.model.layout import Layout
 from rmtllmf_lib.model.task_vector import TaskVector, Weights, cosine_matrix
 

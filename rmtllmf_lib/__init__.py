@@ -50,13 +50,13 @@ Eq. (5), as distortion of ideal compression and coding
     notebooks/01_system_model, "Decoded, and yet with an error?": (6), Fig. 8
 
 Eq. (6), fusion
-    model.fusion.fuse
-    tests/model/test_fusion.py::test_fuse_is_the_plain_sum
+    fusion.arithmetic.fuse
+    tests/fusion/test_arithmetic.py::test_fuse_is_the_plain_sum
     notebooks/04_fusion, "Adding them up": (33), Fig. 38
 
 Eq. (6), choice of lambda_N
-    model.fusion.lambda_n
-    tests/model/test_fusion.py::test_published_table_and_fit
+    fusion.arithmetic.lambda_n
+    tests/fusion/test_arithmetic.py::test_published_table_and_fit
     notebooks/04_fusion, "Adding them up": Fig. 37
 
 Section II-B

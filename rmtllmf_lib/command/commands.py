@@ -13,9 +13,9 @@ import pandas as pd
 
 from rmtllmf_lib.arrays import seed_number, whole_number
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.fusion.arithmetic import choose_lambda, fuse, lambda_n
 from rmtllmf_lib.model.backbone import Backbone
 from rmtllmf_lib.model.foreign import read_metadata, require_file
-from rmtllmf_lib.model.fusion import choose_lambda, fuse, lambda_n
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.model.vector_info import MAX_DRAWN, below_current
 from rmtllmf_lib.storage.canonical import config_key

@@ -21,7 +21,7 @@ from rmtllmf_lib.arrays import one_of, real_array, whole_number
 from rmtllmf_lib.disentanglement.first_order import FirstOrder
 from rmtllmf_lib.disentanglement.margins import flip_probability
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.fusion import coefficients, fuse
+from rmtllmf_lib.fusion.arithmetic import coefficients, fuse
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.tasks.base import SPLITS
 from rmtllmf_lib.threads import single_threads

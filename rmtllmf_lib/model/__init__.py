@@ -1,1 +1,1 @@
-"""Weights and task vectors on flat buffers, their fusion (Eqs. (1) and (6)), and the CLIP towers."""
+"""Weights and task vectors on flat buffers, Eq. (1), and the CLIP towers."""

@@ -17,8 +17,8 @@ from pydantic import NonNegativeInt
 
 from rmtllmf_lib.arrays import Real, known_names, one_of, real_array
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.fusion.arithmetic import choose_lambda, fuse
 from rmtllmf_lib.model.backbone import Backbone
-from rmtllmf_lib.model.fusion import choose_lambda, fuse
 from rmtllmf_lib.model.task_vector import TaskVector, Weights, cosine_matrix
 from rmtllmf_lib.protection.memory import Memory
 from rmtllmf_lib.protection.realign import REALIGNMENT, memory_loss, realign

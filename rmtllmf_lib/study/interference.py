@@ -17,7 +17,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from rmtllmf_lib.arrays import known_names, one_of
 from rmtllmf_lib.disentanglement.wde import wde
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.fusion import lambda_n
+from rmtllmf_lib.fusion.arithmetic import lambda_n
 from rmtllmf_lib.model.task_vector import TaskVector, Weights, cosine_matrix
 from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.protection.resilience import PROTECTIONS, protection_named, reload_embeddings

@@ -26,7 +26,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from rmtllmf_lib import __version__
 from rmtllmf_lib.arrays import file_path, one_of
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.fusion import lambda_n
+from rmtllmf_lib.fusion.arithmetic import lambda_n
 from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.protection.resilience import protection_named
 from rmtllmf_lib.storage.atomic import atomic_write

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from pydantic import PositiveInt
 
-from rmtllmf_lib.model.fusion import fuse
+from rmtllmf_lib.fusion.arithmetic import fuse
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.protection.memory import Memory, draw_memory
 from rmtllmf_lib.protection.realign import REALIGNMENT

@@ -16,7 +16,7 @@ import pandas as pd
 
 from rmtllmf_lib.arrays import real_number
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.fusion import lambda_n
+from rmtllmf_lib.fusion.arithmetic import lambda_n
 from rmtllmf_lib.published import CLIP_RESULTS
 from rmtllmf_lib.training.combinations import evaluate_combinations
 from rmtllmf_lib.training.suite import Suite

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from rmtllmf_lib.arrays import one_of, real_array, whole_number
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.fusion import fuse, lambda_n
+from rmtllmf_lib.fusion.arithmetic import fuse, lambda_n
 from rmtllmf_lib.progress import tqdm
 from rmtllmf_lib.tasks.base import SPLITS
 from rmtllmf_lib.threads import single_threads

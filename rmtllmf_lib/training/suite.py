@@ -20,8 +20,8 @@ import torch
 from rmtllmf_lib import __version__
 from rmtllmf_lib.arrays import known_names, one_of, seed_number
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.fusion.arithmetic import fuse
 from rmtllmf_lib.model.backbone import Backbone
-from rmtllmf_lib.model.fusion import fuse
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.progress import tqdm
 from rmtllmf_lib.storage.store import Store

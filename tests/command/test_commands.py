@@ -15,8 +15,8 @@ from artifacts import write_two_tasks
 from image_files import write_image
 from rmtllmf_lib.command import commands
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.fusion.arithmetic import LAMBDA_GRID, choose_lambda, fuse, lambda_n
 from rmtllmf_lib.model.backbone import Backbone, WordTokenizer
-from rmtllmf_lib.model.fusion import LAMBDA_GRID, choose_lambda, fuse, lambda_n
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD, Split
 from rmtllmf_lib.tasks.sources import TaskSpec, load_spec, parse_tasks

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from rmtllmf_lib.command import cli, outputs
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.fusion import fuse
+from rmtllmf_lib.fusion.arithmetic import fuse
 from rmtllmf_lib.study.file import example, save_study
 from small import small_backbone, small_tau
 

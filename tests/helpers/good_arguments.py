@@ -17,8 +17,8 @@ from PIL import Image
 
 from rmtllmf_lib.disentanglement.linearise import first_order, network
 from rmtllmf_lib.disentanglement.noisy_logits import linearisation_error, perturb
+from rmtllmf_lib.fusion.arithmetic import lambda_n
 from rmtllmf_lib.model.backbone import load_backbone
-from rmtllmf_lib.model.fusion import lambda_n
 from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.protection.memory import draw_memory
 from rmtllmf_lib.protection.resilience import Station

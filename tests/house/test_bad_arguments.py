@@ -45,7 +45,7 @@ ACCEPTED: Mapping[Call, str] = {
     ("training.suite.Suite.score", "models", "empty"): "the fine-tuned models alone",
     ("training.suite.assemble_suite", "specs", "empty"): _NOTHING,
     ("training.suite.assemble_suite", "taus", "empty"): "tasks without vectors, as before they are trained",
-    ("model.fusion.fuse", "lam", "below zero"): _NEGATION,
+    ("fusion.arithmetic.fuse", "lam", "below zero"): _NEGATION,
     ("model.checkpoints.from_hugging_face", "state_dict", "empty"): _NOTHING,
     ("model.checkpoints.task_vector_from_published", "info", "empty"): "no metadata are added",
     ("model.backbone.WordTokenizer", "words", "empty"): "it knows no word",

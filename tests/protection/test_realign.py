@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.fusion.arithmetic import fuse
 from rmtllmf_lib.model.backbone import Backbone
-from rmtllmf_lib.model.fusion import fuse
 from rmtllmf_lib.model.layout import GROUPS, group_of
 from rmtllmf_lib.model.task_vector import Weights
 from rmtllmf_lib.protection.memory import Memory, draw_memory

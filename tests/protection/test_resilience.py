@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.fusion import fuse
+from rmtllmf_lib.fusion.arithmetic import fuse
 from rmtllmf_lib.model.layout import group_of
 from rmtllmf_lib.model.task_vector import Weights
 from rmtllmf_lib.protection.memory import draw_memory

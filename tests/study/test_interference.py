@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 
 from rmtllmf_lib.disentanglement.wde import images_of, wde
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.fusion import fuse
+from rmtllmf_lib.fusion.arithmetic import fuse
 from rmtllmf_lib.model.task_vector import cosine_matrix
 from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.storage.store import Store

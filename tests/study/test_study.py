@@ -18,7 +18,7 @@ import rmtllmf_lib.study.study as module
 from benchmarks.bench_study import fast_study, plain_study
 from forks import die, exit_code, forked
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.fusion import fuse, lambda_n
+from rmtllmf_lib.fusion.arithmetic import fuse, lambda_n
 from rmtllmf_lib.protection.resilience import PROTECTIONS
 from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.storage.store import Store

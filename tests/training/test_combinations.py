@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.fusion import fuse, lambda_n
+from rmtllmf_lib.fusion.arithmetic import fuse, lambda_n
 from rmtllmf_lib.tasks.base import Split
 from rmtllmf_lib.training.combinations import (
     choose_lambdas,

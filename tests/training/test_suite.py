@@ -16,8 +16,8 @@ from bases import write_base
 from image_files import write_folder, write_image
 from rmtllmf_lib.command.commands import prepared
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.fusion.arithmetic import fuse
 from rmtllmf_lib.model.backbone import Backbone, load_backbone
-from rmtllmf_lib.model.fusion import fuse
 from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.tasks import sources as task_spec

@@ -17,7 +17,7 @@ from rmtllmf_lib.chapters.verdicts.claims import NoIntervalError, UntestableErro
 from rmtllmf_lib.chapters.words import percent
 from rmtllmf_lib.chapters.worst_case_noise import paper_link
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.fusion import lambda_n
+from rmtllmf_lib.fusion.arithmetic import lambda_n
 from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.study.compare import gap
 from rmtllmf_lib.study.intervals import over_seeds

@@ -11,7 +11,7 @@ import numpy as np
 from rmtllmf_lib import published
 from rmtllmf_lib.chapters.verdicts.claims import VERDICTS, Finding, UntestableError, Verdict, graded, measures
 from rmtllmf_lib.chapters.verdicts.evidence import Interval, ModelEvidence, at_least_three
-from rmtllmf_lib.model.fusion import lambda_n
+from rmtllmf_lib.fusion.arithmetic import lambda_n
 from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.published import PAPER_LINKS
 from rmtllmf_lib.study.study import NO_LINK

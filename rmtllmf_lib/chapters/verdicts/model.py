@@ -20,7 +20,7 @@ from rmtllmf_lib.disentanglement.linearise import Network, first_order, network
 from rmtllmf_lib.disentanglement.noisy_logits import VALID, linearisation_error, model_draws, perturb
 from rmtllmf_lib.disentanglement.ratio_test import FOLDED
 from rmtllmf_lib.disentanglement.wde import images_of, noise_std, wde
-from rmtllmf_lib.model.fusion import fuse
+from rmtllmf_lib.fusion.arithmetic import fuse
 from rmtllmf_lib.model.task_vector import Weights, cosine_matrix
 from rmtllmf_lib.published import PAPER_LINKS
 from rmtllmf_lib.training.evaluate import accuracy, prepare

@@ -20,7 +20,7 @@ from rmtllmf_lib.disentanglement import chi_square_test
 from rmtllmf_lib.disentanglement.first_order import FirstOrder
 from rmtllmf_lib.disentanglement.margins import flip_probability
 from rmtllmf_lib.disentanglement.wde import noise_std
-from rmtllmf_lib.model.fusion import fuse
+from rmtllmf_lib.fusion.arithmetic import fuse
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.transport.surrogate import surrogate
 

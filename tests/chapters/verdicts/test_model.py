@@ -13,8 +13,8 @@ from bases import write_base
 from rmtllmf_lib.chapters.verdicts.claims import assess
 from rmtllmf_lib.chapters.verdicts.evidence import ModelEvidence
 from rmtllmf_lib.chapters.verdicts.registry import CLAIMS
+from rmtllmf_lib.fusion.arithmetic import fuse
 from rmtllmf_lib.model.backbone import load_backbone
-from rmtllmf_lib.model.fusion import fuse
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.suite import Suite, load_suite

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from places import ROOT
 from rmtllmf_lib import threads as pieces
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model import fusion
-from rmtllmf_lib.model.fusion import LAMBDA_GRID, LAMBDA_RULES, choose_lambda, fuse, lambda_n
+from rmtllmf_lib.fusion.arithmetic import LAMBDA_GRID, LAMBDA_RULES, choose_lambda, fuse, lambda_n
 from rmtllmf_lib.model.layout import Layout
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from vectors import unhurried
@@ -98,7 +97,7 @@ def test_bits_do_not_depend_on_pieces_blocks_or_threads(
                 for block in (1000, 4097, 2**18):
                     torch.set_num_threads(threads)
                     monkeypatch.setattr(pieces, "PIECE", piece)
-                    monkeypatch.setattr(fusion, "_BLOCK", block)
+                    monkeypatch.setattr(arithmetic, "_BLOCK", block)
                     assert torch.equal(fuse(base, taus, factors).values, wanted), (threads, piece, block)
     finally:
         torch.set_num_threads(before)
