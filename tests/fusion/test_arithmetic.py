@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from places import ROOT
 from rmtllmf_lib import threads as pieces
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.fusion import arithmetic
 from rmtllmf_lib.fusion.arithmetic import LAMBDA_GRID, LAMBDA_RULES, choose_lambda, fuse, lambda_n
 from rmtllmf_lib.model.layout import Layout
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
