@@ -11,7 +11,6 @@ score the models.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, field, replace
 from itertools import groupby, product
@@ -34,7 +33,7 @@ from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.parts import build_parts
 from rmtllmf_lib.study.units import Bench, Unit, run_unit, specialists
-from rmtllmf_lib.training.combinations import normalized_accuracy, task_combinations
+from rmtllmf_lib.training.combinations import normalized_accuracy, sample_combinations
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.suite import Suite
 from rmtllmf_lib.transport.scenario import Scenario
@@ -110,32 +109,6 @@ class Study:
                 raise InputError(f"{what} are {list(items)}: expected at least one, each named once")
         if NO_LINK in (scenario.name for scenario in self.scenarios):
             raise InputError(f"a scenario is called {NO_LINK!r}: choose another name, this one is reserved")
-
-
-@validated_call
-def sample_combinations(
-    names: Sequence[str], sizes: Sequence[PositiveInt] | None = None, per_size: PositiveInt | None = None
-) -> list[tuple[str, ...]]:
-    """Combinations of tasks: all, or `per_size` of each size in which the tasks occur about equally often.
-
-    The choice depends on the arguments alone.
-    """
-    chosen: list[tuple[str, ...]] = []
-    for size, group in groupby(sorted(task_combinations(names, sizes), key=len), len):
-        candidates = list(group)
-        if per_size is None or per_size >= len(candidates):
-            chosen += candidates
-            continue
-        order = torch.randperm(len(candidates), generator=torch.Generator().manual_seed(size)).tolist()
-        used: Counter[str] = Counter()
-        picked = []
-        for _ in range(per_size):
-            best = min(order, key=lambda place: sum(used[name] ** 2 + 2 * used[name] for name in candidates[place]))
-            order.remove(best)
-            picked.append(best)
-            used.update(candidates[best])
-        chosen += [candidates[place] for place in sorted(picked)]
-    return chosen
 
 
 @validated_call
