@@ -68,6 +68,7 @@ book: $(READY)  ## execute every notebook on the embedded benchmark, then build 
 	@cp -R _config.yml _toc.yml _vendor book _build/executed/
 	@# A chapter that failed (status 1) appears with its stored outputs, and the status is passed on.
 	@$(EXECUTE) --into _build/executed $(NOTEBOOKS); status=$$?; test $$status -le 1 || exit $$status; \
+	  $(PY) tools/front_page.py _build/executed && \
 	  $(VENV)/bin/jupyter-book build _build/executed --path-output . $(SPHINX_FLAGS) >/dev/null && \
 	  echo "The book: $(CURDIR)/$(FIRST_PAGE)" && exit $$status
 
@@ -80,6 +81,7 @@ html: $(READY)  ## build the book from the committed outputs, in seconds
 notebooks: $(READY)  ## execute the notebooks in place, to commit their new outputs
 	@mkdir -p _build
 	@$(EXECUTE) $(NOTEBOOKS)
+	@$(PY) tools/front_page.py
 
 .PHONY: check
 check: $(READY)  ## the core tests, in under two minutes: no notebooks, browser, training or child processes
