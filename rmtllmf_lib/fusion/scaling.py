@@ -81,7 +81,8 @@ def lines(taus: Sequence[TaskVector], merged: TaskVector, *, slope: float = 0.5)
     slope : float
         At least 0.
     """
-    require_mergeable([merged, *taus])
+    require_mergeable(taus)
+    require_mergeable([taus[0], merged])
     rise, depth = real_number(slope, "slope", minimum=0), depths(merged.layout)
     last = max(level for name, level in depth.items() if ".resblocks." in name) - 1
     total = by_entry(taus, lambda stack: stack.sum(0)).values.abs().sum(dtype=torch.float64)

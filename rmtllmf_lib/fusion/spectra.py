@@ -86,7 +86,8 @@ def svc(taus: Sequence[TaskVector], merged: TaskVector, *, floor: float | None =
     floor : float, optional
         Above 0: how far a direction that is too weak may be raised; 1 never raises. Default 1/N, as in the paper.
     """
-    require_mergeable([merged, *taus])
+    require_mergeable(taus)
+    require_mergeable([taus[0], merged])
     least = 1 / len(taus) if floor is None else real_number(floor, "floor", positive=True)
 
     def rule(stack: Tensor) -> Tensor:
