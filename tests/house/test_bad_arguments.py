@@ -39,6 +39,7 @@ ACCEPTED: Mapping[Call, str] = {
     ("tasks.sources.parse_tasks", "texts", "empty"): _NOTHING,
     ("tasks.vision.pinned_split", "keys", "empty"): _NOTHING,
     ("training.finetune.Recipe", "freeze", "empty"): "everything is trained",
+    ("training.merging.merge_suite", "splits", "empty"): "most mergers need no images",
     ("training.suite.Suite.accuracies", "names", "empty"): _NOTHING,
     ("training.suite.Suite.fuse", "lam", "below zero"): _NEGATION,
     ("training.suite.Suite.known", "names", "empty"): _NOTHING,
@@ -107,6 +108,9 @@ ACCEPTED: Mapping[Call, str] = {
 # Steps inside the loops of checked functions, where a check would be repeated thousands of times.
 INNER = {
     "disentanglement.linearise.Network.differentiable",
+    "fusion.entries.agreeing", "fusion.tensors.by_entry", "fusion.tensors.by_name", "fusion.tensors.by_tensor",
+    "fusion.tensors.magnitude_of_rank", "fusion.tensors.mean", "fusion.tensors.nearest_orthonormal",
+    "fusion.tensors.singular_triplets", "fusion.tensors.symmetric_power", "fusion.tensors.weighted_sum",
     "model.differentiable_tower.forward", "model.differentiable_tower.steps", "model.gram.inner_products",
     "model.layout.require_float", "model.tower.cut", "model.tower.embed", "model.tower.encode", "model.tower.patchify",
     "tasks.base.hash_fraction", "tasks.folder.natural_key",
