@@ -103,13 +103,32 @@ def link_benefit(
 
 
 @validated_call
+def by_suite(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of `link_benefit` with one row for each condition and suite: means over the tasks.
+
+    Returns
+    -------
+    DataFrame with columns n_tasks, per_class, scenario, correlation, protection, lam_rule, seed (the suite), lam, lr,
+    accuracy, normalized.
+
+    Raises
+    ------
+    InputError
+        for a missing column.
+    """
+    values = ["lam", "lr", "accuracy", "normalized"]
+    require_columns(table, [*_CONDITION, "seed", *values])
+    return table.groupby([*_CONDITION, "seed"], sort=False, dropna=False)[values].mean().reset_index()
+
+
+@validated_call
 def leads(table: pd.DataFrame, controls: Sequence[str] = ("control", "few-shot-specialists")) -> pd.DataFrame:
     """Accuracy of every condition that uses the link, and its lead over controls that do not, paired by suite.
 
     Parameters
     ----------
     table : DataFrame
-        From `link_benefit`.
+        From `link_benefit` or `by_suite`.
     controls : sequence of str
         Protections without a link, realigned on the same memory.
 
