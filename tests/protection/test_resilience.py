@@ -175,7 +175,7 @@ def test_the_registry_knows_what_each_one_uses(station: Station, name: str) -> N
     runs = {"few-shot-specialists": 4}.get(name, int(protection.trains))  # one for each task, and the realignment
     assert (usual.steps, longer.steps) == (2 * runs, 3 * runs)
     assert usual.seconds > 0
-    other_lam = protect(name, replace(station, lam=LAM / 2))
+    other_lam = protect(name, replace(station, lam=1.1 * LAM))
     assert (other_lam.weights.hash != usual.weights.hash) == protection.scales
     assert protection.published_lam(3) == (1 if name == "few-shot-specialists" else lambda_n(3))
 

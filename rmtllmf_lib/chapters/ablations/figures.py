@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rmtllmf_lib.chapters import style
+from rmtllmf_lib.chapters.ablations.tables import over_control
 from rmtllmf_lib.chapters.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 from rmtllmf_lib.protection.resilience import PROTECTIONS
 from rmtllmf_lib.study.intervals import over_seeds
@@ -222,7 +223,7 @@ def where_the_link_helps(rows: pd.DataFrame, control: str = "control") -> Axes:
         curve = ours[ours["scenario"] == scenario]
         if curve.empty:
             continue
-        points = curve.assign(mean=curve[f"{control}_lead"], half_width=curve[f"{control}_half_width"])
+        points = over_control(curve, control)
         x = 100 * curve[f"{control}_mean"]
         look = style.look(label, colour, marker, "-")
         style.with_intervals(ax, x, points, factor=100, markersize=6, linewidth=1, **look)

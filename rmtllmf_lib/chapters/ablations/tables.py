@@ -137,3 +137,18 @@ def chosen_before(rows: pd.DataFrame, scenarios: Sequence[Scenario]) -> dict[Con
             rate = float(group["lr"].iloc[0])
             found[links.get(str(scenario)), str(name), int(count)] = Choice(lams, rate)
     return found
+
+
+def over_control(rows: pd.DataFrame, control: str) -> pd.DataFrame:
+    """Return rows of `suites.leads` as a table of `gap`: mean and half_width are those of the lead over a control."""
+    return rows.assign(mean=rows[f"{control}_lead"], half_width=rows[f"{control}_half_width"])
+
+
+def who_is_ahead(leads: pd.DataFrame) -> dict[str, str]:
+    """Return the links of a table of `gap` whose lead is surely positive ("ahead"), surely negative, or neither."""
+    low, high = leads["mean"] - leads["half_width"], leads["mean"] + leads["half_width"]
+    groups = {"ahead": low > 0, "behind": high < 0, "neither": ~(low > 0) & ~(high < 0)}
+    return {
+        name: ", ".join("no noise" if link == "clean" else str(link) for link in leads.loc[rows, "scenario"]) or "none"
+        for name, rows in groups.items()
+    }
