@@ -1,7 +1,6 @@
 """Suites as seeds: paired by suite, settings from the first one's validation images, leads by plain subtraction."""
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -101,7 +100,3 @@ def test_what_leads_cannot_do_without(table: pd.DataFrame) -> None:
     with pytest.raises(InputError, match="prayer"):
         leads(table, ["prayer"])
     assert [name for name in leads(table, ["control"]) if "few" in name] == []
-
-
-def test_a_file_may_ask_for_suites(store: Store) -> None:
-    assert partial(run_over_suites, WANTED)(suite_of, 2, store=store)["seed"].unique().tolist() == [0, 1]
