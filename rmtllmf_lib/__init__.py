@@ -221,12 +221,12 @@ Section III, R-MTLLMF as a whole
 Section III, parameter freezing: embeddings from the base
     protection.resilience.reload_embeddings
     tests/protection/test_resilience.py::test_embeddings_are_the_bases_and_the_rest_is_untouched
-    notebooks/06_ablations, "Which embeddings": Fig. 48
+    notebooks/06_ablations, "Which embeddings": Fig. 49
 
 Section III, few-shot realignment
     protection.realign.realign
     tests/protection/test_realign.py::test_the_steps_are_those_of_a_plain_loop
-    notebooks/06_ablations, "Steps and learning rate": Fig. 49
+    notebooks/06_ablations, "Steps and learning rate": Fig. 50
 
 Section III, memory of a few images per class
     protection.memory.draw_memory
@@ -236,12 +236,12 @@ Section III, memory of a few images per class
 Section III, ours: lambda chosen on the memory, "noise-aware"
     protection.resilience.search_lambda
     tests/protection/test_resilience.py::test_the_search_takes_the_lambda_with_the_smallest_loss
-    notebooks/06_ablations, "Lambda under noise": Fig. 51
+    notebooks/06_ablations, "Lambda under noise": Fig. 52
 
 Section III, ours: weights of least mean square error, "wiener-lambda"
     protection.resilience.wiener_weights
     tests/protection/test_resilience.py::test_wiener_weights_are_the_best_linear_ones
-    notebooks/06_ablations, "Lambda under noise": Fig. 51
+    notebooks/06_ablations, "Lambda under noise": Fig. 52
 
 Section IV
 ----------

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from rmtllmf_lib.arrays import one_of, real_array, whole_number
 from rmtllmf_lib.errors import InputError
@@ -67,7 +67,10 @@ def task_combinations(names: Iterable[str], sizes: Iterable[int] | None = None) 
 
 @validated_call
 def sample_combinations(
-    names: Sequence[str], sizes: Sequence[PositiveInt] | None = None, per_size: PositiveInt | None = None
+    names: Sequence[str],
+    sizes: Sequence[PositiveInt] | None = None,
+    per_size: PositiveInt | None = None,
+    seed: NonNegativeInt = 0,
 ) -> list[tuple[str, ...]]:
     """Combinations of tasks: all, or `per_size` of each size in which the tasks occur about equally often.
 
@@ -79,7 +82,7 @@ def sample_combinations(
         if per_size is None or per_size >= len(candidates):
             chosen += candidates
             continue
-        order = torch.randperm(len(candidates), generator=torch.Generator().manual_seed(size)).tolist()
+        order = torch.randperm(len(candidates), generator=torch.Generator().manual_seed(size + 2**16 * seed)).tolist()
         used: Counter[str] = Counter()
         picked = []
         for _ in range(per_size):

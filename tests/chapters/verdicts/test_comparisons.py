@@ -15,7 +15,6 @@ from rmtllmf_lib.chapters.verdicts.comparisons import RATE, Comparison, above, a
 from rmtllmf_lib.chapters.verdicts.evidence import Interval, NoIntervalError
 from rmtllmf_lib.errors import InputError
 
-
 QUANTILES = {n: stats.t.ppf(0.975, n - 1) for n in range(2, 9)}
 
 
