@@ -317,7 +317,9 @@ def of_functions() -> dict[str, dict[str, Any]]:
         "quadratic.fisher": {"fishers": [torch.ones(base.layout.size)] * 2},
         "quadratic.regmean": {"grams": [{"visual.proj": torch.eye(base.state_dict()["visual.proj"].shape[0])}] * 2},
         "scaling.weighted": {"coefficients": [0.3, 0.3]},
-        "merging.learn_coefficients": {"splits": objects()["memory"].splits, "loss": "entropy", "steps": 1, "start": 0.3},
+        "merging.learn_coefficients": {
+            "splits": objects()["memory"].splits, "loss": "entropy", "steps": 1, "start": 0.3,
+        },
         "merging.merge_suite": {"name": "ties", "splits": objects()["memory"].splits},
         "merging.training_sample": {"images": 2},
         "layout.group_of": {"name": "visual.proj"},
