@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = "rmtllmf_lib"
-METHOD = ("wireless", "model", "fusion", "transport", "protection", "disentanglement")
+METHOD = ("wireless", "model", "fusion", "payload", "transport", "protection", "disentanglement")
 
 # From the top: a package imports packages of lower rows only. Within a row the arrows follow the way the data goes.
 LEVELS = (
@@ -25,6 +25,7 @@ LEVELS = (
     ("study",),
     ("protection", "disentanglement"),
     ("training", "transport"),
+    ("payload",),
     ("fusion",),
     ("model", "wireless"),
     ("tasks", "storage"),

@@ -25,10 +25,12 @@ from rmtllmf_lib.protection.memory import Memory
 from rmtllmf_lib.protection.realign import REALIGNMENT, memory_loss, realign
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.heads import Head
+from rmtllmf_lib.transport.coded_payload import LADDER, Quantised
 from rmtllmf_lib.validated import validated_call, validated_init
 
 _PREFIXES = {"position": "visual.positional_embedding", "patch": "visual.conv1.", "class": "visual.class_embedding"}
 EMBEDDING_KINDS = tuple(_PREFIXES)
+
 
 # Fractions of lambda_N that the line search tries: noise favours a smaller lambda, at worst 0.
 LAMBDA_PARTS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
@@ -79,7 +81,7 @@ class Station:
     ----------
     backbone : Backbone
     received : dict of task name to TaskVector
-        The received tau^_q of the tasks to fuse.
+        The received tau^_q of the tasks to fuse; without users in outage.
     lam : float
         lambda_N, as chosen without noise.
     heads : dict of task name to Head
@@ -93,6 +95,8 @@ class Station:
         Seeds the order of the images in the realignment.
     device, autocast
         As in `finetune`.
+    outage : tuple of task names
+        Tasks to fuse whose vectors did not arrive; what the memory holds of them is still used.
     """
 
     backbone: Backbone
@@ -105,6 +109,7 @@ class Station:
     seed: NonNegativeInt = 0
     device: str = "cpu"
     autocast: str | None = None
+    outage: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +144,7 @@ def _fused(station: Station, lam: float | Sequence[float]) -> Weights:
 def _memory(station: Station) -> Memory:
     if station.memory is None:
         raise InputError("this protection needs a memory of training images: draw one, see draw_memory")
-    return station.memory.of(station.received)
+    return station.memory.of((*station.received, *station.outage))
 
 
 @validated_call
@@ -228,6 +233,16 @@ def _wiener(station: Station) -> tuple[Weights, float]:
     return reload_embeddings(fused, station.backbone.weights), float(coefficients.mean())
 
 
+def _tsv(station: Station) -> tuple[Weights, float]:
+    if not station.received:
+        raise InputError(
+            f"all users are in outage, {', '.join(station.outage) or 'none was named'}: there is nothing to fuse; "
+            "lower their MSE, allow more channel uses, or take a protection that ignores the link"
+        )
+    merged = tsv_merge(list(station.received.values()))
+    return station.backbone.weights + station.lam * merged, station.lam
+
+
 def _base(station: Station) -> tuple[Weights, float]:
     return station.backbone.weights, 0.0
 
@@ -263,6 +278,9 @@ class Protection:
         Whether it uses what was received; False for controls that ignore the link.
     published_lam : function of the number of tasks
         The lambda of its merger's authors, where none is given or chosen.
+    sends : tuple of Quantised, optional
+        What users send with a code in place of their task vectors, the best first, see `coded_payload.plan`. None:
+        the vectors themselves, which arrive with errors.
     """
 
     title: str
@@ -270,6 +288,7 @@ class Protection:
     freeze: tuple[str, ...] | None = None
     receives: bool = True
     published_lam: Callable[[int], float] = lambda_n
+    sends: tuple[Quantised, ...] | None = None
 
     @property
     def trains(self) -> bool:
@@ -292,7 +311,7 @@ class Protection:
         return self.start is not _base
 
 
-def _one(_: int) -> float:
+def _one(_: int) -> float:  # of TSV-Merge, whatever the number of tasks
     return 1.0
 
 
@@ -315,6 +334,10 @@ PROTECTIONS: Mapping[str, Protection] = {
     "noise-aware": Protection("noise-aware lambda, realigned", _searched, _FROZEN),
     "wiener-lambda": Protection("Wiener weights", _wiener),
     "wiener": Protection("Wiener weights, realigned", _wiener, _FROZEN),
+    "coded-tsv": Protection("coded low rank, TSV-Merge", _tsv, sends=LADDER, published_lam=_one),
+    "coded-tsv-realigned": Protection(
+        "coded low rank, TSV-Merge, realigned", _tsv, _FROZEN, sends=LADDER, published_lam=_one
+    ),
     "base": Protection("base, zero-shot", _base, receives=False),
     "control": Protection("base, realigned", _base, _FROZEN, receives=False),
     "few-shot-specialists": Protection(

@@ -36,6 +36,7 @@ from rmtllmf_lib.study.units import Bench, Unit, run_unit, specialists
 from rmtllmf_lib.training.combinations import normalized_accuracy, sample_combinations
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.suite import Suite
+from rmtllmf_lib.transport.coded_payload import Quantised, outage
 from rmtllmf_lib.transport.scenario import Scenario
 from rmtllmf_lib.validated import validated, validated_call
 from rmtllmf_lib.workers import allowed
@@ -170,8 +171,9 @@ def run_study(
     DataFrame with one row for each model and task: `scenario`, `scale`, `correlation`, `mse` (mean over the users),
     `protection`, `per_class` (0 without a memory), `seed`, `combination` (names joined by +), `n_tasks`, `task`, `lam`
     (as used, mean over the users), `lr` (NaN without realignment), `images`, `accuracy`, `reference` (the
-    specialist's), `normalized`, `model` (prefix of the hash of the weights), and the protection's cost: `samples`,
-    `steps`, `bytes`, `seconds` (wall time, the only column that differs between runs).
+    specialist's), `normalized`, `model` (prefix of the hash of the weights), `outage` (fused users from whom nothing
+    arrived), and the cost: `uses` (of the channel, by all fused users), `samples`, `steps`, `bytes`, `seconds` (wall
+    time, the only column that differs between runs).
     Protections that ignore the link have the scenario "no link" and no MSE.
 
     Raises
@@ -390,6 +392,26 @@ def _require_fitting(study: Study, suite: Suite) -> None:
     taus = list(suite.taus.values())
     for scenario in study.scenarios:
         scenario.error_cov(taus, suite.backbone.weights)
+        for name in study.protections:
+            if (ladder := protection_named(name).sends) is not None:
+                _require_some_arrive(name, scenario, ladder, suite, combinations)
+
+
+def _require_some_arrive(
+    name: str,
+    scenario: Scenario,
+    ladder: Sequence[Quantised],
+    suite: Suite,
+    combinations: Sequence[tuple[str, ...]],
+) -> None:
+    """`InputError` for a combination of users who are all in outage, before anything is computed."""
+    lost = set(outage(suite.taus, scenario.symbol_mse, ladder=ladder))
+    for combination in combinations:
+        if lost.issuperset(combination):
+            raise InputError(
+                f"all users of {'+'.join(combination)} are in outage under scenario {scenario.name!r}, with MSE "
+                f"{scenario.symbol_mse}: {name} needs one who is not; leave the scenario out, or lower its MSE"
+            )
 
 
 @validated_call

@@ -16,11 +16,12 @@ from rmtllmf_lib.fusion.arithmetic import fuse
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.protection.memory import Memory, draw_memory
 from rmtllmf_lib.protection.realign import REALIGNMENT
-from rmtllmf_lib.protection.resilience import Protected, Station, protect
+from rmtllmf_lib.protection.resilience import Protected, Station, protect, protection_named
 from rmtllmf_lib.seeds import drawn_seed, generator_for
 from rmtllmf_lib.training.evaluate import Prepared, predictions, prepare
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.suite import Suite
+from rmtllmf_lib.transport.coded_payload import Delivery, deliver, full_uses
 from rmtllmf_lib.transport.scenario import Scenario
 from rmtllmf_lib.validated import validated_call
 
@@ -77,7 +78,8 @@ class Unit:
     @property
     def draws(self) -> bool:
         """Whether the models depend on the seed."""
-        return self.per_class > 0 or (self.scenario is not None and self.scenario.mean_mse > 0)
+        noisy = self.scenario is not None and self.scenario.mean_mse > 0
+        return self.per_class > 0 or (noisy and protection_named(self.protection).sends is None)
 
     def generator(self, purpose: int) -> torch.Generator:
         """A generator for one purpose, which depends on the seed but not on the scenario or protection."""
@@ -102,10 +104,12 @@ class Bench:
         return self._keep(f"{split} {name}", images, make)
 
     def received(self, unit: Unit) -> dict[str, TaskVector]:
-        """The task vectors of all users as received under the unit's scenario and seed."""
+        """The task vectors of all users as received under the unit's scenario and seed, but of those in outage."""
         scenario, taus = unit.scenario, self.suite.taus
         if scenario is None:
             return dict(taus)
+        if (delivery := self.delivery(unit)) is not None:
+            return dict(delivery.arrived)
         base = self.suite.backbone.weights
 
         def draw() -> dict[str, TaskVector]:
@@ -113,6 +117,14 @@ class Bench:
             return dict(zip(taus, arrived, strict=True))
 
         return self._keep("received", (scenario, unit.seed, unit.split), draw)
+
+    def delivery(self, unit: Unit) -> Delivery | None:
+        """What arrives of coded payloads; None where users send their task vectors, or nothing."""
+        scenario, ladder = unit.scenario, protection_named(unit.protection).sends
+        if scenario is None or ladder is None:
+            return None
+        mse = scenario.symbol_mse
+        return self._keep("delivery", (mse, ladder), lambda: deliver(self.suite.taus, mse, ladder=ladder))
 
     def memory(self, unit: Unit) -> Memory | None:
         """The memory of all tasks; None for a protection without one."""
@@ -137,13 +149,14 @@ def models(bench: Bench, unit: Unit) -> Iterator[tuple[tuple[str, ...], Protecte
     """Yield each combination with its protected model."""
     suite, received, memory = bench.suite, bench.received(unit), bench.memory(unit)
     users = list(suite.taus)
-    error = unit.scenario.error_cov(list(suite.taus.values()), suite.backbone.weights) if unit.scenario else None
+    noisy = unit.scenario if protection_named(unit.protection).sends is None else None
+    error = noisy.error_cov(list(suite.taus.values()), suite.backbone.weights) if noisy else None
     order = drawn_seed(unit.generator(ORDER))
     for combination, lam in zip(unit.combinations, unit.lams, strict=True):
         places = [users.index(name) for name in combination]
         station = Station(
             suite.backbone,
-            {name: received[name] for name in combination},
+            {name: received[name] for name in combination if name in received},
             lam,
             suite.heads,
             memory,
@@ -152,25 +165,28 @@ def models(bench: Bench, unit: Unit) -> Iterator[tuple[tuple[str, ...], Protecte
             order,
             suite.device,
             unit.autocast,
+            tuple(name for name in combination if name not in received),
         )
         yield combination, protect(unit.protection, station, realigned=unit.realigned)
 
 
 @validated_call
 def run_unit(bench: Bench, unit: Unit) -> pd.DataFrame:
-    """Rows (combination, n_tasks, task, lam, images, correct, model, samples, steps, bytes, seconds) of a unit.
+    """Rows (combination, n_tasks, task, lam, images, correct, model, outage, uses, samples, steps, bytes, seconds).
 
-    `images` and `correct` count images of the unit's split, `model` is a prefix of the hash of the weights, and the
-    other columns are the cost of the protection.
+    `images` and `correct` count images of the unit's split, `model` is a prefix of the hash of the weights, `outage`
+    counts the fused users from whom nothing arrived, `uses` the channel uses of all of them (two numbers a symbol where
+    they send their task vectors), and the other columns are the cost of the protection.
     """
     rows = []
     for combination, found in models(bench, unit):
-        cost = (found.weights.hash[:16], found.samples, found.steps, found.bytes, found.seconds)
+        link = _outage_and_uses(bench, unit, combination)
+        cost = (found.weights.hash[:16], *link, found.samples, found.steps, found.bytes, found.seconds)
         for name in combination:
             counts = _count(bench, name, found.weights, unit.split, unit.images)
             rows.append(("+".join(combination), len(combination), name, found.lam, *counts, *cost))
     columns = ["combination", "n_tasks", "task", "lam", "images", "correct"]
-    return pd.DataFrame(rows, columns=[*columns, "model", "samples", "steps", "bytes", "seconds"])
+    return pd.DataFrame(rows, columns=[*columns, "model", "outage", "uses", "samples", "steps", "bytes", "seconds"])
 
 
 @validated_call
@@ -181,6 +197,15 @@ def specialists(bench: Bench, images: PositiveInt | None) -> pd.DataFrame:
         (name, *_count(bench, name, fuse(base, [tau], 1.0), "test", images)) for name, tau in bench.suite.taus.items()
     ]
     return pd.DataFrame(rows, columns=["task", "images", "correct"])
+
+
+def _outage_and_uses(bench: Bench, unit: Unit, combination: tuple[str, ...]) -> tuple[int, int]:
+    if unit.scenario is None:
+        return 0, 0
+    if (delivery := bench.delivery(unit)) is None:
+        return 0, len(combination) * full_uses(bench.suite.backbone.weights.layout)
+    heard = [delivery.plans[name].uses for name in combination if name in delivery.plans]
+    return len(combination) - len(heard), sum(heard)
 
 
 def _count(bench: Bench, name: str, weights: Weights, split: str, limit: int | None) -> tuple[int, int]:

@@ -7,7 +7,7 @@ them (`inject_mse`, `inject_snr`): no single link budget reproduces all link num
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from rmtllmf_lib.arrays import Real, instance_of, one_of, real_array
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.published import PAPER_LINKS
+from rmtllmf_lib.transport.balanced import scramble, sign_correlation, unscramble
 from rmtllmf_lib.transport.statistics import require_alike
 from rmtllmf_lib.transport.surrogate import CORRELATIONS, SCALES, error_covariance, surrogate
 from rmtllmf_lib.validated import validated, validated_call
@@ -42,12 +43,15 @@ class Scenario:
         Reference of the error variance, see `surrogate.noise_power`.
     correlation : {"independent", "half", "common"}
         Correlation of the users' errors, see `surrogate.surrogate`.
+    signs : {"plain", "balanced"}
+        Whether the users scramble what they send, see `balanced`.
     """
 
     name: Annotated[str, Field(min_length=1)]
     mse: Mse | Annotated[tuple[Mse, ...], Field(min_length=1)]
     scale: str = "weight"
     correlation: str = "independent"
+    signs: Literal["plain", "balanced"] = "plain"
 
     def __post_init__(self) -> None:
         one_of(self.scale, SCALES, "scale")
@@ -58,6 +62,16 @@ class Scenario:
         """Mean of the MSE over the users."""
         return float(np.mean(self.mse))
 
+    @property
+    def symbol_mse(self) -> float | tuple[float, ...]:
+        """MSE of the users' symbols, which decides what a code carries: `mse`, or r/(1 + r) of a ratio r ("snr").
+
+        Reference and correlation of the errors make no difference to it.
+        """
+        if self.scale != "snr":
+            return self.mse
+        return tuple(r / (1 + r) for r in self.mse) if isinstance(self.mse, tuple) else self.mse / (1 + self.mse)
+
     def receive(self, taus: Sequence[TaskVector], base: Weights, *, generator: torch.Generator) -> list[TaskVector]:
         """The users' task vectors as received, with one realisation of the noise.
 
@@ -67,11 +81,19 @@ class Scenario:
             as `surrogate` does, in particular where the scenario has another number of users.
         """
         options = {"scale": self.scale, "correlation": self.correlation}
-        return surrogate(taus, base, self.mse, **options, generator=generator)
+        if self.signs == "plain":
+            return surrogate(taus, base, self.mse, **options, generator=generator)
+        return unscramble(surrogate(scramble(taus), base, self.mse, **options, generator=generator))
 
     def error_cov(self, taus: Sequence[TaskVector], base: Weights) -> Real:
-        """Covariance (user, user) of the users' errors in one parameter, known to the base station."""
-        return error_covariance(taus, base, self.mse, scale=self.scale, correlation=self.correlation)
+        """Covariance (user, user) of the users' errors in one parameter, known to the base station.
+
+        With balanced signs it is the mean over the places.
+        """
+        cov = error_covariance(taus, base, self.mse, scale=self.scale, correlation=self.correlation)
+        if self.signs == "plain" or not taus:
+            return cov
+        return cov * (np.eye(len(taus)) + sign_correlation(len(taus)) * (1 - np.eye(len(taus))))
 
 
 @validated_call

@@ -54,6 +54,46 @@ def _pam8_information(mse: Real) -> Real:
     return np.asarray(np.log(8) - lost @ (norm.pdf(noise) * step))
 
 
+def capacity_bits(mse: ArrayLike, uses: ArrayLike = 1) -> Real:
+    """Bits that ideal codes carry in so many channel uses, `-uses log2(mse)`, Eqs. (3) and (5).
+
+    Parameters
+    ----------
+    mse : (...) float
+        Of the LMMSE estimate of a unit-power symbol, in (0, 1].
+    uses : (...) float
+        Channel uses, at least 0.
+
+    Returns
+    -------
+    (...) float, bits
+    """
+    mu = real_array(mse, "mse", positive=True, maximum=1)
+    return np.asarray(-real_array(uses, "uses", minimum=0) * np.log2(mu))
+
+
+def ideal_distortion(mse: ArrayLike, uses: ArrayLike) -> Real:
+    """Least mean squared error of Gaussian numbers, two of which are sent in so many channel uses: `D = mse^uses`.
+
+    One use is the analog symbol itself, whose MSE is the bound already; more uses gain only with a code, since
+    repeating the symbol n times leaves `mse / (n - (n - 1) mse)`.
+
+    Parameters
+    ----------
+    mse : (...) float
+        Of the LMMSE estimate of a unit-power symbol, in (0, 1].
+    uses : (...) float
+        Channel uses for each pair of real numbers, at least 0; below 1 the numbers are compressed.
+
+    Returns
+    -------
+    (...) float
+        Relative to the variance of the numbers.
+    """
+    mu = real_array(mse, "mse", positive=True, maximum=1)
+    return np.asarray(mu ** real_array(uses, "uses", minimum=0))
+
+
 def quantised_gaussian(step: ArrayLike) -> tuple[Real, Real]:
     """Rate and distortion of Gaussian numbers that are rounded to multiples of `step` and compressed losslessly.
 

@@ -20,6 +20,10 @@ from rmtllmf_lib.disentanglement.noisy_logits import linearisation_error, pertur
 from rmtllmf_lib.fusion.arithmetic import lambda_n
 from rmtllmf_lib.model.backbone import load_backbone
 from rmtllmf_lib.model.task_vector import TaskVector
+from rmtllmf_lib.payload.low_rank import LowRank
+from rmtllmf_lib.payload.payload import Full
+from rmtllmf_lib.payload.signs import Signs
+from rmtllmf_lib.payload.sparse import Sparse
 from rmtllmf_lib.protection.memory import draw_memory
 from rmtllmf_lib.protection.resilience import Station
 from rmtllmf_lib.storage.store import Store
@@ -35,8 +39,11 @@ from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.loading import Schedule
 from rmtllmf_lib.training.pretrain import PretrainRecipe
 from rmtllmf_lib.training.suite import Suite
+from rmtllmf_lib.transport.balanced import scramble
+from rmtllmf_lib.transport.coded_payload import Quantised
 from rmtllmf_lib.transport.digital import Pcm
 from rmtllmf_lib.transport.link import Link
+from rmtllmf_lib.transport.mcs import Mcs, measured
 from rmtllmf_lib.transport.modulation import Alphabet, Code
 from rmtllmf_lib.transport.scenario import Scenario
 from rmtllmf_lib.transport.schemes import Analog
@@ -73,7 +80,10 @@ def objects() -> dict[str, Any]:
         "perturbed": moved, "table": linearisation_error(moved), "state_dict": backbone.model.state_dict(),
         "tower": backbone.model.visual, "visual": backbone.model.visual, "tensors": {"x": torch.ones(2)},
         "uplink": uplink, "scenario": Scenario("s", 0.1), "scheme": Analog(), "another scheme": Pcm(),
-        "merged": [*taus.values()][0], "direction": torch.ones(base.layout.size),
+        "merged": [*taus.values()][0],
+        "a payload": Full(), "low rank": LowRank(2), "sparse": Sparse(0.5), "signs": Signs(),
+        "sent": Quantised(LowRank(2), 3), "mcs": Mcs(2, 0.5), "tau": small_tau(base, 3, task="x"),
+        "direction": torch.ones(base.layout.size),
         "cotangent": torch.ones(5, 5), "numbers": torch.ones(3), "error_cov": np.eye(2),
         "models": {"a": first_order(net, base)}, "own": {"a": [0, 1, 2, 3, 4]}, "info": {"task": "x"},
         "metadata": {"base_hash": "x"}, "cosines": (0.1, 0.2, 0.3), "target": (0.15, 0.2), "grid": [0.1, 0.2],
@@ -104,6 +114,7 @@ def of_functions() -> dict[str, dict[str, Any]]:
     uncoded = torch.nn.Identity()
     uncoded.k = 3  # bits of a word
     G = uplink.G
+    tau, of_users = objects()["tau"], dict(zip("ab", objects()["taus"], strict=True))
     tiny = load_backbone("tiny")
     spec = parse_tasks(["digits"], "procedural", None)[0]
     scenarios = (Scenario("s", 0.1),)
@@ -250,6 +261,21 @@ def of_functions() -> dict[str, dict[str, Any]]:
                               "logits": torch.ones(2, 3)},
         "modulation.expected_symbols": {"logits": torch.ones(4)},
         "modulation.symbols_of": {"index": torch.ones(3, 2, dtype=torch.int32), "levels": letters.levels},
+        "payload.Full.decode": {"encoded": Full().encode(tau)},
+        "payload.Encoded": {"numbers": tau},
+        "payload.require_made_for": {"payload": Full(), "encoded": Full().encode(tau)},
+        "low_rank.LowRank.decode": {"encoded": LowRank(2).encode(tau)},
+        "sparse.Sparse.decode": {"encoded": Sparse(0.5).encode(tau)},
+        "signs.Signs.decode": {"encoded": Signs().encode(tau)},
+        "mcs.thresholds": {"table": measured()},
+        "mcs.word_errors": {"mcs": Mcs(6, 0.9), "words": 1, "snr_db": 30.0},
+        "mcs.Mcs": {"rate": 0.5},
+        "coded_payload.Quantised": {"payload": LowRank(2), "bits": 3},
+        "coded_payload.plan": {"mse": 0.01, "ladder": [Quantised(LowRank(2), 3)], "budget": None},
+        "coded_payload.deliver": {"taus": of_users, "mse": 0.01, "ladder": [Quantised(LowRank(2), 3)], "budget": None},
+        "coded_payload.outage": {"taus": of_users, "mse": 0.01, "ladder": [Quantised(LowRank(2), 3)], "budget": None},
+        "coded_payload.quantised": {"numbers": tau, "bits": 2, "clip": 3.0},
+        "balanced.unscramble": {"taus": scramble(objects()["taus"])},
         "scheme.checked": {"estimate": torch.ones(1, dtype=torch.complex64)},
         "scheme.padded": {"x": torch.ones(3)},
         "scenario.Scenario": {"mse": (0.1, 0.2)},

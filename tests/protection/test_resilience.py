@@ -126,8 +126,9 @@ def test_protections_are_made_of_their_parts(station: Station) -> None:
     searched = reload_embeddings(fuse(base, taus, lam), base)
     weights = LAM * wiener_weights(taus, station.error_cov)
     shrunk = reload_embeddings(fuse(base, taus, weights), base)
+    merged = base + LAM * tsv_merge(taus)
     own = [trained_on(station, base, [name], frozen) - base for name in "abc"]
-    merged = base + LAM * tsv_merge(own)
+    few_shot = base + LAM * tsv_merge(own)
     expected = {
         "unprotected": fused.hash,
         "freeze": reloaded.hash,
@@ -138,9 +139,11 @@ def test_protections_are_made_of_their_parts(station: Station) -> None:
         "noise-aware": trained(station, searched, frozen),
         "wiener-lambda": shrunk.hash,
         "wiener": trained(station, shrunk, frozen),
+        "coded-tsv": merged.hash,
+        "coded-tsv-realigned": trained(station, merged, frozen),
         "base": base.hash,
         "control": trained(station, base, frozen),
-        "few-shot-specialists": trained(station, merged, frozen),
+        "few-shot-specialists": trained(station, few_shot, frozen),
     }
     for kind in EMBEDDING_KINDS:
         part = reload_embeddings(fused, base, (kind,))
@@ -149,9 +152,10 @@ def test_protections_are_made_of_their_parts(station: Station) -> None:
     assert {name: each.weights.hash for name, each in found.items()} == expected
     assert len(set(expected.values())) == len(expected)
     assert found["noise-aware"].lam == lam and found["rmtllmf"].lam == LAM and found["control"].lam == 0
+    assert found["coded-tsv"].lam == LAM
     assert found["wiener"].lam == pytest.approx(weights.mean())
     assert found["few-shot-specialists"].lam == LAM
-    assert protect("few-shot-specialists", station, realigned=False).weights.hash == merged.hash
+    assert protect("few-shot-specialists", station, realigned=False).weights.hash == few_shot.hash
 
 
 @pytest.mark.parametrize("name", PROTECTIONS)
@@ -201,6 +205,18 @@ def test_only_the_memory_of_the_fused_tasks_is_used(station: Station) -> None:
     for name in ("control", "rmtllmf", "noise-aware"):
         one, two = protect(name, pair), protect(name, forgetful)
         assert one.weights.hash == two.weights.hash and one.samples == 20
+
+
+def test_users_in_outage_are_left_out_and_remembered(station: Station) -> None:
+    arrived = {name: station.received[name] for name in ("a", "b")}
+    lost = replace(station, received=arrived, outage=("c",), error_cov=None)
+    merged = station.backbone.weights + tsv_merge(list(arrived.values()))
+    assert protect("coded-tsv", lost).weights.hash == merged.hash
+    realigned = protect("coded-tsv-realigned", lost)
+    assert realigned.weights.hash == trained(station, merged, ("embeddings",))
+    assert station.memory is not None and realigned.samples == station.memory.samples
+    with pytest.raises(InputError, match="all users are in outage, a, b"):
+        protect("coded-tsv", replace(station, received={}, outage=("a", "b"), error_cov=None))
 
 
 def test_unknown_protections_are_refused(station: Station) -> None:

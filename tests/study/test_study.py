@@ -26,7 +26,8 @@ from rmtllmf_lib.study.units import Bench, Unit, models, run_unit
 from rmtllmf_lib.tasks.base import Split
 from rmtllmf_lib.training.evaluate import accuracy
 from rmtllmf_lib.training.suite import Suite
-from rmtllmf_lib.transport.scenario import CLEAN
+from rmtllmf_lib.transport.coded_payload import full_uses, plan
+from rmtllmf_lib.transport.scenario import CLEAN, Scenario
 from studies import NOISY, QUICK, SHORT, STUDY, make_suite, require_same, short
 
 
@@ -342,6 +343,25 @@ def test_studies_that_do_not_fit_the_suite(suite: Suite, tmp_path: Path, change:
     with pytest.raises(InputError, match=message):
         run_study(replace(STUDY, **change), suite, store=Store(tmp_path))
     assert os.listdir(tmp_path) == []  # before anything is computed
+
+
+def test_users_in_outage_are_counted(suite: Suite, tmp_path: Path) -> None:
+    """Those who are heard send the payload of their links; if a combination loses all, nothing is computed."""
+    weak = Scenario("weak", (0.99, 0.01, 0.01))
+    study = replace(STUDY, scenarios=(CLEAN, weak), protections=("unprotected", "coded-tsv"), seeds=1)
+    found = run_study(study, suite, store=Store(tmp_path)).set_index(["protection", "scenario", "combination"])
+    layout = suite.backbone.weights.layout
+    assert set(found.loc["unprotected", "uses"] / found.loc["unprotected", "n_tasks"]) == {full_uses(layout)}
+    assert not found.loc["unprotected", "outage"].any() and not found.loc[("coded-tsv", "clean"), "outage"].any()
+    coded = found.loc[("coded-tsv", "weak")]
+    best = plan(0.01, layout)
+    assert best is not None
+    for combination, row in coded.iterrows():
+        lost = int("a" in combination)
+        assert row["outage"] == lost and row["uses"] == (row["n_tasks"] - lost) * best.uses
+    with pytest.raises(InputError, match="all users of a.b are in outage under scenario 'weak'"):
+        run_study(replace(study, scenarios=(replace(weak, mse=(0.9, 0.9, 0.1)),)), suite, store=Store(tmp_path / "new"))
+    assert not (tmp_path / "new").exists() or os.listdir(tmp_path / "new") == []
 
 
 def test_controls_need_no_scenario(suite: Suite, tmp_path: Path) -> None:

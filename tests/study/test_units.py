@@ -10,7 +10,9 @@ import torch
 from rmtllmf_lib.study.units import MEMORY, NOISE, ORDER, Bench, Unit, models, run_unit, specialists
 from rmtllmf_lib.training.evaluate import predictions
 from rmtllmf_lib.training.suite import Suite
-from rmtllmf_lib.transport.scenario import CLEAN
+from rmtllmf_lib.transport.coded_payload import LADDER
+from rmtllmf_lib.transport.mcs import measured, thresholds
+from rmtllmf_lib.transport.scenario import CLEAN, Scenario
 from studies import NOISY, QUICK, make_suite
 
 UNIT = Unit(NOISY, "rmtllmf", 0, 2, (("a", "c"), ("b", "c")), (0.6, 0.6), QUICK, None, "test", 40)
@@ -77,6 +79,25 @@ def test_the_errors_covariance_is_that_of_the_fused_users(suite: Suite, monkeypa
     np.testing.assert_array_equal(seen[0].error_cov, whole[np.ix_([0, 2], [0, 2])])
     np.testing.assert_array_equal(seen[1].error_cov, whole[np.ix_([1, 2], [1, 2])])
     assert [*seen[1].received] == ["b", "c"] and seen[0].seed == seen[1].seed
+
+
+def test_a_coded_payload_arrives_exactly_or_not_at_all(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scenario's MSEs decide, per user; neither its scale nor its correlation nor the seed do."""
+    import rmtllmf_lib.study.units as module
+
+    worst = max(thresholds(measured()).values())
+    mses = (worst - 0.01, worst + 0.01, 0.001)
+    unit = replace(UNIT, scenario=Scenario("s", mses, "weight", "common"), protection="coded-tsv", per_class=0)
+    assert not unit.draws and unit.described() == replace(unit, seed=1).described()
+    received = Bench(suite).received(unit)
+    assert [*received] == ["a", "c"]
+    for name, sent in (("a", LADDER[1]), ("c", LADDER[0])):
+        assert received[name].hash == sent.arrived(suite.taus[name]).hash
+    seen = []
+    monkeypatch.setattr(module, "protect", lambda name, station: seen.append(station))
+    list(models(Bench(suite), unit))
+    assert [[*each.received] for each in seen] == [["a", "c"], ["c"]] and [each.outage for each in seen] == [(), ("b",)]
+    assert [each.error_cov for each in seen] == [None, None]
 
 
 def test_specialists(suite: Suite) -> None:

@@ -156,3 +156,10 @@ def test_noise_to_signal() -> None:
     expected = np.prod([BASE.rms**2 / tau.rms**2 for tau in taus]) ** (1 / 3)
     assert noise_to_signal(Scenario("a", 0.5, "weight", "half"), taus, BASE) == pytest.approx(0.5 * expected)
     assert noise_to_signal(CLEAN, taus, BASE) == 0
+
+
+def test_what_a_code_sees_is_the_error_of_the_symbols() -> None:
+    for scale in ("task", "weight", "unit"):
+        assert Scenario("a", (0.3, 0.1), scale, "common").symbol_mse == (0.3, 0.1)
+    assert Scenario("a", 3.0, "snr").symbol_mse == pytest.approx(0.75)
+    assert Scenario("a", (1.0, 0.0), "snr").symbol_mse == (0.5, 0.0)

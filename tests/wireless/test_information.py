@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.wireless.information import qam64_information, quantised_gaussian
+from rmtllmf_lib.wireless.information import capacity_bits, ideal_distortion, qam64_information, quantised_gaussian
 from rmtllmf_lib.wireless.simulate import draw_symbols, posterior_mean
 from wireless import complex_normal
 
@@ -83,3 +83,45 @@ def test_bad_mse_is_named(mse: complex) -> None:
 def test_bad_step_is_named(step: float) -> None:
     with pytest.raises(InputError, match="step"):
         quantised_gaussian(step)
+
+
+@pytest.mark.parametrize("mse", [0.9, 0.5, 0.2, 0.01])
+def test_capacity_is_the_mean_information_density(mse: float) -> None:
+    """log2 p(y | s)/p(y) of sampled Gaussian symbols in noise; five standard errors."""
+    rng, n, variance = np.random.default_rng(2), 200_000, mse / (1 - mse)
+    sent = complex_normal(rng, n)
+    noise = np.sqrt(variance) * complex_normal(rng, n)
+    power = np.abs(sent + noise) ** 2
+    density = np.log2((1 + variance) / variance) + (power / (1 + variance) - np.abs(noise) ** 2 / variance) / np.log(2)
+    assert abs(density.mean() - capacity_bits(mse)) < 5 * density.std() / np.sqrt(n)
+    assert capacity_bits(mse, 7) == pytest.approx(7 * capacity_bits(mse))
+
+
+@pytest.mark.parametrize("mse", [0.7, 0.21, 0.013])
+@pytest.mark.parametrize("uses", [1, 2, 4])
+def test_a_scheme_with_feedback_reaches_the_ideal_distortion(mse: float, uses: int) -> None:
+    """Elias 1956: send what the receiver has wrong so far, at full power, and let it correct its estimate linearly."""
+    rng, n = np.random.default_rng(3), 200_000
+    number, estimate, left = complex_normal(rng, n), np.zeros(n, complex), 1.0
+    for _ in range(uses):
+        symbol = (number - estimate) / np.sqrt(left)
+        heard = symbol + np.sqrt(mse / (1 - mse)) * complex_normal(rng, n)
+        estimate = estimate + np.sqrt(left) * (1 - mse) * heard
+        left *= mse
+    errors = np.abs(number - estimate) ** 2
+    assert abs(errors.mean() - ideal_distortion(mse, uses)) < 5 * errors.std() / np.sqrt(n)
+
+
+@settings(deadline=None)
+@given(st.floats(1e-3, 1), st.integers(1, 20))
+def test_no_repetition_beats_the_ideal_code(mse: float, uses: int) -> None:
+    repeated = mse / (uses - (uses - 1) * mse)
+    assert ideal_distortion(mse, uses) <= repeated * (1 + 1e-9)
+    assert -np.log2(ideal_distortion(mse, uses)) == pytest.approx(capacity_bits(mse, uses), abs=1e-9)
+
+
+def test_no_capacity_of_what_is_no_link() -> None:
+    for function in (capacity_bits, ideal_distortion):
+        for mse, uses, message in ((0.0, 1, "mse"), (1.1, 1, "mse"), (0.5, -1, "uses is -1")):
+            with pytest.raises(InputError, match=message):
+                function(mse, uses)
