@@ -387,7 +387,8 @@ def _scored(rows: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
 
 
 def _require_fitting(study: Study, suite: Suite) -> None:
-    for size in {len(c) for c in _combinations(study, suite)}:
+    combinations = _combinations(study, suite)
+    for size in {len(c) for c in combinations}:
         _lam(study, study.protections[0], size)
     taus = list(suite.taus.values())
     for scenario in study.scenarios:

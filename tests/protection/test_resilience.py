@@ -181,13 +181,15 @@ def test_the_registry_knows_what_each_one_uses(station: Station, name: str) -> N
     assert usual.seconds > 0
     other_lam = protect(name, replace(station, lam=1.1 * LAM))
     assert (other_lam.weights.hash != usual.weights.hash) == protection.scales
-    assert protection.published_lam(3) == (1 if name == "few-shot-specialists" else lambda_n(3))
+    merged_by_tsv = name == "few-shot-specialists" or protection.sends is not None
+    assert protection.published_lam(3) == (1 if merged_by_tsv else lambda_n(3))
 
 
 @pytest.mark.parametrize("name", PROTECTIONS)
 def test_before_realignment(station: Station, name: str) -> None:
     """What the others start from: no more training, and no memory that it takes no part in."""
     untrained = {"rmtllmf": "freeze", "noise-aware": "noise-aware-lambda", "control": "base", "realign": "unprotected"}
+    untrained |= {"coded-tsv-realigned": "coded-tsv"}
     protection, before = PROTECTIONS[name], protect(name, station, realigned=False)
     if same := untrained.get(name):
         assert before.weights.hash == protect(same, station).weights.hash
