@@ -16,7 +16,6 @@ from pydantic import PositiveInt
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.protection.resilience import protection_named
 from rmtllmf_lib.storage.store import Store
-from rmtllmf_lib.study.compare import gap
 from rmtllmf_lib.study.intervals import over_seeds, require_columns
 from rmtllmf_lib.study.study import Study, choose_settings, run_study
 from rmtllmf_lib.training.suite import Suite
@@ -138,7 +137,7 @@ def leads(table: pd.DataFrame, controls: Sequence[str] = ("control", "few-shot-s
     DataFrame with a row for each condition, the controls included: n_tasks, per_class, scenario, correlation,
     protection, lam_rule, `lam` and `lr` (means of what was used), `mean`, `half_width` and `n` of the normalised
     accuracy, and for each control `<control>_mean`, `<control>_lead` and `<control>_half_width` (95 % t interval of the
-    paired difference).
+    paired difference, see `compare.gap`); NaN where the table has no such control.
 
     Raises
     ------
@@ -148,16 +147,15 @@ def leads(table: pd.DataFrame, controls: Sequence[str] = ("control", "few-shot-s
     require_columns(table, [*_CONDITION, "seed", "normalized", "lam", "lr"])
     settings = table.groupby([*_CONDITION], sort=False, dropna=False)[["lam", "lr"]].mean().reset_index()
     found = settings.merge(over_seeds(table, [*_CONDITION]), on=[*_CONDITION])
+    cell = ["n_tasks", "per_class"]
     for name in controls:
         rows = table[table["protection"] == name]
-        means = over_seeds(rows, ["n_tasks", "per_class"]).rename(columns={"mean": f"{name}_mean"})
-        found = found.merge(means[["n_tasks", "per_class", f"{name}_mean"]], how="left")
-        parts = []
-        for labels, group in table[table["protection"] != name].groupby([*_CONDITION], sort=False, dropna=False):
-            both = pd.concat([group, rows])
-            condition = dict(zip(_CONDITION, labels, strict=True))
-            row = gap(both, {"protection": condition["protection"]}, {"protection": name}, ["n_tasks", "per_class"])
-            parts.append(row.assign(**condition))
-        gaps = pd.concat(parts).rename(columns={"mean": f"{name}_lead", "half_width": f"{name}_half_width"})
-        found = found.merge(gaps.drop(columns="n"), on=[*_CONDITION], how="left")
+        if rows.empty:
+            raise InputError(f"the table has no rows of the control {name!r}: compute it, or leave it out")
+        means = over_seeds(rows, cell)[[*cell, "mean"]].rename(columns={"mean": f"{name}_mean"})
+        other = rows.groupby([*cell, "seed"])["normalized"].mean().rename("other").reset_index()
+        paired = table[table["protection"] != name].merge(other, on=[*cell, "seed"])
+        gaps = over_seeds(paired.assign(lead=paired["normalized"] - paired["other"]), [*_CONDITION], "lead")
+        renamed = gaps.rename(columns={"mean": f"{name}_lead", "half_width": f"{name}_half_width"})
+        found = found.merge(means, on=cell, how="left").merge(renamed.drop(columns="n"), on=[*_CONDITION], how="left")
     return found

@@ -176,7 +176,7 @@ def of_functions() -> dict[str, dict[str, Any]]:
         "units.models": {"bench": Bench(objects()["suite"]), "unit": unit},
         "units.run_unit": {"bench": Bench(objects()["suite"]), "unit": unit},
         "units.specialists": {"bench": Bench(objects()["suite"]), "images": 2},
-        "study.Study": {"scenarios": scenarios, "protections": ["base"], "lr": {}},
+        "study.Study": {"scenarios": scenarios, "protections": ["base"], "lr": {}, "lam_grid": {}},
         "file.summary": table,
         "file.SuiteSpec": {"backbone": "tiny", "tasks": ["signs"], "head": "text"},
         "file.run_study_file": {"path": study_file, "out": None, "store": store},

@@ -100,3 +100,6 @@ def test_what_leads_cannot_do_without(table: pd.DataFrame) -> None:
     with pytest.raises(InputError, match="prayer"):
         leads(table, ["prayer"])
     assert [name for name in leads(table, ["control"]) if "few" in name] == []
+    more = pd.concat([table, table[table["protection"] != "control"].assign(per_class=7)])  # a memory without a control
+    found = leads(more).set_index("per_class")["control_lead"]
+    assert found.loc[7].isna().all() and found.loc[1].notna().sum() == 5

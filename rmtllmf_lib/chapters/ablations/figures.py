@@ -219,16 +219,25 @@ def where_the_link_helps(rows: pd.DataFrame, control: str = "control") -> Axes:
     _, ax = plt.subplots(figsize=(7.4, 4.4))
     ax.axhline(0, color="black", linewidth=1)
     ours = rows[rows["protection"] == "rmtllmf"].sort_values(f"{control}_mean")
-    for scenario, (label, colour, marker) in _LINKS.items():
+    ends = []
+    for order, (scenario, (label, colour, marker)) in enumerate(_LINKS.items()):
         curve = ours[ours["scenario"] == scenario]
         if curve.empty:
             continue
+        x = 100 * curve[f"{control}_mean"] + 0.15 * (order - 1.5)  # side by side, so that no bar hides another
         points = over_control(curve, control)
-        x = 100 * curve[f"{control}_mean"]
-        look = style.look(label, colour, marker, "-")
-        style.with_intervals(ax, x, points, factor=100, markersize=6, linewidth=1, **look)
-        end = (float(x.iloc[-1]), float(100 * points["mean"].iloc[-1]))
-        ax.annotate(label, end, (10, 0), textcoords="offset points", va="center", color=colour, fontsize=9)
+        style.with_intervals(ax, x, points, factor=100, markersize=6, **style.look(label, colour, marker))
+        ends.append((float(100 * points["mean"].iloc[-1]), label, colour))
+    right, apart, above = 100 * ours[f"{control}_mean"].max(), 0.055 * np.ptp(ax.get_ylim()), np.inf
+    for height, label, colour in sorted(ends, reverse=True):
+        above = min(height, above - apart)
+        ax.annotate(label, (right, above), (12, 0), textcoords="offset points", va="center", color=colour, fontsize=9)
+    for cell in ours.drop_duplicates(f"{control}_mean").itertuples():
+        where = (100 * getattr(cell, f"{control}_mean"), 0.0)
+        count = f"{cell.per_class} per class" if cell.per_class == 1 else f"{cell.per_class}"
+        ax.annotate(
+            count, where, (0, 6), ("data", "axes fraction"), "offset points", ha="center", fontsize=8, color=GREY
+        )
     ax.set(xlabel=f"{PROTECTIONS[control].title}: normalised accuracy (%)", ylabel="lead of R-MTLLMF over it (points)")
     ax.margins(x=0.08)
     return ax

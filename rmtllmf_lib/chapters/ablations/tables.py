@@ -147,8 +147,6 @@ def over_control(rows: pd.DataFrame, control: str) -> pd.DataFrame:
 def who_is_ahead(leads: pd.DataFrame) -> dict[str, str]:
     """Return the links of a table of `gap` whose lead is surely positive ("ahead"), surely negative, or neither."""
     low, high = leads["mean"] - leads["half_width"], leads["mean"] + leads["half_width"]
+    names = leads["scenario"].replace({"clean": "no noise"}).str.replace(r", (\w+)", r" (\1 errors)", regex=True)
     groups = {"ahead": low > 0, "behind": high < 0, "neither": ~(low > 0) & ~(high < 0)}
-    return {
-        name: ", ".join("no noise" if link == "clean" else str(link) for link in leads.loc[rows, "scenario"]) or "none"
-        for name, rows in groups.items()
-    }
+    return {name: ", ".join(names[rows]) or "none" for name, rows in groups.items()}

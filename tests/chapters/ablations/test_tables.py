@@ -107,6 +107,7 @@ def test_leads_as_a_table_of_gap() -> None:
     assert_allclose(found["half_width"], [0.02, 0.02, 0.01])
     assert who_is_ahead(found) == {"ahead": "no noise", "neither": "ideal", "behind": "SR"}
     assert who_is_ahead(found[:1]) == {"ahead": "no noise", "neither": "none", "behind": "none"}
+    assert who_is_ahead(found.assign(scenario="SR, independent")[-1:])["behind"] == "SR (independent errors)"
 
 
 def test_settings_are_read_back() -> None:
