@@ -22,6 +22,7 @@ from rmtllmf_lib.model.backbone import Backbone
 from rmtllmf_lib.model.task_vector import TaskVector, Weights, cosine_matrix
 from rmtllmf_lib.protection.memory import Memory
 from rmtllmf_lib.protection.realign import REALIGNMENT, memory_loss, realign
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.heads import Head
 from rmtllmf_lib.validated import validated_call, validated_init
@@ -102,6 +103,8 @@ class Station:
     device: str = "cpu"
     autocast: str | None = None
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True, eq=False)
 class Protected:
@@ -126,6 +129,8 @@ class Protected:
     bytes: int
     steps: int
     seconds: float
+
+    __repr__ = short_repr
 
 
 def _fused(station: Station, lam: float | Sequence[float]) -> Weights:
@@ -249,6 +254,8 @@ class Protection:
     start: Callable[[Station], tuple[Weights, float]]
     freeze: tuple[str, ...] | None = None
     receives: bool = True
+
+    __repr__ = short_repr
 
     @property
     def trains(self) -> bool:

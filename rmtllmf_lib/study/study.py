@@ -29,6 +29,7 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.fusion.arithmetic import lambda_n
 from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.protection.resilience import protection_named
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.storage.atomic import atomic_write
 from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.storage.store import Store
@@ -96,6 +97,8 @@ class Study:
     lr_grid: tuple[PositiveFloat, ...] = ()
     validation_images: PositiveInt | None = 100
     autocast: Literal["bfloat16"] | None = None
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         for name in (*self.protections, *self.lr):

@@ -18,6 +18,7 @@ from rmtllmf_lib.arrays import Real, instance_of, one_of, real_array
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.published import PAPER_LINKS
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.transport.statistics import require_alike
 from rmtllmf_lib.transport.surrogate import CORRELATIONS, SCALES, error_covariance, surrogate
 from rmtllmf_lib.validated import validated, validated_call
@@ -48,6 +49,8 @@ class Scenario:
     mse: Mse | Annotated[tuple[Mse, ...], Field(min_length=1)]
     scale: str = "weight"
     correlation: str = "independent"
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         one_of(self.scale, SCALES, "scale")
