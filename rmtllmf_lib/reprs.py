@@ -75,7 +75,7 @@ def _array(value: Any) -> str:
 def _items(value: Sequence[Any]) -> str:
     if isinstance(value, list | tuple) and all(isinstance(item, str | numbers.Number | None) for item in value):
         if len(value) > _FEW:
-            return f"{len(value)} ({_few([str(item) for item in value])})"
+            return f"{len(value)} ({_few([_number(x) if isinstance(x, float) else str(x) for x in value])})"
         ends = "[]" if isinstance(value, list) else "()"
         return ends[0] + ", ".join(map(_inside, value)) + "," * (ends == "()" and len(value) == 1) + ends[1]
     kind = type(value[0]).__name__ if isinstance(value, list | tuple) and value else "items"
