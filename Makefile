@@ -77,6 +77,11 @@ html: $(READY)  ## build the book from the committed outputs, in seconds
 	@$(VENV)/bin/jupyter-book build . --path-output . $(SPHINX_FLAGS) >/dev/null
 	@echo "The book: $(CURDIR)/$(FIRST_PAGE)"
 
+.PHONY: pdf
+pdf: $(READY)  ## the whole book as one file, _build/book.pdf (needs Chromium)
+	@$(VENV)/bin/jupyter-book build . --path-output _build/single --builder singlehtml -q >/dev/null
+	@$(PY) tools/pdf.py _build/single/_build/singlehtml/book/intro.html _build/book.pdf
+
 .PHONY: notebooks
 notebooks: $(READY)  ## execute the notebooks in place, to commit their new outputs
 	@mkdir -p _build
@@ -93,14 +98,17 @@ test: $(READY)  ## every test: units, house, notebooks (executed once and compar
 	@$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \
 	  --nbval --nbval-current-env --nbval-cell-timeout=$(TIMEOUT) --nbval-kernel-startup-timeout=120 $(ARGS)
 
-.PHONY: lint format style types
-lint: format style types  ## formatting, lint (notebooks included) and types
+.PHONY: lint format style types prose
+lint: format style types prose  ## formatting, lint (notebooks included), types, spelling and prose
 format: $(READY)
 	@$(PY) -m ruff format --check .
 style: $(READY)
 	@$(PY) -m ruff check .
 types: $(READY)
 	@$(PY) -m mypy
+prose: $(READY)
+	@$(VENV)/bin/codespell *.md book rmtllmf_lib tests tools benchmarks workflow
+	@$(PY) tools/prose.py
 
 .PHONY: links
 links: $(READY)  ## check every link of the book to other sites (needs the network)

@@ -23,6 +23,7 @@ from rmtllmf_lib.model.backbone import Backbone
 from rmtllmf_lib.model.task_vector import TaskVector, Weights, cosine_matrix
 from rmtllmf_lib.protection.memory import Memory
 from rmtllmf_lib.protection.realign import REALIGNMENT, memory_loss, realign
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.heads import Head
 from rmtllmf_lib.transport.coded_payload import LADDER, Quantised
@@ -111,6 +112,8 @@ class Station:
     autocast: str | None = None
     outage: tuple[str, ...] = ()
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True, eq=False)
 class Protected:
@@ -135,6 +138,8 @@ class Protected:
     bytes: int
     steps: int
     seconds: float
+
+    __repr__ = short_repr
 
 
 def _fused(station: Station, lam: float | Sequence[float]) -> Weights:
@@ -289,6 +294,8 @@ class Protection:
     receives: bool = True
     published_lam: Callable[[int], float] = lambda_n
     sends: tuple[Quantised, ...] | None = None
+
+    __repr__ = short_repr
 
     @property
     def trains(self) -> bool:

@@ -28,6 +28,7 @@ from rmtllmf_lib.arrays import file_path, one_of
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.protection.resilience import protection_named
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.storage.atomic import atomic_write
 from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.storage.store import Store
@@ -103,6 +104,8 @@ class Study:
     autocast: Literal["bfloat16"] | None = None
     lam_grid: Mapping[str, Annotated[tuple[FiniteFloat, ...], Field(min_length=1)]] = field(default_factory=dict)
     first_seed: NonNegativeInt = 0
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         for name in (*self.protections, *self.lr):

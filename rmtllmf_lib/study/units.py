@@ -17,6 +17,7 @@ from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.protection.memory import Memory, draw_memory
 from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.protection.resilience import Protected, Station, protect, protection_named
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.seeds import drawn_seed, generator_for
 from rmtllmf_lib.training.evaluate import Prepared, predictions, prepare
 from rmtllmf_lib.training.finetune import Recipe
@@ -66,6 +67,8 @@ class Unit:
     images: int | None
     realigned: bool = True
 
+    __repr__ = short_repr
+
     def described(self) -> dict[str, Any]:
         """Everything that decides the rows of the unit, as its key in the store; not the scenario's name."""
         config = asdict(self)
@@ -92,6 +95,8 @@ class Bench:
 
     suite: Suite
     _kept: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+
+    __repr__ = short_repr
 
     def __getstate__(self) -> dict[str, Any]:
         """The suite without the cache, for other processes."""
