@@ -7,14 +7,13 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from rmtllmf_lib.chapters.verdicts.comparisons import RATE, Comparison, above, adjusted, all_of, any_of, jointly
 from rmtllmf_lib.chapters.verdicts.evidence import Interval, NoIntervalError
 from rmtllmf_lib.errors import InputError
-
 
 QUANTILES = {n: stats.t.ppf(0.975, n - 1) for n in range(2, 9)}
 
@@ -27,6 +26,7 @@ def interval(values: np.ndarray) -> Interval:
 numbers = st.lists(st.floats(-5, 5).map(lambda x: round(x, 3)), min_size=2, max_size=8, unique=True).map(np.array)
 
 
+@settings(deadline=None)
 @given(numbers, st.floats(-3, 3))
 def test_p_is_that_of_the_t_test_and_agrees_with_the_interval(values: np.ndarray, level: float) -> None:
     """An independent reference: SciPy's test on the values themselves, both sides, and one side doubled."""
@@ -54,6 +54,7 @@ def test_an_interval_without_width_or_ends() -> None:
         Interval(0.5, 0.1).below()
 
 
+@settings(deadline=None)
 @given(numbers, numbers)
 def test_a_difference_is_sure_where_intervals_are_apart(one: np.ndarray, other: np.ndarray) -> None:
     first, second = interval(one), interval(other)
