@@ -35,16 +35,17 @@ KNOWN: dict[str, str | float] = {
 
 def test_the_answer_has_each_number_at_its_place() -> None:
     drawn = ElementTree.fromstring(answer(KNOWN))
-    texts = [text.text for text in drawn.iter("{*}text")]
+    texts = [text.text for text in drawn.findall(".//{*}text")]
     for words in ("same training, nothing received: 85", "no protection: 59", "R-MTLLMF: 84"):
         assert words in texts
     plain = [text for text in texts if text and re.fullmatch(r"\d\d", text) and int(text) % 20]
     assert plain == ["13", "44", "12", "35", "77", "88", "39", "81", "31", "78"]
-    circles = [float(circle.attrib["cx"]) for circle in drawn.iter("{*}circle")]
+    circles = [float(circle.attrib["cx"]) for circle in drawn.findall(".//{*}circle")]
     means = [100 * (x - LEFT) / (RIGHT - LEFT) for x in circles]
     assert means == pytest.approx([59, 13, 12, 77, 39, 31], abs=0.1)
-    (bar,) = [path.attrib["d"] for path in drawn.iter("{*}path") if path.attrib["d"].startswith(f"M{LEFT + 3.52 * 28}")]
-    assert bar.endswith(f"H{LEFT + 3.52 * 42}")  # 35 ± 7
+    start, end = (round(LEFT + (RIGHT - LEFT) * percent / 100, 1) for percent in (28, 42))  # 35 ± 7
+    lines = [path.attrib["d"] for path in drawn.findall(".//{*}path")]
+    assert [line.endswith(f"H{end}") for line in lines if line.startswith(f"M{start} ")] == [True]
 
 
 @pytest.mark.parametrize("bad", [None, "–", "far better"])
