@@ -88,6 +88,7 @@ class Full:
         return require_made_for(self, encoded, layout).numbers
 
 
+@validated_call
 def require_made_for(payload: Payload, encoded: Encoded, layout: Layout) -> Encoded:
     """`encoded`; `InputError` unless its numbers have the layout of this payload for task vectors of `layout`."""
     encoded.numbers.layout.require_equal(payload.numbers_layout(layout), "the payload's numbers")
