@@ -68,6 +68,7 @@ book: $(READY)  ## execute every notebook on the embedded benchmark, then build 
 	@cp -R _config.yml _toc.yml _vendor book _build/executed/
 	@# A chapter that failed (status 1) appears with its stored outputs, and the status is passed on.
 	@$(EXECUTE) --into _build/executed $(NOTEBOOKS); status=$$?; test $$status -le 1 || exit $$status; \
+	  $(PY) tools/front_page.py _build/executed && \
 	  $(VENV)/bin/jupyter-book build _build/executed --path-output . $(SPHINX_FLAGS) >/dev/null && \
 	  echo "The book: $(CURDIR)/$(FIRST_PAGE)" && exit $$status
 
@@ -76,10 +77,16 @@ html: $(READY)  ## build the book from the committed outputs, in seconds
 	@$(VENV)/bin/jupyter-book build . --path-output . $(SPHINX_FLAGS) >/dev/null
 	@echo "The book: $(CURDIR)/$(FIRST_PAGE)"
 
+.PHONY: pdf
+pdf: $(READY)  ## the whole book as one file, _build/book.pdf (needs Chromium)
+	@$(VENV)/bin/jupyter-book build . --path-output _build/single --builder singlehtml -q >/dev/null
+	@$(PY) tools/pdf.py _build/single/_build/singlehtml/book/intro.html _build/book.pdf
+
 .PHONY: notebooks
 notebooks: $(READY)  ## execute the notebooks in place, to commit their new outputs
 	@mkdir -p _build
 	@$(EXECUTE) $(NOTEBOOKS)
+	@$(PY) tools/front_page.py
 
 .PHONY: check
 check: $(READY)  ## the core tests, in under two minutes: no notebooks, browser, training or child processes
@@ -91,14 +98,17 @@ test: $(READY)  ## every test: units, house, notebooks (executed once and compar
 	@$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \
 	  --nbval --nbval-current-env --nbval-cell-timeout=$(TIMEOUT) --nbval-kernel-startup-timeout=120 $(ARGS)
 
-.PHONY: lint format style types
-lint: format style types  ## formatting, lint (notebooks included) and types
+.PHONY: lint format style types prose
+lint: format style types prose  ## formatting, lint (notebooks included), types, spelling and prose
 format: $(READY)
 	@$(PY) -m ruff format --check .
 style: $(READY)
 	@$(PY) -m ruff check .
 types: $(READY)
 	@$(PY) -m mypy
+prose: $(READY)
+	@$(VENV)/bin/codespell *.md book rmtllmf_lib tests tools benchmarks workflow
+	@$(PY) tools/prose.py
 
 .PHONY: links
 links: $(READY)  ## check every link of the book to other sites (needs the network)

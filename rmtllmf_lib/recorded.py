@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, MutableMapping
+from itertools import chain
 from typing import Any
 
 from rmtllmf_lib.errors import InputError
@@ -19,7 +20,7 @@ NUMBERS = "application/vnd.rmtllmf.numbers+json"
 MARK = re.compile(r"<!--=([^:>]+?)(?::([^>]*?))?-->(.*?)<!--/-->", re.DOTALL)
 
 
-def _outputs(notebook: Mapping[str, Any], kind: str) -> Iterator[dict[str, Any]]:
+def _outputs(notebook: Mapping[str, Any], kind: str) -> Iterator[Any]:
     if "cells" not in notebook:
         raise InputError(f"a notebook has {list(notebook) or 'nothing'}: expected cells")
     for cell in notebook["cells"]:
@@ -30,7 +31,7 @@ def _outputs(notebook: Mapping[str, Any], kind: str) -> Iterator[dict[str, Any]]
 
 @validated_call
 def findings(notebook: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The findings that a notebook's outputs hold, by label.
+    """The findings that a notebook's outputs hold, by label; an output holds one, or a list of them.
 
     Raises
     ------
@@ -38,7 +39,8 @@ def findings(notebook: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         for a finding that is recorded twice.
     """
     found: dict[str, dict[str, Any]] = {}
-    for finding in _outputs(notebook, FINDING):
+    held = (each if isinstance(each, list) else [each] for each in _outputs(notebook, FINDING))
+    for finding in chain.from_iterable(held):
         if finding["label"] in found:
             raise InputError(f"{finding['label']!r} is recorded twice in one notebook: expected once")
         found[finding["label"]] = finding
@@ -90,9 +92,35 @@ def fill(notebook: MutableMapping[str, Any]) -> None:
     InputError
         after that, for the names that are not recorded, and for formats that do not fit.
     """
-    known, problems = numbers(notebook), []
+    known = numbers(notebook)
+    problems: list[str] = []
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            source = cell["source"]
+            filled = _filled(source if isinstance(source, str) else "".join(source), known, problems)
+            cell["source"] = filled if isinstance(source, str) else filled.splitlines(keepends=True)
+    _refuse(problems, known)
 
-    def text(mark: re.Match[str]) -> str:
+
+@validated_call
+def fill_page(text: str, known: Mapping[str, str | float]) -> str:
+    """The text of a page with what stands between its marks replaced by recorded numbers and texts.
+
+    Raises
+    ------
+    InputError
+        for names that are not recorded, and formats that do not fit.
+    """
+    problems: list[str] = []
+    filled = _filled(text, known, problems)
+    _refuse(problems, known)
+    return filled
+
+
+def _filled(text: str, known: Mapping[str, str | float], problems: list[str]) -> str:
+    """Return a text with its marks filled in, a dash where that fails, and note what failed."""
+
+    def replaced(mark: re.Match[str]) -> str:
         name, form, _ = mark.groups()
         found = "–"
         if name not in known:
@@ -104,10 +132,9 @@ def fill(notebook: MutableMapping[str, Any]) -> None:
                 problems.append(f"{mark[0]!r} does not fit the recorded {known[name]!r}: {error}")
         return f"<!--={name}{':' + form if form else ''}-->{found}<!--/-->"
 
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "markdown":
-            source = cell["source"]
-            filled = MARK.sub(text, source if isinstance(source, str) else "".join(source))
-            cell["source"] = filled if isinstance(source, str) else filled.splitlines(keepends=True)
+    return MARK.sub(replaced, text)
+
+
+def _refuse(problems: list[str], known: Mapping[str, str | float]) -> None:
     if problems:
         raise InputError(f"{'; '.join(problems)}: expected one of {', '.join(known)}")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.recorded import FINDING, NUMBERS, fill, findings, numbers, shown
+from rmtllmf_lib.recorded import FINDING, NUMBERS, fill, fill_page, findings, numbers, shown
 
 
 def notebook(prose: str | list[str], *outputs: dict[str, Any]) -> dict[str, Any]:
@@ -74,6 +74,22 @@ def test_what_is_missing_becomes_a_dash_and_the_rest_is_filled_in() -> None:
 )  # fmt: skip
 def test_signs(value: float | str, form: str, text: str) -> None:
     assert shown(value, form) == text
+
+
+def test_a_page_is_filled_in_from_what_it_is_given() -> None:
+    page = "Lost: <!--=04/lost-->0<!--/--> %, <!--=04/rate:.1f-->0<!--/-->."
+    known = {"04/lost": "36 ± 5", "04/rate": 2.25}
+    assert fill_page(page, known) == "Lost: <!--=04/lost-->36 ± 5<!--/--> %, <!--=04/rate:.1f-->2.2<!--/-->."
+    with pytest.raises(InputError, match="'04/rate' is marked in the prose but not recorded: expected one of 04/lost"):
+        fill_page(page, {"04/lost": 1.0})
+
+
+def test_an_output_holds_one_finding_or_several() -> None:
+    one, other = (dict(RATE[FINDING], label=label) for label in "ab")
+    assert list(findings(notebook("", {FINDING: [one, other]}))) == ["a", "b"]
+    assert list(findings(notebook("", {FINDING: one}, {FINDING: [other]}))) == ["a", "b"]
+    with pytest.raises(InputError, match="'a' is recorded twice"):
+        findings(notebook("", {FINDING: [one, one]}))
 
 
 def test_a_finding_is_recorded_once() -> None:

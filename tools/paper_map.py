@@ -125,6 +125,18 @@ def find_test(test: str) -> Code:
     return _code(test, ROOT / "tests" / file, name, ROOT / "tests")
 
 
+@cache
+def rules() -> dict[str, str]:
+    """Return the library's function that judges each claim, by the claim's label; for a `partial`, its function."""
+    found = {}
+    for path in sorted((LIBRARY / "chapters" / "verdicts").glob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        made = re.findall(r'^@measures\("(.+)"\)\ndef (\w+)', source, flags=re.MULTILINE)
+        made += re.findall(r'^measures\("(.+)"\)\(partial\((\w+)', source, flags=re.MULTILINE)
+        found |= {label: f"chapters.verdicts.{path.stem}.{name}" for label, name in made}
+    return found
+
+
 # --- the book ---------------------------------------------------------------------------------------------------------
 
 

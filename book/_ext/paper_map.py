@@ -1,7 +1,8 @@
 """Sphinx extension: the map from the paper to the code, with pages of the code that its links lead to.
 
 Below every numbered equation stand links to its function and its test, below every figure one to the function that drew
-it; `{paper-map}` and `{figure-map}` are the tables of the map's own page. The code is shown in pages of the book, so
+it; `{paper-map}` and `{figure-map}` are the tables of the map's own page, and the role `{rule}` links to the function
+that judges a claim. The code is shown in pages of the book, so
 that the links work in a book opened from a folder.
 """
 
@@ -25,10 +26,24 @@ sys.path.insert(0, str(Path(rmtllmf_lib.__file__).resolve().parents[1]))
 from tools import paper_map  # noqa: E402
 
 PAGES = "code"
+VERDICTS = "notebooks/07_verdicts"
 
 
 class MapTable(nodes.General, nodes.Element):
     """Stands for a table of the map until all documents have been read."""
+
+
+class RuleLink(nodes.Inline, nodes.TextElement):
+    """Stands for a link to the rule of a claim."""
+
+
+def rule_role(
+    name: str, rawtext: str, text: str, lineno: int, inliner: Any, options: Any = None, content: Any = None
+) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+    """Leave a place for a link to the rule of the claim with this label."""
+    if text not in paper_map.rules():
+        return [], [inliner.reporter.error(f"no rule judges a claim {text!r}", line=lineno)]
+    return [RuleLink("", label=text)], []
 
 
 class PaperMap(SphinxDirective):
@@ -184,6 +199,8 @@ def add_links(app: Sphinx, doctree: nodes.document, document: str) -> None:
     for node in [*doctree.findall(MapTable)]:
         content = paper_table(links, node["section"]) if node["section"] else figure_table(links)
         node.replace_self([content] if shown else [])
+    for node in [*doctree.findall(RuleLink)]:
+        node.replace_self([links.to_code(paper_map.rules()[node["label"]], "rule")] if shown else [])
     if not shown:
         return
     for node in [*doctree.findall(nodes.math_block)]:
@@ -227,12 +244,17 @@ def items_at(path: Path) -> list[tuple[str, str]]:
             code = paper_map.find_function(name)
             if code.path == path:
                 found[code.name].append(f'<a href="{up}{place.document}.html#{label}">Fig. {place.number}</a>')
+    for label, name in paper_map.rules().items():
+        code = paper_map.find_function(name)
+        if code.path == path:
+            found[code.name].append(f'<a href="{up}{VERDICTS}.html">{html.escape(label)}</a>')
     return [(name, "; ".join(items)) for name, items in sorted(found.items(), key=lambda item: item[0])]
 
 
 def code_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     """Yield a page for every file of the library and the tests that the map leads to."""
     functions = {row.function for row in paper_map.rows()}
+    functions |= set(paper_map.rules().values())
     functions |= {name for place in paper_map.places().values() for name in place.drawn_by}
     paths = {paper_map.find_function(name).path for name in functions}
     paths |= {paper_map.find_test(row.test).path for row in paper_map.rows()}
@@ -254,6 +276,8 @@ def note_table(app: Sphinx, doctree: nodes.document) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register directives and handlers."""
     app.add_node(MapTable)
+    app.add_node(RuleLink)
+    app.add_role("rule", rule_role)
     app.add_directive("paper-map", PaperMap)
     app.add_directive("figure-map", FigureMap)
     app.connect("doctree-read", note_table)

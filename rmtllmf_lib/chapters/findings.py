@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from IPython.display import display
 from rmtllmf_lib import recorded
 from rmtllmf_lib.arrays import known_names
 from rmtllmf_lib.chapters.verdicts.claims import Claim, assess
+from rmtllmf_lib.chapters.verdicts.comparisons import Comparison, adjusted
 from rmtllmf_lib.chapters.verdicts.evidence import Interval
 from rmtllmf_lib.chapters.verdicts.registry import CLAIMS
 from rmtllmf_lib.errors import InputError
@@ -42,12 +44,13 @@ def record(evidence: Any, labels: Sequence[str], claims: Iterable[Claim] = CLAIM
     rows = assess([known[label] for label in known_names(labels, known, "claim")], evidence).to_dict("records")
     box = [":::{admonition} Claim, verdict, evidence", ":class: verdict"]
     for row in rows:
-        box += [f"**{row['label']}** {row['statement']} — **{row['verdict']}**: {row['ours']} {row['where']}.", ""]
+        statement = row["statement"].rstrip(".")
+        box += [f"**{row['label']}** {statement} — **{row['verdict']}**: {row['ours']} {row['where']}.", ""]
         row["numbers"] = dict(_plain(row["numbers"]))
+        row["rests_on"] = _compared(row["rests_on"])
     lines = "\n".join(f"{row['label']}: {row['verdict']}; {row['ours']}" for row in rows)
-    display({"text/plain": lines, "text/markdown": "\n".join([*box, ":::"])}, raw=True)
-    for row in rows:
-        display({recorded.FINDING: row}, raw=True)
+    shown = {"text/plain": lines, "text/markdown": "\n".join([*box, ":::"])}
+    display({**shown, recorded.FINDING: rows}, raw=True)
 
 
 def measured(**numbers: Any) -> None:
@@ -59,6 +62,10 @@ def measured(**numbers: Any) -> None:
         The members of a list or mapping are recorded as `name.0` or `name.key`.
     """
     display({recorded.NUMBERS: dict(_plain(numbers))}, raw=True)
+
+
+def _compared(rests_on: Comparison | None) -> dict[str, Any] | None:
+    return None if rests_on is None else {**asdict(rests_on), "p": float(f"{rests_on.p:.4g}")}
 
 
 def _plain(numbers: Mapping[str, Any]) -> Iterator[tuple[str, str | float]]:
@@ -87,7 +94,12 @@ def collected(folder: str | Path = "", claims: Sequence[Claim] = CLAIMS) -> pd.D
 
     Returns
     -------
-    DataFrame with the columns of `assess`, and `chapter`, the name of the notebook.
+    DataFrame with the columns of `assess` but for rests_on, and with
+
+        chapter  name of the notebook
+        group    of the claim, see `Claim`
+        p, sure, seeds  of the comparison that the verdict rests on; NaN, False and 0 where it rests on none
+        q        p value adjusted for the number of all claims that rest on one, see `adjusted`
 
     Raises
     ------
@@ -106,7 +118,15 @@ def collected(folder: str | Path = "", claims: Sequence[Claim] = CLAIMS) -> pd.D
             f"no notebook in {folder or 'notebooks'} records {', '.join(missing[:5])}: expected the executed chapters "
             "there; execute them with `rmtllmf run` or `make notebooks`"
         )
-    return pd.DataFrame([found[claim.label] for claim in claims])
+    rows = [_row(found[claim.label]) | {"group": claim.group} for claim in claims]
+    table = pd.DataFrame(rows)
+    return table.assign(q=adjusted(table["p"]))
+
+
+def _row(finding: dict[str, Any]) -> dict[str, Any]:
+    """Return a recorded finding as a row; those recorded before comparisons were have none."""
+    rests_on = finding.pop("rests_on", None) or {"sure": False, "p": math.nan, "seeds": 0}
+    return finding | rests_on
 
 
 def _chapters(folder: Path) -> dict[Path, dict[str, dict[str, Any]]]:

@@ -20,6 +20,7 @@ import typer
 
 from rmtllmf_lib import __version__
 from rmtllmf_lib.command.app import App
+from rmtllmf_lib.command.merger_option import MergerOption
 from rmtllmf_lib.command.outputs import OVERWRITE, guard, require_writable
 from rmtllmf_lib.command.pretrain_command import pretrain
 from rmtllmf_lib.command.run_command import PairsCommand, run
@@ -331,28 +332,37 @@ def fuse(
     out: Annotated[Path, typer.Option(metavar="FILE", help="Output file for the fused weights (safetensors).")],
     lam: _Lam = None,
     rule: _Rule = None,
+    merger: MergerOption = "arithmetic",
+    seed: Annotated[int, typer.Option(metavar="NUMBER", help="Seed of mergers that draw at random.")] = 0,
     backbone: _Backbone = "tiny",
     backbone_file: _BackboneFile = None,
     overwrite: _Overwrite = False,
 ) -> None:
     """Fuse task vectors into one model: base + lambda * their sum.
 
-    Task vectors of another base are refused. The output records its base.
+    Or lambda * what another merger makes of them. Task vectors of another base are
+    refused. The output records its base.
 
     \b
     Examples:
       rmtllmf fuse tau/*.safetensors --out fused.safetensors
       rmtllmf fuse tau/signs.safetensors tau/digits.safetensors --lam 0.7 \\
           --out pair.safetensors
+      rmtllmf fuse tau/*.safetensors --merger tsv --out tsv.safetensors
+      rmtllmf fuse --merger list
     """
+    from rmtllmf_lib.arrays import seed_number
     from rmtllmf_lib.command import commands
 
     guard(out, "fused weights", inputs=[*vectors, backbone_file], overwrite=overwrite)
     commands.require_files(vectors)
-    commands.coefficient(len(vectors), lam, rule)
+    commands.require_merger(merger, of_files=True)
+    commands.coefficient(len(vectors), lam, rule, merger)
+    seed_number(seed)
     base = _load_backbone(backbone, backbone_file).weights
-    count, factor = commands.fuse_files(vectors, base, out, lam, rule)
-    print(f"{out}: {count} task vectors at lambda = {factor:.4g} on the base {base.hash[:12]}")
+    count, factor = commands.fuse_files(vectors, base, out, lam, rule, merger, seed)
+    by = "" if merger == "arithmetic" else f" by {merger}"
+    print(f"{out}: {count} task vectors{by} at lambda = {factor:.4g} on the base {base.hash[:12]}")
 
 
 @app.command()
@@ -378,8 +388,10 @@ def evaluate(
         ),
     ] = None,
     rule: _Rule = None,
+    merger: MergerOption = "arithmetic",
     seed: Annotated[
-        int, typer.Option(metavar="NUMBER", help="Seed of the procedural images, for tasks without a vector.")
+        int,
+        typer.Option(metavar="NUMBER", help="Seed of procedural images of tasks without a vector, and of mergers."),
     ] = 0,
     difficulty: Annotated[
         str | None,
@@ -399,12 +411,14 @@ def evaluate(
 
     Columns: base (the backbone; zero-shot with the text head), fine_tuned (with the
     task's own vector), fused (all vectors with one lambda), normalized (fused /
-    fine_tuned), and one for each file of fused weights.
+    fine_tuned), and one for each file of fused weights. Mergers that need images
+    get training images of each task.
 
     \b
     Examples:
       rmtllmf evaluate tau/*.safetensors
       rmtllmf evaluate tau/*.safetensors --lam validation --csv table.csv
+      rmtllmf evaluate tau/*.safetensors --merger tsv --lam validation
       rmtllmf evaluate fused.safetensors --task signs --task digits
       rmtllmf evaluate tau/mnist.safetensors tau/pets.safetensors --root data
       rmtllmf evaluate tau/mnist.safetensors tau/pets.safetensors \\
@@ -422,8 +436,9 @@ def evaluate(
     if not models and (lam is not None or rule is not None):
         raise InputError("lambda says how to fuse task vectors, and none is given: add their files, or leave it out")
     commands.require_files(models or [])
+    commands.require_merger(merger)
     if number != "validation" or rule is not None:
-        commands.coefficient(max(1, len(models or [])), number, rule)
+        commands.coefficient(max(1, len(models or [])), number, rule, merger)
     if head is not None:
         one_of(head, HEAD_KINDS, "head")
     resolve_device(device)
@@ -438,10 +453,11 @@ def evaluate(
     if not specs:
         raise InputError("no task to evaluate on: expected task vectors, or tasks, as in --task signs --task digits")
     suite = assemble_suite(base, specs, taus, head, seed=seed, difficulty=difficulty, n_test=test_images, device=device)
-    table, factor = commands.evaluate_suite(suite, points, number, rule)
+    table, factor = commands.evaluate_suite(suite, points, number, rule, merger, seed)
     print(commands.shown(table))
     if factor is not None:
-        print(f"\nfused: {len(taus)} task vectors at lambda = {factor:.4g}")
+        by = "" if merger == "arithmetic" else f" by {merger}"
+        print(f"\nfused: {len(taus)} task vectors{by} at lambda = {factor:.4g}")
     if csv is not None:
         from rmtllmf_lib.storage.atomic import atomic_write
 

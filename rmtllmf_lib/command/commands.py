@@ -10,24 +10,30 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from rmtllmf_lib.arrays import seed_number, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.fusion.arithmetic import choose_lambda, fuse, lambda_n
+from rmtllmf_lib.fusion.mergers import merge, merger_named
 from rmtllmf_lib.model.backbone import Backbone
 from rmtllmf_lib.model.foreign import read_metadata, require_file
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.model.vector_info import MAX_DRAWN, below_current
+from rmtllmf_lib.protection.memory import draw_memory
 from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.tasks.base import require_readable
 from rmtllmf_lib.tasks.sources import NAME, SOURCES, TaskSpec, load_spec, parse_tasks, severities
 from rmtllmf_lib.training.evaluate import accuracy, prepare
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.heads import build_head
+from rmtllmf_lib.training.merging import merge_suite, training_sample
 from rmtllmf_lib.training.suite import Suite
 
 log = logging.getLogger(__name__)
 
+
+SHOTS = 5  # images of each class from which few-shot coefficients are learnt
 
 _MAX_SEED = 2**63 - 1
 _PREFIXES = tuple(f"{source}:" for source in SOURCES)
@@ -195,22 +201,43 @@ def shown(table: pd.DataFrame) -> str:
 
 
 def fuse_files(
-    paths: Sequence[Path], base: Weights, out: Path, lam: float | None, rule: str | None
+    paths: Sequence[Path],
+    base: Weights,
+    out: Path,
+    lam: float | None,
+    rule: str | None,
+    merger: str = "arithmetic",
+    seed: int = 0,
 ) -> tuple[int, float]:
-    """Fuse task vectors, Eq. (6), into the weights file `out`; return the number of vectors and lambda."""
+    """Fuse task vectors, Eq. (6) or by another merger, into the weights file `out`; return their number and lambda."""
     taus, points = read_models(paths, base)
     if points:
         raise InputError(f"{', '.join(points)} hold weights: expected task vectors, which alone can be fused")
-    factor = coefficient(len(taus), lam, rule)
-    fuse(base, list(taus.values()), factor).save(out)
+    factor = coefficient(len(taus), lam, rule, merger)
+    vectors = list(taus.values())
+    if merger != "arithmetic":
+        vectors = [merge(merger, vectors, generator=torch.Generator().manual_seed(seed))]
+    fuse(base, vectors, factor).save(out)
     return len(taus), factor
 
 
-def coefficient(n: int, lam: float | str | None, rule: str | None) -> float:
-    """lambda_N for n task vectors: the given number, or that of a rule (default: the published values)."""
+def require_merger(name: str, of_files: bool = False) -> None:
+    """Raise an InputError for an unknown merger, or `of_files` for one that needs images."""
+    if of_files and (needs := {*merger_named(name).needs} - {"generator"}):
+        raise InputError(
+            f"merger {name!r} needs {', '.join(sorted(needs))}, which task vectors alone do not give: "
+            f"evaluate it with `rmtllmf evaluate --merger {name}`, or choose another, see --merger list"
+        )
+    merger_named(name)
+
+
+def coefficient(n: int, lam: float | str | None, rule: str | None, merger: str = "arithmetic") -> float:
+    """Lambda for n task vectors: the given number, or that of a rule (default: what suits the merger)."""
     if lam is not None and rule is not None:
         raise InputError(f"lambda is given as {lam!r} and by the rule {rule!r}: give one of them")
-    return lambda_n(n, rule or "published") if lam is None else lambda_n(n, "constant", float(lam))
+    if lam is None and rule is None:
+        return merger_named(merger).suggested_lambda(n)
+    return lambda_n(n, str(rule)) if lam is None else lambda_n(n, "constant", float(lam))
 
 
 def check_claims(taus: Mapping[str, TaskVector], specs: Iterable[TaskSpec]) -> None:
@@ -245,7 +272,12 @@ def specs_of(taus: Mapping[str, TaskVector], root: Path | None) -> list[TaskSpec
 
 
 def evaluate_suite(
-    suite: Suite, points: Mapping[str, Weights], lam: float | str | None = None, rule: str | None = None
+    suite: Suite,
+    points: Mapping[str, Weights],
+    lam: float | str | None = None,
+    rule: str | None = None,
+    merger: str = "arithmetic",
+    seed: int = 0,
 ) -> tuple[pd.DataFrame, float | None]:
     """Test accuracy of the base, the fine-tuned models, the fused model and other weights on each task.
 
@@ -259,7 +291,13 @@ def evaluate_suite(
         lambda_N; "validation" chooses the one with the best mean normalised accuracy on the validation images of the
         vectors' tasks. Test images are not used for the choice.
     rule : str, optional
-        Of `lambda_n`; default "published" where `lam` is not given either.
+        Of `lambda_n`; default, where `lam` is not given either, what suits the merger.
+    merger : str
+        See `mergers.merger_named`. What it needs of images, it gets from 256 training images of each task; few-shot
+        coefficients from a memory of 5 images of each class. Where it makes a model for each task, "fused" is the
+        task's own, as if every image said its task.
+    seed : int
+        Of what is drawn at random.
 
     Returns
     -------
@@ -277,12 +315,19 @@ def evaluate_suite(
     taus, base = suite.taus, suite.backbone.weights
     if not taus and (lam is not None or rule is not None):
         raise InputError("lambda says how to fuse task vectors, and none is given: add their files, or leave it out")
-    common, factor = {"base": base, **points}, None
+    common, factor, merged = {"base": base, **points}, None, {}
     if taus:
+        merged = _merged(suite, merger, seed)
         validated = lam == "validation" and rule is None
-        factor = _validated_lambda(suite) if validated else coefficient(len(taus), lam, rule)
-        common["fused"] = fuse(base, list(taus.values()), factor)
+        grid = merger_named(merger).grid
+        factor = _validated_lambda(suite, merged, grid) if validated else coefficient(len(taus), lam, rule, merger)
+        common["fused"] = fuse(base, [next(iter(merged.values()))], factor)
     table = suite.score(common).rename(columns={"images": "test"})
+    if len({id(vector) for vector in merged.values()}) > 1:
+        table["fused"] = [
+            _scored(suite, name, fuse(base, [merged[name]], factor or 0.0)) if name in merged else math.nan
+            for name in table["task"]
+        ]
     table["head"] = [classifier.kind for classifier in suite.heads.values()]
     if taus:
         own = table.get("fine_tuned", pd.Series(math.nan, table.index))
@@ -290,8 +335,25 @@ def evaluate_suite(
     return table[[name for name in COLUMNS if name in table] + list(points)], factor
 
 
-def _validated_lambda(suite: Suite) -> float:
-    """The lambda with the best mean normalised accuracy on the validation images."""
+def _merged(suite: Suite, merger: str, seed: int) -> dict[str, TaskVector]:
+    """The merged vector of each task, the same for all but for mergers that need the task of an image."""
+    if merger == "arithmetic":
+        first, *others = suite.taus.values()
+        return dict.fromkeys(suite.taus, sum(others, first))
+    splits = training_sample(suite)
+    if merger_named(merger).learns == "cross-entropy":
+        tasks = {name: suite.tasks[name] for name in suite.taus}
+        size, generator = suite.backbone.image_size, torch.Generator().manual_seed(seed)
+        splits = dict(draw_memory(tasks, SHOTS, image_size=size, generator=generator).splits)
+    return merge_suite(suite, merger, splits, generator=torch.Generator().manual_seed(seed))
+
+
+def _scored(suite: Suite, name: str, weights: Weights) -> float:
+    return accuracy(suite.backbone, weights, suite.tasks[name].test, suite.heads[name], device=suite.device)
+
+
+def _validated_lambda(suite: Suite, merged: Mapping[str, TaskVector], grid: Sequence[float]) -> float:
+    """The lambda with the best mean normalised accuracy on the validation images, also beyond the grid."""
     backbone, taus, heads = suite.backbone, suite.taus, suite.heads
     images = {
         name: prepare(backbone, task.validation, device=suite.device)
@@ -310,11 +372,13 @@ def _validated_lambda(suite: Suite) -> float:
         )
     if left_out := [name for name in taus if name not in own]:
         log.warning("lambda is chosen without %s: no accuracy on validation images to compare", ", ".join(left_out))
-    first, *others = taus.values()
-    total, buffer = sum(others, first), backbone.weights.layout.empty()
+    buffer = backbone.weights.layout.empty()
 
     def score(lam: float) -> float:
-        fused = fuse(backbone.weights, [total], lam, out=buffer)
-        return sum(accuracy(backbone, fused, images[name], heads[name]) / own[name] for name in own) / len(own)
+        total = 0.0
+        for name in own:
+            fused = fuse(backbone.weights, [merged[name]], lam, out=buffer)
+            total += accuracy(backbone, fused, images[name], heads[name]) / own[name]
+        return total / len(own)
 
-    return choose_lambda(score)[0]
+    return choose_lambda(score, grid, widen=True)[0]

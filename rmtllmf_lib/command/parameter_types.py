@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+import re
 import typing
 from collections.abc import Iterator
 from typing import Any
@@ -68,6 +69,41 @@ def convert(value: Any, annotation: str) -> Any:
                 continue
     example = _EXAMPLES.get(typing.get_origin(type_) or type_)
     raise InputError(f"expected {annotation}{f' (such as {example})' if example else ''}, found {value!r}")
+
+
+# What a parameter's comment may end in: "[1 to 64]", "[from 0]", "[up to 1]", "[one of task, weight]".
+_NUMBER = r"-?\d+(?:\.\d+)?(?:e-?\d+)?"
+_RANGE = re.compile(rf"\[(?:({_NUMBER}) to ({_NUMBER})|from ({_NUMBER})|up to ({_NUMBER})|one of ([^\]]+))\]$")
+
+
+def check_range(value: Any, help: str) -> None:
+    """Refuse a value outside of the range that a parameter's comment ends in.
+
+    Parameters
+    ----------
+    value
+        A number or text, or a list or tuple of them, each of which is checked.
+    help : str
+        The comment, such as "users, Q [1 to 64]", "drops [from 1]", "share [up to 1]" or "of the noise [one of task,
+        weight]"; the ends of a range belong to it. Without one, everything is accepted.
+
+    Raises
+    ------
+    InputError
+        for a value outside; the message names it and the range.
+    """
+    found = _RANGE.search(help)
+    if found is None:
+        return
+    low, high, least, most, names = found.groups()
+    for item in value if isinstance(value, list | tuple) else [value]:
+        if names is not None:
+            inside = not isinstance(item, str) or item in names.split(", ")
+        else:
+            number = isinstance(item, int | float) and not isinstance(item, bool)
+            inside = not number or float(low or least or "-inf") <= item <= float(high or most or "inf")
+        if not inside:
+            raise InputError(f"expected {'' if names else 'a number '}{found[0][1:-1]}, found {item!r}")
 
 
 def source(value: Any) -> str:

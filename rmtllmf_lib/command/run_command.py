@@ -42,21 +42,22 @@ def run(
         Path | None, typer.Option("-o", "--out", metavar="FILE", help="Output notebook.  [default: runs/NOTEBOOK]")
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the notebook's parameters and exit.")] = False,
+    html: Annotated[bool, typer.Option("--html", help="Render the output as a page for the browser, too.")] = False,
     overwrite: Annotated[bool, typer.Option(OVERWRITE, help="Replace an existing output notebook.")] = False,
 ) -> None:
     """Execute a notebook of the book with the given parameters.
 
-    Names and types are checked before anything runs. The output is written once the
-    last cell has run; if a cell fails, the notebook is kept next to it as
+    Names, types and ranges are checked before anything runs. The output is written
+    once the last cell has run; if a cell fails, the notebook is kept next to it as
     *.failed.ipynb.
 
     \b
     Examples:
       rmtllmf run notebooks/04_fusion.ipynb --list
       rmtllmf run notebooks/04_fusion.ipynb -p seed 1 -p test_images 250
-      rmtllmf run notebooks/04_fusion.ipynb -p seed 2 -o runs/seed2.ipynb
+      rmtllmf run notebooks/04_fusion.ipynb -p seed 2 -o runs/seed2.ipynb --html
     """
-    from rmtllmf_lib.command import runner
+    from rmtllmf_lib.command import render, runner
 
     if list_:
         print("\n".join(map(str, runner.parameters(notebook))) or f"{notebook} takes no parameters")
@@ -74,4 +75,9 @@ def run(
     guard(target, "a notebook", inputs=[notebook], overwrite=overwrite)
     failed = runner.failed_name(target)
     guard(failed, "a notebook", inputs=[notebook], overwrite=True)  # of an earlier run, if it exists
+    if html:  # a run may take long: what the page needs is looked at before
+        render.require_renderer()
+        render.require_folder(render.default_folder(target))
     print(runner.run_notebook(notebook, target, values))
+    if html:
+        print(render.render_html(target))

@@ -1,7 +1,8 @@
 """Run a notebook with checked parameters, through papermill.
 
 Papermill accepts misspelt parameters, checks no types, and leaves an incomplete notebook under the output's name if a
-cell fails. Here names and types are checked before anything runs, and the output is written after the last cell.
+cell fails. Here names, types and ranges are checked before anything runs, and the output is written after the last
+cell.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Parameter:
     """A parameter from a notebook's `parameters` cell.
 
     `type` is the annotation, or the type of the default ("any" if it has none); `default` is source text; `help` is the
-    comment after the assignment.
+    comment after the assignment, which may end in a range: see `parameter_types.check_range`.
     """
 
     name: str
@@ -93,7 +94,8 @@ def run_notebook(
     Raises
     ------
     InputError
-        for an unknown name or a value of the wrong type, before anything runs; the message lists the parameters.
+        for an unknown name, or a value of the wrong type or out of range, before anything runs; the message lists the
+        parameters.
     NotebookError
         if a cell fails. The notebook up to that cell is kept as ``<output>.failed.ipynb``; `output` is untouched.
     """
@@ -211,7 +213,10 @@ def _parameters(notebook: NotebookNode, path: Path) -> list[Parameter]:
 
 
 def checked_values(values: Mapping[str, Any], known: Sequence[Parameter], path: Path) -> dict[str, Any]:
-    """`values` converted to the types of the `known` parameters; InputError, with their list, where that fails."""
+    """`values` converted to the types of the `known` parameters; InputError, with their list, where that fails.
+
+    A range at the end of a parameter's comment, ``[1 to 64]``, is checked as well.
+    """
     by_name = {parameter.name: parameter for parameter in known}
     if not values:
         return {}
@@ -229,6 +234,7 @@ def checked_values(values: Mapping[str, Any], known: Sequence[Parameter], path: 
             raise InputError(f"{str(path)!r} has no parameter {name!r}{hint} It has\n{listing}")
         try:
             checked[name] = parameter_types.convert(value, by_name[name].type)
+            parameter_types.check_range(checked[name], by_name[name].help)
         except InputError as error:
             raise InputError(f"parameter {name!r} of {str(path)!r}: {error}. It has\n{listing}") from error
     return checked

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rmtllmf_lib.arrays import Real, real_array, real_number, whole_number
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.validated import validated_call, validated_init
 
 Classes = NDArray[np.int64]
@@ -40,6 +41,8 @@ class FirstOrder:
 
     logits: Real
     gram: Real
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         logits, gram = real_array(self.logits, "the logits"), real_array(self.gram, "J Jᵀ")

@@ -26,6 +26,7 @@ from rmtllmf_lib.model.differentiable_tower import Layers, Recorded, forward, st
 from rmtllmf_lib.model.layout import Layout, require_finite
 from rmtllmf_lib.model.task_vector import Weights
 from rmtllmf_lib.model.tower import Tower, embed, encode, read_tower
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.tasks.base import Split
 from rmtllmf_lib.training.evaluate import BATCH, prepare
 from rmtllmf_lib.training.heads import Head
@@ -58,6 +59,8 @@ class Network:
     patches: Tensor
     labels: Tensor
     rows: Tensor
+
+    __repr__ = short_repr
 
     def __len__(self) -> int:
         return len(self.patches)
@@ -238,6 +241,8 @@ class GramEstimate:
     gram: Real
     error: Real
     probes: int
+
+    __repr__ = short_repr
 
 
 @validated_call

@@ -19,6 +19,7 @@ from scipy.stats import qmc
 from rmtllmf_lib.arrays import Real, real_array, whole_number
 from rmtllmf_lib.disentanglement.first_order import FirstOrder, noise_level
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.validated import validated_call
 
 _SMALLEST = 1e-300  # keeps the normal quantile finite
@@ -41,6 +42,8 @@ class Flips:
     lower: Real
     upper: Real
     error: Real
+
+    __repr__ = short_repr
 
 
 @validated_call

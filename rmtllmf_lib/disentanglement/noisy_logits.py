@@ -19,6 +19,7 @@ from rmtllmf_lib.arrays import Real, real_array, real_number, seed_number, torch
 from rmtllmf_lib.disentanglement.linearise import Network, along, finite, flat_values, logits
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import Weights
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.seeds import drawn_seed, generator_for
 from rmtllmf_lib.threads import single_threads
 from rmtllmf_lib.validated import validated_call
@@ -107,6 +108,8 @@ class Perturbed:
     clean: Real
     disturbed: Real
     slopes: Real
+
+    __repr__ = short_repr
 
 
 @validated_call

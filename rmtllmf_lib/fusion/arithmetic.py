@@ -32,6 +32,8 @@ LAMBDA_RULES = ("published", "inverse", "constant")
 
 _PUBLISHED = {1: 1.0, 2: 0.70, 3: 0.55, 4: 0.50, 5: 0.40, 6: 0.35, 7: 0.30}
 
+_WIDENED = 4  # times that a search goes on beyond its grid
+
 _WAYS = 8  # vectors summed in one pass over memory
 _BLOCK = 2**18  # entries per block where several passes are needed: 1 MiB stays in the cache between them
 
@@ -191,7 +193,9 @@ def lambda_n(n: int, rule: str = "published", value: float | None = None) -> flo
 
 
 @validated_call
-def choose_lambda(score: Callable[[float], float], grid: Iterable[float] = LAMBDA_GRID) -> tuple[float, pd.DataFrame]:
+def choose_lambda(
+    score: Callable[[float], float], grid: Iterable[float] = LAMBDA_GRID, *, widen: bool = False
+) -> tuple[float, pd.DataFrame]:
     """Choose lambda by a search over a grid, as [1] and [2] do.
 
     Parameters
@@ -201,6 +205,9 @@ def choose_lambda(score: Callable[[float], float], grid: Iterable[float] = LAMBD
         a lambda chosen on them biases the accuracy on them.
     grid : iterable of float
         Values to try; default 0, 0.05, …, 1.
+    widen : bool
+        Whether to go on where the best value is the largest of the grid, up to 16 times that, or the smallest above 0,
+        down to 1/256 of that. A grid that ends too early invents losses.
 
     Returns
     -------
@@ -217,6 +224,22 @@ def choose_lambda(score: Callable[[float], float], grid: Iterable[float] = LAMBD
     values = sorted({real_number(lam, "a value of the grid for lambda") for lam in grid})
     if not values:
         raise InputError("the grid for lambda is empty; give at least one value")
-    scores = [real_number(score(lam), f"the score at lambda = {lam:g}") for lam in values]
-    table = pd.DataFrame({"lam": values, "score": scores})
-    return values[int(np.argmax(scores))], table
+    scores: dict[float, float] = {}
+    for _ in range(1 + _WIDENED * widen):
+        scores |= {lam: real_number(score(lam), f"the score at lambda = {lam:g}") for lam in values}
+        best = max(sorted(scores), key=scores.__getitem__)
+        values = _beyond(best, scores)
+    tried = sorted(scores)
+    return best, pd.DataFrame({"lam": tried, "score": [scores[lam] for lam in tried]})
+
+
+def _beyond(best: float, tried: Iterable[float]) -> list[float]:
+    """Values to try next to the best one, where it is the last of those that were tried in its direction."""
+    positive = [lam for lam in tried if lam > 0]
+    if not positive or best < 0:
+        return []
+    if best == max(positive):
+        return [round(best * part, 6) for part in (1.25, 1.5, 2.0)]
+    if best in (0, min(positive)):
+        return [round(min(positive) * part, 6) for part in (0.5, 0.25)]
+    return []

@@ -1,4 +1,4 @@
-"""Task vectors merged tensor by tensor, with the matrices of a tower apart from its other parameters."""
+"""Task vectors merged entry by entry or tensor by tensor, and the linear algebra that the mergers of matrices share."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from torch import Tensor
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.layout import require_finite
 from rmtllmf_lib.model.task_vector import TaskVector
-from rmtllmf_lib.threads import ordered
+from rmtllmf_lib.threads import map_pieces, ordered
 from rmtllmf_lib.validated import validated_call
 
 SMALLEST = 1e-5  # singular values below this part of the largest are taken for the rounding of float32
+
+_BLOCK = 2**18  # entries of every user: with eight users 8 MiB
 
 Rule = Callable[[Tensor], Tensor]
 
@@ -38,6 +40,31 @@ def mean(stack: Tensor) -> Tensor:
     return stack.mean(0)
 
 
+def by_entry(taus: Sequence[TaskVector], rule: Rule, *, in_order: bool = False) -> TaskVector:
+    """Merge entry by entry: a rule maps a block (N, b) of the N users' entries to the merged ones (b,).
+
+    Blocks are shared among threads unless they are taken `in_order`, for a rule that draws random numbers.
+    """
+    values = taus[0].layout.empty()
+
+    def work(pieces: Sequence[Tensor]) -> None:
+        for out, *parts in zip(*(piece.split(_BLOCK) for piece in pieces), strict=True):
+            out.copy_(rule(torch.stack(parts)))
+
+    buffers = [values, *(tau.values for tau in taus)]
+    if in_order:
+        work(buffers)
+    else:
+        map_pieces(work, buffers)
+    return TaskVector(taus[0].layout, values, taus[0].base_hash)
+
+
+def weighted_sum(taus: Sequence[TaskVector], weights: Sequence[float]) -> TaskVector:
+    """The sum of weight times task vector."""
+    row = torch.tensor([float(weight) for weight in weights])
+    return by_entry(taus, lambda stack: row @ stack)
+
+
 def by_tensor(taus: Sequence[TaskVector], matrices: Rule, others: Rule = mean) -> TaskVector:
     """Merge each tensor alone, so that what a rule needs beyond its result is as large as one tensor, not as a tower.
 
@@ -50,20 +77,32 @@ def by_tensor(taus: Sequence[TaskVector], matrices: Rule, others: Rule = mean) -
     others : function of (N, …) float32
         Merges all other tensors to (…); default their mean.
     """
+    return by_name(taus, lambda _, stack: matrices(stack) if stack.ndim == 3 else others(stack))
+
+
+def by_name(taus: Sequence[TaskVector], rule: Callable[[str, Tensor], Tensor]) -> TaskVector:
+    """The same by one rule for all tensors, which is given the tensor's name as well."""
     layout = taus[0].layout
     values = layout.empty()
-    views = [tau.state_dict() for tau in taus]
+    views, users = layout.views(values), [tau.state_dict() for tau in taus]
 
-    def merge(name: str) -> tuple[str, Tensor]:
-        stack = torch.stack([tensors[name] for tensors in views])
-        return name, matrices(stack) if stack.ndim == 3 else others(stack)
+    def merge(name: str) -> None:
+        views[name].copy_(rule(name, torch.stack([tensors[name] for tensors in users])))
 
-    for (name, merged), view in zip(ordered(merge, layout.names), layout.views(values).values(), strict=True):
-        view.copy_(merged)
+    for _ in ordered(merge, layout.names):
+        pass
     return TaskVector(layout, values, taus[0].base_hash)
 
 
-def singular_triplets(matrix: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+def magnitude_of_rank(values: Tensor, count: int) -> float:
+    """Magnitude of the `count`-th largest entry, so that at least `count` entries are as large."""
+    magnitudes = values.abs().flatten().numpy()
+    place = len(magnitudes) - count
+    magnitudes.partition(place)
+    return float(magnitudes[place])
+
+
+def singular_triplets(matrix: Tensor, count: int, scale: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
     """The `count` largest singular values of a matrix (m, n) and their vectors, in float64.
 
     The eigenvectors of the smaller Gram matrix take a fraction of the time of a full SVD. In float64 its squares cost
@@ -72,15 +111,15 @@ def singular_triplets(matrix: Tensor, count: int) -> tuple[Tensor, Tensor, Tenso
     Returns
     -------
     U (m, count), s (count,), V (n, count)
-        In falling order; U and V are 0 where a singular value is less than `SMALLEST` of the largest.
+        In falling order; U and V are 0 where a singular value is less than `SMALLEST` of the largest, or of `scale`.
     """
     if matrix.shape[0] < matrix.shape[1]:
-        V, s, U = singular_triplets(matrix.T, count)
+        V, s, U = singular_triplets(matrix.T, count, scale)
         return U, s, V
     A = matrix.double()
     squares, vectors = torch.linalg.eigh(A.T @ A)
-    s = squares.flip(0)[:count].clamp_min(0).sqrt()
-    s = s * (s > SMALLEST * s[0])
+    s = squares.clamp_min(0).sqrt().flip(0)
+    s = (s * (s > SMALLEST * max(scale, float(s[0]))))[:count]
     V = vectors.flip(1)[:, :count] * (s > 0)
     return (A @ V) / torch.where(s > 0, s, 1), s, V
 
@@ -91,7 +130,11 @@ def nearest_orthonormal(columns: Tensor) -> Tensor:
     It is `P Q'` of the SVD `P D Q'`. Directions without a singular value are left out, since the SVD chooses them
     freely; so the factor of a singular matrix is a partial isometry.
     """
-    values, vectors = torch.linalg.eigh(columns.T @ columns)
+    return columns @ symmetric_power(columns.T @ columns, -0.5)
+
+
+def symmetric_power(gram: Tensor, exponent: float) -> Tensor:
+    """A negative power of a positive semidefinite matrix, on its range: 0 where an eigenvalue is rounding."""
+    values, vectors = torch.linalg.eigh(gram)
     kept = values > SMALLEST**2 * values[-1]
-    scaled = vectors * torch.where(kept, values, 1).rsqrt() * kept
-    return columns @ (scaled @ vectors.T)
+    return (vectors * torch.where(kept, values, 1).pow(exponent) * kept) @ vectors.T

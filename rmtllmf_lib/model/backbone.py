@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import Weights
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD
 from rmtllmf_lib.validated import validated_call, validated_init
@@ -50,6 +51,8 @@ class WordTokenizer:
 
     words: tuple[str, ...]
     context_length: PositiveInt
+
+    __repr__ = short_repr
 
     @property
     def vocab_size(self) -> int:
@@ -116,6 +119,8 @@ class Backbone:
     weights: Weights
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
+
+    __repr__ = short_repr
 
     @property
     def logit_scale(self) -> float:

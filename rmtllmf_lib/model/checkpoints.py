@@ -23,6 +23,7 @@ from rmtllmf_lib.model.foreign import read_foreign
 from rmtllmf_lib.model.layout import PREFIX, Layout, listing, require_float
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.model.tensor_file import read_own
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.tasks.sources import NAME
 from rmtllmf_lib.validated import validated_call
 
@@ -70,6 +71,8 @@ class PublishedTower:
     weights: Weights
     kind: str
     notes: tuple[str, ...]
+
+    __repr__ = short_repr
 
 
 @validated_call

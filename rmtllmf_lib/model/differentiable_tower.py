@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rmtllmf_lib.model.tower import Tower
+from rmtllmf_lib.reprs import short_repr
 
 Recorded: TypeAlias = tuple[Tensor, Callable[[Tensor], Tensor]]
 Step: TypeAlias = Callable[["Layers", Tensor], Tensor]
@@ -39,6 +40,8 @@ class Layers:
     weights: Mapping[str, Tensor]
     recorded: list[Recorded] | None = None
     fused: bool = False
+
+    __repr__ = short_repr
 
     def _record(self, output: Tensor, inner_products: Callable[[Tensor], Tensor]) -> Tensor:
         if self.recorded is not None:

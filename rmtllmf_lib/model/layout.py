@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rmtllmf_lib.arrays import one_of, whole_number
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.validated import validated_call, validated_init
 
 PREFIX = "visual."
@@ -81,6 +82,8 @@ class Layout:
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if not self.names:

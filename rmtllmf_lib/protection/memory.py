@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rmtllmf_lib.arrays import known_names, torch_generator, whole_number
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.tasks.base import Split, Task
 from rmtllmf_lib.training.loading import pixels
 from rmtllmf_lib.validated import validated_call, validated_init
@@ -31,6 +32,8 @@ class Memory:
 
     per_class: NonNegativeInt
     splits: Mapping[str, Split]
+
+    __repr__ = short_repr
 
     @property
     def samples(self) -> int:

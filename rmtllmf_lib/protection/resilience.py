@@ -17,12 +17,13 @@ from pydantic import NonNegativeInt
 
 from rmtllmf_lib.arrays import Real, known_names, one_of, real_array
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.fusion.arithmetic import choose_lambda, fuse
+from rmtllmf_lib.fusion.arithmetic import choose_lambda, fuse, lambda_n
 from rmtllmf_lib.fusion.tsv import tsv_merge
 from rmtllmf_lib.model.backbone import Backbone
 from rmtllmf_lib.model.task_vector import TaskVector, Weights, cosine_matrix
 from rmtllmf_lib.protection.memory import Memory
 from rmtllmf_lib.protection.realign import REALIGNMENT, memory_loss, realign
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.heads import Head
 from rmtllmf_lib.transport.coded_payload import LADDER, Quantised
@@ -31,10 +32,12 @@ from rmtllmf_lib.validated import validated_call, validated_init
 _PREFIXES = {"position": "visual.positional_embedding", "patch": "visual.conv1.", "class": "visual.class_embedding"}
 EMBEDDING_KINDS = tuple(_PREFIXES)
 
-TSV_LAMBDA = 1.0  # the authors' own choice, whatever the number of tasks
 
 # Fractions of lambda_N that the line search tries: noise favours a smaller lambda, at worst 0.
 LAMBDA_PARTS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
+
+
+_FROZEN = ("embeddings",)
 
 
 @validated_call
@@ -109,6 +112,8 @@ class Station:
     autocast: str | None = None
     outage: tuple[str, ...] = ()
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True, eq=False)
 class Protected:
@@ -122,7 +127,7 @@ class Protected:
     samples, bytes : int
         Images of the memory that were used, and the bytes that store them.
     steps : int
-        Of the realignment.
+        Of training: of the realignment, and of specialists that the station trains itself.
     seconds : float
         Wall time of the protection, including all fusions.
     """
@@ -133,6 +138,8 @@ class Protected:
     bytes: int
     steps: int
     seconds: float
+
+    __repr__ = short_repr
 
 
 def _fused(station: Station, lam: float | Sequence[float]) -> Weights:
@@ -238,11 +245,25 @@ def _tsv(station: Station) -> tuple[Weights, float]:
             "lower their MSE, allow more channel uses, or take a protection that ignores the link"
         )
     merged = tsv_merge(list(station.received.values()))
-    return fuse(station.backbone.weights, [merged], TSV_LAMBDA), TSV_LAMBDA
+    return station.backbone.weights + station.lam * merged, station.lam
 
 
 def _base(station: Station) -> tuple[Weights, float]:
     return station.backbone.weights, 0.0
+
+
+def _few_shot(station: Station) -> tuple[Weights, float]:
+    """What the station can fuse without a link: specialists that it trains itself, each on one task's memory."""
+    memory, base = _memory(station), station.backbone.weights
+    own = [_trained(station, base, memory.of([name]), _FROZEN) - base for name in memory.splits]
+    return base + station.lam * tsv_merge(own), station.lam
+
+
+def _trained(station: Station, start: Weights, memory: Memory, freeze: tuple[str, ...]) -> Weights:
+    return realign(
+        station.backbone, start, memory, station.heads, replace(station.recipe, freeze=freeze),
+        generator=torch.Generator().manual_seed(station.seed), device=station.device, autocast=station.autocast,
+    )  # fmt: skip
 
 
 @validated_init
@@ -260,6 +281,8 @@ class Protection:
         Realign that model with these groups frozen. None: no realignment.
     receives : bool
         Whether it uses what was received; False for controls that ignore the link.
+    published_lam : function of the number of tasks
+        The lambda of its merger's authors, where none is given or chosen.
     sends : tuple of Quantised, optional
         What users send with a code in place of their task vectors, the best first, see `coded_payload.plan`. None:
         the vectors themselves, which arrive with errors.
@@ -269,7 +292,10 @@ class Protection:
     start: Callable[[Station], tuple[Weights, float]]
     freeze: tuple[str, ...] | None = None
     receives: bool = True
+    published_lam: Callable[[int], float] = lambda_n
     sends: tuple[Quantised, ...] | None = None
+
+    __repr__ = short_repr
 
     @property
     def trains(self) -> bool:
@@ -277,12 +303,24 @@ class Protection:
         return self.freeze is not None
 
     @property
+    def starts_from_memory(self) -> bool:
+        """Whether the model before realignment needs a memory."""
+        return self.start in (_searched, _few_shot)
+
+    @property
     def remembers(self) -> bool:
         """Whether it needs a memory."""
-        return self.trains or self.start is _searched
+        return self.trains or self.starts_from_memory
+
+    @property
+    def scales(self) -> bool:
+        """Whether the model depends on the lambda that is given."""
+        return self.start is not _base
 
 
-_FROZEN = ("embeddings",)
+def _one(_: int) -> float:  # of TSV-Merge, whatever the number of tasks
+    return 1.0
+
 
 PROTECTIONS: Mapping[str, Protection] = {
     "unprotected": Protection("unprotected", _unprotected),
@@ -303,10 +341,15 @@ PROTECTIONS: Mapping[str, Protection] = {
     "noise-aware": Protection("noise-aware lambda, realigned", _searched, _FROZEN),
     "wiener-lambda": Protection("Wiener weights", _wiener),
     "wiener": Protection("Wiener weights, realigned", _wiener, _FROZEN),
-    "coded-tsv": Protection("coded low rank, TSV-Merge", _tsv, sends=LADDER),
-    "coded-tsv-realigned": Protection("coded low rank, TSV-Merge, realigned", _tsv, _FROZEN, sends=LADDER),
+    "coded-tsv": Protection("coded low rank, TSV-Merge", _tsv, sends=LADDER, published_lam=_one),
+    "coded-tsv-realigned": Protection(
+        "coded low rank, TSV-Merge, realigned", _tsv, _FROZEN, sends=LADDER, published_lam=_one
+    ),
     "base": Protection("base, zero-shot", _base, receives=False),
     "control": Protection("base, realigned", _base, _FROZEN, receives=False),
+    "few-shot-specialists": Protection(
+        "own few-shot specialists, merged, realigned", _few_shot, _FROZEN, receives=False, published_lam=_one
+    ),
 }
 
 
@@ -317,13 +360,15 @@ def protection_named(name: str) -> Protection:
 
 
 @validated_call
-def protect(name: str, station: Station) -> Protected:
+def protect(name: str, station: Station, *, realigned: bool = True) -> Protected:
     """Apply a protection, and measure its cost.
 
     Parameters
     ----------
     name : str
         One of `PROTECTIONS`.
+    realigned : bool
+        False stops before the realignment, if the protection has one.
 
     Raises
     ------
@@ -333,13 +378,10 @@ def protect(name: str, station: Station) -> Protected:
     protection = protection_named(name)
     started = time.perf_counter()
     weights, lam = protection.start(station)
-    used, steps = Memory(0, {}), 0
-    if protection.remembers:
+    steps = station.recipe.steps * len(station.received) if protection.start is _few_shot else 0
+    used = _memory(station) if protection.starts_from_memory else Memory(0, {})
+    if realigned and protection.freeze is not None:
+        steps += station.recipe.steps
         used = _memory(station)
-    if protection.freeze is not None:
-        steps = station.recipe.steps
-        weights = realign(
-            station.backbone, weights, used, station.heads, replace(station.recipe, freeze=protection.freeze),
-            generator=torch.Generator().manual_seed(station.seed), device=station.device, autocast=station.autocast,
-        )  # fmt: skip
+        weights = _trained(station, weights, used, protection.freeze)
     return Protected(weights, lam, used.samples, used.bytes, steps, time.perf_counter() - started)

@@ -31,6 +31,7 @@ from filelock import Timeout
 from rmtllmf_lib.arrays import file_path
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.folders import default_root
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.storage.atomic import device_errors, sync
 from rmtllmf_lib.storage.canonical import config_key, plain, short
 from rmtllmf_lib.storage.locks import locked
@@ -64,6 +65,8 @@ class Entry:
     bytes: int
     created: str
     config: Mapping[str, Any]
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ import torch
 from filelock import Timeout
 
 from rmtllmf_lib.progress import tqdm
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.storage.locks import Patience, locked
 from rmtllmf_lib.storage.store import Store
@@ -93,6 +94,8 @@ class _Job:
     configs: Sequence[Mapping[str, Any]]
     build: Callable[[int], pd.DataFrame]
     places: Mapping[str, int]
+
+    __repr__ = short_repr
 
     def table(self, key: str) -> pd.DataFrame:
         """A part, from the store or built."""

@@ -17,6 +17,7 @@ from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.protection.memory import Memory, draw_memory
 from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.protection.resilience import Protected, Station, protect, protection_named
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.seeds import drawn_seed, generator_for
 from rmtllmf_lib.training.evaluate import Prepared, predictions, prepare
 from rmtllmf_lib.training.finetune import Recipe
@@ -50,6 +51,8 @@ class Unit:
         "validation" for choices of settings, with random numbers of its own.
     images : int or None
         Upper bound for the images per task.
+    realigned : bool
+        False for the models before realignment.
     """
 
     scenario: Scenario | None
@@ -62,6 +65,9 @@ class Unit:
     autocast: str | None
     split: str
     images: int | None
+    realigned: bool = True
+
+    __repr__ = short_repr
 
     def described(self) -> dict[str, Any]:
         """Everything that decides the rows of the unit, as its key in the store; not the scenario's name."""
@@ -89,6 +95,8 @@ class Bench:
 
     suite: Suite
     _kept: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+
+    __repr__ = short_repr
 
     def __getstate__(self) -> dict[str, Any]:
         """The suite without the cache, for other processes."""
@@ -164,7 +172,7 @@ def models(bench: Bench, unit: Unit) -> Iterator[tuple[tuple[str, ...], Protecte
             unit.autocast,
             tuple(name for name in combination if name not in received),
         )
-        yield combination, protect(unit.protection, station)
+        yield combination, protect(unit.protection, station, realigned=unit.realigned)
 
 
 @validated_call

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rmtllmf_lib.arrays import whole_number
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.tasks.base import (
     Split,
     Task,
@@ -49,6 +50,8 @@ class Pool:
     images: Tensor | LazyImages
     labels: Sequence[int]
     keys: Sequence[str]
+
+    __repr__ = short_repr
 
     @classmethod
     def of_files(cls, folder: Path, samples: Sequence[tuple[str | Path, int]]) -> Pool:
@@ -99,6 +102,8 @@ class RawTask:
     train: Pool
     test: Pool
     split_note: str
+
+    __repr__ = short_repr
 
 
 @validated_call

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from rmtllmf_lib.arrays import seed_number, whole_number
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.tasks.images import Indices, LazyImages, decode_images, require_decodable
 from rmtllmf_lib.validated import validated_call, validated_init
 
@@ -55,6 +56,8 @@ class Split:
 
     images: Tensor | LazyImages
     labels: Tensor
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
@@ -123,6 +126,8 @@ class Task:
     fingerprint: str
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         require_class_names(self.class_names, f"task {self.name!r}")

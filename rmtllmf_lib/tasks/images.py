@@ -30,6 +30,7 @@ from torchvision.transforms.v2 import functional as transforms
 from rmtllmf_lib.arrays import instance_of, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.progress import tqdm
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.threads import Item, Result, ordered
 from rmtllmf_lib.validated import validated_call
 
@@ -111,6 +112,8 @@ class ArrayImages:
     """The `decode` of lazy images held in one (n, 1 or 3, H, W) uint8 tensor; a handle is a position."""
 
     array: Tensor
+
+    __repr__ = short_repr
 
     def __call__(self, index: int) -> Image.Image:
         """The image at position `index`, RGB."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.validated import validated_call
 
 
@@ -32,6 +33,8 @@ class Prompts:
     templates: tuple[str, ...]
     class_names: tuple[str, ...] | None = None
     folders: tuple[str, ...] | None = None
+
+    __repr__ = short_repr
 
 
 DEFAULT_TEMPLATES = ("a photo of a {}.",)

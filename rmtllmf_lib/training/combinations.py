@@ -7,13 +7,16 @@ depend on their number.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import ArrayLike
+from pydantic import NonNegativeInt, PositiveInt
 
 from rmtllmf_lib.arrays import one_of, real_array, whole_number
 from rmtllmf_lib.errors import InputError
@@ -63,6 +66,35 @@ def task_combinations(names: Iterable[str], sizes: Iterable[int] | None = None) 
 
 
 @validated_call
+def sample_combinations(
+    names: Sequence[str],
+    sizes: Sequence[PositiveInt] | None = None,
+    per_size: PositiveInt | None = None,
+    seed: NonNegativeInt = 0,
+) -> list[tuple[str, ...]]:
+    """Combinations of tasks: all, or `per_size` of each size in which the tasks occur about equally often.
+
+    The choice depends on the arguments alone.
+    """
+    chosen: list[tuple[str, ...]] = []
+    for size, group in itertools.groupby(sorted(task_combinations(names, sizes), key=len), len):
+        candidates = list(group)
+        if per_size is None or per_size >= len(candidates):
+            chosen += candidates
+            continue
+        order = torch.randperm(len(candidates), generator=torch.Generator().manual_seed(size + 2**16 * seed)).tolist()
+        used: Counter[str] = Counter()
+        picked = []
+        for _ in range(per_size):
+            best = min(order, key=lambda place: sum(used[name] ** 2 + 2 * used[name] for name in candidates[place]))
+            order.remove(best)
+            picked.append(best)
+            used.update(candidates[best])
+        chosen += [candidates[place] for place in sorted(picked)]
+    return chosen
+
+
+@validated_call
 def evaluate_combinations(
     suite: Suite,
     lam: Callable[[int], float],
@@ -70,6 +102,7 @@ def evaluate_combinations(
     split: str = "test",
     limit: int | None = None,
     sizes: Sequence[int] | None = None,
+    per_size: int | None = None,
     all_tasks: bool = False,
     threads: int = 1,
     progress: bool = True,
@@ -87,6 +120,8 @@ def evaluate_combinations(
         Images of each task, see `prepare`.
     sizes : sequence of int, optional
         Numbers of tasks in a combination; default 2 to all.
+    per_size : int, optional
+        Combinations of each size, see `sample_combinations`; default all.
     all_tasks : bool
         Evaluate each combination on all tasks; a column `member` marks those in it.
     threads : int
@@ -113,7 +148,7 @@ def evaluate_combinations(
             raise InputError(f"there are task vectors of {', '.join(names)}, but no {what} for {', '.join(missing)}")
     for name in names:
         heads[name].require_classes(suite.tasks[name])
-    if not (combinations := task_combinations(names, sizes)):
+    if not (combinations := sample_combinations(names, sizes, per_size)):
         raise InputError(f"the suite has {len(names)} task vector: expected two or more to combine, or sizes=[1]")
     prepared = {
         name: prepare(backbone, getattr(suite.tasks[name], split), limit=limit, device=suite.device) for name in names
@@ -148,18 +183,20 @@ def evaluate_combinations(
 
 @validated_call
 def choose_lambdas(
-    suite: Suite, grid: Sequence[float], *, limit: int | None = None, threads: int = 1
+    suite: Suite, grid: Sequence[float], *, limit: int | None = None, per_size: int | None = None, threads: int = 1
 ) -> tuple[dict[int, float], pd.DataFrame]:
     """The best lambda_N of a grid for every N, chosen on validation images.
 
     The score of a lambda is the normalised accuracy of Eq. (6) on the validation images of the fused tasks, averaged
-    over all combinations of N tasks. Test images are not used.
+    over combinations of N tasks. Test images are not used.
 
     Parameters
     ----------
     grid : sequence of float
     limit : int, optional
         Validation images per task.
+    per_size : int, optional
+        Combinations of each N, see `sample_combinations`; default all.
     threads : int
 
     Returns
@@ -180,7 +217,9 @@ def choose_lambdas(
     parts = []
     for lam in sorted(grid):
         constant = partial(lambda_n, rule="constant", value=lam)
-        rows = evaluate_combinations(suite, constant, split="validation", limit=limit, threads=threads)
+        rows = evaluate_combinations(
+            suite, constant, split="validation", limit=limit, per_size=per_size, threads=threads
+        )
         scores = rows.groupby("n_tasks", as_index=False).agg(lam=("lam", "first"), score=("normalized", "mean"))
         parts.append(scores)
     table = pd.concat(parts, ignore_index=True)

@@ -18,6 +18,7 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone
 from rmtllmf_lib.model.task_vector import Weights
 from rmtllmf_lib.model.tower import EMBEDDINGS, AnyTower, any_tower, cut, embed, encode
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.tasks.base import Split, pinned_sample
 from rmtllmf_lib.tasks.images import LazyImages
 from rmtllmf_lib.training.heads import Head
@@ -49,6 +50,8 @@ class Prepared:
     patches: list[Tensor] = field(default_factory=list)
     tokens: list[Tensor] = field(default_factory=list)
     embeddings: Mapping[str, Tensor] = field(default_factory=dict)
+
+    __repr__ = short_repr
 
     def cut(self) -> Iterator[Tensor]:
         """Yield the patches (b, patches, 3 * patch**2), batch by batch."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from rmtllmf_lib.arrays import one_of
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone, WordTokenizer
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.tasks.base import Task, require_readable
 from rmtllmf_lib.training.loading import batches
 from rmtllmf_lib.validated import validated_call
@@ -35,6 +36,8 @@ class Head:
     logit_scale: float
     kind: str
     class_names: tuple[str, ...]
+
+    __repr__ = short_repr
 
     @cached_property
     def hash(self) -> str:

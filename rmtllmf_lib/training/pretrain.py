@@ -29,6 +29,7 @@ from rmtllmf_lib.arrays import seed_number, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import WordTokenizer, load_backbone, new_model
 from rmtllmf_lib.progress import tqdm
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.storage.atomic import atomic_write
 from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.storage.tensors import save_tensors
@@ -60,6 +61,8 @@ class Domain:
     pose: Pose
     captions: tuple[str, ...]  # templates, with {} for the concept's name
     generic: str  # caption that names only the category
+
+    __repr__ = short_repr
 
 
 _UPRIGHT, _ANY = Pose((-20, 20), (0.6, 1.1), 0.22, True), Pose((-180, 180), (0.6, 1.2), 0.22, True)

@@ -24,6 +24,7 @@ from rmtllmf_lib.fusion.arithmetic import fuse
 from rmtllmf_lib.model.backbone import Backbone
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.progress import tqdm
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.tasks.base import SPLITS, TASK_NAMES, Task, require_readable
 from rmtllmf_lib.tasks.embedded.difficulty import severity
@@ -54,6 +55,33 @@ class Suite:
     heads: Mapping[str, Head]
     taus: Mapping[str, TaskVector]
     device: str = "cpu"
+
+    __repr__ = short_repr
+
+    def _repr_html_(self) -> str:
+        """The table of `describe`, where a notebook shows a suite."""
+        return str(self.describe().to_html(index=False, float_format="{:.3g}".format))
+
+    def describe(self) -> pd.DataFrame:
+        """What is in the suite, a row for each task.
+
+        Returns
+        -------
+        DataFrame with columns task, source, classes, head, the images in train, validation and test, and tau_rms: the
+        root mean square of the task vector, NaN for a task without one.
+        """
+        rows = [
+            {
+                "task": name,
+                "source": task.source,
+                "classes": len(task.class_names),
+                "head": self.heads[name].kind,
+                **{split: len(getattr(task, split)) for split in SPLITS},
+                "tau_rms": self.taus[name].rms if name in self.taus else float("nan"),
+            }
+            for name, task in self.tasks.items()
+        ]
+        return pd.DataFrame(rows)
 
     @validated_call
     def fuse(self, names: Sequence[str] | None = None, lam: float = 0.3) -> Weights:

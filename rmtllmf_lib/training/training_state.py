@@ -17,6 +17,7 @@ from rmtllmf_lib.arrays import whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.layout import PREFIX, Layout
 from rmtllmf_lib.model.tensor_file import read_sealed, write_sealed
+from rmtllmf_lib.reprs import short_repr
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ class TrainingState:
     run: Mapping[str, Any]
     tower: nn.Module
     optimizer: torch.optim.Optimizer
+
+    __repr__ = short_repr
 
     def save(self, step: int) -> None:
         """Write the state after `step` steps.

@@ -24,6 +24,7 @@ from rmtllmf_lib.arrays import Complex, Real, fitted, instance_of, one_of, whole
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.progress import tqdm
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.threads import ordered
 from rmtllmf_lib.transport.digital import RawFloat
 from rmtllmf_lib.transport.scheme import Scheme
@@ -86,6 +87,8 @@ class Link:
     receiver: Receiver = "sic"
     cancellation: Cancellation = "genie"
 
+    __repr__ = short_repr
+
     def __post_init__(self) -> None:
         require_uplink(self.uplink)
         one_of(self.order, Order, "order")
@@ -140,6 +143,12 @@ class Received:
     taus: list[TaskVector]
     statistics: ErrorStatistics
 
+    __repr__ = short_repr
+
+    def _repr_html_(self) -> str:
+        """The statistics of the errors, where a notebook shows what was received."""
+        return self.statistics._repr_html_()
+
 
 @dataclass(frozen=True, eq=False)
 class _Drop:
@@ -164,6 +173,8 @@ class _Drop:
     heard: Tensor
     noise: Tensor
     mse: list[float]
+
+    __repr__ = short_repr
 
 
 _Job: TypeAlias = tuple[_Drop, slice, Tensor]  # slice of each vector, and n (rx, symbols) of power 2

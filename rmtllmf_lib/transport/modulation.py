@@ -23,6 +23,7 @@ from torch import Tensor
 
 from rmtllmf_lib.arrays import Real, one_of, real_array
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.transport.quantise import interval_probability
 from rmtllmf_lib.validated import validated_call
 
@@ -62,6 +63,8 @@ class Alphabet:
 
     levels: Real
     labels: np.ndarray[Any, np.dtype[np.uint8]]
+
+    __repr__ = short_repr
 
     def flips(self, variance: float) -> Real:
         """Pr(bits a and b of one amplitude are both wrong) (log2 L, log2 L); the diagonal holds the error rates.

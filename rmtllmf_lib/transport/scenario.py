@@ -18,6 +18,7 @@ from rmtllmf_lib.arrays import Real, instance_of, one_of, real_array
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.published import PAPER_LINKS
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.transport.balanced import scramble, sign_correlation, unscramble
 from rmtllmf_lib.transport.statistics import require_alike
 from rmtllmf_lib.transport.surrogate import CORRELATIONS, SCALES, error_covariance, surrogate
@@ -52,6 +53,8 @@ class Scenario:
     scale: str = "weight"
     correlation: str = "independent"
     signs: Literal["plain", "balanced"] = "plain"
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         one_of(self.scale, SCALES, "scale")

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rmtllmf_lib.arrays import instance_of, real_number, whole_number
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.reprs import short_repr
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Detected:
     decide: Callable[[], Tensor] | None
     expect: Callable[[], Tensor]
     lost: int = 0
+
+    __repr__ = short_repr
 
     @property
     def hard(self) -> Tensor:

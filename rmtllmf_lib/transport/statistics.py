@@ -16,6 +16,7 @@ from torch import Tensor
 from rmtllmf_lib.arrays import Real, instance_of
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector
+from rmtllmf_lib.reprs import short_repr
 
 _NUMBERS_AT_ONCE = 2**16  # of each user: with eight users in float64, 4 MiB
 
@@ -38,6 +39,12 @@ class ErrorStatistics:
 
     table: pd.DataFrame
     correlation: Real
+
+    __repr__ = short_repr
+
+    def _repr_html_(self) -> str:
+        """The table, where a notebook shows the statistics."""
+        return str(self.table.to_html(index=False, float_format="{:.3g}".format))
 
 
 class Moments:

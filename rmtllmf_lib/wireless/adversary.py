@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rmtllmf_lib.arrays import Complex, Real, fitted, one_of, real_array, real_number, whole_number
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.wireless.allocation import allocate_unit_budget, counted_twice
 from rmtllmf_lib.wireless.channel import Uplink, require_uplink
 from rmtllmf_lib.wireless.minimax import minimax, minimax_sic
@@ -62,6 +63,8 @@ class Attack:
     lower_bound: Real
     iterations: int
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True, eq=False)
 class _Design:
@@ -71,6 +74,8 @@ class _Design:
     lower: Real
     iterations: int = 0
     rate: Real | None = None  # of the optimal kinds: the objective, which rounding of `noise_cov` does not affect
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +90,8 @@ class _Problem:
     basis: Complex  # (drop, rx, r), r = min(rx, user)
     root: Real  # (drop, r), falling; 0 beyond the rank
     right: Complex  # (drop, r, user)
+
+    __repr__ = short_repr
 
     @property
     def columns(self) -> Complex:

@@ -33,6 +33,7 @@ from rmtllmf_lib.arrays import (
     whole_number,
 )
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.wireless.path_loss import PathLoss
 from rmtllmf_lib.wireless.square_root import adjoint, precision, require_semidefinite
 
@@ -120,6 +121,8 @@ class Uplink:
     H: Complex
     power: Real
     noise_floor: Real
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         H = complex_array(self.H, "H")

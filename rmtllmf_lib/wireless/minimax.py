@@ -22,6 +22,7 @@ from scipy.special import logsumexp
 
 from rmtllmf_lib.arrays import Complex, Real, complex_array, fitted, real_array, real_number, whole_number
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.wireless.square_root import Whitened, adjoint, factors
 
 _MULTIPLICATIVE = 4  # updates that bring the first point near the central path
@@ -49,6 +50,8 @@ class Bracket:
     lower: Real
     iterations: int
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True, eq=False)
 class _Point:
@@ -62,6 +65,8 @@ class _Point:
     level: Real  # (batch, r) floor + extra
     seen: Complex  # (batch, r, user) columns of G in the eigenbasis
     sinr: Real  # (batch, user)
+
+    __repr__ = short_repr
 
 
 def _best_response(columns: Complex, floor: Real, weights: Real) -> _Point:

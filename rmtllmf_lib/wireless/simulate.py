@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from rmtllmf_lib.arrays import Complex, Real, complex_array, fitted, numpy_generator, one_of, real_array, whole_number
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.wireless.channel import Uplink, array_shape, complex_normal, require_uplink
 from rmtllmf_lib.wireless.information import PAM8
 from rmtllmf_lib.wireless.receiver import (
@@ -58,6 +59,8 @@ class MeasuredMse:
     error_cov: Complex
     symbol_errors: Real
     n: int
+
+    __repr__ = short_repr
 
 
 def measure_mse(

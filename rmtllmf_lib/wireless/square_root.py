@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike
 
 from rmtllmf_lib.arrays import Complex, Real
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.reprs import short_repr
 
 SINGULAR = 1e-13  # relative to the largest eigenvalue of C: smaller ones count as zero
 EVEN = 1e-4  # smallest ratio of the eigenvalues of G^H G at which its eigenvectors are accurate enough
@@ -55,6 +56,8 @@ class Whitened:
     T: Complex | None = None
     U: Complex | None = None
     N: Complex | None = None
+
+    __repr__ = short_repr
 
     @property
     def free(self) -> Any:

@@ -13,6 +13,7 @@ import pytest
 
 from rmtllmf_lib.chapters.findings import collected, measured, record
 from rmtllmf_lib.chapters.verdicts.claims import Claim, Finding
+from rmtllmf_lib.chapters.verdicts.comparisons import Comparison
 from rmtllmf_lib.chapters.verdicts.evidence import Interval, NoIntervalError
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.recorded import FINDING, NUMBERS
@@ -20,7 +21,7 @@ from rmtllmf_lib.recorded import FINDING, NUMBERS
 
 def toy(label: str, verdict: Any = "holds") -> Claim:
     def rule(seen: Any) -> Finding:
-        return Finding(verdict, {"x": seen, "y": Interval(0.5, 0.02)})
+        return Finding(verdict, {"x": seen, "y": Interval(0.5, 0.02)}, Comparison(True, 0.012345678, 5))
 
     ours, why = "{x:.1f} nats", {"does not hold": "because {y.points} points"}
     return Claim(label, "I", "Says $x$.", "({numref}`fig-x`)", rule, ours=ours, why=why)
@@ -38,15 +39,15 @@ def outputs(run: Callable[[], None]) -> list[dict[str, Any]]:
 
 
 def test_a_box_and_its_records() -> None:
-    box, *records = outputs(lambda: record(2.345678, ["B", "A"], TOYS))
+    (box,) = outputs(lambda: record(2.345678, ["B", "A"], TOYS))
     assert box["text/plain"] == "B: does not hold; 2.3 nats; because 50 ± 2 points\nA: holds; 2.3 nats"
     assert (
-        "**B** Says $x$. — **does not hold**: 2.3 nats; because 50 ± 2 points ({numref}`fig-x`)."
-        in box["text/markdown"]
+        "**B** Says $x$ — **does not hold**: 2.3 nats; because 50 ± 2 points ({numref}`fig-x`)." in box["text/markdown"]
     )
-    (first, second) = (each[FINDING] for each in records)
+    (first, second) = box[FINDING]
     assert first["label"] == "B" and first["numbers"] == {"x": 2.345678, "y": "50 ± 2"} and second["verdict"] == "holds"
-    json.dumps(records)
+    assert first["rests_on"] == {"sure": True, "p": 0.01235, "seeds": 5}
+    json.dumps(box)
 
 
 def test_only_known_claims_and_each_once() -> None:
@@ -60,8 +61,10 @@ def test_a_single_seed_gives_no_verdict() -> None:
         raise NoIntervalError
 
     claim = Claim("A", "I", "Says.", "", rule)
-    (box, found) = outputs(lambda: record(None, ["A"], [claim]))
-    assert found[FINDING]["verdict"] == "not testable here" and "single seed" in box["text/plain"]
+    (box,) = outputs(lambda: record(None, ["A"], [claim]))
+    (found,) = box[FINDING]
+    assert found["verdict"] == "not testable here" and "single seed" in box["text/plain"]
+    assert found["rests_on"] is None
 
 
 def test_numbers_by_name() -> None:
@@ -73,32 +76,45 @@ def test_numbers_by_name() -> None:
     }
 
 
-def write(path: Path, *found: dict[str, Any]) -> None:
+def write(path: Path, *found: Any) -> None:
     cells = [{"cell_type": "code", "source": "", "outputs": [{"data": {FINDING: each}} for each in found]}]
     path.write_text(json.dumps({"cells": cells}))
 
 
 def test_chapters_are_collected(tmp_path: Path) -> None:
-    _, a, b = outputs(lambda: record(1.0, ["A", "B"], TOYS))
-    write(tmp_path / "02_y.ipynb", a[FINDING])
+    ((a, b),) = (each[FINDING] for each in outputs(lambda: record(1.0, ["A", "B"], TOYS)))
+    write(tmp_path / "02_y.ipynb", a)
     with pytest.raises(InputError, match="records B"):
         collected(tmp_path, TOYS)
-    write(tmp_path / "01_x.ipynb", b[FINDING])
+    write(tmp_path / "01_x.ipynb", b)
     table = collected(tmp_path, TOYS)
     assert table["label"].tolist() == ["A", "B"] and table["chapter"].tolist() == ["02_y", "01_x"]
-    write(tmp_path / "03_z.failed.ipynb", b[FINDING])
-    write(tmp_path / ".03_z.ipynb", b[FINDING])
+    write(tmp_path / "03_z.failed.ipynb", b)
+    write(tmp_path / ".03_z.ipynb", b)
     assert collected(tmp_path, TOYS)["chapter"].tolist() == ["02_y", "01_x"]
-    write(tmp_path / "03_z.ipynb", b[FINDING])
+    write(tmp_path / "03_z.ipynb", b)
     with pytest.raises(InputError, match="'B' is recorded by 01_x and 03_z"):
         collected(tmp_path, TOYS)
 
 
+def test_p_values_are_adjusted_for_those_that_have_one(tmp_path: Path) -> None:
+    """Findings that were recorded one by one, before they had any, are read as well."""
+    (box,) = outputs(lambda: record(1.0, ["A", "B"], TOYS))
+    a, b = box[FINDING]
+    write(tmp_path / "01_x.ipynb", [a, b])
+    assert collected(tmp_path, TOYS)["q"].tolist() == [0.01235, 0.01235]
+    del b["rests_on"]
+    write(tmp_path / "01_x.ipynb", [a], b)
+    table = collected(tmp_path, TOYS)
+    assert table["p"].isna().tolist() == table["q"].isna().tolist() == [False, True]
+    assert table["sure"].tolist() == [True, False] and table["seeds"].tolist() == [5, 0]
+
+
 def test_the_folder_is_this_one_or_its_notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, a, b = outputs(lambda: record(1.0, ["A", "B"], TOYS))
+    (box,) = outputs(lambda: record(1.0, ["A", "B"], TOYS))
     (tmp_path / "notebooks").mkdir()
     write(tmp_path / "of_mine.ipynb")
-    write(tmp_path / "notebooks" / "01_x.ipynb", a[FINDING], b[FINDING])
+    write(tmp_path / "notebooks" / "01_x.ipynb", box[FINDING])
     for here in (tmp_path, tmp_path / "notebooks"):
         monkeypatch.chdir(here)
         assert collected(claims=TOYS)["chapter"].tolist() == ["01_x"] * 2

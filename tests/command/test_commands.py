@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.fusion.arithmetic import LAMBDA_GRID, choose_lambda, fuse, lambda_n
 from rmtllmf_lib.model.backbone import Backbone, WordTokenizer
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
+from rmtllmf_lib.protection.memory import draw_memory
 from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD, Split
 from rmtllmf_lib.tasks.sources import TaskSpec, load_spec, parse_tasks
 from rmtllmf_lib.training import finetune, suite
 from rmtllmf_lib.training.evaluate import accuracy
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.heads import build_head
+from rmtllmf_lib.training.merging import learn_coefficients, merge_suite, training_sample
 from small import small_backbone, small_tau
 
 BACKBONE = replace(small_backbone(), mean=CLIP_MEAN, std=CLIP_STD)  # the pixel statistics of tasks from files
@@ -214,10 +217,11 @@ def evaluated(
     specs: list[TaskSpec],
     lam: float | str | None = None,
     rule: str | None = None,
+    merger: str = "arithmetic",
     **options: Any,
 ) -> tuple[pd.DataFrame, float | None]:
     made = suite.assemble_suite(BACKBONE, specs, taus, **options)
-    return commands.evaluate_suite(made, points, lam, rule)
+    return commands.evaluate_suite(made, points, lam, rule, merger)
 
 
 def test_the_table_holds_what_accuracy_says(images: Path, vectors: dict[str, TaskVector]) -> None:
@@ -236,6 +240,29 @@ def test_the_table_holds_what_accuracy_says(images: Path, vectors: dict[str, Tas
             assert row[column] == accuracy(BACKBONE, weights, task.test, head), column
         assert row["normalized"] == pytest.approx(row["fused"] / row["fine_tuned"])
         assert (row["head"], row["classes"], row["test"]) == ("prototype", 3, 18)
+
+
+@pytest.mark.parametrize("merger", ["tsv", "regmean", "few-shot", "emr", "tall"])
+def test_the_table_of_another_merger(
+    merger: str, images: Path, vectors: dict[str, TaskVector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = partial(learn_coefficients, steps=2)
+    monkeypatch.setattr("rmtllmf_lib.training.merging.learn_coefficients", quick)
+    specs = parse_tasks(["warm", "cold"], "folder", images)
+    table, lam = evaluated(vectors, {}, specs, merger=merger)
+    assert lam == 1
+    made = suite.assemble_suite(BACKBONE, specs, vectors)
+    memory = draw_memory(made.tasks, 5, image_size=BACKBONE.image_size, generator=torch.Generator().manual_seed(0))
+    splits = memory.splits if merger == "few-shot" else training_sample(made)
+    merged = merge_suite(made, merger, splits, generator=torch.Generator().manual_seed(0))
+    for row in table.to_dict("records"):
+        name = row["task"]
+        weights = fuse(BACKBONE.weights, [merged[name]], 1.0)
+        assert row["fused"] == accuracy(BACKBONE, weights, made.tasks[name].test, made.heads[name])
+        assert row["normalized"] == pytest.approx(row["fused"] / row["fine_tuned"])
+    assert (merged["warm"] is merged["cold"]) == (merger not in ("emr", "tall"))
+    _, chosen = evaluated(vectors, {}, specs, merger=merger, lam="validation")
+    assert chosen is not None and chosen >= 0
 
 
 def test_a_vector_is_not_judged_by_another_task(
@@ -301,10 +328,16 @@ def test_lambda_is_chosen_on_validation_images_alone(
         for factor in LAMBDA_GRID
     ]
     tables = []
-    monkeypatch.setattr(commands, "choose_lambda", lambda score: tables.append(choose_lambda(score)) or tables[-1])
+
+    def recorded(*arguments: Any, **named: Any) -> Any:
+        tables.append(choose_lambda(*arguments, **named))
+        return tables[-1]
+
+    monkeypatch.setattr(commands, "choose_lambda", recorded)
     _, lam = evaluated(vectors, {}, specs, lam="validation")
-    assert tables[0][1]["score"].tolist() == pytest.approx(scores)
-    assert lam == LAMBDA_GRID[int(np.argmax(scores))]
+    table = tables[0][1].set_index("lam")["score"]
+    assert table[list(LAMBDA_GRID)].tolist() == pytest.approx(scores)
+    assert lam == table.idxmax()
 
     def other_test(*arguments: Any, **named: Any) -> Any:
         task = load(*arguments, **named)

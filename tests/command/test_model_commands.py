@@ -8,10 +8,12 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import torch
 
 from artifacts import write_two_tasks
 from rmtllmf_lib.command import cli, commands
-from rmtllmf_lib.model.task_vector import TaskVector
+from rmtllmf_lib.fusion.mergers import CALIBRATIONS, MERGERS, merge
+from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD
 from small import small_backbone, small_tau
 
@@ -155,6 +157,12 @@ def test_a_folder_needs_no_source(
         ("fuse tau.st --rule best", "'best'"),
         ("fuse tau.st --lam 0.3 --rule inverse", "give one of them"),
         ("fuse nosuch.st", "nosuch.st does not exist"),
+        ("fuse tau.st --merger tvs", "--merger is 'tvs'"),
+        ("fuse tau.st --merger fisher", "rmtllmf evaluate --merger fisher"),
+        ("fuse tau.st --merger emr+svc", "which task vectors alone do not give"),
+        ("fuse tau.st --merger dare --seed -1", "--seed is -1"),
+        ("evaluate tau.st --merger nosuch.py:merge", "nosuch.py is no file"),
+        ("evaluate tau.st --merger tsv --lam 0.3 --rule inverse", "give one of them"),
         ("evaluate tau.st --device gpu", "--device is 'gpu'"),
         ("evaluate tau.st --head best", "--head is 'best'"),
         ("evaluate tau.st --lam nan", "nan"),
@@ -225,3 +233,23 @@ def test_what_a_vector_says_of_itself_is_checked(
         monkeypatch.setattr("rmtllmf_lib.training.suite.load_spec", lambda *_, **__: pytest.fail("loaded"))
     assert cli.main(["evaluate", "tau.st"]) == 2
     assert message in (shown := capsys.readouterr().err) and len(shown) < 400
+
+
+def test_mergers_are_listed_and_fuse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["fuse", "--merger", "list"]) == cli.main(["evaluate", "--merger", "list"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == 2 * (1 + len(MERGERS) + len(CALIBRATIONS))
+    assert [line.split()[0] for line in shown[1:4]] == ["arithmetic", "average", "ties"]
+    base = small_backbone().weights
+    for seed in (1, 2):
+        small_tau(base, seed, task=f"t{seed}").save(tmp_path / f"{seed}.st")
+    Path("mine.py").write_text("def double(taus):\n    return 2 * sum(taus)\n")
+    for merger, factor in (("tsv", 1.0), ("dare", 0.7), ("arithmetic+lines", 1.0), ("mine.py:double", 1.0)):
+        assert cli.main(["fuse", "1.st", "2.st", "--merger", merger, "--seed", "3", "--out", f"{merger}.st"]) == 0
+        assert f": 2 task vectors by {merger} at lambda = {factor:g} on" in capsys.readouterr().out
+        taus = [TaskVector.load(f"{seed}.st") for seed in (1, 2)]
+        wanted = merge(merger, taus, generator=torch.Generator().manual_seed(3))
+        torch.testing.assert_close(Weights.load(f"{merger}.st").values, (base + factor * wanted).values)

@@ -166,3 +166,28 @@ def test_what_is_written_into_the_notebook_is_the_value(value: Any) -> None:
 @given(st.floats(allow_nan=False) | st.integers(-(2**40), 2**40) | st.booleans() | st.lists(st.integers()))
 def test_the_text_of_a_value_reads_as_the_value(value: Any) -> None:
     assert parameter_types.convert(str(value), type(value).__name__) == value
+
+
+@pytest.mark.parametrize(
+    ("help", "inside", "outside"),
+    [
+        ("users, Q [1 to 64]", [1, 64, 2.5, [1, 2], (), (64,), None, "auto", True], [0, 65, -1, [3, 0], (1, 65)]),
+        ("drops [from 1]", [1, 10**9, float("inf")], [0, -5, 0.999, float("nan")]),
+        ("dB [-30 to 60]", [-30, 60.0, [-10, 0]], [-30.5, 61, [0, 99]]),
+        ("share [up to 0.5]", [0.5, -7], [0.51, [0.1, 0.6]]),
+        ("rate [1e-6 to 1]", [1e-6, 1], [1e-7, 1.01]),
+        (
+            "noise [one of task, weight]",
+            ["task", "weight", ["task"], 3],
+            ["Task", "", "task, weight", ["x"]],
+        ),
+        ("no range", [-1, "x", [None]], []),
+        ("[1 to 2] is not at the end", [99], []),
+    ],
+)
+def test_the_range_in_a_comment_is_checked(help: str, inside: list[Any], outside: list[Any]) -> None:
+    for value in inside:
+        parameter_types.check_range(value, help)
+    for value in outside:
+        with pytest.raises(InputError, match=r"expected .*(to|from|of) .*, found"):
+            parameter_types.check_range(value, help)

@@ -13,6 +13,7 @@ from papermill import inspect_notebook
 from places import ROOT
 from rmtllmf_lib import progress
 from rmtllmf_lib.command import runner
+from rmtllmf_lib.command.parameter_types import check_range
 from rmtllmf_lib.command.runner import NotebookError, Parameter, parameters, run_notebook
 from rmtllmf_lib.errors import InputError
 
@@ -174,6 +175,24 @@ def test_a_wrong_type_lists_the_known_ones(tmp_path: Path) -> None:
         run_notebook(write(tmp_path / "n.ipynb"), tmp_path / "out.ipynb", {"lam": "0.5", "seed": "half"})
     assert f"expected int (such as 2000), found 'half'. {LISTING}" in str(caught.value)
     assert [found.name for found in tmp_path.iterdir()] == ["n.ipynb"]
+
+
+def test_a_value_out_of_range_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    path = write(tmp_path / "n.ipynb", parameters="users: int = 8  # Q [1 to 64]\nsizes: list = [2]  # [2 to 8]\n")
+    assert [str(each) for each in parameters(path)][0] == "users: int = 8  # Q [1 to 64]"
+    with pytest.raises(InputError) as caught:
+        run_notebook(path, tmp_path / "out.ipynb", {"users": "0"})
+    assert "parameter 'users'" in str(caught.value)
+    assert "expected a number 1 to 64, found 0. It has\n  users: int = 8  # Q [1 to 64]" in str(caught.value)
+    with pytest.raises(InputError, match=r"parameter 'sizes'.*found 9"):
+        run_notebook(path, tmp_path / "out.ipynb", {"sizes": "[2, 9]"})
+    assert [found.name for found in tmp_path.iterdir()] == ["n.ipynb"]
+
+
+def test_the_defaults_of_the_chapters_are_in_their_ranges() -> None:
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        for each in parameters(path):
+            check_range(ast.literal_eval(each.default), each.help)
 
 
 # ---------------------------------------------------------------- runs

@@ -289,6 +289,21 @@ def test_choose_lambda_takes_the_smallest_of_the_best() -> None:
     assert table.lam.tolist() == [0.2, 0.5, 1]
 
 
+@pytest.mark.parametrize(
+    ("best", "largest", "smallest"),
+    [(0.5, 1.0, 0.05), (1.9, 4.0, 0.05), (9.0, 16.0, 0.05), (50.0, 16.0, 0.05), (0.03, 1.0, 0.003125), (0.0, 1.0, 0.0)],
+)
+def test_choose_lambda_goes_on_where_the_best_is_the_last(best: float, largest: float, smallest: float) -> None:
+    def score(lam: float) -> float:
+        return -abs(lam - best)
+
+    lam, table = choose_lambda(score, widen=True)
+    assert table.lam.max() == largest and table.lam[1] >= smallest
+    assert abs(lam - best) <= 0.2 * best or best > 16
+    assert lam == table.lam[table.score.idxmax()]
+    assert len(choose_lambda(score)[1]) == 21
+
+
 def test_choose_lambda_refuses() -> None:
     with pytest.raises(InputError, match="the grid for lambda is empty"):
         choose_lambda(lambda lam: 0.0, [])

@@ -80,6 +80,7 @@ def objects() -> dict[str, Any]:
         "perturbed": moved, "table": linearisation_error(moved), "state_dict": backbone.model.state_dict(),
         "tower": backbone.model.visual, "visual": backbone.model.visual, "tensors": {"x": torch.ones(2)},
         "uplink": uplink, "scenario": Scenario("s", 0.1), "scheme": Analog(), "another scheme": Pcm(),
+        "merged": [*taus.values()][0],
         "a payload": Full(), "low rank": LowRank(2), "sparse": Sparse(0.5), "a sign payload": Signs(),
         "sent": Quantised(LowRank(2), 3), "mcs": Mcs(2, 0.5), "tau": small_tau(base, 3, task="x"),
         "direction": torch.ones(base.layout.size),
@@ -122,6 +123,8 @@ def of_functions() -> dict[str, dict[str, Any]]:
     columns = {"protection": ["a", "b"], "normalized": [0.1, 0.2], "seed": [0, 0], "mean": [0.1, 0.2]}
     of_study = {"scenario": "s", "per_class": 1, "n_tasks": 1, "half_width": 0.1, "n": 2}
     table = {"table": pd.DataFrame({**columns, **of_study}), "by": ["protection"], "value": "normalized"}
+    compared = table["table"].assign(correlation="half", lam_rule="given", lam=0.3, lr=1e-3, accuracy=0.5)
+    over_suites = {"study": study, "suite_of": lambda _: objects()["suite"], "suites": 1, "store": store}
     fewest = PretrainRecipe(samples=2, pairs=2, batch_size=2)
     picture = Image.new("RGB", (8, 8))
     for part, label in product(("train", "test"), "ab"):
@@ -173,17 +176,23 @@ def of_functions() -> dict[str, dict[str, Any]]:
         "units.models": {"bench": Bench(objects()["suite"]), "unit": unit},
         "units.run_unit": {"bench": Bench(objects()["suite"]), "unit": unit},
         "units.specialists": {"bench": Bench(objects()["suite"]), "images": 2},
-        "study.Study": {"scenarios": scenarios, "protections": ["base"], "lr": {}},
+        "study.Study": {"scenarios": scenarios, "protections": ["base"], "lr": {}, "lam_grid": {}},
         "file.summary": table,
         "file.SuiteSpec": {"backbone": "tiny", "tasks": ["signs"], "head": "text"},
         "file.run_study_file": {"path": study_file, "out": None, "store": store},
         "study.provenance": {},
-        "study.run_study": {"study": study, "store": store, "grid": None},
-        "study.study_units": {"study": study, "rates": None},
+        "study.run_study": {"study": study, "store": store, "grid": None, "chosen": None},
+        "study.study_units": {"study": study, "chosen": None},
+        "study.choose_settings": {"study": study, "store": store},
+        "suites.run_over_suites": over_suites,
+        "suites.link_benefit": over_suites,
+        "suites.by_suite": {"table": compared},
+        "suites.leads": {"table": compared, "controls": ["a"]},
         "study.write_table": {"study": study, "path": files / "table.csv"},
         "file.save_study": {"study": study, "suite": None, "path": files / "study.json"},
         "file.load_study": {"path": study_file},
         "recorded.fill": {"notebook": {"cells": []}},
+        "recorded.fill_page": {"text": "a <!--=x-->1<!--/-->", "known": {"x": 1.0}},
         "recorded.findings": {"notebook": {"cells": []}},
         "recorded.numbers": {"notebook": {"cells": []}},
         "recorded.shown": {"value": 1.5, "form": ".1f"},
@@ -327,7 +336,19 @@ def of_functions() -> dict[str, dict[str, Any]]:
         "tensor_file.read_sealed": reading,
         "tensor_file.write_own": writing,
         "tensor_file.write_sealed": writing,
-        "fusion.coefficients": {"lam": 0.3},
+        "arithmetic.coefficients": {"lam": 0.3},
+        "entries.emr": {"task": 0},
+        "entries.tall": {"task": 0},
+        "mergers.merge": {"name": "ties"},
+        "mergers.merger_named": {"name": "ties"},
+        "quadratic.fisher": {"fishers": [torch.ones(base.layout.size)] * 2},
+        "quadratic.regmean": {"grams": [{"visual.proj": torch.eye(base.state_dict()["visual.proj"].shape[0])}] * 2},
+        "scaling.weighted": {"coefficients": [0.3, 0.3]},
+        "merging.learn_coefficients": {
+            "splits": objects()["memory"].splits, "loss": "entropy", "steps": 1, "start": 0.3,
+        },
+        "merging.merge_suite": {"name": "ties", "splits": objects()["memory"].splits},
+        "merging.training_sample": {"images": 2},
         "layout.group_of": {"name": "visual.proj"},
         "layout.listing": {"items": ["a", "b"]},
         "layout.require_float": {"tensor": torch.ones(2)},

@@ -1,5 +1,8 @@
 """Task vectors for tests of mergers: matrices high, wide and square, and tensors that are none."""
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,3 +30,30 @@ def vector(values: Tensor, **info: str) -> TaskVector:
 def vectors(count: int, seed: int = 0, scale: float = 0.5) -> list[TaskVector]:
     generator = torch.Generator().manual_seed(seed)
     return [vector(scale * torch.randn(LAYOUT.size, generator=generator), task=f"task{k}") for k in range(count)]
+
+
+def stacked(taus: list[TaskVector]) -> np.ndarray:
+    """The vectors (N, size) in float64."""
+    return np.array([tau.values.double().numpy() for tau in taus])
+
+
+def given_for(taus: list[TaskVector], order: list[int] | None = None) -> dict[str, Any]:
+    """Everything that a merger may need, for each user in that order: the first one's, the second one's, …"""
+    places = order or list(range(len(taus)))
+    linear = {name: shape[0 if name == "visual.proj" else 1] for name, shape in _shapes().items() if "weight" in name}
+    linear |= {"visual.proj": 8}
+    grams, fishers, coefficients = [], [], []
+    for place in places:
+        generator = torch.Generator().manual_seed(place)
+        inputs = {name: torch.randn(50, size, generator=generator) for name, size in linear.items()}
+        grams.append({name: x.T @ x for name, x in inputs.items()})
+        fishers.append(torch.rand(LAYOUT.size, generator=generator))
+        coefficients.append(float(torch.rand(1, generator=generator)))
+    return {
+        "generator": torch.Generator().manual_seed(1), "task": places.index(0), "grams": grams, "fishers": fishers,
+        "coefficients": coefficients,
+    }  # fmt: skip
+
+
+def _shapes() -> dict[str, tuple[int, ...]]:
+    return {name: shape for name, shape in zip(LAYOUT.names, LAYOUT.shapes, strict=True) if len(shape) == 2}

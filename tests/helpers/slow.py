@@ -9,7 +9,7 @@ from places import ROOT
 
 SLOW = (
     "benchmarks", "chapters", "command", "study", "training",
-    "house/test_book.py", "house/test_execute.py", "house/test_workflow.py",
+    "house/test_book.py", "house/test_reach.py", "house/test_execute.py", "house/test_workflow.py",
     "storage/test_store_crash.py",
     "transport/test_link_special.py", "transport/test_modulation.py", "transport/test_schemes.py",
     "wireless/test_adversary_convex.py", "wireless/test_receiver_sionna.py",

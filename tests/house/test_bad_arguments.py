@@ -39,6 +39,7 @@ ACCEPTED: Mapping[Call, str] = {
     ("tasks.sources.parse_tasks", "texts", "empty"): _NOTHING,
     ("tasks.vision.pinned_split", "keys", "empty"): _NOTHING,
     ("training.finetune.Recipe", "freeze", "empty"): "everything is trained",
+    ("training.merging.merge_suite", "splits", "empty"): "most mergers need no images",
     ("training.suite.Suite.accuracies", "names", "empty"): _NOTHING,
     ("training.suite.Suite.fuse", "lam", "below zero"): _NEGATION,
     ("training.suite.Suite.known", "names", "empty"): _NOTHING,
@@ -107,14 +108,18 @@ ACCEPTED: Mapping[Call, str] = {
     ("study.study.Study", "lam", "empty"): "checked with the suite, which says the numbers of tasks",
     ("study.study.Study", "lr", "empty"): "every protection has the recipe's",
     ("study.study.Study", "lr_grid", "empty"): "no learning rate is chosen",
-    ("study.study.study_units", "rates", "empty"): "every condition has the study's",
+    ("study.study.Study", "lam_grid", "empty"): "no lambda is chosen",
+    ("study.study.study_units", "chosen", "empty"): "every condition has the study's",
+    ("study.study.run_study", "chosen", "empty"): "every condition has the study's",
+    ("study.suites.leads", "controls", "empty"): "accuracies alone",
 }
 
 # Steps inside the loops of checked functions, where a check would be repeated thousands of times.
 INNER = {
     "disentanglement.linearise.Network.differentiable",
-    "fusion.tensors.by_tensor", "fusion.tensors.mean", "fusion.tensors.nearest_orthonormal",
-    "fusion.tensors.singular_triplets",
+    "fusion.entries.agreeing", "fusion.tensors.by_entry", "fusion.tensors.by_name", "fusion.tensors.by_tensor",
+    "fusion.tensors.magnitude_of_rank", "fusion.tensors.mean", "fusion.tensors.nearest_orthonormal",
+    "fusion.tensors.singular_triplets", "fusion.tensors.symmetric_power", "fusion.tensors.weighted_sum",
     "model.differentiable_tower.forward", "model.differentiable_tower.steps", "model.gram.inner_products",
     "model.layout.require_float", "model.tower.cut", "model.tower.embed", "model.tower.encode", "model.tower.patchify",
     "tasks.base.hash_fraction", "tasks.folder.natural_key",

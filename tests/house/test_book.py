@@ -1,24 +1,18 @@
 """The built book, opened from its folder in a real browser: it must need no network and show no error."""
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import pytest
-import yaml
 from playwright.sync_api import Browser, Page
 
 from browser import judge, judge_at_each_width, open_browser, open_page, visit
+from built import CONTENTS, PAGES, build_book
 from places import ROOT
 from tools import paper_map
-
-CONTENTS = yaml.safe_load((ROOT / "_toc.yml").read_text())
-PAGES = [CONTENTS["root"], *(chapter["file"] for part in CONTENTS["parts"] for chapter in part["chapters"])]
-BUILD = "import sys; from jupyter_book.cli.main import main; sys.exit(main(prog_name='jupyter-book'))"
 
 each_page = pytest.mark.parametrize("name", PAGES)
 
@@ -26,14 +20,7 @@ each_page = pytest.mark.parametrize("name", PAGES)
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Build the book from the committed outputs; return its folder and what the builder said."""
-    folder = tmp_path_factory.mktemp("book")
-    command = [sys.executable, "-c", BUILD, "build", str(ROOT), "--path-output", str(folder)]
-    run = subprocess.run(
-        [*command, "-W", "-n", "--keep-going"], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
-    )
-    said = run.stdout + run.stderr
-    assert run.returncode == 0, said[-4000:]
-    return folder / "_build" / "html", said
+    return build_book(tmp_path_factory.mktemp("book"))
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ import yaml
 from places import ROOT
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "book").glob("*.md"))]
+COMPLETE = [ROOT / "README.md", ROOT / "book" / "your_channel.md", ROOT / "book" / "your_merger.md"]
 WORKFLOWS = sorted((ROOT / ".github").rglob("*.yml"))
 
 each_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
@@ -48,9 +49,12 @@ def test_names_of_the_library_exist(path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "book" / "your_channel.md"], ids=lambda path: path.name)
-def test_complete_examples_run(path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("path", COMPLETE, ids=lambda path: path.name)
+def test_complete_examples_run(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One after the other, as a reader would type them, but for the length of training; each page needs no other."""
+    monkeypatch.chdir(tmp_path)
     suite = importlib.import_module("rmtllmf_lib.training.suite")
     usual = suite.recipe_for
     monkeypatch.setattr(suite, "recipe_for", lambda backbone: replace(usual(backbone), steps=2, warmup_steps=0))

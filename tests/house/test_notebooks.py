@@ -280,6 +280,10 @@ def test_measured_numbers_in_prose_come_from_records(path: Path) -> None:
     assert [(found, text[:60]) for text in prose if (found := unbacked(text))] == []
 
 
+def test_measured_numbers_of_the_first_page_come_from_records() -> None:
+    assert unbacked((ROOT / "book" / "intro.md").read_text(encoding="utf-8")) == []
+
+
 @each_notebook
 def test_prose_is_filled_in(path: Path) -> None:
     filled = nbformat.read(path, as_version=4)

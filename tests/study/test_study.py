@@ -5,7 +5,6 @@ import os
 import signal
 from dataclasses import replace
 from functools import partial
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from rmtllmf_lib.fusion.arithmetic import fuse, lambda_n
 from rmtllmf_lib.protection.resilience import PROTECTIONS
 from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.storage.store import Store
-from rmtllmf_lib.study.study import NO_LINK, provenance, run_study, sample_combinations, study_units, write_table
+from rmtllmf_lib.study.study import NO_LINK, provenance, run_study, study_units, write_table
 from rmtllmf_lib.study.units import Bench, Unit, models, run_unit
 from rmtllmf_lib.tasks.base import Split
 from rmtllmf_lib.training.evaluate import accuracy
@@ -135,7 +134,9 @@ def poisoned(suite: Suite, part: str, *, images: bool) -> Suite:
 CHOOSING = replace(
     STUDY, test_images=None, seeds=1, per_class=(2,), sizes=(3,), lr_grid=(1e-4, 1e-2), validation_images=None,
     scenarios=(NOISY,),
-    protections=("freeze", "realign", "rmtllmf", "noise-aware-lambda", "noise-aware", "wiener", "control"),
+    protections=("freeze", "realign", "rmtllmf", "noise-aware-lambda", "noise-aware", "wiener", "control",
+                 "few-shot-specialists"),
+    lam_grid={"rmtllmf": (0.05, 0.3, 0.9), "freeze": (0.1, 0.8), "few-shot-specialists": (0.5, 1.5)},
 )  # fmt: skip
 SCORES = ["accuracy", "reference", "normalized"]
 
@@ -216,20 +217,6 @@ def test_grids_that_are_none(suite: Suite, tmp_path: Path, grid: dict[str, list[
     with pytest.raises(InputError, match=message):
         run_study(STUDY, suite, grid=grid, store=Store(tmp_path))
     assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize("per_size", [1, 2, 3, 5, 8, 30])
-def test_sampled_combinations_are_balanced(per_size: int) -> None:
-    names = [f"task{k}" for k in range(8)]
-    chosen = sample_combinations(names, None, per_size)
-    assert chosen == sample_combinations(names, None, per_size) and len(set(chosen)) == len(chosen)
-    for size in range(2, 9):
-        same = [c for c in chosen if len(c) == size]
-        everything = list(combinations(names, size))
-        assert len(same) == min(per_size, len(everything)) and set(same) <= set(everything)
-        counts = [sum(name in c for c in same) for name in names]
-        assert max(counts) - min(counts) <= 2
-    assert len(sample_combinations(names)) == 247
 
 
 # --- how it is computed -----------------------------------------------------------------------------------------------
@@ -389,20 +376,6 @@ def test_counts_of_a_study_are_bounded(count: int) -> None:
         replace(STUDY, seeds=count)
     with pytest.raises(InputError, match=f"steps is {count}"):
         replace(QUICK, steps=count)
-
-
-@pytest.mark.parametrize(
-    ("name", "wrong"),
-    [
-        ("sizes", "23"), ("sizes", 2), ("sizes", [2, True]), ("sizes", [2.0]), ("sizes", [0]), ("sizes", [4]),
-        ("per_size", -1), ("per_size", 0), ("per_size", 1.5), ("names", "abc"),
-    ],
-)  # fmt: skip
-def test_combinations_of_bad_arguments(name: str, wrong: Any) -> None:
-    with pytest.raises(InputError) as caught:
-        sample_combinations(**{"names": ("a", "b", "c"), name: wrong})
-    value = repr(wrong[-1] if isinstance(wrong, list) else wrong)
-    assert name in str(caught.value) and value in str(caught.value)
 
 
 @pytest.mark.parametrize(

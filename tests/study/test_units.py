@@ -73,7 +73,7 @@ def test_the_errors_covariance_is_that_of_the_fused_users(suite: Suite, monkeypa
     import rmtllmf_lib.study.units as module
 
     seen = []
-    monkeypatch.setattr(module, "protect", lambda name, station: seen.append(station))
+    monkeypatch.setattr(module, "protect", lambda name, station, **_: seen.append(station))
     list(models(Bench(suite), UNIT))
     whole = NOISY.error_cov(list(suite.taus.values()), suite.backbone.weights)
     np.testing.assert_array_equal(seen[0].error_cov, whole[np.ix_([0, 2], [0, 2])])

@@ -4,6 +4,8 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +21,7 @@ from rmtllmf_lib.training.combinations import (
     choose_lambdas,
     evaluate_combinations,
     normalized_accuracy,
+    sample_combinations,
     task_combinations,
 )
 from rmtllmf_lib.training.evaluate import accuracy, prepare
@@ -166,8 +169,49 @@ def test_the_best_lambda_of_every_n(suite: Suite) -> None:
     assert set(limited) == {2, 3}
 
 
+def test_a_sample_of_combinations_is_scored_as_among_all_of_them(suite: Suite) -> None:
+    everything = evaluate_combinations(suite, partial(lambda_n, rule="constant", value=0.4), split="validation")
+    names = ["+".join(c) for c in sample_combinations([*suite.taus], per_size=1)]
+    assert len(names) == 2
+    sampled = everything[everything["combination"].isin(names)].reset_index(drop=True)
+    rows = evaluate_combinations(
+        suite, partial(lambda_n, rule="constant", value=0.4), split="validation", per_size=1, threads=2
+    )
+    pd.testing.assert_frame_equal(rows, sampled)
+    _, table = choose_lambdas(suite, GRID, per_size=1)
+    np.testing.assert_allclose(table.loc[table["lam"] == 0.4, "score"], sampled.groupby("n_tasks")["normalized"].mean())
+
+
 def test_no_lambda_without_a_grid_or_a_second_task(suite: Suite) -> None:
     with pytest.raises(InputError, match="the grid holds 0 numbers and the suite 3 tasks"):
         choose_lambdas(suite, ())
     with pytest.raises(InputError, match="the grid holds 3 numbers and the suite 1 tasks"):
         choose_lambdas(replace(suite, taus={"one": suite.taus["one"]}), GRID)
+
+
+@pytest.mark.parametrize("per_size", [1, 2, 3, 5, 8, 30])
+def test_sampled_combinations_are_balanced(per_size: int) -> None:
+    names = [f"task{k}" for k in range(8)]
+    chosen = sample_combinations(names, None, per_size)
+    assert chosen == sample_combinations(names, None, per_size) and len(set(chosen)) == len(chosen)
+    for size in range(2, 9):
+        same = [c for c in chosen if len(c) == size]
+        everything = list(combinations(names, size))
+        assert len(same) == min(per_size, len(everything)) and set(same) <= set(everything)
+        counts = [sum(name in c for c in same) for name in names]
+        assert max(counts) - min(counts) <= 2
+    assert len(sample_combinations(names)) == 247
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("sizes", "23"), ("sizes", 2), ("sizes", [2, True]), ("sizes", [2.0]), ("sizes", [0]), ("sizes", [4]),
+        ("per_size", -1), ("per_size", 0), ("per_size", 1.5), ("names", "abc"),
+    ],
+)  # fmt: skip
+def test_combinations_of_bad_arguments(name: str, wrong: Any) -> None:
+    with pytest.raises(InputError) as caught:
+        sample_combinations(**{"names": ("a", "b", "c"), name: wrong})
+    value = repr(wrong[-1] if isinstance(wrong, list) else wrong)
+    assert name in str(caught.value) and value in str(caught.value)

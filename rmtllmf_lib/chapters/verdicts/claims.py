@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from string import Formatter
 from typing import Any, Literal, get_args
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from rmtllmf_lib.arrays import one_of
+from rmtllmf_lib.chapters.verdicts.comparisons import Comparison
 from rmtllmf_lib.recorded import typeset
 from rmtllmf_lib.validated import validated
 
@@ -22,15 +24,31 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 @validated
 class Finding:
-    """The verdict of a claim's rule, and the numbers it was drawn from, by their names in the claim's `ours`."""
+    """The verdict of a claim's rule, and the numbers it was drawn from, by their names in the claim's `ours`.
+
+    `rests_on` is the comparison of means over seeds on which the verdict turns, if it turns on one: what is sure, or,
+    where nothing is, what would have had to be.
+    """
 
     verdict: Verdict
     numbers: dict[str, Any]
+    rests_on: Comparison | None = None
 
 
-def graded(holds: bool | np.bool_, caveat: bool | np.bool_ = False, **numbers: Any) -> Finding:
-    """Return the finding of a claim that holds, or else holds with a caveat, or else does not hold."""
-    return Finding("holds" if holds else "holds with caveat" if caveat else "does not hold", numbers)
+def graded(
+    holds: bool | np.bool_ | Comparison,
+    caveat: bool | np.bool_ | Comparison = False,
+    rests_on: Comparison | None = None,
+    **numbers: Any,
+) -> Finding:
+    """Return the finding of a claim that holds, or else holds with a caveat, or else does not hold.
+
+    Of conditions that are comparisons themselves it rests on the one that gave the verdict, or else on the last.
+    """
+    compared = [each for each in (holds, caveat) if isinstance(each, Comparison)]
+    if rests_on is None and compared:
+        rests_on = next((each for each in compared if each), compared[-1])
+    return Finding("holds" if holds else "holds with caveat" if caveat else "does not hold", numbers, rests_on)
 
 
 Measure = Callable[[Any], Finding]
@@ -58,6 +76,8 @@ class Claim:
         The sentence with the numbers measured here, a format string for the numbers of a finding.
     why : mapping from verdict to str
         What the sentence goes on with, for the verdicts that need a reason; a format string, too.
+    group : str
+        For the dozen claims that matter most: the heading under which the first table of verdicts has them.
     """
 
     label: str
@@ -68,6 +88,7 @@ class Claim:
     paper: str = ""
     ours: str = "{ours}"
     why: Mapping[str, str] = field(default_factory=dict)
+    group: str = ""
 
 
 MEASURES: dict[str, Measure] = {}
@@ -104,7 +125,8 @@ def assess(claims: Sequence[Claim], evidence: Any) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame with columns label, section, statement, paper, ours, verdict, where, numbers; one row per claim, in order
+    DataFrame with columns label, section, statement, paper, ours, verdict, where, numbers, and rests_on, the
+    `Comparison` that the verdict rests on or None; one row per claim, in order
     """
     rows = []
     for claim in claims:
@@ -112,11 +134,11 @@ def assess(claims: Sequence[Claim], evidence: Any) -> pd.DataFrame:
             found = claim.measure(evidence)
             sentence = "; ".join(filter(None, [claim.ours, claim.why.get(found.verdict)]))
             text = _Sentence().format(sentence, **found.numbers)
-            shown = {"verdict": found.verdict, "ours": text, "numbers": found.numbers}
+            shown = {"verdict": found.verdict, "ours": text, "numbers": found.numbers, "rests_on": found.rests_on}
         except UntestableError as lacking:
-            shown = {"verdict": "not testable here", "ours": str(lacking), "numbers": {}}
+            shown = {"verdict": "not testable here", "ours": str(lacking), "numbers": {}, "rests_on": None}
         rows.append(vars(claim) | shown)
-    return pd.DataFrame(rows)[[*COLUMNS, "numbers"]]
+    return pd.DataFrame(rows)[[*COLUMNS, "numbers", "rests_on"]]
 
 
 def counts(table: pd.DataFrame) -> pd.DataFrame:
@@ -132,6 +154,13 @@ def counts(table: pd.DataFrame) -> pd.DataFrame:
 def markdown_table(table: pd.DataFrame, section: str) -> str:
     """Return the claims of one section as a table of MyST Markdown, whose roles become links in the book.
 
+    Parameters
+    ----------
+    table : DataFrame
+        From `findings.collected`.
+    section : str
+        Of the paper, such as "II-A".
+
     Raises
     ------
     InputError
@@ -139,15 +168,53 @@ def markdown_table(table: pd.DataFrame, section: str) -> str:
     """
     rows = table[table["section"] == one_of(section, table["section"].unique(), "section")]
     cells = {
-        "Claim": [f"**{row.label}** {row.statement}" for row in rows.itertuples()],
+        "Claim": [_claim(row) for row in rows.itertuples()],
         "The paper": [row.paper or "–" for row in rows.itertuples()],
         "Here": rows["ours"].tolist(),
-        "Verdict": [f"**{row.verdict}** {row.where}" for row in rows.itertuples()],
+        "Verdict": [_verdict(row) for row in rows.itertuples()],
     }
     if not rows["paper"].any():  # an empty column takes room on a phone
         del cells["The paper"]
-    lines = [[*cells], ["---"] * len(cells), *zip(*cells.values(), strict=True)]
+    return _markdown(cells)
+
+
+def main_claims(table: pd.DataFrame) -> str:
+    """Return the claims that have a group, by group, as a table of MyST Markdown; see `markdown_table`."""
+    rows = table[table["group"] != ""].sort_values("group", key=lambda each: each.map(_order(each)), kind="stable")
+    first = ~rows["group"].duplicated()
+    return _markdown(
+        {
+            "": [f"**{name}**" if new else "" for name, new in zip(rows["group"], first, strict=True)],
+            "Claim": [_claim(row) for row in rows.itertuples()],
+            "Verdict": [_verdict(row) for row in rows.itertuples()],
+        }
+    )
+
+
+def _order(names: Iterable[str]) -> dict[str, int]:
+    return {name: place for place, name in enumerate(dict.fromkeys(names))}
+
+
+def _claim(row: Any) -> str:
+    return f"**{row.label}** {row.statement}"
+
+
+def _verdict(row: Any) -> str:
+    """Return a verdict with its adjusted p value, the links to its evidence, and that to the code of its rule."""
+    q = "" if pd.isna(row.q) else ", q < 0.001" if row.q < 0.001 else f", q = {row.q:.2g}"
+    return f"**{row.verdict}**{q} {row.where} {{rule}}`{row.label}`"
+
+
+def _markdown(columns: Mapping[str, Sequence[str]]) -> str:
+    lines = [[*columns], ["---"] * len(columns), *zip(*columns.values(), strict=True)]
     return "\n".join("| " + " | ".join(_cell(each) for each in line) + " |" for line in lines)
+
+
+def as_csv(table: pd.DataFrame) -> str:
+    """Return all verdicts, from `findings.collected`, as comma-separated values; `numbers` of each are JSON."""
+    numbers = [json.dumps(each, ensure_ascii=False, sort_keys=True) for each in table["numbers"]]
+    columns = ["label", "section", "statement", "verdict", "paper", "ours", "numbers", "p", "q", "seeds", "chapter"]
+    return str(table.assign(numbers=numbers)[columns].to_csv(index=False, float_format="%.4g", lineterminator="\n"))
 
 
 def _cell(text: str) -> str:

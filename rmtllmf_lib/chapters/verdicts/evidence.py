@@ -13,7 +13,9 @@ import pandas as pd
 import torch
 
 from rmtllmf_lib.arrays import Real
+from rmtllmf_lib.chapters.verdicts import comparisons
 from rmtllmf_lib.chapters.verdicts.claims import NoIntervalError, UntestableError
+from rmtllmf_lib.chapters.verdicts.comparisons import Comparison, all_of
 from rmtllmf_lib.chapters.words import percent
 from rmtllmf_lib.chapters.worst_case_noise import paper_link
 from rmtllmf_lib.errors import InputError
@@ -42,10 +44,14 @@ def _named(condition: Mapping[str, object]) -> str:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over seeds with the half width of its 95 % interval (NaN for one seed, which has no ends)."""
+    """A mean over seeds with the half width of its 95 % interval, NaN for one seed: it has no ends.
+
+    `seeds` is their number, which only comparisons need.
+    """
 
     mean: float
     half_width: float
+    seeds: int = 0
 
     @property
     def low(self) -> float:
@@ -61,6 +67,30 @@ class Interval:
         if math.isnan(self.half_width):
             raise NoIntervalError
         return self.half_width
+
+    def above(self, level: float = 0.0) -> Comparison:
+        """Say that all of the interval is above a level; a NoIntervalError where there is none."""
+        half_width = self._known_half_width()
+        if self.seeds < 2:
+            raise InputError(f"seeds is {self.seeds}: expected the number behind the interval, two or more, to compare")
+        return comparisons.above(self.mean, half_width, self.seeds, level)
+
+    def below(self, level: float = 0.0) -> Comparison:
+        """Say that all of the interval is below a level."""
+        return Interval(-self.mean, self.half_width, self.seeds).above(-level)
+
+    def apart_from(self, level: float) -> Comparison:
+        """Say that the interval does not hold a level."""
+        return self.above(level) if self.mean > level else self.below(level)
+
+    def within(self, level: float) -> Comparison:
+        """Say that the interval ends less than a level from 0 on both sides."""
+        return all_of([self.above(-level), self.below(level)])
+
+    def __sub__(self, other: Interval) -> Interval:
+        """The difference of two means, whatever they share: above 0 where one interval is above the other."""
+        seeds = min(self.seeds, other.seeds)
+        return Interval(self.mean - other.mean, self.half_width + other.half_width, seeds)
 
     @property
     def points(self) -> str:
@@ -169,7 +199,7 @@ class ModelEvidence:
         if rows.empty:
             raise UntestableError(f"no study here has {_named(condition)}")
         (found,) = over_seeds(rows.assign(all=0), ["all"]).itertuples()
-        return Interval(found.mean, found.half_width)
+        return Interval(found.mean, found.half_width, found.n)
 
     def gain(self, one: dict[str, object], other: dict[str, object]) -> Interval:
         """Difference in normalised accuracy of one condition and another, paired by seed; all tasks fused."""
@@ -177,13 +207,13 @@ class ModelEvidence:
             (found,) = gap(self.everything, one, other).itertuples()
         except InputError:
             raise UntestableError(f"no study here has both {_named(one)}, and {_named(other)}") from None
-        return Interval(found.mean, found.half_width)
+        return Interval(found.mean, found.half_width, found.n)
 
     @cached_property
     def interference(self) -> dict[tuple[str, str], Interval]:
         """WDE a task, by scenario and protection."""
         table = over_seeds(self.wde, ["scenario", "protection"], "wde")
-        return {(row.scenario, row.protection): Interval(row.mean, row.half_width) for row in table.itertuples()}
+        return {(row.scenario, row.protection): Interval(row.mean, row.half_width, row.n) for row in table.itertuples()}
 
     def cosine(self, scenario: str, definition: str = "received") -> pd.Series:
         """Cosines of every two task vectors after a link, or what a definition makes of them."""

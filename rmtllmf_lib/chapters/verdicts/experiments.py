@@ -10,6 +10,7 @@ import numpy as np
 
 from rmtllmf_lib import published
 from rmtllmf_lib.chapters.verdicts.claims import VERDICTS, Finding, UntestableError, Verdict, graded, measures
+from rmtllmf_lib.chapters.verdicts.comparisons import Comparison, all_of, any_of
 from rmtllmf_lib.chapters.verdicts.evidence import Interval, ModelEvidence, at_least_three
 from rmtllmf_lib.fusion.arithmetic import lambda_n
 from rmtllmf_lib.protection.realign import REALIGNMENT
@@ -41,7 +42,7 @@ def _own_errors(evidence: ModelEvidence, protection: str, links: Iterable[str] =
     return {name: evidence.point(**_is(f"independent, {name}", protection)) for name in links}
 
 
-def _like_paper(found: Interval, paper: float, shape: bool) -> Verdict:
+def _like_paper(found: Interval, paper: float, shape: Comparison) -> Verdict:
     """Return whether a value is near the paper's and has the shape of its result, the shape alone, or neither."""
     near = found.low - NEAR <= paper <= found.high + NEAR
     return "holds" if near and shape else "holds with caveat" if shape else "does not hold"
@@ -51,8 +52,10 @@ def _like_paper(found: Interval, paper: float, shape: bool) -> Verdict:
 def _reloading(evidence: ModelEvidence) -> Finding:
     gains = {name: evidence.gain(_is(name, "freeze"), _is(name, "unprotected")) for name in ABLATED}
     left = evidence.point(**_is("SR", "freeze"))
-    helps = gains["ideal"].low > 0
-    return graded(helps and left.high > evidence.clean - 0.2, helps, left=left, clean=100 * evidence.clean, **gains)
+    helps, little = gains["ideal"].above(), left.below(evidence.clean - 0.2)
+    rests_on = all_of([helps, little]) if little else helps
+    numbers = {"left": left, "clean": 100 * evidence.clean, **gains}
+    return graded(helps and not little, helps, rests_on, **numbers)
 
 
 @measures("Cheap protection")
@@ -95,9 +98,10 @@ def _slow_fall(evidence: ModelEvidence) -> Finding:
 @measures("Unprotected, ideal")
 def _unprotected_ideal(evidence: ModelEvidence) -> Finding:
     found, lost = evidence.point(**_is("ideal", "unprotected")), evidence.gain(CLEAN, _is("ideal", "unprotected"))
-    verdict = _like_paper(found, PAPER_LINKS["ideal"].unprotected[0], lost.low > 0)
+    loses = lost.above()
+    verdict = _like_paper(found, PAPER_LINKS["ideal"].unprotected[0], loses)
     own = _own_errors(evidence, "unprotected", ["ideal"])
-    return Finding(verdict, {"found": found, "clean": 100 * evidence.clean, "own": own})
+    return Finding(verdict, {"found": found, "clean": 100 * evidence.clean, "own": own}, loses)
 
 
 @measures("Unprotected, attacked")
@@ -105,10 +109,11 @@ def _unprotected_attacked(evidence: ModelEvidence) -> Finding:
     found = {name: evidence.point(**_is(name, "unprotected")) for name in ATTACKED}
     guess, paper = evidence.guessing, PAPER_LINKS["SR"].unprotected
     like_paper = all(paper[0] <= value.mean <= paper[1] for value in found.values())
-    chance = like_paper or all(value.low < guess + 0.05 for value in found.values())
+    more = any_of(value.above(guess + 0.05) for value in found.values())
     task = evidence.point(**_is("task, SR", "unprotected"))
     own = _own_errors(evidence, "unprotected", ATTACKED)
-    return graded(like_paper, chance, guess=100 * guess, own=own, task=task, **found)
+    rests_on = None if like_paper else more
+    return graded(like_paper, not more, rests_on, guess=100 * guess, own=own, task=task, **found)
 
 
 @measures("R-MTLLMF, ideal")
@@ -116,20 +121,18 @@ def _rmtllmf_ideal(evidence: ModelEvidence) -> Finding:
     found, lead = evidence.point(**_is("ideal")), evidence.gain(_is("ideal"), CLEAN)
     numbers = {"found": found, "clean": 100 * evidence.clean, "control": evidence.point(**CONTROL)}
     numbers |= {"lead": lead, "own": _own_errors(evidence, "rmtllmf", ["ideal"])}
-    if lead.low <= -CLOSE <= lead.high:
-        return Finding("not testable here", numbers)
-    return Finding(_like_paper(found, PAPER_LINKS["ideal"].rmtllmf, lead.low > -CLOSE), numbers)
+    if not (told := lead.apart_from(-CLOSE)):
+        return Finding("not testable here", numbers, told)
+    return Finding(_like_paper(found, PAPER_LINKS["ideal"].rmtllmf, lead.above(-CLOSE)), numbers, told)
 
 
 @measures("R-MTLLMF, attacked")
 def _rmtllmf_attacked(evidence: ModelEvidence) -> Finding:
     found = {name: evidence.point(**_is(name)) for name in ATTACKED}
-    verdicts = [
-        _like_paper(value, PAPER_LINKS[name].rmtllmf, evidence.gain(CLEAN, _is(name)).low > 0)
-        for name, value in found.items()
-    ]
+    loses = {name: evidence.gain(CLEAN, _is(name)).above() for name in found}
+    verdicts = [_like_paper(value, PAPER_LINKS[name].rmtllmf, loses[name]) for name, value in found.items()]
     own = _own_errors(evidence, "rmtllmf", ATTACKED)
-    return Finding(max(verdicts, key=VERDICTS.index), {**found, "own": own})
+    return Finding(max(verdicts, key=VERDICTS.index), {**found, "own": own}, all_of(loses.values()))
 
 
 @measures("SU and SR")
@@ -137,14 +140,14 @@ def _equally(evidence: ModelEvidence) -> Finding:
     """Allow a caveat where the attacks differ by little beside what either costs, as in the paper."""
     apart, paper = evidence.gain(_is("SU"), _is("SR")), PAPER_LINKS["SU"].rmtllmf - PAPER_LINKS["SR"].rmtllmf
     lost = {name: evidence.gain(CLEAN, _is(name)) for name in ATTACKED}
-    most, own = max(abs(apart.low), abs(apart.high)), _own_errors(evidence, "rmtllmf", ATTACKED)
-    numbers = {"apart": apart, "paper": -100 * paper, "lost": lost, "own": own}
-    if most < 0.05:
-        return Finding("holds", numbers)
-    if most < min(each.mean for each in lost.values()) / 3:
-        return Finding("holds with caveat", numbers)
-    either = apart.low <= 0 <= apart.high or apart.low <= paper <= apart.high
-    return Finding("not testable here" if either else "does not hold", numbers)
+    numbers = {"apart": apart, "paper": -100 * paper, "lost": lost}
+    numbers |= {"own": _own_errors(evidence, "rmtllmf", ATTACKED)}
+    if same := apart.within(0.05):
+        return Finding("holds", numbers, same)
+    if similar := apart.within(min(each.mean for each in lost.values()) / 3):
+        return Finding("holds with caveat", numbers, similar)
+    neither = all_of([apart.apart_from(0.0), apart.apart_from(paper)])
+    return Finding("does not hold" if neither else "not testable here", numbers, neither)
 
 
 @measures("Factor")
@@ -154,8 +157,8 @@ def _factor(evidence: ModelEvidence) -> Finding:
     ratios, milder = (sorted(np.divide(each["rmtllmf"], each["unprotected"])) for each in (found, own))
     low, high = published.PAPER_GAIN
     as_much = low <= ratios[0] and ratios[1] <= high
-    better = as_much or all(evidence.gain(_is(name), _is(name, "unprotected")).low > 0 for name in ATTACKED)
-    return graded(as_much, better, ratios=ratios, own=milder, specialists=1 / evidence.guessing)
+    better = all_of(evidence.gain(_is(name), _is(name, "unprotected")).above() for name in ATTACKED)
+    return graded(as_much and better, better, ratios=ratios, own=milder, specialists=1 / evidence.guessing)
 
 
 @measures("Limits")
@@ -163,17 +166,17 @@ def _no_recovery(evidence: ModelEvidence) -> Finding:
     """Judge R-MTLLMF alone, of which the sentence speaks; report what the same training does without what arrived."""
     short = {name: evidence.gain(CLEAN, _is(name)) for name in ATTACKED}
     least = min(evidence.point(**_is(name, "noise-aware")).mean for name in ATTACKED)
-    sure = [each.low > 0 for each in short.values()]
+    sure = [each.above() for each in short.values()]
     own = {name: evidence.gain(CLEAN, _is(f"independent, {name}")) for name in ATTACKED}
-    return graded(all(sure), any(sure), least=100 * least, control=evidence.point(**CONTROL), own=own, **short)
+    return graded(all_of(sure), any_of(sure), least=100 * least, control=evidence.point(**CONTROL), own=own, **short)
 
 
 @measures("Small noise")
 def _even_small(evidence: ModelEvidence) -> Finding:
     task = evidence.point(**_is("task, SR", "unprotected"))
     weight, own = (evidence.gain(CLEAN, _is(name, "unprotected")) for name in ("ideal", "independent, ideal"))
-    harmful = weight.low > 0
-    everywhere = harmful and task.high < evidence.clean - 0.05
+    harmful = weight.above()
+    everywhere = all_of([harmful, task.below(evidence.clean - 0.05)])
     numbers = {"weight": weight, "own": own, "task": 100 * (evidence.clean - task.mean)}
     return graded(everywhere, harmful, **numbers)
 
@@ -189,7 +192,7 @@ def _against_n(evidence: ModelEvidence) -> Finding:
     change = means[most] - means[few]
     steady = change.pop(("ideal", "rmtllmf"))
     others = change.max()
-    numbers = {"few": few, "most": most, "steady": round(100 * steady) + 0.0, "others": round(100 * others) + 0.0}
+    numbers = {"few": few, "most": most, "steady": 100 * steady, "others": 100 * others}
     return graded(others < 0.02 and abs(steady) < 0.05, max(others, steady) < 0.02, **numbers)
 
 
@@ -222,11 +225,12 @@ def _entanglement(evidence: ModelEvidence) -> Finding:
     most = abs(evidence.cosine(f"{APART_AND_COMMON[0]}, SR")).max()
     raised, sent = (evidence.cosine(name).mean() for name in (f"{APART_AND_COMMON[1]}, SR", "clean"))
     same = [value.mean for (scenario, _), value in found.items() if scenario.startswith("weight, half")]
-    harmed = most < 0.1 and apart.low > clean.mean + 0.1
-    harmless = raised > sent + 0.1 and common.high < clean.mean + 0.05
+    worse, as_good = apart.above(clean.mean + 0.1), common.below(clean.mean + 0.05)
+    harmed, harmless = most < 0.1 and worse, raised > sent + 0.1 and as_good
+    rests_on = worse if harmed else as_good if harmless else any_of([worse, as_good])
     numbers = {"clean": clean.mean, "apart": apart.mean, "common": common.mean, "most": most, "raised": raised}
     numbers |= {"sent": sent, "half": half, "least": min(same), "largest": max(same)}
-    return graded(not harmed and not harmless, not harmed, **numbers)
+    return graded(not harmed and not harmless, not harmed, rests_on, **numbers)
 
 
 def _alone(evidence: ModelEvidence, how: str) -> Finding:
@@ -235,11 +239,12 @@ def _alone(evidence: ModelEvidence, how: str) -> Finding:
     level = {link: evidence.point(**_is(link)).mean for link in gains}
     numbers = {"gains": gains, "shares": {link: 100 * gain.mean / level[link] for link, gain in gains.items()}}
     found, (low, high) = gains["ideal"], published.PAPER_ABLATION_LOSS
-    if found.high / level["ideal"] < low:
-        return Finding("does not hold", numbers)
-    if found.low <= 0:
-        return Finding("not testable here", numbers)
-    return Finding("holds" if low <= found.mean / level["ideal"] <= high else "holds with caveat", numbers)
+    if less := found.below(low * level["ideal"]):
+        return Finding("does not hold", numbers, less)
+    worse = found.above()
+    if not worse:
+        return Finding("not testable here", numbers, worse)
+    return Finding("holds" if low <= found.mean / level["ideal"] <= high else "holds with caveat", numbers, worse)
 
 
 measures("Reloading alone")(partial(_alone, how="freeze"))
@@ -251,11 +256,13 @@ def _kept_frozen(evidence: ModelEvidence) -> Finding:
     """Separate clean embeddings from keeping them frozen; the paper's sentence is about the second."""
     clean = [evidence.gain(_is(link, "reload-train-all"), _is(link, "realign")) for link in ABLATED]
     frozen = [evidence.gain(_is(link), _is(link, "reload-train-all")) for link in ABLATED]
-    better = [each.low > 0 for each in frozen]
+    better, worse = [each.above() for each in frozen], any_of(each.below() for each in frozen)
     numbers = {"clean": clean, "frozen": frozen}
-    if not any(better) and not any(each.high < 0 for each in frozen):
-        return Finding("not testable here", numbers)
-    return graded(all(better), any(better), **numbers)
+    if any(better):
+        return graded(all_of(better), any_of(better), **numbers)
+    if worse:
+        return Finding("does not hold", numbers, worse)
+    return Finding("not testable here", numbers, any_of(each.apart_from(0.0) for each in frozen))
 
 
 @measures("Samples")
@@ -264,7 +271,9 @@ def _samples(evidence: ModelEvidence) -> Finding:
     more = evidence.gain(_is("ideal", per_class=2 * n), _is("ideal"))
     before = evidence.gain(_is("ideal"), _is("ideal", per_class=n // 2))
     little = more.mean < before.mean and more.mean < 0.05
-    return graded(little and more.high < before.low, little, sizes=(n // 2, n, 2 * n), before=before, more=more)
+    less = (before - more).above()
+    rests_on = less if little else None
+    return graded(little and less, little, rests_on, sizes=(n // 2, n, 2 * n), before=before, more=more)
 
 
 @measures("Samples, both")
@@ -273,9 +282,10 @@ def _samples_alone(evidence: ModelEvidence) -> Finding:
     both = evidence.gain(_is("ideal", per_class=2 * n), _is("ideal"))
     single = evidence.gain(_is("ideal", "realign", 2 * n), _is("ideal", "realign"))
     numbers = {"sizes": (n, 2 * n), "both": both, "single": single}
-    if both.high < single.low:
-        return Finding("holds", numbers)
-    return Finding("does not hold" if both.low > single.high else "not testable here", numbers)
+    less = single - both
+    if not (told := less.apart_from(0.0)):
+        return Finding("not testable here", numbers, told)
+    return Finding("holds" if less.mean > 0 else "does not hold", numbers, told)
 
 
 @measures("More tasks")
@@ -300,8 +310,8 @@ def _without_training(evidence: ModelEvidence) -> Finding:
 def _safeguards(evidence: ModelEvidence) -> Finding:
     leads = {name: evidence.gain(_is(name), CONTROL) for name in PAPER_LINKS}
     own = {name: evidence.gain(_is(f"independent, {name}"), CONTROL) for name in PAPER_LINKS}
-    sure = [each.low > 0 for each in leads.values()]
-    return graded(all(sure), any(sure), own=own, **leads)
+    sure = [each.above() for each in leads.values()]
+    return graded(all_of(sure), any_of(sure), own=own, **leads)
 
 
 @measures("Less interference")
@@ -311,14 +321,14 @@ def _less_interference(evidence: ModelEvidence) -> Finding:
     before, after = (
         {link: found[f"weight, half, {link}", how] for link in ABLATED} for how in ("unprotected", "rmtllmf")
     )
-    falls = all(after[link].high < before[link].low for link in ABLATED)
-    less = all(after[link].high < control.low for link in ABLATED)
+    falls = all_of((before[link] - after[link]).above() for link in ABLATED)
+    less = all_of([falls, *((control - after[link]).above() for link in ABLATED)])
     clean = found["clean", "unprotected"].mean
-    return graded(falls and less, falls, before=before, after=after, clean=clean, control=control.mean)
+    return graded(less, falls, before=before, after=after, clean=clean, control=control.mean)
 
 
 @measures("Physical layer")
 def _physical_layer(evidence: ModelEvidence) -> Finding:
     gains = {name: evidence.gain(_is(f"link, {name} known"), _is(f"link, {name} unknown")) for name in ATTACKED}
-    sure = [each.low > 0 for each in gains.values()]
-    return graded(all(sure), any(sure), **gains)
+    sure = [each.above() for each in gains.values()]
+    return graded(all_of(sure), any_of(sure), **gains)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from rmtllmf_lib.arrays import one_of, seed_number, whole_number
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.tasks.base import TASK_NAMES, Split, Task, carve_validation, fingerprint
 from rmtllmf_lib.tasks.embedded.camera import Camera
 from rmtllmf_lib.tasks.embedded.concepts import aerial, cars, characters, landuse, scenes, signs, textures
@@ -38,6 +39,8 @@ class DrawnTask:
     templates: tuple[str, ...]
     pose: Pose
     camera: Camera = field(default_factory=Camera)
+
+    __repr__ = short_repr
 
 
 ANY_ANGLE = (-180.0, 180.0)

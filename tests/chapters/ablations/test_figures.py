@@ -6,6 +6,7 @@ import pandas as pd
 from drawn import centres, finished, legend, style_of_the_book  # noqa: F401 - a fixture for every test here
 from rmtllmf_lib.chapters.ablations import figures as ablations
 from rmtllmf_lib.chapters.ablations.figures import LOOKS
+from rmtllmf_lib.chapters.ablations.tables import link_leads
 from rmtllmf_lib.protection.resilience import PROTECTIONS
 
 
@@ -134,3 +135,46 @@ def test_lambda_under_noise() -> None:
     np.testing.assert_allclose(by_label[r"$\lambda_N$ without noise"].get_xdata(), 0.25)
     diamonds = [line.get_data() for line in ax.get_lines() if line.get_marker() == "D" and len(line.get_xdata())]
     np.testing.assert_allclose(diamonds[0], [[0.1, 0.2], [20, 25]])
+
+
+def test_where_the_link_helps_shows_the_numbers_of_the_table() -> None:
+    rows = study(
+        [
+            ("rmtllmf", scenario, x, 0.01 * x, 0.02 - shift - 0.001 * x, 0.01)
+            for scenario, shift in (("clean", 0.0), ("SR", 0.08))
+            for x in (90, 70, 80)
+        ]
+        + [("noise-aware", "SR", 50, 0.5, 0.9, 0.9)],
+        "protection", "scenario", "per_class", "control_mean", "control_lead", "control_half_width",
+    ).assign(mean=0.9, half_width=0.9)  # fmt: skip
+    ax = ablations.where_the_link_helps(rows)
+    finished(ax)
+    for label, shift in (("no noise", 0), ("SR, errors half common", -8)):
+        x, y = centres(ax, label)
+        np.testing.assert_allclose(x, [70, 80, 90], atol=0.3)  # in the order of the control's accuracy
+        np.testing.assert_allclose(y, [2 + shift - 7, 2 + shift - 8, 2 + shift - 9])
+    labels = [text.get_text() for text in ax.texts]
+    assert labels == ["no noise", "SR, errors half common", "70", "80", "90"]  # beside the curves, and memories below
+    assert PROTECTIONS["control"].title in ax.get_xlabel() and "points" in ax.get_ylabel()
+
+
+def test_labels_of_curves_that_meet_are_apart() -> None:
+    rows = study(
+        [("rmtllmf", link, 1, 0.8, 0.01, 0.02) for link in ("clean", "ideal", "SR, independent", "SR")],
+        "protection", "scenario", "per_class", "control_mean", "control_lead", "control_half_width",
+    )  # fmt: skip
+    ax = ablations.where_the_link_helps(rows)
+    boxes = [text.get_window_extent() for text in ax.texts[:4] if finished(ax)]
+    assert not any(one.overlaps(other) for place, one in enumerate(boxes) for other in boxes[:place])
+    assert ax.texts[4].get_text() == "1 per class"
+
+
+def test_the_figure_of_the_stored_table() -> None:
+    rows = link_leads().query("protection == 'rmtllmf' and lam_rule == 'chosen'")
+    ax = ablations.where_the_link_helps(rows)
+    finished(ax)
+    for scenario, label in (("clean", "no noise"), ("SR", "SR, errors half common")):
+        wanted = rows[rows["scenario"] == scenario].sort_values("control_mean")
+        x, y = centres(ax, label)
+        np.testing.assert_allclose(x, 100 * wanted["control_mean"], atol=0.3)
+        np.testing.assert_allclose(y, 100 * wanted["control_lead"])

@@ -13,7 +13,17 @@ import pandas as pd
 import pytest
 
 from places import ROOT
-from rmtllmf_lib.chapters.verdicts.claims import MEASURES, VERDICTS, Claim, Finding, assess, counts, markdown_table
+from rmtllmf_lib.chapters.verdicts.claims import (
+    MEASURES,
+    VERDICTS,
+    Claim,
+    Finding,
+    as_csv,
+    assess,
+    counts,
+    main_claims,
+    markdown_table,
+)
 from rmtllmf_lib.chapters.verdicts.evidence import RUN, Interval, ModelEvidence, joined
 from rmtllmf_lib.chapters.verdicts.registry import CLAIMS
 from rmtllmf_lib.errors import InputError
@@ -98,14 +108,32 @@ def test_numbers_as_a_reader_writes_them() -> None:
 
 
 def test_a_table_in_markdown() -> None:
-    table = assess(TOYS, 7)
+    table = assess(TOYS, 7).assign(q=[np.nan, 0.00001, 0.0312])
     lines = markdown_table(table, "II").splitlines()
     assert lines[0] == "| Claim | The paper | Here | Verdict |" and len(lines) == 4
-    assert lines[2] == "| **B** Says $\\vert x\\vert $. | 5 % | 7 % | **does not hold** ({numref}`fig-x`) |"
+    assert lines[2] == (
+        "| **B** Says $\\vert x\\vert $. | 5 % | 7 % | **does not hold**, q < 0.001 ({numref}`fig-x`) {rule}`B` |"
+    )
+    assert "**holds with caveat**, q = 0.031 (" in lines[3]
     assert {line.count("|") for line in lines} == {5}
     assert markdown_table(table, "I").splitlines()[0] == "| Claim | Here | Verdict |"  # the paper gives no figure
     with pytest.raises(InputError, match="III"):
         markdown_table(table, "III")
+
+
+def test_claims_with_a_group_come_first() -> None:
+    table = assess(TOYS, 7).assign(q=np.nan, group=["Link", "", "Link"])
+    lines = main_claims(table).splitlines()
+    assert lines[2].startswith("| **Link** | **A** Says") and lines[3].startswith("|  | **C** Says")
+    assert len(lines) == 4 and "| **holds** ({numref}`fig-x`) {rule}`A` |" in lines[2]
+
+
+def test_all_verdicts_as_comma_separated_values() -> None:
+    table = assess(TOYS[:2], 7).assign(p=[0.04321, np.nan], q=[0.0864, np.nan], seeds=[5, 0], chapter="01_x")
+    head, first, second = as_csv(table).splitlines()
+    assert head == "label,section,statement,verdict,paper,ours,numbers,p,q,seeds,chapter"
+    assert first == 'A,I,Says $|x|$.,holds,,7 %,"{""x"": 7}",0.04321,0.0864,5,01_x'
+    assert second.endswith(",,,0,01_x")
 
 
 def test_no_other_verdict() -> None:
@@ -335,14 +363,47 @@ def test_more_tasks_are_more_than_two() -> None:
         assert judged(label, seen) == "not testable here"
 
 
-def test_one_seed_proves_nothing() -> None:
-    """Without an interval nothing is surely better, or worse: no claim holds, or fails, by one."""
-    with_intervals = (
+WITH_INTERVALS = (
         "Unprotected, ideal", "Unprotected, attacked", "R-MTLLMF, ideal", "R-MTLLMF, attacked", "SU and SR", "Factor",
         "Limits", "Small noise", "Reloading", "Reloading alone", "Realignment alone", "Kept frozen", "Samples",
         "Samples, both", "Resilient aggregation", "Physical layer", "Less interference", "Entanglement",
-    )  # fmt: skip
-    claims = [BY_LABEL[label] for label in with_intervals]
+)  # fmt: skip
+
+
+def test_verdicts_by_intervals_name_the_comparison_they_rest_on() -> None:
+    """And the other way round: what is sure is so by the comparison that is told, with the seeds of the study."""
+    found = assess([BY_LABEL[label] for label in WITH_INTERVALS], evidence(seeds=3)).set_index("label")
+    assert [label for label, each in found["rests_on"].items() if each is None] == []
+    assert {each.seeds for each in found["rests_on"]} == {3}
+    unsure = found[[not each for each in found["rests_on"]]]
+    assert dict(unsure["verdict"]) == {
+        "Unprotected, attacked": "holds with caveat",
+        "Resilient aggregation": "does not hold",
+    }
+    others = [label for label in ("Baseline, any N", "Number of tasks", "Cosines, Fig. 4", "Without re-training")]
+    assert set(assess([BY_LABEL[label] for label in others], unchanged())["rests_on"]) == {None}
+
+
+@pytest.mark.parametrize(
+    ("label", "one", "other"),
+    [
+        ("Limits", {("SR", "rmtllmf", 10): 0.86}, {("SR", "rmtllmf", 10): 0.9}),  # all; any, of two
+        ("Physical layer", {}, {("link, SU known", "rmtllmf", 10): 0.6}),
+    ],
+)
+def test_one_of_two_is_corrected_for_two(label: str, one: Any, other: Any) -> None:
+    """With waves of known size: all have the larger p value, any has twice the smaller one."""
+    widths = {("SR", "rmtllmf", 10): 0.009, ("link, SR known", "rmtllmf", 10): 0.009}
+    both, single = (
+        assess([BY_LABEL[label]], evidence(each, half_widths=widths))["rests_on"].item() for each in (one, other)
+    )
+    assert both and single and both.p > 1e-4
+    assert both.seeds == single.seeds == 3
+
+
+def test_one_seed_proves_nothing() -> None:
+    """Without an interval nothing is surely better, or worse: no claim holds, or fails, by one."""
+    claims = [BY_LABEL[label] for label in WITH_INTERVALS]
     found = assess(claims, evidence(seeds=1)).set_index("label")["verdict"]
     assert dict(found[found != "not testable here"]) == {}
     assert "not testable here" not in set(assess(claims, evidence(seeds=2))["verdict"])

@@ -1,0 +1,41 @@
+// What is wider than its place scrolls; a reader without a mouse or a touch screen gets there with the tab key, and
+// scrolls with the arrows.
+const WIDE = [
+  "mjx-container[display='true']",
+  "div.math",
+  ".pst-scrollable-table-container",
+  ".cell_output .output",
+  ".highlight pre",
+  ".cell_output pre",
+  ".code-page pre",
+].join(", ");
+
+function markWide() {
+  for (const item of document.querySelectorAll(WIDE)) {
+    const scrolls = item.scrollWidth > item.clientWidth + 1 && getComputedStyle(item).overflowX !== "visible";
+    if (scrolls && !item.hasAttribute("tabindex")) {
+      item.tabIndex = 0;
+      item.dataset.wide = "";
+      if (!item.hasAttribute("role")) {
+        item.setAttribute("role", "group");
+        item.setAttribute("aria-label", "scrolls sideways");
+      }
+    } else if (!scrolls && "wide" in item.dataset) {
+      item.removeAttribute("tabindex");
+      delete item.dataset.wide;
+    }
+  }
+}
+
+window.addEventListener("load", async () => {
+  await window.MathJax?.startup?.promise;
+  markWide();
+  window.addEventListener("resize", markWide);
+  document.addEventListener("toggle", markWide, true); // code that is unfolded
+  document.addEventListener("click", () => setTimeout(markWide, 300));
+});
+
+// The bibliography is a list by role, and the anchors between its entries are no items of it.
+window.addEventListener("DOMContentLoaded", () => {
+  for (const list of document.querySelectorAll(".citation-list[role='list']")) list.removeAttribute("role");
+});
