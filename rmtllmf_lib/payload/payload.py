@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rmtllmf_lib.model.layout import Layout
 from rmtllmf_lib.model.task_vector import TaskVector
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.validated import validated, validated_call, validated_init
 
 
@@ -32,6 +33,8 @@ class Encoded:
 
     numbers: TaskVector
     side: Tensor
+
+    __repr__ = short_repr
 
 
 @runtime_checkable

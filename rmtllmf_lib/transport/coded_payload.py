@@ -20,6 +20,7 @@ from rmtllmf_lib.model.layout import Layout
 from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.payload.low_rank import LowRank
 from rmtllmf_lib.payload.payload import Encoded, Payload
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.transport.digital import Clip, WordBits
 from rmtllmf_lib.transport.mcs import Mcs, channel_uses, measured, thresholds
 from rmtllmf_lib.transport.quantise import dequantise, quantise
@@ -157,6 +158,8 @@ class Delivery:
     arrived: Mapping[str, TaskVector]
     plans: Mapping[str, Plan]
     outage: tuple[str, ...]
+
+    __repr__ = short_repr
 
 
 @validated_call

@@ -46,7 +46,7 @@ def normal_approximation_db(mcs: Mcs, error: float, words_bits: int = 3072) -> f
 
 @pytest.mark.parametrize("mcs", NAMES, ids=str)
 def test_thresholds_are_a_little_above_what_the_best_code_of_that_length_needs(mcs: Mcs) -> None:
-    """Within 2 dB, of which up to .4 are the margin of the grid, and the rest short decoding and bits apart by label."""
+    """Within 2 dB: up to .4 of the grid's margin, and what few iterations and bits decoded apart from labels cost."""
     worst = threshold(mcs)
     snr_db = 10 * math.log10(1 / worst - 1)
     assert mcs.rate * mcs.constellation_bits < capacity_bits(worst)
