@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rmtllmf_lib.model.layout import Layout
 from rmtllmf_lib.model.task_vector import TaskVector
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.validated import validated, validated_call, validated_init
 
 
@@ -32,6 +33,8 @@ class Encoded:
 
     numbers: TaskVector
     side: Tensor
+
+    __repr__ = short_repr
 
 
 @runtime_checkable
@@ -88,6 +91,7 @@ class Full:
         return require_made_for(self, encoded, layout).numbers
 
 
+@validated_call
 def require_made_for(payload: Payload, encoded: Encoded, layout: Layout) -> Encoded:
     """`encoded`; `InputError` unless its numbers have the layout of this payload for task vectors of `layout`."""
     encoded.numbers.layout.require_equal(payload.numbers_layout(layout), "the payload's numbers")

@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 from pydantic import PositiveInt
 
 from rmtllmf_lib.arrays import real_number
@@ -18,6 +20,7 @@ from rmtllmf_lib.model.layout import Layout
 from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.payload.low_rank import LowRank
 from rmtllmf_lib.payload.payload import Encoded, Payload
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.transport.digital import Clip, WordBits
 from rmtllmf_lib.transport.mcs import Mcs, channel_uses, measured, thresholds
 from rmtllmf_lib.transport.quantise import dequantise, quantise
@@ -131,13 +134,10 @@ def plan(
     most = full_uses(layout) if budget is None else budget
     decodable = [mcs for mcs, worst in thresholds(measured()).items() if mse <= worst]
     for sent in ladder:
-        uses, _, mcs = min(
-            ((sent.uses(layout, mcs), mcs.constellation_bits, mcs) for mcs in decodable),
-            default=(math.inf, 0, None),
-            key=lambda choice: choice[:2],
-        )
-        if mcs is not None and uses <= most:
-            return Plan(sent, mcs, int(uses))
+        choices = [Plan(sent, mcs, sent.uses(layout, mcs)) for mcs in decodable]
+        best = min(choices, key=lambda each: (each.uses, each.mcs.constellation_bits), default=None)
+        if best is not None and best.uses <= most:
+            return best
     return None
 
 
@@ -158,6 +158,8 @@ class Delivery:
     arrived: Mapping[str, TaskVector]
     plans: Mapping[str, Plan]
     outage: tuple[str, ...]
+
+    __repr__ = short_repr
 
 
 @validated_call
@@ -199,7 +201,8 @@ def outage(
 def _plans(
     taus: Mapping[str, TaskVector], mse: float | Sequence[float], budget: int | None, ladder: Sequence[Quantised]
 ) -> dict[str, Plan | None]:
-    each = list(mse) if isinstance(mse, Sequence) else [mse] * len(taus)
+    given: Any = mse.tolist() if isinstance(mse, np.ndarray) else mse
+    each = list(given) if isinstance(given, Sequence) else [given] * len(taus)
     if len(each) != len(taus):
         raise InputError(f"mse has {len(each)} values for {len(taus)} users: expected one number, or one per user")
     return {name: plan(mu, tau.layout, budget, ladder) for (name, tau), mu in zip(taus.items(), each, strict=True)}

@@ -109,6 +109,7 @@ def test_users_in_outage_are_named() -> None:
     wanted = mixed.plans["b"].sent.arrived(TAUS["b"])
     assert mixed.arrived["b"].hash == wanted.hash
     assert deliver(TAUS, 1.0).arrived == {} and deliver(TAUS, 0.0).outage == ()
+    assert outage(TAUS, np.array([0.1, 0.99])) == ("b",)  # type: ignore[arg-type]  # as `Link.symbol_mse` has them
 
 
 @pytest.mark.parametrize(
