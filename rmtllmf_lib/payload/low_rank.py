@@ -36,7 +36,7 @@ class LowRank:
     @validated_call
     def numbers_layout(self, layout: Layout) -> Layout:
         """Two factors per matrix, see `Payload`; InputError for a layout without matrices, or with smaller ones."""
-        shapes = {}
+        shapes: dict[str, tuple[int, ...]] = {}
         for name, (rows, columns) in _matrices(layout).items():
             if self.rank > min(rows, columns):
                 raise InputError(
@@ -74,7 +74,7 @@ class LowRank:
         return replace(numbers, layout=layout, values=values)
 
 
-def _matrices(layout: Layout) -> dict[str, tuple[int, ...]]:
+def _matrices(layout: Layout) -> dict[str, tuple[int, int]]:
     """Names and shapes of the weight matrices that are sent."""
     parts = zip(layout.names, layout.shapes, layout.groups, strict=True)
     found = {name: shape for name, shape, group in parts if len(shape) == 2 and group in _GROUPS}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from functools import cache
 from importlib.resources import files
-from typing import Annotated
+from typing import Annotated, Any
 
 import pandas as pd
 import torch
@@ -115,7 +115,8 @@ def thresholds(table: pd.DataFrame) -> dict[Mcs, float]:
             raise InputError(
                 f"{bits} bits a symbol at rate {rate} have errors at {ordered['snr_db'].max()} dB: go higher"
             )
-        found[Mcs(int(bits), float(rate))] = mse_of(float(clean[-2]))
+        scheme: Any = int(bits), float(rate)  # checked by Mcs
+        found[Mcs(*scheme)] = mse_of(float(clean[-2]))
     return found
 
 

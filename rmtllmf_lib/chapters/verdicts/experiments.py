@@ -164,7 +164,7 @@ def _factor(evidence: ModelEvidence) -> Finding:
 @measures("Limits")
 def _no_recovery(evidence: ModelEvidence) -> Finding:
     """Judge R-MTLLMF alone, of which the sentence speaks; report what the same training does without what arrived."""
-    short = {name: evidence.gain(CLEAN, _is(name)) for name in ATTACKED}
+    short: dict[str, Any] = {name: evidence.gain(CLEAN, _is(name)) for name in ATTACKED}
     least = min(evidence.point(**_is(name, "noise-aware")).mean for name in ATTACKED)
     sure = [each.above() for each in short.values()]
     own = {name: evidence.gain(CLEAN, _is(f"independent, {name}")) for name in ATTACKED}
@@ -177,7 +177,7 @@ def _even_small(evidence: ModelEvidence) -> Finding:
     weight, own = (evidence.gain(CLEAN, _is(name, "unprotected")) for name in ("ideal", "independent, ideal"))
     harmful = weight.above()
     everywhere = all_of([harmful, task.below(evidence.clean - 0.05)])
-    numbers = {"weight": weight, "own": own, "task": 100 * (evidence.clean - task.mean)}
+    numbers: dict[str, Any] = {"weight": weight, "own": own, "task": 100 * (evidence.clean - task.mean)}
     return graded(everywhere, harmful, **numbers)
 
 
@@ -257,7 +257,7 @@ def _kept_frozen(evidence: ModelEvidence) -> Finding:
     clean = [evidence.gain(_is(link, "reload-train-all"), _is(link, "realign")) for link in ABLATED]
     frozen = [evidence.gain(_is(link), _is(link, "reload-train-all")) for link in ABLATED]
     better, worse = [each.above() for each in frozen], any_of(each.below() for each in frozen)
-    numbers = {"clean": clean, "frozen": frozen}
+    numbers: dict[str, Any] = {"clean": clean, "frozen": frozen}
     if any(better):
         return graded(all_of(better), any_of(better), **numbers)
     if worse:
@@ -308,7 +308,7 @@ def _without_training(evidence: ModelEvidence) -> Finding:
 
 @measures("Resilient aggregation")
 def _safeguards(evidence: ModelEvidence) -> Finding:
-    leads = {name: evidence.gain(_is(name), CONTROL) for name in PAPER_LINKS}
+    leads: dict[str, Any] = {name: evidence.gain(_is(name), CONTROL) for name in PAPER_LINKS}
     own = {name: evidence.gain(_is(f"independent, {name}"), CONTROL) for name in PAPER_LINKS}
     sure = [each.above() for each in leads.values()]
     return graded(all_of(sure), any_of(sure), own=own, **leads)
@@ -329,6 +329,8 @@ def _less_interference(evidence: ModelEvidence) -> Finding:
 
 @measures("Physical layer")
 def _physical_layer(evidence: ModelEvidence) -> Finding:
-    gains = {name: evidence.gain(_is(f"link, {name} known"), _is(f"link, {name} unknown")) for name in ATTACKED}
+    gains: dict[str, Any] = {
+        name: evidence.gain(_is(f"link, {name} known"), _is(f"link, {name} unknown")) for name in ATTACKED
+    }
     sure = [each.above() for each in gains.values()]
     return graded(all_of(sure), any_of(sure), **gains)

@@ -212,7 +212,7 @@ def _frozen_anyway(evidence: ModelEvidence) -> Finding:
 @measures("Direction")
 def _direction(evidence: ModelEvidence) -> Finding:
     """On the scale of task vectors the cosine follows from the MSE; on that of the weights, from their lengths too."""
-    kept = {}
+    kept: dict[str, Any] = {}
     for scale in ("task", "weight"):
         arrived = evidence.received(Scenario("ideal", PAPER_LINKS["ideal"].mse, scale, "half"))
         both = [cosine_matrix([one, two])[0, 1] for one, two in zip(evidence.taus, arrived, strict=True)]
