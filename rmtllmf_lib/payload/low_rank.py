@@ -36,7 +36,7 @@ class LowRank:
     @validated_call
     def numbers_layout(self, layout: Layout) -> Layout:
         """Two factors per matrix, see `Payload`; InputError for a layout without matrices, or with smaller ones."""
-        shapes = {}
+        shapes: dict[str, tuple[int, ...]] = {}
         for name, (rows, columns) in _matrices(layout).items():
             if self.rank > min(rows, columns):
                 raise InputError(
@@ -77,7 +77,9 @@ class LowRank:
 def _matrices(layout: Layout) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the weight matrices that are sent."""
     parts = zip(layout.names, layout.shapes, layout.groups, strict=True)
-    found = {name: shape for name, shape, group in parts if len(shape) == 2 and group in _GROUPS}
+    found: dict[str, tuple[int, ...]] = {
+        name: shape for name, shape, group in parts if len(shape) == 2 and group in _GROUPS
+    }
     if not found:
         raise InputError(
             f"the layout has no matrix among its {len(layout.names)} tensors, of attention or MLP: "
