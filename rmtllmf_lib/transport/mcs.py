@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from functools import cache
 from importlib.resources import files
-from typing import Annotated, Any
+from typing import Annotated
 
 import pandas as pd
 import torch
@@ -107,7 +107,7 @@ def thresholds(table: pd.DataFrame) -> dict[Mcs, float]:
     columns = ("constellation_bits", "rate", "snr_db", "words", "errors")
     if missing := [name for name in columns if name not in table]:
         raise InputError(f"the table has no column {', '.join(missing)}: expected {', '.join(columns)}")
-    found = {}
+    found: dict[Mcs, float] = {}
     for (bits, rate), rows in table.groupby(["constellation_bits", "rate"]):
         ordered = rows.sort_values("snr_db", ascending=False)
         clean = ordered["snr_db"][(ordered["errors"] == 0).cummin()].tolist()
@@ -115,8 +115,7 @@ def thresholds(table: pd.DataFrame) -> dict[Mcs, float]:
             raise InputError(
                 f"{bits} bits a symbol at rate {rate} have errors at {ordered['snr_db'].max()} dB: go higher"
             )
-        scheme: Any = int(bits), float(rate)  # checked by Mcs
-        found[Mcs(*scheme)] = mse_of(float(clean[-2]))
+        found[Mcs(bits, float(rate))] = mse_of(float(clean[-2]))
     return found
 
 

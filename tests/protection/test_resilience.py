@@ -212,7 +212,7 @@ def test_only_the_memory_of_the_fused_tasks_is_used(station: Station) -> None:
 def test_users_in_outage_are_left_out_and_remembered(station: Station) -> None:
     arrived = {name: station.received[name] for name in ("a", "b")}
     lost = replace(station, received=arrived, outage=("c",), error_cov=None)
-    merged = station.backbone.weights + tsv_merge(list(arrived.values()))
+    merged = station.backbone.weights + LAM * tsv_merge(list(arrived.values()))
     assert protect("coded-tsv", lost).weights.hash == merged.hash
     realigned = protect("coded-tsv-realigned", lost)
     assert realigned.weights.hash == trained(station, merged, ("embeddings",))

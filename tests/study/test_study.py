@@ -349,7 +349,8 @@ def test_users_in_outage_are_counted(suite: Suite, tmp_path: Path) -> None:
     """Those who are heard send the payload of their links; if a combination loses all, nothing is computed."""
     weak = Scenario("weak", (0.99, 0.01, 0.01))
     study = replace(STUDY, scenarios=(CLEAN, weak), protections=("unprotected", "coded-tsv"), seeds=1)
-    found = run_study(study, suite, store=Store(tmp_path)).set_index(["protection", "scenario", "combination"])
+    found = run_study(study, suite, store=Store(tmp_path))
+    found = found.set_index(["protection", "scenario", "combination"]).sort_index()
     layout = suite.backbone.weights.layout
     assert set(found.loc["unprotected", "uses"] / found.loc["unprotected", "n_tasks"]) == {full_uses(layout)}
     assert not found.loc["unprotected", "outage"].any() and not found.loc[("coded-tsv", "clean"), "outage"].any()

@@ -94,7 +94,7 @@ def test_a_coded_payload_arrives_exactly_or_not_at_all(suite: Suite, monkeypatch
     for name, sent in (("a", LADDER[1]), ("c", LADDER[0])):
         assert received[name].hash == sent.arrived(suite.taus[name]).hash
     seen = []
-    monkeypatch.setattr(module, "protect", lambda name, station: seen.append(station))
+    monkeypatch.setattr(module, "protect", lambda name, station, **_: seen.append(station))
     list(models(Bench(suite), unit))
     assert [[*each.received] for each in seen] == [["a", "c"], ["c"]] and [each.outage for each in seen] == [(), ("b",)]
     assert [each.error_cov for each in seen] == [None, None]
