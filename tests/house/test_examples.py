@@ -99,8 +99,6 @@ def test_examples_run_as_pasted(page: str, reader: Path, monkeypatch: pytest.Mon
             given = list(words[1:])
             if given[0] == "study" and "--template" not in given:
                 shrink(Path(given[1]))
-            if given[:2] == ["store", "clear"]:
-                given.append("--yes")
             expanded = [str(path) for word in given for path in (sorted(Path().glob(word)) if "*" in word else [word])]
             assert cli.main(expanded) == 0, " ".join(words)
             ran += 1
