@@ -53,7 +53,7 @@ def without_code(text: str) -> str:
 
 
 def documents() -> Iterator[tuple[str, str]]:
-    """Yield name and prose of each document and chapter; a chapter's line numbers are those of its joined cells."""
+    """Yield name and prose of each document and chapter; the lines of a chapter are those of its joined cells."""
     for path in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "book").rglob("*.md"))]:
         yield path.relative_to(ROOT).as_posix(), without_code(path.read_text(encoding="utf-8"))
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):

@@ -23,7 +23,7 @@ from rmtllmf_lib.model.task_vector import TaskVector
 from tools import house
 
 # What no reader calls: figures and tables of the chapters, the shell of the command, and the brushes of drawn tasks.
-LEFT_OUT = ("chapters", "command", "tasks.embedded", "compiled", "validated", "arrays")
+LEFT_OUT = ("chapters", "command", "tasks.embedded", "compiled", "validated", "arrays", "reprs")
 
 SECONDS = 5  # that a call may take
 

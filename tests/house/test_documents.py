@@ -4,7 +4,6 @@ import ast
 import importlib
 import re
 import shlex
-from dataclasses import replace
 from pathlib import Path
 
 import pybtex.database
@@ -15,7 +14,6 @@ import yaml
 from places import ROOT
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "book").glob("*.md"))]
-COMPLETE = [ROOT / "README.md", ROOT / "book" / "your_channel.md", ROOT / "book" / "your_merger.md"]
 WORKFLOWS = sorted((ROOT / ".github").rglob("*.yml"))
 
 each_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
@@ -46,22 +44,6 @@ def test_names_of_the_library_exist(path: Path) -> None:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rmtllmf_lib"):
                 module = importlib.import_module(node.module or "")
                 assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("path", COMPLETE, ids=lambda path: path.name)
-def test_complete_examples_run(
-    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One after the other, as a reader would type them, but for the length of training; each page needs no other."""
-    monkeypatch.chdir(tmp_path)
-    suite = importlib.import_module("rmtllmf_lib.training.suite")
-    usual = suite.recipe_for
-    monkeypatch.setattr(suite, "recipe_for", lambda backbone: replace(usual(backbone), steps=2, warmup_steps=0))
-    names: dict[str, object] = {}
-    for block in blocks(path, "python"):
-        exec(compile(block, path.name, "exec"), names)
-    assert len(capsys.readouterr().out.splitlines()) >= 3
 
 
 @each_document

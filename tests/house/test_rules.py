@@ -29,7 +29,7 @@ PACKAGES = {"open_clip": "open_clip_torch", "PIL": "pillow", "sklearn": "scikit-
             "sionna": "sionna-no-rt"}  # fmt: skip
 # Comes with a declared package, of which it is a part.
 PARTS = {"nbformat": "papermill", "nbclient": "papermill", "jupyter_client": "papermill", "traitlets": "papermill",
-         "zmq": "papermill", "click": "typer"}  # fmt: skip
+         "zmq": "papermill", "click": "typer", "sphinx": "jupyter-book"}  # fmt: skip
 
 # Random numbers come from a generator that the caller passes, results from arguments: the exceptions, with the reason.
 GLOBAL_RANDOM = {"rmtllmf_lib.training.pretrain": "open_clip initialises its weights from torch's global generator"}
