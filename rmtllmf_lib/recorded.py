@@ -2,13 +2,14 @@
 
 A finding or a number is recorded once, in the output of the cell that measured it. Prose repeats it between two marks
 that no reader sees, HTML comments: `<!--=lost-->36 ± 5<!--/-->` holds the recorded text called "lost", and
-`<!--=lost:.0f-->36<!--/-->` the recorded number in this format. `fill` brings the text between the marks up to date.
+`<!--=lost:.0f-->36<!--/-->` the recorded number in this format. `fill` brings the text between the marks of a notebook
+up to date, and `fill_text` that of a page.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 from rmtllmf_lib.errors import InputError
@@ -80,19 +81,23 @@ def shown(value: str | float, form: str = "") -> str:
 
 
 @validated_call
-def fill(notebook: MutableMapping[str, Any]) -> None:
-    """Replace, in place, the text between the marks of all Markdown cells by what the outputs record.
+def fill_text(text: str, known: Mapping[str, str | float]) -> tuple[str, Sequence[str]]:
+    """A Markdown text with what stands between its marks brought up to date, and what could not be.
 
-    What is not recorded, or does not fit its format as infinity does, becomes a dash.
+    Parameters
+    ----------
+    known : mapping of name to number or text
 
-    Raises
-    ------
-    InputError
-        after that, for the names that are not recorded, and for formats that do not fit.
+    Returns
+    -------
+    text : str
+        What is not known, or does not fit its format as infinity does, has become a dash.
+    problems : list of str
+        One for each dash.
     """
-    known, problems = numbers(notebook), []
+    problems = []
 
-    def text(mark: re.Match[str]) -> str:
+    def between(mark: re.Match[str]) -> str:
         name, form, _ = mark.groups()
         found = "–"
         if name not in known:
@@ -104,10 +109,24 @@ def fill(notebook: MutableMapping[str, Any]) -> None:
                 problems.append(f"{mark[0]!r} does not fit the recorded {known[name]!r}: {error}")
         return f"<!--={name}{':' + form if form else ''}-->{found}<!--/-->"
 
+    return MARK.sub(between, text), problems
+
+
+@validated_call
+def fill(notebook: MutableMapping[str, Any]) -> None:
+    """Replace, in place, the text between the marks of all Markdown cells by what the outputs record, see `fill_text`.
+
+    Raises
+    ------
+    InputError
+        after that, for the names that are not recorded, and for formats that do not fit.
+    """
+    known, problems = numbers(notebook), []
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
             source = cell["source"]
-            filled = MARK.sub(text, source if isinstance(source, str) else "".join(source))
-            cell["source"] = filled if isinstance(source, str) else filled.splitlines(keepends=True)
+            text, found = fill_text(source if isinstance(source, str) else "".join(source), known)
+            problems += found
+            cell["source"] = text if isinstance(source, str) else text.splitlines(keepends=True)
     if problems:
         raise InputError(f"{'; '.join(problems)}: expected one of {', '.join(known)}")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.recorded import FINDING, NUMBERS, fill, findings, numbers, shown
+from rmtllmf_lib.recorded import FINDING, NUMBERS, fill, fill_text, findings, numbers, shown
 
 
 def notebook(prose: str | list[str], *outputs: dict[str, Any]) -> dict[str, Any]:
@@ -65,6 +65,15 @@ def test_what_is_missing_becomes_a_dash_and_the_rest_is_filled_in() -> None:
     with pytest.raises(InputError):
         fill(book)
     assert book["cells"][0]["source"] == "<!--=won-->–<!--/-->, <!--=lost-->36 ± 5<!--/-->, <!--=gone:.0f-->–<!--/-->"
+
+
+def test_a_page_without_outputs_is_filled_from_what_is_given() -> None:
+    page = "# Lost\n\n<!--=table-->\n|old|\n<!--/-->\n<!--=share:.1f-->0<!--/--> <!--=won-->1<!--/-->\n"
+    text, problems = fill_text(page, {"table": "\n| a |\n|---|\n", "share": -2.0})
+    assert text == (
+        "# Lost\n\n<!--=table-->\n| a |\n|---|\n<!--/-->\n<!--=share:.1f-->−2.0<!--/--> <!--=won-->–<!--/-->\n"
+    )
+    assert problems == ["'won' is marked in the prose but not recorded"]
 
 
 @pytest.mark.parametrize(

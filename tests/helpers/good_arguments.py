@@ -174,6 +174,7 @@ def of_functions() -> dict[str, dict[str, Any]]:
         "file.save_study": {"study": study, "suite": None, "path": files / "study.json"},
         "file.load_study": {"path": study_file},
         "recorded.fill": {"notebook": {"cells": []}},
+        "recorded.fill_text": {"text": "<!--=lost-->9<!--/-->", "known": {"lost": "36"}},
         "recorded.findings": {"notebook": {"cells": []}},
         "recorded.numbers": {"notebook": {"cells": []}},
         "recorded.shown": {"value": 1.5, "form": ".1f"},
