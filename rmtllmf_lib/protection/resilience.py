@@ -17,7 +17,8 @@ from pydantic import NonNegativeInt
 
 from rmtllmf_lib.arrays import Real, known_names, one_of, real_array
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.fusion.arithmetic import choose_lambda, fuse
+from rmtllmf_lib.fusion.arithmetic import choose_lambda, fuse, lambda_n
+from rmtllmf_lib.fusion.tsv import tsv_merge
 from rmtllmf_lib.model.backbone import Backbone
 from rmtllmf_lib.model.task_vector import TaskVector, Weights, cosine_matrix
 from rmtllmf_lib.protection.memory import Memory
@@ -31,6 +32,9 @@ EMBEDDING_KINDS = tuple(_PREFIXES)
 
 # Fractions of lambda_N that the line search tries: noise favours a smaller lambda, at worst 0.
 LAMBDA_PARTS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
+
+
+_FROZEN = ("embeddings",)
 
 
 @validated_call
@@ -115,7 +119,7 @@ class Protected:
     samples, bytes : int
         Images of the memory that were used, and the bytes that store them.
     steps : int
-        Of the realignment.
+        Of training: of the realignment, and of specialists that the station trains itself.
     seconds : float
         Wall time of the protection, including all fusions.
     """
@@ -228,6 +232,20 @@ def _base(station: Station) -> tuple[Weights, float]:
     return station.backbone.weights, 0.0
 
 
+def _few_shot(station: Station) -> tuple[Weights, float]:
+    """What the station can fuse without a link: specialists that it trains itself, each on one task's memory."""
+    memory, base = _memory(station), station.backbone.weights
+    own = [_trained(station, base, memory.of([name]), _FROZEN) - base for name in memory.splits]
+    return base + station.lam * tsv_merge(own), station.lam
+
+
+def _trained(station: Station, start: Weights, memory: Memory, freeze: tuple[str, ...]) -> Weights:
+    return realign(
+        station.backbone, start, memory, station.heads, replace(station.recipe, freeze=freeze),
+        generator=torch.Generator().manual_seed(station.seed), device=station.device, autocast=station.autocast,
+    )  # fmt: skip
+
+
 @validated_init
 @dataclass(frozen=True)
 class Protection:
@@ -243,12 +261,15 @@ class Protection:
         Realign that model with these groups frozen. None: no realignment.
     receives : bool
         Whether it uses what was received; False for controls that ignore the link.
+    published_lam : function of the number of tasks
+        The lambda of its merger's authors, where none is given or chosen.
     """
 
     title: str
     start: Callable[[Station], tuple[Weights, float]]
     freeze: tuple[str, ...] | None = None
     receives: bool = True
+    published_lam: Callable[[int], float] = lambda_n
 
     @property
     def trains(self) -> bool:
@@ -256,12 +277,24 @@ class Protection:
         return self.freeze is not None
 
     @property
+    def starts_from_memory(self) -> bool:
+        """Whether the model before realignment needs a memory."""
+        return self.start in (_searched, _few_shot)
+
+    @property
     def remembers(self) -> bool:
         """Whether it needs a memory."""
-        return self.trains or self.start is _searched
+        return self.trains or self.starts_from_memory
+
+    @property
+    def scales(self) -> bool:
+        """Whether the model depends on the lambda that is given."""
+        return self.start is not _base
 
 
-_FROZEN = ("embeddings",)
+def _one(_: int) -> float:
+    return 1.0
+
 
 PROTECTIONS: Mapping[str, Protection] = {
     "unprotected": Protection("unprotected", _unprotected),
@@ -284,6 +317,9 @@ PROTECTIONS: Mapping[str, Protection] = {
     "wiener": Protection("Wiener weights, realigned", _wiener, _FROZEN),
     "base": Protection("base, zero-shot", _base, receives=False),
     "control": Protection("base, realigned", _base, _FROZEN, receives=False),
+    "few-shot-specialists": Protection(
+        "own few-shot specialists, merged, realigned", _few_shot, _FROZEN, receives=False, published_lam=_one
+    ),
 }
 
 
@@ -294,13 +330,15 @@ def protection_named(name: str) -> Protection:
 
 
 @validated_call
-def protect(name: str, station: Station) -> Protected:
+def protect(name: str, station: Station, *, realigned: bool = True) -> Protected:
     """Apply a protection, and measure its cost.
 
     Parameters
     ----------
     name : str
         One of `PROTECTIONS`.
+    realigned : bool
+        False stops before the realignment, if the protection has one.
 
     Raises
     ------
@@ -310,13 +348,10 @@ def protect(name: str, station: Station) -> Protected:
     protection = protection_named(name)
     started = time.perf_counter()
     weights, lam = protection.start(station)
-    used, steps = Memory(0, {}), 0
-    if protection.remembers:
+    steps = station.recipe.steps * len(station.received) if protection.start is _few_shot else 0
+    used = _memory(station) if protection.starts_from_memory else Memory(0, {})
+    if realigned and protection.freeze is not None:
+        steps += station.recipe.steps
         used = _memory(station)
-    if protection.freeze is not None:
-        steps = station.recipe.steps
-        weights = realign(
-            station.backbone, weights, used, station.heads, replace(station.recipe, freeze=protection.freeze),
-            generator=torch.Generator().manual_seed(station.seed), device=station.device, autocast=station.autocast,
-        )  # fmt: skip
+        weights = _trained(station, weights, used, protection.freeze)
     return Protected(weights, lam, used.samples, used.bytes, steps, time.perf_counter() - started)

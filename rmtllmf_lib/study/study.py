@@ -4,7 +4,7 @@ The description is a frozen dataclass that fits into a small JSON file. The work
 separately, see `parts`: an interrupted study resumes, and a study that grows (more seeds, more scenarios) or shares
 conditions with another one computes only what is new.
 
-Training and all choices (learning rates, lambda) use training and validation images only. Test images are used once, to
+Training and all choices (learning rates, lambda: `choose_settings`) use training and validation images only. Test images are used once, to
 score the models.
 """
 
@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import groupby, product
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,12 +22,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from rmtllmf_lib import __version__
 from rmtllmf_lib.arrays import file_path, one_of
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.fusion.arithmetic import lambda_n
 from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.protection.resilience import protection_named
 from rmtllmf_lib.storage.atomic import atomic_write
@@ -69,7 +69,7 @@ class Study:
     test_images : int, optional
         Per task; None for all.
     lam : dict of int to float, optional
-        lambda_N by N, from `choose_lambdas` for example; default `fusion.lambda_n`.
+        lambda_N by N, from `choose_lambdas` for example; default each protection's own, `fusion.lambda_n` for most.
     realignment : Recipe
         Settings of the realignment; `freeze` is overridden by each protection.
     lr : dict of str to float
@@ -77,10 +77,15 @@ class Study:
     lr_grid : tuple of float
         If not empty, the learning rate of each scenario, protection and memory size without an entry in `lr` is chosen
         from this grid: on validation images, with the largest combination and separate random numbers.
+    lam_grid : dict of str to tuple of float
+        Lambdas to choose from, by protection: for each scenario, memory size and number of tasks, the one whose model
+        before realignment is the best on validation images. The learning rate is chosen after it.
     validation_images : int, optional
-        Per task, for that choice; None for all.
+        Per task, for these choices; None for all.
     autocast : "bfloat16", optional
         Precision of the matrix products in the realignment.
+    first_seed : int
+        Number of the first repetition. It also decides which combinations `per_size` takes.
     """
 
     scenarios: tuple[Scenario, ...]
@@ -96,10 +101,15 @@ class Study:
     lr_grid: tuple[PositiveFloat, ...] = ()
     validation_images: PositiveInt | None = 100
     autocast: Literal["bfloat16"] | None = None
+    lam_grid: Mapping[str, Annotated[tuple[FiniteFloat, ...], Field(min_length=1)]] = field(default_factory=dict)
+    first_seed: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
         for name in (*self.protections, *self.lr):
             protection_named(name)
+        for name in self.lam_grid:
+            if not protection_named(name).scales:
+                raise InputError(f"lam_grid has lambdas for {name!r}, which uses none: leave it out")
         named: dict[str, Sequence[Any] | None] = {
             "protections": self.protections, "per_class": self.per_class, "sizes": self.sizes
         }  # fmt: skip
@@ -112,9 +122,28 @@ class Study:
             raise InputError(f"a scenario is called {NO_LINK!r}: choose another name, this one is reserved")
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Settings of one condition, chosen on validation images.
+
+    Attributes
+    ----------
+    lam : dict of int to float
+        lambda by number of tasks; empty where it is not chosen.
+    lr : float or None
+        None where it is not chosen.
+    """
+
+    lam: Mapping[int, float] = field(default_factory=dict)
+    lr: float | None = None
+
+
 @validated_call
 def sample_combinations(
-    names: Sequence[str], sizes: Sequence[PositiveInt] | None = None, per_size: PositiveInt | None = None
+    names: Sequence[str],
+    sizes: Sequence[PositiveInt] | None = None,
+    per_size: PositiveInt | None = None,
+    seed: NonNegativeInt = 0,
 ) -> list[tuple[str, ...]]:
     """Combinations of tasks: all, or `per_size` of each size in which the tasks occur about equally often.
 
@@ -126,7 +155,7 @@ def sample_combinations(
         if per_size is None or per_size >= len(candidates):
             chosen += candidates
             continue
-        order = torch.randperm(len(candidates), generator=torch.Generator().manual_seed(size)).tolist()
+        order = torch.randperm(len(candidates), generator=torch.Generator().manual_seed(size + 2**16 * seed)).tolist()
         used: Counter[str] = Counter()
         picked = []
         for _ in range(per_size):
@@ -144,6 +173,7 @@ def run_study(
     suite: Suite,
     *,
     grid: Mapping[str, Sequence[Any]] | None = None,
+    chosen: Mapping[Condition, Choice] | None = None,
     store: Store | None = None,
     workers: int = 1,
     progress: bool = True,
@@ -156,6 +186,8 @@ def run_study(
         Tasks, heads, task vectors; evaluation and realignment run on its device.
     grid : dict of "lam", "realignment" or both to values, optional
         Values to try in place of the study's, each with each; the table has the rows of one after the other.
+    chosen : dict of condition to Choice, optional
+        Settings that were chosen before, by `choose_settings` on another suite. Default: chosen on this suite.
     store : Store, optional
         Default: the user's. Parts are stored under "study-part", the table under "study".
     workers : int
@@ -183,26 +215,26 @@ def run_study(
     studies = _over(study, grid or {})
     for each in studies:
         _require_fitting(each, suite)
-    bench, origin = Bench(suite), provenance(suite)
-
-    def parts(configs: Sequence[Mapping[str, Any]], build: Callable[[int], pd.DataFrame]) -> list[pd.DataFrame]:
-        whole = [{**config, **origin} for config in configs]
-        return build_parts(store, "study-part", whole, build, workers=workers, progress=progress)
-
-    def run(units: Sequence[Unit]) -> list[pd.DataFrame]:
-        return parts([{"unit": unit.described()} for unit in units], lambda place: run_unit(bench, units[place]))
+    bench, parts = Bench(suite), _parts(suite, store, workers, progress)
+    run = partial(_run, bench, parts)
 
     def assemble() -> pd.DataFrame:
         (own,) = parts([{"specialists": study.test_images}], lambda _: specialists(bench, study.test_images))
-        units = [unit for each in studies for unit in study_units(each, suite, _chosen_rates(each, suite, run))]
-        tables = run(units)
-        rows = [_labelled(unit, table) for unit, table in zip(units, tables, strict=True)]
+        settings = [_choices(each, suite, run) if chosen is None else chosen for each in studies]
+        units = [unit for each, given in zip(studies, settings, strict=True) for unit in study_units(each, suite, given)]
+        rows = [_labelled(unit, table) for unit, table in zip(units, run(units), strict=True)]
         return _scored(pd.concat(rows, ignore_index=True), own)
 
     # Not built inside `store.table`: its lock would make a second run of this study wait instead of sharing the parts.
     config = _config(study, suite)
     if grid:
         config["grid"] = [_described(each) for each in studies]
+    if chosen is not None:
+        config["chosen"] = [
+            {"scenario": scenario and asdict(scenario), "protection": name, "per_class": count, "lr": choice.lr,
+             "lam": {str(n): value for n, value in choice.lam.items()}}
+            for (scenario, name, count), choice in chosen.items()
+        ]  # fmt: skip
     found = None if (store.root / "study" / config_key(config)).is_dir() else assemble()
     return store.table("study", config, lambda: assemble() if found is None else found)
 
@@ -218,25 +250,96 @@ def _over(study: Study, grid: Mapping[str, Sequence[Any]]) -> list[Study]:
     return [replace(study, **dict(zip(grid, values, strict=True))) for values in product(*grid.values())]
 
 
-def _chosen_rates(
+@validated_call
+def choose_settings(
+    study: Study, suite: Suite, *, store: Store | None = None, workers: int = 1, progress: bool = True
+) -> dict[Condition, Choice]:
+    """Lambda and learning rate of each condition of a study that has a grid for them, chosen on validation images.
+
+    One rule for every protection, the controls included: first the lambda whose model before realignment classifies
+    most validation images, then, with it, the learning rate whose realigned model does. A tie goes to the smaller one.
+    Noise, memory and order of training are drawn for this alone, so no scored model has them.
+
+    Parameters
+    ----------
+    store, workers, progress
+        As in `run_study`, with which the trials are shared.
+
+    Raises
+    ------
+    InputError
+        as `run_study` does.
+    """
+    allowed(workers)
+    _require_fitting(study, suite)
+    parts = _parts(suite, store or Store(), workers, progress)
+    return _choices(study, suite, partial(_run, Bench(suite), parts))
+
+
+def _parts(
+    suite: Suite, store: Store, workers: int, progress: bool
+) -> Callable[[Sequence[Mapping[str, Any]], Callable[[int], pd.DataFrame]], list[pd.DataFrame]]:
+    origin = provenance(suite)
+
+    def parts(configs: Sequence[Mapping[str, Any]], build: Callable[[int], pd.DataFrame]) -> list[pd.DataFrame]:
+        whole = [{**config, **origin} for config in configs]
+        return build_parts(store, "study-part", whole, build, workers=workers, progress=progress)
+
+    return parts
+
+
+def _run(bench: Bench, parts: Callable[..., list[pd.DataFrame]], units: Sequence[Unit]) -> list[pd.DataFrame]:
+    return parts([{"unit": unit.described()} for unit in units], lambda place: run_unit(bench, units[place]))
+
+
+def _choices(
     study: Study, suite: Suite, run: Callable[[Sequence[Unit]], list[pd.DataFrame]]
-) -> dict[Condition, float]:
-    """The best learning rate of the grid for each condition that trains, without a rate of its own."""
-    grid = sorted(study.lr_grid)
-    trained = [c for c in _conditions(study) if protection_named(c[1]).trains and c[1] not in study.lr]
-    if not grid or not trained:
-        return {}
-    largest = max(sample_combinations(tuple(suite.tasks), study.sizes, study.per_size), key=len)
-    trials = [
-        Unit(
-            scenario, name, 0, count, (largest,), (_lam(study, len(largest)),),
-            replace(study.realignment, lr=lr), study.autocast, "validation", study.validation_images,
-        )
-        for (scenario, name, count), lr in product(trained, grid)
-    ]  # fmt: skip
-    scores = np.array([(table["correct"] / table["images"]).mean() for table in run(trials)])
-    best = scores.reshape(len(trained), len(grid)).argmax(axis=1)
-    return {condition: grid[place] for condition, place in zip(trained, best, strict=True)}
+) -> dict[Condition, Choice]:
+    """The best of the grids for each condition that has one."""
+    combinations = _combinations(study, suite)
+    first = {len(c): c for c in reversed(combinations)}
+    conditions = _conditions(study)
+
+    def trial(condition: Condition, combination: tuple[str, ...], lams: Sequence[float], lr: float | None) -> Unit:
+        """The combination with each lambda; realigned if there is a rate, else as it is before."""
+        scenario, name, count = condition
+        protection = protection_named(name)
+        recipe = None
+        if lr or protection.starts_from_memory:
+            recipe = replace(study.realignment, lr=lr or study.lr.get(name, study.realignment.lr))
+        return Unit(
+            scenario, name, 0, count if recipe else 0, (combination,) * len(lams), tuple(lams), recipe,
+            study.autocast if recipe else None, "validation", study.validation_images, realigned=lr is not None,
+        )  # fmt: skip
+
+    def best(trials: Sequence[Unit], each: int) -> list[int]:
+        """The place of the highest score in each run of `each` lambdas or units."""
+        scores = [
+            np.reshape(table["correct"] / table["images"], (len(unit.lams), -1)).mean(axis=1)
+            for unit, table in zip(trials, run(trials), strict=True)
+        ]
+        return np.reshape(np.concatenate(scores), (-1, each)).argmax(axis=1).tolist()
+
+    lams: dict[Condition, dict[int, float]] = {condition: {} for condition in conditions}
+    for name, values in study.lam_grid.items():
+        grid = sorted(values)
+        cases = [(c, size) for c in conditions if c[1] == name for size in first]
+        if cases:
+            places = best([trial(c, first[size], grid, None) for c, size in cases], len(grid))
+            for (condition, size), place in zip(cases, places, strict=True):
+                lams[condition][size] = grid[place]
+    rates: dict[Condition, float] = {}
+    trained = [c for c in conditions if protection_named(c[1]).trains and c[1] not in study.lr]
+    if study.lr_grid and trained:
+        grid, largest = sorted(study.lr_grid), max(first)
+        with_lam = {c: (lams[c].get(largest, _lam(study, c[1], largest)),) for c in trained}
+        places = best([trial(c, first[largest], with_lam[c], lr) for c, lr in product(trained, grid)], len(grid))
+        rates = {condition: grid[place] for condition, place in zip(trained, places, strict=True)}
+    return {c: Choice(lams[c], rates.get(c)) for c in conditions if lams[c] or c in rates}
+
+
+def _combinations(study: Study, suite: Suite) -> list[tuple[str, ...]]:
+    return sample_combinations(tuple(suite.tasks), study.sizes, study.per_size, study.first_seed)
 
 
 def _conditions(study: Study) -> list[Condition]:
@@ -251,28 +354,27 @@ def _conditions(study: Study) -> list[Condition]:
 
 
 @validated_call
-def study_units(study: Study, suite: Suite, rates: Mapping[Condition, float] | None = None) -> list[Unit]:
+def study_units(study: Study, suite: Suite, chosen: Mapping[Condition, Choice] | None = None) -> list[Unit]:
     """The units of a study.
 
     Parameters
     ----------
-    rates : dict of condition to float, optional
-        Learning rates in place of the study's.
+    chosen : dict of condition to Choice, optional
+        Settings in place of the study's.
     """
-    combinations = sample_combinations(tuple(suite.tasks), study.sizes, study.per_size)
+    combinations = _combinations(study, suite)
     chunks = []
     for _, group in groupby(sorted(combinations, key=len, reverse=True), len):
         same = tuple(group)
         chunks += [same[start : start + _CHUNK] for start in range(0, len(same), _CHUNK)]
     units = []
     for scenario, name, count in _conditions(study):
-        recipe = None
+        recipe, choice = None, (chosen or {}).get((scenario, name, count), Choice())
         if protection_named(name).trains:
-            rate = study.lr.get(name, study.realignment.lr)
-            recipe = replace(study.realignment, lr=(rates or {}).get((scenario, name, count), rate))
-        for seed in range(study.seeds):
+            recipe = replace(study.realignment, lr=choice.lr or study.lr.get(name, study.realignment.lr))
+        for seed in range(study.first_seed, study.first_seed + study.seeds):
             for chunk in chunks:
-                lams = tuple(_lam(study, len(c)) for c in chunk)
+                lams = tuple(choice.lam.get(len(c), _lam(study, name, len(c))) for c in chunk)
                 autocast = study.autocast if recipe else None
                 units.append(
                     Unit(scenario, name, seed, count, chunk, lams, recipe, autocast, "test", study.test_images)
@@ -280,9 +382,9 @@ def study_units(study: Study, suite: Suite, rates: Mapping[Condition, float] | N
     return units
 
 
-def _lam(study: Study, size: int) -> float:
+def _lam(study: Study, name: str, size: int) -> float:
     if study.lam is None:
-        return lambda_n(size)
+        return protection_named(name).published_lam(size)
     if size not in study.lam:
         raise InputError(f"lam has no value for {size} tasks: it has them for {sorted(study.lam)}; add it")
     return float(study.lam[size])
@@ -312,9 +414,8 @@ def _scored(rows: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
 
 
 def _require_fitting(study: Study, suite: Suite) -> None:
-    combinations = sample_combinations(tuple(suite.tasks), study.sizes, study.per_size)
-    for size in {len(c) for c in combinations}:
-        _lam(study, size)
+    for size in {len(c) for c in _combinations(study, suite)}:
+        _lam(study, study.protections[0], size)
     taus = list(suite.taus.values())
     for scenario in study.scenarios:
         scenario.error_cov(taus, suite.backbone.weights)

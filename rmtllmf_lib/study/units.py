@@ -49,6 +49,8 @@ class Unit:
         "validation" for choices of settings, with random numbers of its own.
     images : int or None
         Upper bound for the images per task.
+    realigned : bool
+        False for the models before realignment.
     """
 
     scenario: Scenario | None
@@ -61,6 +63,7 @@ class Unit:
     autocast: str | None
     split: str
     images: int | None
+    realigned: bool = True
 
     def described(self) -> dict[str, Any]:
         """Everything that decides the rows of the unit, as its key in the store; not the scenario's name."""
@@ -150,7 +153,7 @@ def models(bench: Bench, unit: Unit) -> Iterator[tuple[tuple[str, ...], Protecte
             suite.device,
             unit.autocast,
         )
-        yield combination, protect(unit.protection, station)
+        yield combination, protect(unit.protection, station, realigned=unit.realigned)
 
 
 @validated_call

@@ -107,6 +107,8 @@ ACCEPTED: Mapping[Call, str] = {
 # Steps inside the loops of checked functions, where a check would be repeated thousands of times.
 INNER = {
     "disentanglement.linearise.Network.differentiable",
+    "fusion.tensors.by_tensor", "fusion.tensors.mean", "fusion.tensors.nearest_orthonormal",
+    "fusion.tensors.singular_triplets",
     "model.differentiable_tower.forward", "model.differentiable_tower.steps", "model.gram.inner_products",
     "model.layout.require_float", "model.tower.cut", "model.tower.embed", "model.tower.encode", "model.tower.patchify",
     "tasks.base.hash_fraction", "tasks.folder.natural_key",
