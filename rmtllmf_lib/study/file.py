@@ -4,14 +4,15 @@
      "study": {"scenarios": [{"name": "ideal", "mse": 0.013, "scale": "weight", "correlation": "half"}],
                "protections": ["unprotected", "rmtllmf", "control"], "seeds": 5}}
 
-Settings that are left out have their defaults. `save_study` writes all of them.
+Settings that are left out have their defaults. `save_study` writes all of them. With `"suites": 5` beside them, and one
+seed in the study, the repetitions are five suites, with data and fine-tuning of their own: see `suites`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -25,6 +26,7 @@ from rmtllmf_lib.storage.atomic import atomic_write
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.intervals import over_seeds
 from rmtllmf_lib.study.study import Study, run_study, write_table
+from rmtllmf_lib.study.suites import run_over_suites
 from rmtllmf_lib.tasks.base import TASK_NAMES
 from rmtllmf_lib.tasks.embedded.difficulty import severity
 from rmtllmf_lib.tasks.sources import parse_tasks
@@ -96,11 +98,12 @@ class _File:
 
     study: Study
     suite: SuiteSpec = field(default_factory=SuiteSpec)
+    suites: PositiveInt | None = None
 
 
 @validated_call
 def load_study(path: str | Path) -> tuple[Study, SuiteSpec]:
-    """Read a study file.
+    """Read a study file; how many suites it asks for is left to `run_study_file`.
 
     Raises
     ------
@@ -108,11 +111,16 @@ def load_study(path: str | Path) -> tuple[Study, SuiteSpec]:
         for invalid JSON, unknown or missing fields, and values of another type or out of range; the message lists all
         of them with their places in the file.
     """
+    found = _read(path)
+    return found.study, found.suite
+
+
+def _read(path: str | Path) -> _File:
     from pydantic import TypeAdapter, ValidationError
 
     path = file_path(path, "path")
     try:
-        found = TypeAdapter(_File).validate_json(path.read_bytes())
+        return TypeAdapter(_File).validate_json(path.read_bytes())
     except ValidationError as error:
         problems = []
         for part in error.errors(include_url=False):
@@ -120,7 +128,6 @@ def load_study(path: str | Path) -> tuple[Study, SuiteSpec]:
             value = "" if isinstance(part["input"], dict | bytes) else f" is {part['input']!r}"
             problems.append(f"{place}{value}: {part['msg']}")
         raise InputError(f"{path} is not a study file: " + "; ".join(problems)) from None
-    return found.study, found.suite
 
 
 @validated_call
@@ -156,7 +163,7 @@ def run_study_file(
     device: str = "cpu",
     store: Store | None = None,
 ) -> pd.DataFrame:
-    """The table of the study in a file, see `run_study`; an interrupted study resumes.
+    """The table of the study in a file, see `run_study` and `run_over_suites`; an interrupted study resumes.
 
     Parameters
     ----------
@@ -167,9 +174,17 @@ def run_study_file(
     """
     allowed(workers)
     resolve_device(device)
-    study, spec = load_study(path)
+    found = _read(path)
+    study, spec = found.study, found.suite
     suite = spec.load(device=device, store=store)
-    table = run_study(study, suite, store=store, workers=workers)
+    if found.suites is None:
+        table = run_study(study, suite, store=store, workers=workers)
+    else:
+
+        def suite_of(number: int) -> Suite:
+            return replace(spec, seed=spec.seed + number).load(device=device, store=store) if number else suite
+
+        table = run_over_suites(study, suite_of, found.suites, store=store, workers=workers)
     if out is not None:
         write_table(table, out, study, suite)
     return table

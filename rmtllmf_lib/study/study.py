@@ -4,8 +4,8 @@ The description is a frozen dataclass that fits into a small JSON file. The work
 separately, see `parts`: an interrupted study resumes, and a study that grows (more seeds, more scenarios) or shares
 conditions with another one computes only what is new.
 
-Training and all choices (learning rates, lambda: `choose_settings`) use training and validation images only. Test images are used once, to
-score the models.
+Training and all choices (learning rates, lambda: `choose_settings`) use training and validation images only. Test
+images are used once, to score the models.
 """
 
 from __future__ import annotations
@@ -220,8 +220,9 @@ def run_study(
 
     def assemble() -> pd.DataFrame:
         (own,) = parts([{"specialists": study.test_images}], lambda _: specialists(bench, study.test_images))
-        settings = [_choices(each, suite, run) if chosen is None else chosen for each in studies]
-        units = [unit for each, given in zip(studies, settings, strict=True) for unit in study_units(each, suite, given)]
+        units = []
+        for each in studies:
+            units += study_units(each, suite, _choices(each, suite, run) if chosen is None else chosen)
         rows = [_labelled(unit, table) for unit, table in zip(units, run(units), strict=True)]
         return _scored(pd.concat(rows, ignore_index=True), own)
 

@@ -17,7 +17,7 @@ from rmtllmf_lib.protection.resilience import protection_named
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.compare import gap
 from rmtllmf_lib.study.intervals import over_seeds, require_columns
-from rmtllmf_lib.study.study import NO_LINK, Study, choose_settings, run_study
+from rmtllmf_lib.study.study import Study, choose_settings, run_study
 from rmtllmf_lib.training.suite import Suite
 from rmtllmf_lib.validated import validated_call
 from rmtllmf_lib.workers import allowed
