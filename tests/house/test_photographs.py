@@ -20,10 +20,8 @@ from rmtllmf_lib.training.evaluate import accuracy
 from rmtllmf_lib.training.suite import assemble_suite
 from rmtllmf_lib.transport.scenario import CLEAN, Scenario
 from studies import STUDY, make_suite
-from tools import photographs
 from unmarked import unbacked
-
-
+from workflow import photographs
 
 
 @pytest.fixture(scope="module")

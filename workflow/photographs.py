@@ -1,7 +1,7 @@
 """Measure what holds on photographs, keep the numbers beside the page *On photographs*, and fill them in.
 
-    python -m tools.photographs --root data
-    python -m tools.photographs
+    python workflow/photographs.py --root data
+    python workflow/photographs.py
 
 The first runs the study of `workflow/photographs.json` on the data sets in the folder `data` and writes the tables; the
 second fills the page anew from the tables alone, in seconds.
@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from rmtllmf_lib.chapters.words import percent, standing
 from rmtllmf_lib.errors import InputError
@@ -33,8 +34,10 @@ from rmtllmf_lib.training.suite import Suite
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = ROOT / "workflow" / "photographs.json"
 PAGE = ROOT / "book" / "photographs.md"
-CONDITIONS = PAGE.with_name("photographs.csv")  # a row for each condition and seed, means over the tasks
-TASKS = PAGE.with_name("photographs_tasks.csv")  # a row for each task and seed
+RESULTS = ROOT / "book" / "results"
+CONDITIONS = RESULTS / "photographs.csv"  # a row for each condition and seed, means over the tasks
+TASKS = RESULTS / "photographs_tasks.csv"  # a row for each task and seed
+MADE = RESULTS / "photographs.json"  # what made them: versions, hashes of data, heads and task vectors by seed
 SEEDS = 5
 
 AWARE = ("noise-aware", ("SR",))  # under attack only, to save time: it searches lambda anew for each noise
@@ -189,13 +192,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args()
     if given.root is not None:
+        torch.set_num_threads(1)  # the last bits of a training depend on their number
         study, users = load_study(STUDY)
         suite_of = suites(replace(users, root=str(given.root)))
         tables = measure(study, suite_of, given.seeds, workers=given.workers)
         for path, table in zip((CONDITIONS, TASKS), tables, strict=True):
             with atomic_write(path) as temporary:
                 table.round(6).to_csv(temporary, index=False)
-        with atomic_write(PAGE.with_name("photographs.provenance.json")) as temporary:
+        with atomic_write(MADE) as temporary:
             made = {str(seed): provenance(suite_of(seed)) for seed in range(given.seeds)}
             temporary.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
     page = filled(PAGE.read_text(encoding="utf-8"), *read())
