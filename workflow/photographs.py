@@ -48,7 +48,11 @@ CONTROLS = ("control", "few-shot-specialists")
 OVER = dict(zip(CONTROLS, ("over the control", "over the stronger control"), strict=True))
 LINKS = {NO_LINK: "none", "clean": "no noise", "ideal": "ideal", "SR": "SR"}
 ERRORS = {"half": "half common", "independent": "independent"}
-RULES = {CHOSEN: "chosen", GIVEN: "published"}
+RULES = {CHOSEN: "chosen", GIVEN: "published", AWARE[0]: "from the memory"}
+TITLES = {
+    "mnist": "MNIST", "gtsrb": "GTSRB", "eurosat": "EuroSAT", "dtd10": "DTD, ten classes", "ucmerced": "UC Merced",
+    "scene15": "15-Scene", "chars74k_digits": "Chars74K digits",
+}  # fmt: skip
 MODELS = ["base", "fine_tuned", "fused"]
 
 
@@ -135,12 +139,13 @@ def _table(rows: pd.DataFrame, over: Mapping[str, str]) -> str:
     lines = [["model", "link", "errors", "λ", "normalised (%)", *over.values()]]
     for row in rows.to_dict("records"):
         link = row["scenario"].partition(",")[0]
+        rule = row["protection"] if row["protection"] in RULES else row["lam_rule"]
         lines.append(
             [
                 PROTECTIONS[row["protection"]].title,
                 LINKS[link],
                 ERRORS[row["correlation"]] if link in ("ideal", "SR") else "",
-                f"{row['lam']:.2f} {RULES[row['lam_rule']]}" if link != NO_LINK else "",
+                f"{row['lam']:.2f} {RULES[rule]}" if link != NO_LINK else "",
                 percent(row["mean"], row["half_width"]),
                 *(
                     "" if row["protection"] == control else points(row[f"{control}_lead"], row[f"{control}_half_width"])
@@ -160,7 +165,7 @@ def _tasks_table(tasks: pd.DataFrame) -> str:
             for column in ("fine_tuned", "fused")
         ]
         sizes = [f"{first[column]:,}" for column in ("classes", "train", "tested")]
-        lines.append([str(name), *sizes, f"{100 * first['base']:.0f}", *scores])
+        lines.append([TITLES.get(str(name), str(name)), *sizes, f"{100 * first['base']:.0f}", *scores])
     return _markdown(lines)
 
 
