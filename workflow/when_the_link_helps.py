@@ -2,8 +2,9 @@
 
     python workflow/when_the_link_helps.py --workers 2
 
-writes `book/results/when_the_link_helps.csv`, one row per condition, and what made it beside it. Everything that it
-computes is stored in parts: stopped, it goes on where it was. Chapter 6 shows the table.
+writes three files to `book/results`: `when_the_link_helps.csv`, one row per condition, with leads over the controls and
+their intervals; `…_suites.csv`, the values of every suite that it is made of; and `….json`, the studies and versions.
+Everything that it computes is stored in parts: stopped, it goes on where it was. Chapter 6 shows the table.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from rmtllmf_lib.model.backbone import load_backbone
 from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.storage.atomic import atomic_write
 from rmtllmf_lib.study.study import Study
-from rmtllmf_lib.study.suites import leads, link_benefit
+from rmtllmf_lib.study.suites import by_suite, leads, link_benefit
 from rmtllmf_lib.training.suite import Suite, load_suite
 from rmtllmf_lib.transport.scenario import CLEAN, Scenario, inject_mse
 
@@ -78,19 +79,27 @@ def drawn_suite(difficulty: str, seed: int) -> Suite:
 
 
 def run_cell(cell: Cell, suites: int = SUITES, workers: int = 1) -> pd.DataFrame:
-    """The rows of a cell, see `leads`, after its difficulty."""
+    """The rows of `by_suite` for a cell, after its difficulty."""
     suite_of = partial(drawn_suite, cell.difficulty)
     parts = [link_benefit(study, suite_of, suites, workers=workers) for study in studies(cell)]
-    table = leads(pd.concat(parts, ignore_index=True))
+    table = by_suite(pd.concat(parts, ignore_index=True))
     table.insert(0, "difficulty", cell.difficulty)
     return table
 
 
+def summarised(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `leads`, difficulty by difficulty."""
+    parts = {name: leads(part) for name, part in rows.groupby("difficulty", sort=False)}
+    return pd.concat(parts, names=["difficulty"]).reset_index("difficulty").reset_index(drop=True)
+
+
 def write(rows: pd.DataFrame, path: Path, cells: Iterable[Cell]) -> None:
-    """Write the table, and beside it what made it."""
+    """Write both tables, and what made them."""
     path.parent.mkdir(exist_ok=True)
-    with atomic_write(path) as temporary:
-        rows.to_csv(temporary, index=False, float_format="%.6g")
+    tables = {path: summarised(rows), path.with_name(f"{path.stem}_suites.csv"): rows}
+    for file, table in tables.items():
+        with atomic_write(file) as temporary:
+            table.to_csv(temporary, index=False, float_format="%.6g")
     origin = {
         "command": "python workflow/when_the_link_helps.py",
         "versions": {"rmtllmf": __version__, "torch": torch.__version__},

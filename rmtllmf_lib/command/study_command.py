@@ -40,6 +40,8 @@ def study(
         rmtllmf       the paper's: embeddings reloaded and frozen, then realigned
         noise-aware   as rmtllmf, with lambda chosen on the memory
         control       the base alone, realigned: no received vector
+        few-shot-specialists   a stronger control: specialists that the station
+                      trains on its memory, merged and realigned
 
     Finished parts are stored: an interrupted study resumes with the same command,
     and several processes or machines with a common store share the work. The table

@@ -186,5 +186,5 @@ def run_study_file(
 
         table = run_over_suites(study, suite_of, found.suites, store=store, workers=workers)
     if out is not None:
-        write_table(table, out, study, suite)
+        write_table(table, out, study, suite, suites=found.suites)
     return table

@@ -447,10 +447,19 @@ def _described(study: Study) -> dict[str, Any]:
 
 
 @validated_call
-def write_table(table: pd.DataFrame, path: str | Path, study: Study, suite: Suite) -> None:
-    """Write a study's table as parquet, with its provenance in `<name>.provenance.json` next to it."""
+def write_table(
+    table: pd.DataFrame, path: str | Path, study: Study, suite: Suite, *, suites: PositiveInt | None = None
+) -> None:
+    """Write a study's table as parquet, with its provenance in `<name>.provenance.json` next to it.
+
+    Parameters
+    ----------
+    suites : int, optional
+        Their number for a table of `run_over_suites`; `suite` is the first of them then.
+    """
     path = file_path(path, "path")
+    config = _config(study, suite) | ({} if suites is None else {"suites": suites})
     with atomic_write(path) as temporary:
         table.to_parquet(temporary, engine="pyarrow")
     with atomic_write(path.with_name(f"{path.stem}.provenance.json")) as temporary:
-        temporary.write_text(json.dumps(_config(study, suite), indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")

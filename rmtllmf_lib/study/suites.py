@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 from pydantic import PositiveInt
@@ -66,7 +67,7 @@ def run_over_suites(
             f"seeds is {study.seeds} and first_seed {study.first_seed}: expected 1 and 0, since each suite is one seed"
         )
     first = suite_of(0)
-    options = {"store": store, "workers": workers, "progress": progress}
+    options: dict[str, Any] = {"store": store, "workers": workers, "progress": progress}
     chosen = choose_settings(study, first, **options)
     tables = []
     for number in range(suites):
@@ -91,7 +92,7 @@ def link_benefit(
     -------
     DataFrame as from `run_over_suites`, with a column `lam_rule`: "chosen" or "given".
     """
-    options = {"store": store, "workers": workers, "progress": progress}
+    options: dict[str, Any] = {"store": store, "workers": workers, "progress": progress}
     table = run_over_suites(study, suite_of, suites, **options)
     rule = table["protection"].map(lambda name: CHOSEN if name in study.lam_grid else GIVEN)
     table = table.assign(lam_rule=rule)
@@ -103,13 +104,32 @@ def link_benefit(
 
 
 @validated_call
+def by_suite(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of `link_benefit` with one row for each condition and suite: means over the tasks.
+
+    Returns
+    -------
+    DataFrame with columns n_tasks, per_class, scenario, correlation, protection, lam_rule, seed (the suite), lam, lr,
+    accuracy, normalized.
+
+    Raises
+    ------
+    InputError
+        for a missing column.
+    """
+    values = ["lam", "lr", "accuracy", "normalized"]
+    require_columns(table, [*_CONDITION, "seed", *values])
+    return table.groupby([*_CONDITION, "seed"], sort=False, dropna=False)[values].mean().reset_index()
+
+
+@validated_call
 def leads(table: pd.DataFrame, controls: Sequence[str] = ("control", "few-shot-specialists")) -> pd.DataFrame:
     """Accuracy of every condition that uses the link, and its lead over controls that do not, paired by suite.
 
     Parameters
     ----------
     table : DataFrame
-        From `link_benefit`.
+        From `link_benefit` or `by_suite`.
     controls : sequence of str
         Protections without a link, realigned on the same memory.
 

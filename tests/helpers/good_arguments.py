@@ -112,6 +112,8 @@ def of_functions() -> dict[str, dict[str, Any]]:
     columns = {"protection": ["a", "b"], "normalized": [0.1, 0.2], "seed": [0, 0], "mean": [0.1, 0.2]}
     of_study = {"scenario": "s", "per_class": 1, "n_tasks": 1, "half_width": 0.1, "n": 2}
     table = {"table": pd.DataFrame({**columns, **of_study}), "by": ["protection"], "value": "normalized"}
+    compared = table["table"].assign(correlation="half", lam_rule="given", lam=0.3, lr=1e-3, accuracy=0.5)
+    over_suites = {"study": study, "suite_of": lambda _: objects()["suite"], "suites": 1, "store": store}
     fewest = PretrainRecipe(samples=2, pairs=2, batch_size=2)
     picture = Image.new("RGB", (8, 8))
     for part, label in product(("train", "test"), "ab"):
@@ -168,8 +170,13 @@ def of_functions() -> dict[str, dict[str, Any]]:
         "file.SuiteSpec": {"backbone": "tiny", "tasks": ["signs"], "head": "text"},
         "file.run_study_file": {"path": study_file, "out": None, "store": store},
         "study.provenance": {},
-        "study.run_study": {"study": study, "store": store, "grid": None},
-        "study.study_units": {"study": study, "rates": None},
+        "study.run_study": {"study": study, "store": store, "grid": None, "chosen": None},
+        "study.study_units": {"study": study, "chosen": None},
+        "study.choose_settings": {"study": study, "store": store},
+        "suites.run_over_suites": over_suites,
+        "suites.link_benefit": over_suites,
+        "suites.by_suite": {"table": compared},
+        "suites.leads": {"table": compared, "controls": ["a"]},
         "study.write_table": {"study": study, "path": files / "table.csv"},
         "file.save_study": {"study": study, "suite": None, "path": files / "study.json"},
         "file.load_study": {"path": study_file},

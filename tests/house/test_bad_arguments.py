@@ -101,7 +101,10 @@ ACCEPTED: Mapping[Call, str] = {
     ("study.study.Study", "lam", "empty"): "checked with the suite, which says the numbers of tasks",
     ("study.study.Study", "lr", "empty"): "every protection has the recipe's",
     ("study.study.Study", "lr_grid", "empty"): "no learning rate is chosen",
-    ("study.study.study_units", "rates", "empty"): "every condition has the study's",
+    ("study.study.Study", "lam_grid", "empty"): "no lambda is chosen",
+    ("study.study.study_units", "chosen", "empty"): "every condition has the study's",
+    ("study.study.run_study", "chosen", "empty"): "every condition has the study's",
+    ("study.suites.leads", "controls", "empty"): "accuracies alone",
 }
 
 # Steps inside the loops of checked functions, where a check would be repeated thousands of times.

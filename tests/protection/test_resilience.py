@@ -1,5 +1,6 @@
 """Protections: clean embeddings, the parts and inputs of each one, and optimal weights."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 import torch
 
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.fusion.arithmetic import fuse
+from rmtllmf_lib.fusion.arithmetic import fuse, lambda_n
+from rmtllmf_lib.fusion.tsv import tsv_merge
 from rmtllmf_lib.model.layout import group_of
 from rmtllmf_lib.model.task_vector import Weights
 from rmtllmf_lib.protection.memory import draw_memory
@@ -104,11 +106,15 @@ def station() -> Station:
     )  # fmt: skip
 
 
-def trained(station: Station, start: Weights, freeze: tuple[str, ...]) -> str:
+def trained_on(station: Station, start: Weights, names: Sequence[str], freeze: tuple[str, ...]) -> Weights:
     generator = torch.Generator().manual_seed(station.seed)
     assert station.memory is not None
-    recipe = replace(QUICK, freeze=freeze)
-    return realign(station.backbone, start, station.memory, station.heads, recipe, generator=generator).hash
+    recipe, memory = replace(QUICK, freeze=freeze), station.memory.of(names)
+    return realign(station.backbone, start, memory, station.heads, recipe, generator=generator)
+
+
+def trained(station: Station, start: Weights, freeze: tuple[str, ...]) -> str:
+    return trained_on(station, start, list(station.received), freeze).hash
 
 
 def test_protections_are_made_of_their_parts(station: Station) -> None:
@@ -120,6 +126,8 @@ def test_protections_are_made_of_their_parts(station: Station) -> None:
     searched = reload_embeddings(fuse(base, taus, lam), base)
     weights = LAM * wiener_weights(taus, station.error_cov)
     shrunk = reload_embeddings(fuse(base, taus, weights), base)
+    own = [trained_on(station, base, [name], frozen) - base for name in "abc"]
+    merged = base + LAM * tsv_merge(own)
     expected = {
         "unprotected": fused.hash,
         "freeze": reloaded.hash,
@@ -132,6 +140,7 @@ def test_protections_are_made_of_their_parts(station: Station) -> None:
         "wiener": trained(station, shrunk, frozen),
         "base": base.hash,
         "control": trained(station, base, frozen),
+        "few-shot-specialists": trained(station, merged, frozen),
     }
     for kind in EMBEDDING_KINDS:
         part = reload_embeddings(fused, base, (kind,))
@@ -141,6 +150,8 @@ def test_protections_are_made_of_their_parts(station: Station) -> None:
     assert len(set(expected.values())) == len(expected)
     assert found["noise-aware"].lam == lam and found["rmtllmf"].lam == LAM and found["control"].lam == 0
     assert found["wiener"].lam == pytest.approx(weights.mean())
+    assert found["few-shot-specialists"].lam == LAM
+    assert protect("few-shot-specialists", station, realigned=False).weights.hash == merged.hash
 
 
 @pytest.mark.parametrize("name", PROTECTIONS)
@@ -161,8 +172,26 @@ def test_the_registry_knows_what_each_one_uses(station: Station, name: str) -> N
     assert station.memory is not None
     assert usual.samples == (station.memory.samples if protection.remembers else 0)
     assert usual.bytes == (station.memory.bytes if protection.remembers else 0)
-    assert (usual.steps, longer.steps) == ((2, 3) if protection.trains else (0, 0))
+    runs = {"few-shot-specialists": 4}.get(name, int(protection.trains))  # one for each task, and the realignment
+    assert (usual.steps, longer.steps) == (2 * runs, 3 * runs)
     assert usual.seconds > 0
+    other_lam = protect(name, replace(station, lam=1.1 * LAM))
+    assert (other_lam.weights.hash != usual.weights.hash) == protection.scales
+    assert protection.published_lam(3) == (1 if name == "few-shot-specialists" else lambda_n(3))
+
+
+@pytest.mark.parametrize("name", PROTECTIONS)
+def test_before_realignment(station: Station, name: str) -> None:
+    """What the others start from: no more training, and no memory that it takes no part in."""
+    untrained = {"rmtllmf": "freeze", "noise-aware": "noise-aware-lambda", "control": "base", "realign": "unprotected"}
+    protection, before = PROTECTIONS[name], protect(name, station, realigned=False)
+    if same := untrained.get(name):
+        assert before.weights.hash == protect(same, station).weights.hash
+    assert (before.weights.hash != protect(name, station).weights.hash) == protection.trains
+    assert (before.samples > 0) == protection.starts_from_memory
+    assert before.steps == (6 if name == "few-shot-specialists" else 0)
+    if not protection.starts_from_memory:
+        assert protect(name, replace(station, memory=None), realigned=False).weights.hash == before.weights.hash
 
 
 def test_only_the_memory_of_the_fused_tasks_is_used(station: Station) -> None:

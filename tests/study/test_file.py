@@ -1,7 +1,7 @@
 """Study files: written, read and run; errors name their places."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from studies import STUDY, make_suite, require_same
 FULL = Study(
     (Scenario("one", 0.5), Scenario("two", (0.1, 0.2), "snr", "common")), ("rmtllmf", "base"), 7, (1, 5), (2, 3), 4,
     None, {2: 0.5, 3: 0.25}, Recipe(5, 6, 1e-3, 0.1, 2, 1.0, (0.8, 0.99), ("mlp",)), {"rmtllmf": 1e-4}, (1e-3, 1e-4),
-    50, "bfloat16",
+    50, "bfloat16", {"rmtllmf": (0.1, 0.5)}, 3,
 )  # fmt: skip
 MINIMAL = {"study": {"scenarios": [{"name": "ideal", "mse": 0.013}], "protections": ["rmtllmf"]}}
 
@@ -115,6 +115,29 @@ def test_a_file_is_run(tmp_path: Path, small: Suite) -> None:
     noisy = table[(table["scenario"] == "noisy") & (table["protection"] == "rmtllmf")]
     assert rows.loc[("noisy", "rmtllmf"), "mean"] == pytest.approx(noisy["normalized"].mean(), abs=5e-4)
     assert set(rows["seeds"]) == {2} and len(rows) == 5
+
+
+def test_a_file_may_ask_for_suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each suite has the next seed, and the repetition of the same number."""
+    suite, asked = make_suite(), []
+
+    def load(*_: Any, seed: int, **__: Any) -> Suite:
+        asked.append(seed)
+        return suite
+
+    monkeypatch.setattr(module, "load_backbone", lambda *_, **__: suite.backbone)
+    monkeypatch.setattr(module, "load_suite", load)
+    study = replace(STUDY, seeds=1, per_class=(1,), sizes=(3,), protections=("unprotected", "control"))
+    content = {"suite": {"seed": 5}, "study": json.loads(json.dumps(asdict(study))), "suites": 2}
+    (tmp_path / "study.json").write_text(json.dumps(content))
+    table = run_study_file(tmp_path / "study.json", tmp_path / "out.parquet", store=Store(tmp_path / "store"))
+    assert asked == [5, 6] and table["seed"].unique().tolist() == [0, 1]
+    require_same(table, run_study(replace(study, seeds=2), suite, store=Store(tmp_path / "other"))
+                 .sort_values("seed", kind="stable", ignore_index=True))  # fmt: skip
+    assert json.loads((tmp_path / "out.provenance.json").read_text())["suites"] == 2
+    (tmp_path / "study.json").write_text(json.dumps({**content, "suites": 0}))
+    with pytest.raises(InputError, match="suites is 0"):
+        load_study(tmp_path / "study.json")
 
 
 def test_the_spec_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:

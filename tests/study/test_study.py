@@ -134,7 +134,9 @@ def poisoned(suite: Suite, part: str, *, images: bool) -> Suite:
 CHOOSING = replace(
     STUDY, test_images=None, seeds=1, per_class=(2,), sizes=(3,), lr_grid=(1e-4, 1e-2), validation_images=None,
     scenarios=(NOISY,),
-    protections=("freeze", "realign", "rmtllmf", "noise-aware-lambda", "noise-aware", "wiener", "control"),
+    protections=("freeze", "realign", "rmtllmf", "noise-aware-lambda", "noise-aware", "wiener", "control",
+                 "few-shot-specialists"),
+    lam_grid={"rmtllmf": (0.05, 0.3, 0.9), "freeze": (0.1, 0.8), "few-shot-specialists": (0.5, 1.5)},
 )  # fmt: skip
 SCORES = ["accuracy", "reference", "normalized"]
 

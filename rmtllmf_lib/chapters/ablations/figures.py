@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rmtllmf_lib.chapters import style
+from rmtllmf_lib.chapters.ablations.tables import over_control
 from rmtllmf_lib.chapters.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 from rmtllmf_lib.protection.resilience import PROTECTIONS
 from rmtllmf_lib.study.intervals import over_seeds
@@ -193,4 +194,41 @@ def lambda_under_noise(curves: pd.DataFrame, chosen: pd.DataFrame, lam: float) -
     ax.plot([], [], color="black", label="chosen on the memory", **diamond)
     ax.set(xlabel=r"$\lambda$", ylabel="normalised accuracy (%)", ylim=(0, 100))
     ax.legend(fontsize=8, loc="center right", bbox_to_anchor=(1.0, 0.36))
+    return ax
+
+
+# curves of `where_the_link_helps`: scenario to colour and marker
+_LINKS = {
+    "clean": ("no noise", GREEN, "o"),
+    "ideal": ("ideal link", BLUE, "s"),
+    "SR, independent": ("SR, independent errors", PURPLE, "v"),
+    "SR": ("SR, errors half common", RED, "^"),
+}
+
+
+def where_the_link_helps(rows: pd.DataFrame, control: str = "control") -> Axes:
+    """Lead of R-MTLLMF over a control without a link, against what the control reaches: one curve for each link.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        From `suites.leads`, of one rule for lambda; a point for each difficulty, number of tasks and memory.
+    control : str
+        Name of the control, as in the columns of `rows`.
+    """
+    _, ax = plt.subplots(figsize=(7.4, 4.4))
+    ax.axhline(0, color="black", linewidth=1)
+    ours = rows[rows["protection"] == "rmtllmf"].sort_values(f"{control}_mean")
+    for scenario, (label, colour, marker) in _LINKS.items():
+        curve = ours[ours["scenario"] == scenario]
+        if curve.empty:
+            continue
+        points = over_control(curve, control)
+        x = 100 * curve[f"{control}_mean"]
+        look = style.look(label, colour, marker, "-")
+        style.with_intervals(ax, x, points, factor=100, markersize=6, linewidth=1, **look)
+        end = (float(x.iloc[-1]), float(100 * points["mean"].iloc[-1]))
+        ax.annotate(label, end, (10, 0), textcoords="offset points", va="center", color=colour, fontsize=9)
+    ax.set(xlabel=f"{PROTECTIONS[control].title}: normalised accuracy (%)", ylabel="lead of R-MTLLMF over it (points)")
+    ax.margins(x=0.08)
     return ax

@@ -8,14 +8,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import pandas as pd
 
+import rmtllmf_lib
+from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
+from rmtllmf_lib.protection.resilience import protection_named
 from rmtllmf_lib.published import PAPER_LINKS
 from rmtllmf_lib.study.intervals import over_seeds
+from rmtllmf_lib.study.study import Choice, Condition
 from rmtllmf_lib.transport.scenario import Scenario, inject_mse, inject_snr, noise_to_signal
 from rmtllmf_lib.transport.surrogate import CORRELATIONS, SCALES
+
+RESULTS = Path(rmtllmf_lib.__file__).resolve().parents[1] / "book" / "results"
 
 
 def noise_readings(scales: Sequence[str] = SCALES, correlations: Sequence[str] = CORRELATIONS) -> tuple[Scenario, ...]:
@@ -91,3 +98,57 @@ def costs(table: pd.DataFrame) -> pd.DataFrame:
     groups = once.groupby(["protection", "per_class"], sort=False)
     means = groups[["samples", "steps", "bytes"]].mean()
     return means.assign(seconds=groups["seconds"].min()).reset_index()
+
+
+def link_leads(name: str = "when_the_link_helps") -> pd.DataFrame:
+    """Return a table of the book's results that `workflow/when_the_link_helps.py` wrote.
+
+    Parameters
+    ----------
+    name : str
+        "when_the_link_helps", rows of `suites.leads`; or "when_the_link_helps_suites", the values of every suite.
+
+    Raises
+    ------
+    InputError
+        where it is not there.
+    """
+    path = RESULTS / f"{name}.csv"
+    if not path.is_file():
+        raise InputError(f"{path} is not there: run workflow/when_the_link_helps.py, or read the book in its checkout")
+    return pd.read_csv(path, keep_default_na=False, na_values=[""]).fillna({"correlation": ""})
+
+
+def chosen_before(rows: pd.DataFrame, scenarios: Sequence[Scenario]) -> dict[Condition, Choice]:
+    """Return the settings that a table of `by_suite` or `leads` was made with, as `run_study` takes them.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Of one difficulty; one row for each condition and number of tasks, or more rows with the same settings.
+    scenarios : sequence of Scenario
+        Those to look up by name, for protections that use the link.
+    """
+    found: dict[Condition, Choice] = {}
+    links = {link.name: link for link in scenarios}
+    for (name, scenario, count), group in rows.groupby(["protection", "scenario", "per_class"], sort=False):
+        if scenario in links or not protection_named(str(name)).receives:
+            lams = {int(size): float(lam) for size, lam in zip(group["n_tasks"], group["lam"], strict=True)}
+            rate = float(group["lr"].iloc[0])
+            found[links.get(str(scenario)), str(name), int(count)] = Choice(lams, rate)
+    return found
+
+
+def over_control(rows: pd.DataFrame, control: str) -> pd.DataFrame:
+    """Return rows of `suites.leads` as a table of `gap`: mean and half_width are those of the lead over a control."""
+    return rows.assign(mean=rows[f"{control}_lead"], half_width=rows[f"{control}_half_width"])
+
+
+def who_is_ahead(leads: pd.DataFrame) -> dict[str, str]:
+    """Return the links of a table of `gap` whose lead is surely positive ("ahead"), surely negative, or neither."""
+    low, high = leads["mean"] - leads["half_width"], leads["mean"] + leads["half_width"]
+    groups = {"ahead": low > 0, "behind": high < 0, "neither": ~(low > 0) & ~(high < 0)}
+    return {
+        name: ", ".join("no noise" if link == "clean" else str(link) for link in leads.loc[rows, "scenario"]) or "none"
+        for name, rows in groups.items()
+    }

@@ -6,6 +6,7 @@ import pandas as pd
 from drawn import centres, finished, legend, style_of_the_book  # noqa: F401 - a fixture for every test here
 from rmtllmf_lib.chapters.ablations import figures as ablations
 from rmtllmf_lib.chapters.ablations.figures import LOOKS
+from rmtllmf_lib.chapters.ablations.tables import link_leads
 from rmtllmf_lib.protection.resilience import PROTECTIONS
 
 
@@ -134,3 +135,35 @@ def test_lambda_under_noise() -> None:
     np.testing.assert_allclose(by_label[r"$\lambda_N$ without noise"].get_xdata(), 0.25)
     diamonds = [line.get_data() for line in ax.get_lines() if line.get_marker() == "D" and len(line.get_xdata())]
     np.testing.assert_allclose(diamonds[0], [[0.1, 0.2], [20, 25]])
+
+
+def test_where_the_link_helps_shows_the_numbers_of_the_table() -> None:
+    rows = study(
+        [
+            ("rmtllmf", scenario, 0.01 * x, 0.02 - shift - 0.001 * x, 0.01, -0.5, 0.02)
+            for scenario, shift in (("clean", 0.0), ("SR", 0.08))
+            for x in (90, 70, 80)
+        ]
+        + [("noise-aware", "SR", 0.5, 0.9, 0.9, 0.9, 0.9)],
+        "protection", "scenario", "control_mean", "control_lead", "control_half_width",
+        "few-shot-specialists_lead", "few-shot-specialists_half_width",
+    ).assign(mean=0.9, half_width=0.9)  # fmt: skip
+    ax = ablations.where_the_link_helps(rows)
+    finished(ax)
+    for label, shift in (("no noise", 0), ("SR, errors half common", -8)):
+        x, y = centres(ax, label)
+        np.testing.assert_allclose(x, [70, 80, 90])  # in the order of the control's accuracy
+        np.testing.assert_allclose(y, [2 + shift - 7, 2 + shift - 8, 2 + shift - 9])
+    assert [text.get_text() for text in ax.texts] == ["no noise", "SR, errors half common"]  # beside the curves
+    assert PROTECTIONS["control"].title in ax.get_xlabel() and "points" in ax.get_ylabel()
+
+
+def test_the_figure_of_the_stored_table() -> None:
+    rows = link_leads().query("protection == 'rmtllmf' and lam_rule == 'chosen'")
+    ax = ablations.where_the_link_helps(rows)
+    finished(ax)
+    for scenario, label in (("clean", "no noise"), ("SR", "SR, errors half common")):
+        wanted = rows[rows["scenario"] == scenario].sort_values("control_mean")
+        x, y = centres(ax, label)
+        np.testing.assert_allclose(x, 100 * wanted["control_mean"])
+        np.testing.assert_allclose(y, 100 * wanted["control_lead"])

@@ -6,11 +6,19 @@ import pytest
 from numpy.testing import assert_allclose
 
 from rmtllmf_lib.chapters.ablations.tables import (
+    chosen_before,
     costs,
     distance_to_paper,
+    link_leads,
     noise_readings,
+    over_control,
     reading_table,
+    who_is_ahead,
 )
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.study.study import Choice
+from rmtllmf_lib.study.suites import leads
+from rmtllmf_lib.transport.scenario import Scenario
 from rmtllmf_lib.transport.surrogate import CORRELATIONS, SCALES
 from vectors import BASE, vector
 
@@ -81,3 +89,60 @@ def test_costs_count_a_model_once() -> None:
         "per_class": 5, "samples": 10, "steps": 60, "bytes": 100, "seconds": 1.0
     }  # fmt: skip
     assert found.loc["freeze", "steps"] == 0
+
+
+# --- what the link is worth -------------------------------------------------------------------------------------------
+
+
+def leads_table() -> pd.DataFrame:
+    rows = [
+        ("rmtllmf", "clean", 0.06, 0.02), ("rmtllmf", "ideal", 0.01, 0.02), ("rmtllmf", "SR", -0.05, 0.01),
+    ]  # fmt: skip
+    return table(rows, "protection", "scenario", "control_lead", "control_half_width").assign(mean=0.9, half_width=0.5)
+
+
+def test_leads_as_a_table_of_gap() -> None:
+    found = over_control(leads_table(), "control")
+    assert_allclose(found["mean"], [0.06, 0.01, -0.05])
+    assert_allclose(found["half_width"], [0.02, 0.02, 0.01])
+    assert who_is_ahead(found) == {"ahead": "no noise", "neither": "ideal", "behind": "SR"}
+    assert who_is_ahead(found[:1]) == {"ahead": "no noise", "neither": "none", "behind": "none"}
+
+
+def test_settings_are_read_back() -> None:
+    rows = table(
+        [
+            ("rmtllmf", "SR", 10, 8, 0.02, 3e-4), ("rmtllmf", "SR", 10, 2, 0.1, 3e-4),
+            ("rmtllmf", "ideal", 10, 8, 0.2, 1e-3), ("control", "no link", 10, 8, 0.0, 1e-4),
+        ],
+        "protection", "scenario", "per_class", "n_tasks", "lam", "lr",
+    )  # fmt: skip
+    link = Scenario("SR", 0.21, "weight", "half")
+    assert chosen_before(rows, [link]) == {
+        (link, "rmtllmf", 10): Choice({8: 0.02, 2: 0.1}, 3e-4),
+        (None, "control", 10): Choice({8: 0.0}, 1e-4),
+    }
+
+
+def test_the_stored_summary_is_that_of_the_stored_suites() -> None:
+    """Both files of the book's results: every condition has a row, and means, intervals and leads agree."""
+    summary, rows = link_leads(), link_leads("when_the_link_helps_suites")
+    columns = ["n_tasks", "per_class", "scenario", "correlation", "protection", "lam_rule"]
+    assert not summary.duplicated(["difficulty", *columns]).any()
+    assert not rows.duplicated(["difficulty", *columns, "seed"]).any()
+    for difficulty, part in rows.groupby("difficulty"):
+        found = leads(part).sort_values(columns, ignore_index=True)
+        stored = summary[summary["difficulty"] == difficulty].drop(columns="difficulty")
+        stored = stored.sort_values(columns, ignore_index=True)
+        pd.testing.assert_frame_equal(found, stored, check_dtype=False, rtol=1e-3, atol=2e-5)
+        # one setting for all suites
+        assert (part.groupby(columns)[["lam", "lr"]].nunique() <= 1).all(axis=None)
+        assert set(found.loc[found["n"] > 1, "n"]) == {part["seed"].nunique()}
+    assert summary["mean"].between(0, 1.1).all()
+    controls = summary.groupby(["difficulty", "n_tasks", "per_class"])["protection"].agg(set)
+    assert all({"rmtllmf", "control", "few-shot-specialists"} <= found for found in controls)
+
+
+def test_results_that_are_not_there() -> None:
+    with pytest.raises(InputError, match=r"none\.csv"):
+        link_leads("none")
