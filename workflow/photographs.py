@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 
@@ -25,24 +25,25 @@ from rmtllmf_lib.protection.resilience import PROTECTIONS
 from rmtllmf_lib.recorded import fill_text, typeset
 from rmtllmf_lib.storage.atomic import atomic_write
 from rmtllmf_lib.storage.store import Store
+from rmtllmf_lib.study.compare import gap
 from rmtllmf_lib.study.file import SuiteSpec, load_study
 from rmtllmf_lib.study.intervals import over_seeds
 from rmtllmf_lib.study.study import NO_LINK, Study, provenance
-from rmtllmf_lib.study.suites import CHOSEN, GIVEN, leads, link_benefit
+from rmtllmf_lib.study.suites import CHOSEN, GIVEN, by_suite, leads, link_benefit
 from rmtllmf_lib.training.suite import Suite
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = ROOT / "workflow" / "photographs.json"
 PAGE = ROOT / "book" / "photographs.md"
 RESULTS = ROOT / "book" / "results"
-CONDITIONS = RESULTS / "photographs.csv"  # a row for each condition and seed, means over the tasks
+SUMMARY = RESULTS / "photographs.csv"  # a row for each condition, with intervals over the seeds
+SUITES = RESULTS / "photographs_suites.csv"  # a row for each condition and seed, means over the tasks
 TASKS = RESULTS / "photographs_tasks.csv"  # a row for each task and seed
-MADE = RESULTS / "photographs.json"  # what made them: versions, hashes of data, heads and task vectors by seed
-SEEDS = 5
+MADE = RESULTS / "photographs.json"  # what made them: study, versions, hashes of data, heads and vectors by seed
+SEEDS = 3
 
 AWARE = ("noise-aware", ("SR",))  # under attack only, to save time: it searches lambda anew for each noise
 CONDITION = ["n_tasks", "per_class", "scenario", "correlation", "protection", "lam_rule"]
-VALUES = ["mse", "lam", "lr", "accuracy", "normalized"]
 
 CONTROLS = ("control", "few-shot-specialists")
 OVER = dict(zip(CONTROLS, ("over the control", "over the stronger control"), strict=True))
@@ -66,8 +67,7 @@ def measure(
     )
     options = {"store": store, "workers": workers}
     table = pd.concat([link_benefit(each, suite_of, seeds, **options) for each in (study, under_attack)])
-    conditions = table.groupby([*CONDITION, "seed"], sort=False, dropna=False)[VALUES].mean().reset_index()
-    return conditions, by_task(table, suite_of(0))
+    return by_suite(table), by_task(table, suite_of(0))
 
 
 def by_task(table: pd.DataFrame, suite: Suite) -> pd.DataFrame:
@@ -97,27 +97,54 @@ def suites(users: SuiteSpec, *, store: Store | None = None) -> Callable[[int], S
     return cache(lambda seed: first() if seed == users.seed else users.again(first(), seed, store=store))
 
 
+def write(
+    rows: pd.DataFrame, tasks: pd.DataFrame, study: Study, users: SuiteSpec, suite_of: Callable[[int], Suite]
+) -> None:
+    """Write the tables, and what made them."""
+    for path, table in {SUMMARY: summarised(rows), SUITES: rows, TASKS: tasks}.items():
+        with atomic_write(path) as temporary:
+            table.to_csv(temporary, index=False, float_format="%.6g")
+    made_by = {str(seed): provenance(suite_of(seed)) for seed in sorted(set(rows["seed"]))}
+    made = {
+        "command": "python workflow/photographs.py --root data",
+        "versions": next(iter(made_by.values()))["versions"],
+        "study": asdict(study),
+        "users": asdict(users),
+        "suites": made_by,
+    }
+    with atomic_write(MADE) as temporary:
+        temporary.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+
+
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 
 def read() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the committed tables."""
-    return pd.read_csv(CONDITIONS, keep_default_na=False, na_values={name: [""] for name in VALUES}), pd.read_csv(TASKS)
+    """Return the committed tables by condition and seed, and by task and seed."""
+    rows = pd.read_csv(SUITES, keep_default_na=False, na_values={"lr": [""]})
+    return rows, pd.read_csv(TASKS)
 
 
-def known(conditions: pd.DataFrame, tasks: pd.DataFrame) -> dict[str, str | float]:
+def summarised(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each condition, as from `leads`; without a memory there is nothing to lead over."""
+    without, remembering = (rows[rows["per_class"].gt(0) == each] for each in (False, True))
+    settings = without.groupby(CONDITION, sort=False)[["lam", "lr"]].mean().reset_index()
+    plain = settings.merge(over_seeds(without, CONDITION), on=CONDITION)
+    return pd.concat([plain, leads(remembering, CONTROLS)], ignore_index=True)
+
+
+def known(rows: pd.DataFrame, tasks: pd.DataFrame) -> dict[str, str | float]:
     """Return what the page's marks may name: its tables, and each number of its sentences.
 
     Of a condition, named as in "rmtllmf SR chosen 10", there are its accuracy, its lead over each control, and where it
-    stands as the interval of that lead tells: "ahead of", "behind" or "not surely apart from".
+    stands as the interval of that lead tells: "ahead of", "behind" or "not surely apart from"; and likewise of the
+    published lambda over the chosen one, "rmtllmf SR 10 given over chosen".
     """
-    without, remembering = (conditions[conditions["per_class"].gt(0) == each] for each in (False, True))
-    plain = over_seeds(without, CONDITION).merge(without.groupby(CONDITION)[["lam", "lr"]].mean(), on=CONDITION)
-    rows = leads(remembering, CONTROLS)
-    found: dict[str, str | float] = {"tasks": _tasks_table(tasks), "table 0": _table(plain, {})}
-    for count, part in rows.groupby("per_class"):
-        found[f"table {count}"] = _table(part, OVER)
-    for row in [*plain.to_dict("records"), *rows.to_dict("records")]:
+    summary = summarised(rows)
+    found: dict[str, str | float] = {"tasks": _tasks_table(tasks), "seeds": float(rows["seed"].nunique())}
+    for count, part in summary.groupby("per_class"):
+        found[f"table {count}"] = _table(part, OVER if count else {})
+    for row in summary.to_dict("records"):
         name = " ".join(str(row[label]) for label in ("protection", "scenario", "lam_rule", "per_class"))
         found |= {name: percent(row["mean"], row["half_width"]), f"{name} lam": row["lam"], f"{name} lr": row["lr"]}
         for control in CONTROLS if row["per_class"] else ():
@@ -125,9 +152,14 @@ def known(conditions: pd.DataFrame, tasks: pd.DataFrame) -> dict[str, str | floa
                 lead, half = row[f"{control}_lead"], row[f"{control}_half_width"]
                 found[f"{name} over {control}"] = points(lead, half)
                 found[f"{name} stands to {control}"] = standing(pd.DataFrame({"mean": [lead], "half_width": [half]}))
+    for (protection, scenario, count), part in rows.groupby(["protection", "scenario", "per_class"]):
+        if set(part["lam_rule"]) == {GIVEN, CHOSEN}:
+            rule = gap(part, {"lam_rule": GIVEN}, {"lam_rule": CHOSEN})
+            found[f"{protection} {scenario} {count} given over chosen"] = points(*rule.loc[0, ["mean", "half_width"]])
+            found[f"{protection} {scenario} {count} given stands to chosen"] = standing(rule)
     means = over_seeds(tasks.melt(["task", "seed"], MODELS, "model"), ["model"], "value")
     found |= {f"{row.model} accuracy": percent(row.mean, row.half_width) for row in means.itertuples()}
-    return found | {"seeds": float(conditions["seed"].nunique())}
+    return found
 
 
 def points(mean: float, half_width: float) -> str:
@@ -174,7 +206,7 @@ def _markdown(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(["", head, "|" + "---|" * len(lines[0]), *rows, ""])
 
 
-def filled(text: str, conditions: pd.DataFrame, tasks: pd.DataFrame) -> str:
+def filled(text: str, rows: pd.DataFrame, tasks: pd.DataFrame) -> str:
     """Return the page with its tables and numbers brought up to date.
 
     Raises
@@ -182,7 +214,7 @@ def filled(text: str, conditions: pd.DataFrame, tasks: pd.DataFrame) -> str:
     InputError
         for a mark that names no number.
     """
-    found = known(conditions, tasks)
+    found = known(rows, tasks)
     text, problems = fill_text(text, found)
     if problems:
         raise InputError(f"{'; '.join(problems)}: expected one of {', '.join(found)}")
@@ -200,13 +232,7 @@ def main() -> None:
         torch.set_num_threads(1)  # the last bits of a training depend on their number
         study, users = load_study(STUDY)
         suite_of = suites(replace(users, root=str(given.root)))
-        tables = measure(study, suite_of, given.seeds, workers=given.workers)
-        for path, table in zip((CONDITIONS, TASKS), tables, strict=True):
-            with atomic_write(path) as temporary:
-                table.round(6).to_csv(temporary, index=False)
-        with atomic_write(MADE) as temporary:
-            made = {str(seed): provenance(suite_of(seed)) for seed in range(given.seeds)}
-            temporary.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+        write(*measure(study, suite_of, given.seeds, workers=given.workers), study, users, suite_of)
     page = filled(PAGE.read_text(encoding="utf-8"), *read())
     with atomic_write(PAGE) as temporary:
         temporary.write_text(page, encoding="utf-8")

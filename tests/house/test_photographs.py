@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,25 @@ def test_leads_are_paired_differences_with_t_intervals() -> None:
     low, high = difference.mean() - half, difference.mean() + half
     words = str(found["rmtllmf ideal chosen 1 stands to control"])
     assert (low > 0) == ("ahead" in words) and (high < 0) == ("behind" in words)
+
+
+def test_the_summary_is_that_of_the_rows() -> None:
+    stored = pd.read_csv(photographs.SUMMARY, keep_default_na=False, na_values=[""])
+    expected = photographs.summarised(photographs.read()[0]).replace("", np.nan)
+    pd.testing.assert_frame_equal(stored, expected, rtol=1e-3, atol=1e-6, check_dtype=False)
+
+
+def test_the_tables_are_those_of_the_study_file() -> None:
+    made = json.loads(photographs.MADE.read_text(encoding="utf-8"))
+    study, users = load_study(photographs.STUDY)
+    assert json.loads(json.dumps([asdict(study), asdict(users)])) == [made["study"], made["users"]]
+    conditions, tasks = photographs.read()
+    data = tasks.drop_duplicates("task").set_index("task")["data"].to_dict()
+    assert set(made["suites"]) == {str(seed) for seed in conditions["seed"]}
+    for suite in made["suites"].values():
+        assert {name: task["data"] for name, task in suite["tasks"].items()} == data
+    vectors = [task["tau"] for suite in made["suites"].values() for task in suite["tasks"].values()]
+    assert len(set(vectors)) == len(vectors)
 
 
 def test_every_condition_has_all_seeds_and_one_choice_of_settings() -> None:
