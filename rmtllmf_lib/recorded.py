@@ -95,7 +95,7 @@ def fill_text(text: str, known: Mapping[str, str | float]) -> tuple[str, Sequenc
     problems : list of str
         One for each dash.
     """
-    problems = []
+    problems: list[str] = []
 
     def between(mark: re.Match[str]) -> str:
         name, form, _ = mark.groups()
@@ -121,7 +121,8 @@ def fill(notebook: MutableMapping[str, Any]) -> None:
     InputError
         after that, for the names that are not recorded, and for formats that do not fit.
     """
-    known, problems = numbers(notebook), []
+    known = numbers(notebook)
+    problems: list[str] = []
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
             source = cell["source"]

@@ -146,7 +146,7 @@ def known(rows: pd.DataFrame, tasks: pd.DataFrame) -> dict[str, str | float]:
         found[f"table {count}"] = _table(part, OVER if count else {})
     for row in summary.to_dict("records"):
         name = " ".join(str(row[label]) for label in ("protection", "scenario", "lam_rule", "per_class"))
-        found |= {name: percent(row["mean"], row["half_width"]), f"{name} lam": row["lam"], f"{name} lr": row["lr"]}
+        found[name] = percent(row["mean"], row["half_width"])
         for control in CONTROLS if row["per_class"] else ():
             if row["protection"] != control:
                 lead, half = row[f"{control}_lead"], row[f"{control}_half_width"]
