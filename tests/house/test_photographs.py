@@ -49,8 +49,8 @@ def test_other_measurements_change_the_page(page: str) -> None:
 def test_the_short_answer_is_what_the_intervals_say() -> None:
     found = photographs.known(*photographs.read())
     stands = {name: found[f"rmtllmf {name} stands to control"] for name in (
-        "clean given 1", "ideal given 1", "ideal chosen 1", "ideal chosen 10", "ideal given 10", "SR chosen 1", "SR chosen 10",
-        "SR given 1", "SR given 10",
+        "clean given 1", "ideal given 1", "ideal chosen 1", "ideal chosen 10", "ideal given 10",
+        "SR chosen 1", "SR chosen 10", "SR given 1", "SR given 10",
     )}  # fmt: skip
     apart = dict.fromkeys(stands, "not surely apart from")
     ruined = {"SR given 1": "far behind", "SR given 10": "far behind"}
