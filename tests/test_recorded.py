@@ -97,3 +97,11 @@ def test_a_finding_is_recorded_once() -> None:
     assert numbers(notebook("", LOST, RATE))["Eq. (4).printed"] == 8.03
     with pytest.raises(InputError, match=r"'Eq. \(4\)' is recorded twice"):
         findings(notebook("", RATE, RATE))
+
+
+def test_a_page_has_tables_between_marks() -> None:
+    page = "# Lost\n\n<!--=table-->\n|old|\n<!--/-->\n<!--=share:.1f-->0<!--/-->\n"
+    filled = fill_page(page, {"table": "\n| a |\n|---|\n", "share": -2.0})
+    assert filled == "# Lost\n\n<!--=table-->\n| a |\n|---|\n<!--/-->\n<!--=share:.1f-->−2.0<!--/-->\n"
+    with pytest.raises(InputError, match="'table' is marked in the prose but not recorded"):
+        fill_page(page, {"share": -2.0})

@@ -21,7 +21,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from rmtllmf_lib.arrays import file_path
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.backbone import load_backbone
+from rmtllmf_lib.model.backbone import Backbone, load_backbone
 from rmtllmf_lib.storage.atomic import atomic_write
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.intervals import over_seeds
@@ -29,8 +29,10 @@ from rmtllmf_lib.study.study import Study, run_study, write_table
 from rmtllmf_lib.study.suites import run_over_suites
 from rmtllmf_lib.tasks.base import TASK_NAMES
 from rmtllmf_lib.tasks.embedded.difficulty import severity
+from rmtllmf_lib.tasks.sources import parse_tasks
+from rmtllmf_lib.training.finetune import Recipe, recipe_for
 from rmtllmf_lib.training.loading import resolve_device
-from rmtllmf_lib.training.suite import Suite, load_suite
+from rmtllmf_lib.training.suite import Suite, load_suite, with_vectors
 from rmtllmf_lib.transport.scenario import CLEAN, inject_mse
 from rmtllmf_lib.validated import validated, validated_call
 from rmtllmf_lib.workers import allowed
@@ -38,7 +40,10 @@ from rmtllmf_lib.workers import allowed
 
 @validated
 class SuiteSpec:
-    """The users of a study; each field as in `load_suite` and `load_backbone`, with `~` for the home folder."""
+    """The users of a study; each field as in `load_suite` and `load_backbone`, with `~` for the home folder.
+
+    `steps` are those of the fine-tuning; default the backbone's recipe.
+    """
 
     backbone: str = "tiny"
     weights_file: str | None = None
@@ -50,6 +55,7 @@ class SuiteSpec:
     seed: NonNegativeInt = 0
     autocast: str | None = None
     difficulty: str | float | None = None
+    steps: PositiveInt | None = None
 
     def __post_init__(self) -> None:
         if self.difficulty is not None:
@@ -62,7 +68,28 @@ class SuiteSpec:
         """The suite, with task vectors from files or the store, or trained."""
         settings = asdict(self)
         backbone = load_backbone(settings.pop("backbone"), weights_file=settings.pop("weights_file"))
+        settings["recipe"] = self._recipe(backbone, settings.pop("steps"))
         return load_suite(backbone, settings.pop("tasks"), **settings, device=device, store=store)
+
+    def again(self, suite: Suite, seed: int, *, store: Store | None = None) -> Suite:
+        """The suite of another seed: that of this one, whose real images are not read again, with other vectors.
+
+        Raises
+        ------
+        InputError
+            for users whose images are drawn, which have others for each seed, or whose vectors come from files.
+        """
+        specs = parse_tasks(self.tasks, self.source, Path(self.root) if self.root else None)
+        if any(spec.source == "procedural" for spec in specs):
+            raise InputError(f"seed is {seed} but images are drawn anew for each seed: load the suite of that seed")
+        if self.vectors is not None:
+            raise InputError(f"vectors are those in {self.vectors}: leave them out, to train some with seed {seed}")
+        recipe = self._recipe(suite.backbone, self.steps)
+        return with_vectors(suite, recipe, seed, autocast=self.autocast, store=store)
+
+    @staticmethod
+    def _recipe(backbone: Backbone, steps: int | None) -> Recipe | None:
+        return None if steps is None else recipe_for(backbone, steps=steps)
 
 
 @dataclass(frozen=True)

@@ -205,10 +205,40 @@ def load_suite(
                 f"tasks {one!r} and {other!r} hold the same images: expected different ones, check the root"
             )
     if not taus:
-        recipe, store = recipe or recipe_for(backbone), store or Store()
-        for name in tqdm(suite.tasks, desc="task vectors", unit="task", disable=None):
-            taus[name] = _stored_vector(suite, name, recipe, seed, autocast, store)
+        suite = with_vectors(suite, recipe, seed, autocast=autocast, store=store)
     return suite
+
+
+@validated_call
+def with_vectors(
+    suite: Suite,
+    recipe: Recipe | None = None,
+    seed: int = 0,
+    *,
+    autocast: str | None = None,
+    store: Store | None = None,
+) -> Suite:
+    """The suite with task vectors from the store, or trained, in place of its own.
+
+    Real images do not depend on a seed, so the users of another seed have the same tasks and heads, and need not read
+    their images again.
+
+    Parameters
+    ----------
+    recipe, autocast, store
+        As in `load_suite`.
+    seed : int
+        Of the training.
+
+    Raises
+    ------
+    InputError
+        as `finetune` does.
+    """
+    seed_number(seed)
+    recipe, store = recipe or recipe_for(suite.backbone), store or Store()
+    bar = tqdm(suite.tasks, desc="task vectors", unit="task", disable=None)
+    return replace(suite, taus={name: _stored_vector(suite, name, recipe, seed, autocast, store) for name in bar})
 
 
 @validated_call

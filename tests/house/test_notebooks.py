@@ -14,6 +14,7 @@ from nbformat import NotebookNode
 
 from places import ROOT
 from rmtllmf_lib.recorded import fill
+from unmarked import unbacked
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -251,20 +252,6 @@ def test_headings_descend_one_level_at_a_time(path: Path) -> None:
 
 
 # --- numbers in prose ---------------------------------------------------------------------------------------------
-
-# Numbers that look measured: with a decimal point, an interval or a unit.
-UNITS = r"%|points?\b|per cent|times\b|nats?\b|dB\b"
-MEASURED = re.compile(rf"(?<![\w.,–-])(?<!± )[−+-]?(?:\d[\d,]*\.\d+|\.\d+|\d[\d,]*(?=(?: ± \d+)?\s*(?:{UNITS})))")
-NOT_PROSE = re.compile(
-    r"<!--=.*?<!--/-->|<!--given-->.*?<!--/given-->|\$\$.*?\$\$(?: \(eq-[\w-]+\))?|\$[^$]+\$|```.*?```|`[^`]+`|"
-    r"\{[\w:]+\}`[^`]*`|\]\([^)]*\)|Eqs?\. \([^)]*\)",
-    re.DOTALL,
-)
-
-
-def unbacked(prose: str) -> list[str]:
-    """Return the numbers of a text that look measured, but are neither filled in nor marked as given."""
-    return MEASURED.findall(NOT_PROSE.sub(" ", prose))
 
 
 def test_numbers_that_look_measured_are_found() -> None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -32,7 +33,7 @@ def test_every_table_says_what_made_it() -> None:
         command = made["command"].split()
         assert command[0] == "python" and (ROOT / command[1]).is_file()
         assert {"rmtllmf", "torch"} <= made["versions"].keys()
-    tables = {path.name.removesuffix("_suites.csv").removesuffix(".csv") for path in RESULTS.glob("*.csv")}
+    tables = {re.sub(r"(_suites|_tasks)?\.csv$", "", path.name) for path in RESULTS.glob("*.csv")}
     assert tables == {path.stem for path in RESULTS.glob("*.json")} != set()
 
 

@@ -10,10 +10,11 @@ import pytest
 
 import rmtllmf_lib.study.file as module
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.model.backbone import load_backbone
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.file import SuiteSpec, example, load_study, run_study_file, save_study, summary
 from rmtllmf_lib.study.study import Study, run_study
-from rmtllmf_lib.training.finetune import Recipe
+from rmtllmf_lib.training.finetune import Recipe, recipe_for
 from rmtllmf_lib.training.suite import Suite
 from rmtllmf_lib.transport.scenario import Scenario
 from studies import STUDY, make_suite, require_same
@@ -146,5 +147,27 @@ def test_the_spec_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = SuiteSpec("folder", "file", ("x",), "folder", "images", "prototype", "tau", 5, "bfloat16", "hard")
     spec.load(device="cuda")
     options = {"source": "folder", "root": "images", "head": "prototype", "vectors": "tau", "seed": 5, "device": "cuda"}
-    options |= {"autocast": "bfloat16", "difficulty": "hard", "store": None}
+    options |= {"autocast": "bfloat16", "difficulty": "hard", "store": None, "recipe": None}
     assert asked == [("folder", "file"), ((None, ("x",)), options)]
+
+
+def test_the_steps_of_fine_tuning_are_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(module, "load_suite", lambda *given, recipe, **named: asked.append(recipe))
+    SuiteSpec(tasks=("signs",), steps=400).load()
+    assert asked == [recipe_for(load_backbone("tiny"), steps=400)]
+    for steps in (0, 2.5):
+        with pytest.raises(InputError, match=f"steps is {steps}"):
+            SuiteSpec(steps=steps)  # type: ignore[arg-type]
+
+
+def test_another_seed_of_real_images_trains_new_vectors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(module, "with_vectors", lambda *given, **named: asked.append((given, named)))
+    suite, store = make_suite(), Store(tmp_path)
+    SuiteSpec(tasks=("x",), source="folder", root="images", autocast="bfloat16").again(suite, 3, store=store)
+    assert asked == [((suite, None, 3), {"autocast": "bfloat16", "store": store})]
+    with pytest.raises(InputError, match="seed is 3 but images are drawn anew"):
+        SuiteSpec(tasks=("folder:x=images", "signs")).again(suite, 3)
+    with pytest.raises(InputError, match="vectors are those in tau"):
+        SuiteSpec(tasks=("x",), source="folder", root="images", vectors="tau").again(suite, 3)

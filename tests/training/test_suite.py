@@ -26,7 +26,7 @@ from rmtllmf_lib.tasks.sources import load_task, parse_tasks
 from rmtllmf_lib.training.evaluate import accuracy
 from rmtllmf_lib.training.finetune import RECIPES, Recipe, finetune
 from rmtllmf_lib.training.heads import build_head
-from rmtllmf_lib.training.suite import Suite, load_suite
+from rmtllmf_lib.training.suite import Suite, load_suite, with_vectors
 from small import limited, small_suites, small_tau
 
 NAMES = ("signs", "digits", "scenes")
@@ -194,6 +194,8 @@ def test_another_seed_trains_on_real_data_again(
     first, second = (load_suite(backbone, ["signs"], recipe=QUICK, store=store, seed=seed) for seed in (11, 12))
     assert first.tasks["signs"].fingerprint == second.tasks["signs"].fingerprint
     assert trained == ["signs", "signs"] and hashes(first) != hashes(second)
+    again = with_vectors(first, QUICK, 12, store=store)  # without reading the images once more
+    assert trained == ["signs", "signs"] and hashes(again) == hashes(second) and again.tasks is first.tasks
 
 
 def test_the_default_recipe_is_the_backbones(backbone: Backbone, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
