@@ -136,8 +136,9 @@ def test_the_stored_summary_is_that_of_the_stored_suites() -> None:
         stored = summary[summary["difficulty"] == difficulty].drop(columns="difficulty")
         stored = stored.sort_values(columns, ignore_index=True)
         pd.testing.assert_frame_equal(found, stored, check_dtype=False, rtol=1e-3, atol=2e-5)
-        # one setting for all suites
-        assert (part.groupby(columns)[["lam", "lr"]].nunique() <= 1).all(axis=None)
+        # one setting for all suites, but for the protection that chooses on its memory
+        fixed = part[part["protection"] != "noise-aware"]
+        assert (fixed.groupby(columns)[["lam", "lr"]].nunique() <= 1).all(axis=None)
         assert set(found.loc[found["n"] > 1, "n"]) == {part["seed"].nunique()}
     assert summary["mean"].between(0, 1.1).all()
     controls = summary.groupby(["difficulty", "n_tasks", "per_class"])["protection"].agg(set)
