@@ -9,6 +9,7 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.fusion.entries import arithmetic, average
 from rmtllmf_lib.fusion.scaling import depths, lines, model_stock, weighted
 from rmtllmf_lib.model.layout import Layout
+from rmtllmf_lib.model.task_vector import TaskVector
 
 DEPTHS = [0, 0, 0, 3, 1, 1, 2]
 
@@ -52,6 +53,14 @@ def test_lines_rises_with_the_depth() -> None:
             step = min(max(depth - 1, 0), 1)  # two blocks: 0 in the first, 1 in the last
             torch.testing.assert_close(scaled[name], tensor * (alpha + 0.5 * step), rtol=1e-5, atol=1e-7)
     assert not lines(taus, 0 * total).values.any()
+
+
+def test_lines_rises_evenly_through_the_blocks() -> None:
+    names = tuple(f"visual.transformer.resblocks.{layer}.ln_1.bias" for layer in range(5))
+    tau = TaskVector(Layout(names, ((2,),) * 5), torch.ones(10), "b" * 64)
+    scaled = lines([tau, tau], tau + tau, slope=0.8).state_dict()
+    for layer, name in enumerate(names):
+        torch.testing.assert_close(scaled[name], torch.full((2,), 2 * (0.5 + 0.8 * layer / 4)))
 
 
 def test_weighted_by_task_and_by_depth() -> None:
