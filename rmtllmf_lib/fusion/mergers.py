@@ -23,6 +23,7 @@ from rmtllmf_lib.fusion.arithmetic import LAMBDA_GRID, lambda_n
 from rmtllmf_lib.fusion.tensors import require_mergeable
 from rmtllmf_lib.fusion.tsv import tsv_merge
 from rmtllmf_lib.model.task_vector import TaskVector
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.validated import validated_call
 
 _AROUND = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.7, 2.0, 2.5, 3.0)
@@ -66,6 +67,8 @@ class Merger:
     needs: tuple[str, ...] = ()
     learns: str = ""
     by_depth: bool = False
+
+    __repr__ = short_repr
 
     @property
     def grid(self) -> tuple[float, ...]:

@@ -22,6 +22,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from rmtllmf_lib.arrays import file_path
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone, load_backbone
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.storage.atomic import atomic_write
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.intervals import over_seeds
@@ -56,6 +57,8 @@ class SuiteSpec:
     autocast: str | None = None
     difficulty: str | float | None = None
     steps: PositiveInt | None = None
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if self.difficulty is not None:

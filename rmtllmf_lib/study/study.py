@@ -140,6 +140,8 @@ class Choice:
     lam: Mapping[int, float] = field(default_factory=dict)
     lr: float | None = None
 
+    __repr__ = short_repr
+
 
 @validated_call
 def run_study(

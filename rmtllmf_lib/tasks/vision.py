@@ -26,6 +26,7 @@ from torchvision import datasets
 
 from rmtllmf_lib.arrays import real_number, whole_number
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.tasks.assemble import Pool, RawTask
 from rmtllmf_lib.tasks.base import hash_fraction
 from rmtllmf_lib.tasks.images import pixel_limit, require_regular
@@ -62,6 +63,8 @@ class VisionSource:
     read: Callable[[Path], RawTask]
     needs: tuple[str, ...]
     get: str
+
+    __repr__ = short_repr
 
 
 @validated_call

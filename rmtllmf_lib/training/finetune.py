@@ -27,6 +27,7 @@ from rmtllmf_lib.model.backbone import OPENAI_VIT, Backbone, load_backbone, visi
 from rmtllmf_lib.model.layout import GROUPS, PREFIX, group_of
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.progress import tqdm
+from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.tasks.base import Task, require_readable
 from rmtllmf_lib.training.evaluate import accuracy
 from rmtllmf_lib.training.heads import Head
@@ -72,6 +73,8 @@ class Recipe:
     betas: tuple[Beta, Beta] = (0.9, 0.999)
     freeze: tuple[str, ...] = ()
     augment: Literal["none", "crop"] = "none"
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if self.warmup_steps > self.steps:
