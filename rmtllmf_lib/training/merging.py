@@ -102,7 +102,7 @@ def fisher_diagonal(backbone: Backbone, weights: Weights, split: Split, head: He
             log_p = _logits(forward(layers, patches[None]), head).log_softmax(-1)[0]
             for likelihood, p in zip(log_p, log_p.detach().exp(), strict=True):
                 if p > _RARE:
-                    gradients = torch.autograd.grad(likelihood, tensors.values(), retain_graph=True)
+                    gradients = torch.autograd.grad(likelihood, [*tensors.values()], retain_graph=True)
                     for square, gradient in zip(total, gradients, strict=True):
                         square.addcmul_(gradient, gradient, value=float(p) / len(split))
     return weights.layout.flatten(dict(zip(tensors, total, strict=True)))
@@ -249,7 +249,9 @@ def merge_suite(
             backbone, backbone.weights + taus[task], splits[task], suite.heads[task]
         ),
     }
-    given = {need: [measure(task) for task in taus] for need, measure in measures.items() if need in merger.needs}
+    given: dict[str, Any] = {
+        need: [measure(task) for task in taus] for need, measure in measures.items() if need in merger.needs
+    }
     given |= {"generator": generator, **settings}
     if "task" in merger.needs:
         return {task: merge(name, [*taus.values()], task=place, **given) for place, task in enumerate(taus)}
