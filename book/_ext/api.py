@@ -48,7 +48,7 @@ class Api(SphinxDirective):
             source = path.relative_to(paper_map.ROOT).as_posix()
             up = "../" * self.env.docname.count("/")
             link = nodes.reference("", "source", refuri=f"{up}{page_of(path)}.html", internal=True, reftitle=source)
-            section += nodes.paragraph("", "", link, classes=["code-links"])
+            section += nodes.paragraph("", "", link, classes=["source-link"])
             automodule = [f".. automodule:: {module}", "   :members:", "   :member-order: bysource"]
             lines = ["```{eval-rst}", *automodule, "```"]  # docstrings are in reStructuredText, pages in Markdown
             self.state.nested_parse(StringList(lines, source=str(path)), 0, section)

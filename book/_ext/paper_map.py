@@ -23,7 +23,7 @@ import rmtllmf_lib
 # The book may be built from a copy beside which there is no library.
 sys.path.insert(0, str(Path(rmtllmf_lib.__file__).resolve().parents[1]))
 
-from tools import paper_map  # noqa: E402
+from tools import house, paper_map  # noqa: E402
 
 PAGES = "code"
 VERDICTS = "notebooks/07_verdicts"
@@ -252,11 +252,8 @@ def items_at(path: Path) -> list[tuple[str, str]]:
 
 
 def code_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """Yield a page for every file of the library and the tests that the map leads to."""
-    functions = {row.function for row in paper_map.rows()}
-    functions |= set(paper_map.rules().values())
-    functions |= {name for place in paper_map.places().values() for name in place.drawn_by}
-    paths = {paper_map.find_function(name).path for name in functions}
+    """Yield a page for every file of the library, and for the tests that the map leads to."""
+    paths = {path for path in house.modules().values() if path.name != "__init__.py"}
     paths |= {paper_map.find_test(row.test).path for row in paper_map.rows()}
     for path in sorted(paths):
         title = path.relative_to(paper_map.ROOT).as_posix()
@@ -264,7 +261,7 @@ def code_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
             f'<li><a href="#{name}"><code>{name}</code></a>: {links}</li>' for name, links in items_at(path)
         )
         code = f'<div class="code-page">{highlighted(app, path)}</div>'
-        body = f'<h1 class="code-title">{title}</h1><ul>{items}</ul>{code}'
+        body = f'<h1 class="code-title">{title}</h1>{f"<ul>{items}</ul>" if items else ""}{code}'
         yield page_of(path), {"title": title, "body": body}, "page.html"
 
 

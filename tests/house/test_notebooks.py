@@ -220,6 +220,7 @@ def crowded(text: str) -> list[str]:
     """Return the lines that hold more than one sentence."""
     found = []
     for line in prose_lines(text):
+        line = re.sub(r"^\d+\. ", "", line)  # of a list
         ends = [match.end() for match in re.finditer(r"[.!?](?=[*_)\"”]*\s+[\"“(*_]*[A-Z])", line)]
         if any(not ABBREVIATION.search(line[:end]) for end in ends):
             found.append(line)

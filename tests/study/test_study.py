@@ -284,7 +284,7 @@ def test_killed_and_run_again(
         patch.setattr(module, "run_unit", killed)
         process = forked(partial(run_study, SHORT, suite, store=Store(tmp_path), progress=False))
     assert exit_code(process) == -signal.SIGKILL
-    assert parts(tmp_path) == 5 < len({*map(str, study_units(SHORT, suite))}) // 2
+    assert parts(tmp_path) == 5 < len({config_key(unit.described()) for unit in study_units(SHORT, suite)}) // 2
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("study-part/*/data.parquet")}
     require_same(run_study(SHORT, suite, store=Store(tmp_path)), short(table))
     assert {path: path.stat().st_mtime_ns for path in before} == before

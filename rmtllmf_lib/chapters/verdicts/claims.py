@@ -67,7 +67,7 @@ class Claim:
     statement : str
         In our words; Markdown with formulas.
     where : str
-        Roles that link to the evidence in the book, such as "{numref}`fig-sm-sum-rate`".
+        Roles of MyST that link to the evidence in the book, such as `numref` with the name of a figure.
     measure : function of the evidence
         Measures, and applies the rule.
     paper : str
