@@ -40,7 +40,7 @@ _ON_INPUT = (
     "bar.querySelectorAll('text').forEach(e=>{e.setAttribute('y',top);e.textContent=text});return line});"
     "const all=`${data.position}: ${position}. ${data.value}: ${told.join(', ')}`;"
     "box.querySelector('.position').textContent=position;"
-    "box.querySelector('svg').setAttribute('aria-label',all);this.setAttribute('aria-valuetext',all)"
+    "box.querySelector('svg').setAttribute('aria-label',all);this.setAttribute('aria-valuetext',position)"
 )
 
 
@@ -138,7 +138,7 @@ def slider(
         f'data-value="{escape(value_label)}" data-frames="{frames}">'
         f'<label style="display:block">{escape(position_label)}: <span class="position">{escape(position)}</span>'
         f'<input type="range" min="0" max="{expected[0] - 1}" step="1" value="{start}" autocomplete="off" '
-        f'aria-valuetext="{escape(description)}" style="display:block;width:100%;accent-color:{BLUE}" '
+        f'aria-valuetext="{escape(position)}" style="display:block;width:100%;accent-color:{BLUE}" '
         f'oninput="{escape(_ON_INPUT)}" /></label>{_legend(names)}'
         f'<div style="padding:1.9rem 0.3rem 2rem 3.2rem">'
         f'<svg role="img" aria-label="{escape(description)}" width="100%" height="{HEIGHT}" fill="currentColor" '

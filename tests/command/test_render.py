@@ -47,7 +47,7 @@ def test_a_page_has_what_the_notebook_has(tmp_path: Path, monkeypatch: pytest.Mo
     assert "{eq}" not in text and "{cite}" not in text
     loaded = re.findall(r'<(?:script|link|img)[^>]* (?:src|href)="([^"]+)"', text)
     assert [url for url in loaded if re.match(r"(https?:)?//", url)] == []
-    assert (page.parent / "mathjax" / "tex-mml-chtml.js").is_file()
+    assert (page.parent / "_static" / "mathjax" / "tex-mml-chtml.js").is_file()
     assert [path.name for path in (tmp_path / "runs").iterdir() if path.name.startswith(".")] == []
 
 

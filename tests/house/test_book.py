@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from browser import judge, judge_at_each_width, open_browser, open_page, visit
-from built import CONTENTS, PAGES, build_book
+from built import CONTENTS, PAGES, shared_book
 from places import ROOT
 from tools import paper_map
 
@@ -20,7 +20,7 @@ each_page = pytest.mark.parametrize("name", PAGES)
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Build the book from the committed outputs; return its folder and what the builder said."""
-    return build_book(tmp_path_factory.mktemp("book"))
+    return shared_book(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
