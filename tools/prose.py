@@ -72,7 +72,8 @@ def docstrings() -> Iterator[tuple[str, str]]:
             if isinstance(node, kinds) and ast.get_docstring(node) is not None:
                 first = node.body[0]
                 for number in range(first.lineno - 1, first.end_lineno or first.lineno):
-                    kept[number] = lines[number].strip().replace('"""', "")
+                    cited = lines[number].strip().startswith(".. [")  # titles are other people's words
+                    kept[number] = "" if cited else lines[number].strip().replace('"""', "")
         yield path.relative_to(ROOT).as_posix(), without_code("\n".join(kept))
 
 
