@@ -77,9 +77,7 @@ class LowRank:
 def _matrices(layout: Layout) -> dict[str, tuple[int, int]]:
     """Names and shapes of the weight matrices that are sent."""
     parts = zip(layout.names, layout.shapes, layout.groups, strict=True)
-    found: dict[str, tuple[int, ...]] = {
-        name: shape for name, shape, group in parts if len(shape) == 2 and group in _GROUPS
-    }
+    found = {name: (shape[0], shape[1]) for name, shape, group in parts if len(shape) == 2 and group in _GROUPS}
     if not found:
         raise InputError(
             f"the layout has no matrix among its {len(layout.names)} tensors, of attention or MLP: "
