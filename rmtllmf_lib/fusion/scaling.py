@@ -43,7 +43,7 @@ def model_stock(taus: Sequence[TaskVector]) -> TaskVector:
     def rule(stack: Tensor) -> Tensor:
         n, rows = len(stack), stack.flatten(1).double()
         rows = rows / torch.where(rows.any(1, keepdim=True), rows.norm(dim=1, keepdim=True), 1)
-        cosine = float((rows @ rows.T).sum() - rows.square().sum()) / max(1, n * (n - 1)) if n > 1 else 1.0
+        cosine = float((rows @ rows.T).sum() - rows.square().sum()) / (n * (n - 1)) if n > 1 else 1.0
         cosine = max(0.0, cosine)
         return stack.mean(0) * (n * cosine / (1 + (n - 1) * cosine))
 

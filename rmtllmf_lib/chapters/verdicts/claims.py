@@ -200,8 +200,11 @@ def _claim(row: Any) -> str:
 
 
 def _verdict(row: Any) -> str:
-    """Return a verdict with its adjusted p value, the links to its evidence, and that to the code of its rule."""
-    q = "" if pd.isna(row.q) else ", q < 0.001" if row.q < 0.001 else f", q = {row.q:.2g}"
+    """Return a verdict with its adjusted p value, the links to its evidence, and that to the code of its rule.
+
+    A comparison that the intervals leave open has none: the verdict follows from its not being sure.
+    """
+    q = "" if pd.isna(row.q) or not row.sure else ", q < 0.001" if row.q < 0.001 else f", q = {row.q:.2g}"
     return f"**{row.verdict}**{q} {row.where} {{rule}}`{row.label}`"
 
 

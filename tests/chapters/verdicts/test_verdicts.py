@@ -108,7 +108,7 @@ def test_numbers_as_a_reader_writes_them() -> None:
 
 
 def test_a_table_in_markdown() -> None:
-    table = assess(TOYS, 7).assign(q=[np.nan, 0.00001, 0.0312])
+    table = assess(TOYS, 7).assign(q=[np.nan, 0.00001, 0.0312], sure=[False, True, True])
     lines = markdown_table(table, "II").splitlines()
     assert lines[0] == "| Claim | The paper | Here | Verdict |" and len(lines) == 4
     assert lines[2] == (
@@ -116,13 +116,14 @@ def test_a_table_in_markdown() -> None:
     )
     assert "**holds with caveat**, q = 0.031 (" in lines[3]
     assert {line.count("|") for line in lines} == {5}
+    assert "q =" not in markdown_table(table.assign(sure=False), "II")  # what the intervals leave open has none
     assert markdown_table(table, "I").splitlines()[0] == "| Claim | Here | Verdict |"  # the paper gives no figure
     with pytest.raises(InputError, match="III"):
         markdown_table(table, "III")
 
 
 def test_claims_with_a_group_come_first() -> None:
-    table = assess(TOYS, 7).assign(q=np.nan, group=["Link", "", "Link"])
+    table = assess(TOYS, 7).assign(q=np.nan, sure=False, group=["Link", "", "Link"])
     lines = main_claims(table).splitlines()
     assert lines[2].startswith("| **Link** | **A** Says") and lines[3].startswith("|  | **C** Says")
     assert len(lines) == 4 and "| **holds** ({numref}`fig-x`) {rule}`A` |" in lines[2]
