@@ -1,12 +1,13 @@
 """Sphinx extension: the map from the paper to the code, with pages of the code that its links lead to.
 
 Below every numbered equation stand links to its function and its test, below every figure one to the function that drew
-it; `{paper-map}` and `{figure-map}` are the tables of the map's own page, and the role `{rule}` links to the function
-that judges a claim. The code is shown in pages of the book, so
-that the links work in a book opened from a folder.
+it and one to the numbers that it shows; `{paper-map}` and `{figure-map}` are the tables of the map's own page, and the
+role `{rule}` links to the function that judges a claim. The code is shown in pages of the book, so that the links work
+in a book opened from a folder.
 """
 
 import html
+import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ sys.path.insert(0, str(Path(rmtllmf_lib.__file__).resolve().parents[1]))
 from tools import house, paper_map  # noqa: E402
 
 PAGES = "code"
+NUMBERS = "figure_data"  # the folder of comma-separated values behind the figures
 VERDICTS = "notebooks/07_verdicts"
 
 
@@ -140,10 +142,11 @@ def below_equation(links: Links, rows: list[paper_map.Row]) -> nodes.paragraph:
     return line(*separated(parts, " · "), name="code-links")
 
 
-def below_figure(links: Links, functions: tuple[str, ...]) -> nodes.legend:
-    """Return the line with a link to the function that drew a figure."""
+def below_figure(links: Links, functions: tuple[str, ...], numbers: str) -> nodes.legend:
+    """Return the line with links to the function that drew a figure, and to its numbers, if there are any."""
     drawn = separated([links.to_code(name) for name in functions], ", ")
-    return nodes.legend("", line(nodes.Text("drawn by "), *drawn, name="code-links"))
+    data = [nodes.Text(" · "), nodes.reference("", "its numbers (CSV)", refuri=numbers)] if numbers else []
+    return nodes.legend("", line(nodes.Text("drawn by "), *drawn, *data, name="code-links"))
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -206,10 +209,34 @@ def add_links(app: Sphinx, doctree: nodes.document, document: str) -> None:
     for node in [*doctree.findall(nodes.math_block)]:
         if node.get("label") in rows_of():
             node.parent.insert(node.parent.index(node) + 1, below_equation(links, rows_of()[node["label"]]))
+    known, up = numbers_of(str(app.srcdir)), "../" * document.count("/")
     for node in doctree.findall(nodes.figure):
         for label in node["ids"]:
             if label in places and places[label].drawn_by:
-                node.append(below_figure(links, places[label].drawn_by))
+                numbers = f"{up}{NUMBERS}/{label}.csv" if label in known else ""
+                node.append(below_figure(links, places[label].drawn_by, numbers))
+
+
+@cache
+def numbers_of(folder: str) -> dict[str, str]:
+    """Return the comma-separated values in the outputs of the executed notebooks, by the label of their figure."""
+    found = {}
+    for path in sorted(Path(folder, "notebooks").glob("*.ipynb")):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            label = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
+            for output in cell.get("outputs", []):
+                if label and (text := "".join(output.get("data", {}).get("text/csv", ""))):
+                    found[label] = text
+    return found
+
+
+def write_numbers(app: Sphinx, error: Exception | None) -> None:
+    """Write the numbers of the figures beside the pages."""
+    if error is None and app.builder.format == "html":
+        folder = Path(app.outdir, NUMBERS)
+        folder.mkdir(exist_ok=True)
+        for label, text in numbers_of(str(app.srcdir)).items():
+            (folder / f"{label}.csv").write_text(text, encoding="utf-8")
 
 
 # --- pages of the code ------------------------------------------------------------------------------------------------
@@ -280,4 +307,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-read", note_table)
     app.connect("doctree-resolved", add_links)
     app.connect("html-collect-pages", code_pages)
+    app.connect("build-finished", write_numbers)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

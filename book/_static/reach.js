@@ -8,6 +8,7 @@ const WIDE = [
   ".highlight pre",
   ".cell_output pre",
   ".code-page pre",
+  "figure > a.image-reference",
 ].join(", ");
 
 function markWide() {

@@ -6,6 +6,7 @@ imports neither torch nor any other part of the library.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -17,21 +18,50 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from rmtllmf_lib.chapters.figure_data import figure_data
+
 # Okabe and Ito's palette: distinguishable for colour-blind readers and in greyscale.
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#7F7F7F"
 
 CORRELATIONS = {"independent": (BLUE, "o"), "half": (ORANGE, "s"), "common": (RED, "^")}  # colour and marker
 
 
+_CLOUD = 1000  # points of which a vector graphic becomes large and slow
+
+
 def use_style() -> None:
     """Set the book's style; call once at the top of a chapter."""
     sns.set_theme(context="notebook", style="whitegrid", font_scale=0.95)
     plt.rcParams.update({"figure.dpi": 110, "savefig.bbox": "tight", "figure.constrained_layout.use": True})
+    plt.rcParams.update({"svg.hashsalt": "rmtllmf", "svg.fonttype": "path"})  # the same bytes from the same data
 
 
 def show() -> None:
-    """Show the open figures; the last line of a cell with a figure."""
-    plt.show()
+    """Show the open figures; the last line of a cell with a figure.
+
+    A notebook gets vector graphics, with the numbers in them as "text/csv".
+    """
+    from IPython import get_ipython
+    from IPython.display import display
+
+    if get_ipython() is None:
+        plt.show()
+        return
+    for number in plt.get_fignums():
+        figure = plt.figure(number)
+        for ax in figure.axes:
+            for drawn in (*ax.collections, *ax.lines):
+                drawn.set_rasterized(_size(drawn) > _CLOUD)
+        drawing = io.StringIO()
+        figure.savefig(drawing, format="svg", metadata={"Date": None, "Creator": None})
+        csv = figure_data(figure).to_csv(index=False, lineterminator="\n")
+        data = {"image/svg+xml": drawing.getvalue(), "text/csv": csv, "text/plain": repr(figure)}
+        display(data, raw=True)  # type: ignore[no-untyped-call]  # IPython's own
+        plt.close(figure)
+
+
+def _size(drawn: Any) -> int:
+    return len(drawn.get_offsets()) if hasattr(drawn, "get_offsets") else len(drawn.get_xdata())
 
 
 def look(label: str, color: str, marker: str = "", linestyle: str = "-") -> dict[str, Any]:

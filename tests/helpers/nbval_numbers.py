@@ -8,8 +8,8 @@ Rounding differs between processors, and training amplifies the difference. So a
 unit as in "7 %", "7 points" and "7 ± 4", is compared as a decimal. An interval has a tolerance of its own, whatever the
 cell asks for: its centre may move by half of the stored half-width, and the half-width, which is poorly known from a
 few seeds, by half of itself or two units of the last place.
-Not compared are stderr (progress, logging) and the value of a cell that ends in `;`, which Jupyter does not show but
-nbval receives.
+Not compared are stderr (progress, logging), figures and the numbers behind them, whose findings are printed beside
+them, and the value of a cell that ends in `;`, which Jupyter does not show but nbval receives.
 """
 
 import copy
@@ -20,6 +20,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 RTOL = 0.02
+
+FIGURE = ("image/svg+xml", "text/csv")
 
 NUMBER = re.compile(r"((?<![\w.])[-+\u2212]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?(?!\.?\d))")
 SPACE = re.compile(r"\s+")
@@ -72,12 +74,16 @@ def agree(reference: str, new: str, rtol: float = RTOL) -> bool:
 
 def _compared(outputs: Iterable[Any], quiet: bool) -> list[Any]:
     """Return copies of the outputs that are compared."""
-    return [
+    found = [
         copy.deepcopy(output)
         for output in outputs
         if not (output["output_type"] == "stream" and output["name"] == "stderr")
         and not (quiet and output["output_type"] == "execute_result")
     ]
+    for output in found:
+        for kind in FIGURE:
+            output.get("data", {}).pop(kind, None)
+    return found
 
 
 def _texts(outputs: list[Any]) -> Iterator[tuple[str, Any, str]]:

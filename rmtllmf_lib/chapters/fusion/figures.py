@@ -45,7 +45,7 @@ def gallery(tasks: Mapping[str, Task], per_task: int = 10) -> Figure:
             image = task.test.images[int(places[0])]
             ax.imshow(image.permute(1, 2, 0).numpy() if isinstance(image, Tensor) else image, interpolation="nearest")
             ax.set_title(task.class_names[column].replace(" sign", ""), fontsize=8, pad=2)
-        beside = {"transform": row[0].transAxes, "rotation": 90, "va": "center", "ha": "right", "fontsize": 7}
+        beside = {"transform": row[0].transAxes, "rotation": 90, "va": "center", "ha": "right", "fontsize": 8}
         row[0].text(-0.12, 0.5, task.title, **beside)
     return figure
 
