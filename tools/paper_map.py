@@ -13,6 +13,7 @@ import csv
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -50,12 +51,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Place:
-    """Where an equation or figure of the book stands: its number, the document, the heading above it.
+    """Where an equation or figure of the book stands: its number, as 1.3 in a chapter, the document, the heading above.
 
     A drawn figure has the functions that draw it and its title, the start of its caption.
     """
 
-    number: int
+    number: str
     document: str
     heading: str
     drawn_by: tuple[str, ...] = ()
@@ -146,6 +147,13 @@ def documents() -> list[str]:
     return [contents["root"], *(each["file"] for part in contents["parts"] for each in part["chapters"])]
 
 
+def chapters() -> dict[str, int]:
+    """Return the number of each document in the numbered parts of the book."""
+    contents = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    numbered = [each["file"] for part in contents["parts"] if part.get("numbered") for each in part["chapters"]]
+    return {document: place for place, document in enumerate(numbered, start=1)}
+
+
 def _cells(document: str) -> list[dict[str, object]]:
     """Return the cells of a document; a page in Markdown is one cell."""
     path = ROOT / f"{document}.ipynb"
@@ -200,14 +208,16 @@ def _labels(document: str) -> Iterator[tuple[str, str, tuple[str, ...], str]]:
 
 @cache
 def places() -> dict[str, Place]:
-    """Return the numbered equations and figures of the book by label; both are numbered through the whole book."""
+    """Return the numbered equations and figures of the book by label; both are numbered within each chapter."""
     found: dict[str, Place] = {}
-    count = {"eq": 0, "fig": 0}
+    count: Counter[tuple[str, int | None]] = Counter()
     for document in documents():
+        chapter = chapters().get(document)
         for label, heading, *drawn in _labels(document):
-            kind = label.partition("-")[0]
+            kind = label.partition("-")[0], chapter
             count[kind] += 1
-            found[label] = Place(count[kind], document, heading, *drawn)
+            number = ".".join(str(part) for part in (chapter, count[kind]) if part is not None)
+            found[label] = Place(number, document, heading, *drawn)
     return found
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.collections import PathCollection, PolyCollection, QuadMesh
+from matplotlib.collections import LineCollection, PathCollection, PolyCollection, QuadMesh
 from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.figure import Figure
 
@@ -25,7 +25,7 @@ def figure_data(figure: Figure) -> pd.DataFrame:
     -------
     DataFrame with
         panel
-            The title of its axes, else their place in the figure, from 1.
+            The title of its axes, else the label of their vertical one, else their place in the figure, from 1.
         series
             As in the legend; empty where the figure names it in another way.
         x, y
@@ -39,7 +39,10 @@ def figure_data(figure: Figure) -> pd.DataFrame:
     Columns without any value are left out. Photographs and lines without data, such as grids, have no rows.
     """
     axes = [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
-    rows = [{"panel": ax.get_title() or str(place), **row} for place, ax in enumerate(axes, 1) for row in _rows_of(ax)]
+    rows = []
+    for place, ax in enumerate(axes, 1):
+        panel = " ".join((ax.get_title() or ax.get_ylabel()).split()) or str(place)
+        rows += [{"panel": panel, **row} for row in _rows_of(ax)]
     return pd.DataFrame(rows, columns=COLUMNS).dropna(axis="columns", how="all")
 
 
@@ -81,6 +84,12 @@ def _drawn(ax: Axes) -> Iterator[dict[str, Any]]:
                 yield {"series": "", "x": x, "y": y, "value": value}
         elif isinstance(collection, PathCollection):
             yield from _points(label, np.ma.filled(np.ma.asarray(collection.get_offsets(), dtype=float), np.nan))
+        elif isinstance(collection, LineCollection) and collection not in inside:
+            for (x, y), (other_x, other_y) in (segment[[0, -1]].tolist() for segment in collection.get_segments()):
+                if x == other_x:
+                    yield {"series": _plain(label), "x": x, "y_low": min(y, other_y), "y_high": max(y, other_y)}
+                elif y == other_y:
+                    yield {"series": _plain(label), "y": y, "x_low": min(x, other_x), "x_high": max(x, other_x)}
         elif isinstance(collection, PolyCollection):
             for path in collection.get_paths():
                 band = pd.DataFrame(path.vertices, columns=["x", "y"]).groupby("x")["y"].agg(["min", "max"])
@@ -124,7 +133,7 @@ def _plain(label: object) -> str:
 
 def _names(axis: Axis) -> dict[float, str]:
     """The text of each tick of an axis that has names in place of numbers."""
-    ticks = zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=True)
+    ticks = zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=False)  # labels may be fewer
     texts = {round(float(place), 6): tick.get_text().replace("\n", " ") for place, tick in ticks if tick.get_text()}
     return texts if any(not _number(text) for text in texts.values()) and not _formatted(axis) else {}
 

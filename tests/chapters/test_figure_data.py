@@ -79,3 +79,19 @@ def test_ticks_that_format_numbers_are_no_names(ax: Axes) -> None:
 
 def test_an_empty_figure_has_no_rows() -> None:
     assert figure_data(plt.figure()).empty
+
+
+def test_a_shared_axis_without_labels_has_numbers() -> None:
+    figure, (left, right) = plt.subplots(1, 2, sharey=True)
+    for each in (left, right):
+        each.barh([0, 1], [3, 5])
+    left.set_yticks([0, 1], ["with", "without"])
+    assert {*figure_data(figure)["y"]} <= {"with", "without", 0.0, 1.0}
+
+
+def test_ranges_have_their_ends(ax: Axes) -> None:
+    ax.vlines([1, 2], [0, 1], [5, 6], label="range")
+    ax.hlines([3], [0], [9])
+    found = figure_data(ax.figure)
+    assert found[["x", "y_low", "y_high"]].dropna().to_numpy().tolist() == [[1, 0, 5], [2, 1, 6]]
+    assert found[["y", "x_low", "x_high"]].dropna().to_numpy().tolist() == [[3, 0, 9]]
