@@ -49,7 +49,9 @@ def gap(
     """
     keys = [*by, "seed"]
     require_columns(table, [*one, *other, *keys, value])
-    first, second = (_chosen(table, condition).groupby(keys, sort=False)[value].mean() for condition in (one, other))
+    first, second = (
+        _chosen(table, condition).groupby(keys, sort=False, dropna=False)[value].mean() for condition in (one, other)
+    )
     difference = (first - second.reindex(first.index)).dropna().rename(value).reset_index()
     if difference.empty:
         raise InputError(f"{dict(one)} and {dict(other)} have no {', '.join(keys)} in common: nothing to compare")
