@@ -33,7 +33,8 @@ def gap(
     one, other : dict of column to value
         The rows to compare, for example `{"protection": "rmtllmf", "scenario": "SR"}`; `{}` for all.
     by : sequence of str
-        Columns; the result has a row for each combination of their values that both conditions have.
+        Columns; the result has a row for each combination of their values that both conditions have; NaN counts as a
+        value of its own.
     value : str
         Column to compare.
 

@@ -157,7 +157,7 @@ def over_control(rows: pd.DataFrame, control: str) -> pd.DataFrame:
 
 def who_is_ahead(leads: pd.DataFrame) -> dict[str, str]:
     """Return the links of a table of `gap` whose lead is surely positive ("ahead"), surely negative, or neither."""
-    stands = [standing(leads[place : place + 1], far=math.inf) for place in range(len(leads))]
+    stands = [standing(leads.iloc[[place]], far=math.inf) for place in range(len(leads))]
     names = leads["scenario"].replace({"clean": "no noise"}).str.replace(r", (\w+)", r" (\1 errors)", regex=True)
     groups = {"ahead": "ahead of", "behind": "behind", "neither": "not surely apart from"}
     return {
