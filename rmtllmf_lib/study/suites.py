@@ -71,14 +71,12 @@ def run_over_suites(
             f"seeds is {study.seeds} and first_seed {study.first_seed}: expected 1 and 0, since each suite is one seed"
         )
     first = suite_of(0)
-    choose, run = (
-        partial(each, store=store, workers=workers, progress=progress) for each in (choose_settings, run_study)
-    )
-    chosen = choose(study, first)
+    chosen = choose_settings(study, first, store=store, workers=workers, progress=progress)
+    run = partial(run_study, chosen=chosen, store=store, workers=workers, progress=progress)
     tables = []
     for number in range(suites):
         suite = suite_of(number) if number else first
-        tables.append(run(replace(study, first_seed=number), suite, chosen=chosen))
+        tables.append(run(replace(study, first_seed=number), suite))
     return pd.concat(tables, ignore_index=True)
 
 
