@@ -15,12 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 
-from rmtllmf_lib.chapters.words import percent, standing
-from rmtllmf_lib.protection.resilience import PROTECTIONS
+from rmtllmf_lib.chapters.words import at_ends, ends_counted, markdown, percent, standing
+from rmtllmf_lib.protection.resilience import PROTECTIONS, protection_named
 from rmtllmf_lib.recorded import fill_page, typeset
 from rmtllmf_lib.storage.atomic import atomic_write
 from rmtllmf_lib.storage.store import Store
@@ -28,7 +29,7 @@ from rmtllmf_lib.study.compare import gap
 from rmtllmf_lib.study.file import SuiteSpec, load_study
 from rmtllmf_lib.study.intervals import over_seeds
 from rmtllmf_lib.study.study import NO_LINK, Study, provenance
-from rmtllmf_lib.study.suites import CHOSEN, GIVEN, by_suite, leads, link_benefit
+from rmtllmf_lib.study.suites import CHOSEN, CONTROLS, GIVEN, by_suite, grid_ends, leads, link_benefit
 from rmtllmf_lib.training.suite import Suite
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,10 +43,8 @@ MADE = RESULTS / "photographs.json"  # what made them: study, versions, hashes o
 SEEDS = 3
 
 AWARE = ("noise-aware", ("SR",))  # under attack only, to save time: it searches lambda anew for each noise
-CONDITION = ["n_tasks", "per_class", "scenario", "correlation", "protection", "lam_rule"]
 
-CONTROLS = ("control", "few-shot-specialists")
-OVER = dict(zip(CONTROLS, ("over the control", "over the stronger control"), strict=True))
+CONTROL_NAMES = dict(zip(CONTROLS, ("the control", "the stronger control"), strict=True))
 LINKS = {NO_LINK: "none", "clean": "no noise", "ideal": "ideal", "SR": "SR"}
 ERRORS = {"half": "half common", "independent": "independent"}
 RULES = {CHOSEN: "chosen", GIVEN: "published", AWARE[0]: "from the memory"}
@@ -100,7 +99,7 @@ def write(
     rows: pd.DataFrame, tasks: pd.DataFrame, study: Study, users: SuiteSpec, suite_of: Callable[[int], Suite]
 ) -> None:
     """Write the tables, and what made them."""
-    for path, table in {SUMMARY: summarised(rows), SUITES: rows, TASKS: tasks}.items():
+    for path, table in {SUMMARY: leads(rows), SUITES: rows, TASKS: tasks}.items():
         with atomic_write(path) as temporary:
             table.to_csv(temporary, index=False, float_format="%.6g")
     made_by = {str(seed): provenance(suite_of(seed)) for seed in sorted(set(rows["seed"]))}
@@ -124,25 +123,18 @@ def read() -> tuple[pd.DataFrame, pd.DataFrame]:
     return rows, pd.read_csv(TASKS)
 
 
-def summarised(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each condition, as from `leads`; without a memory there is nothing to lead over."""
-    without, remembering = (rows[rows["per_class"].gt(0) == each] for each in (False, True))
-    settings = without.groupby(CONDITION, sort=False)[["lam", "lr"]].mean().reset_index()
-    plain = settings.merge(over_seeds(without, CONDITION), on=CONDITION)
-    return pd.concat([plain, leads(remembering, CONTROLS)], ignore_index=True)
-
-
-def known(rows: pd.DataFrame, tasks: pd.DataFrame) -> dict[str, str | float]:
+def known(rows: pd.DataFrame, tasks: pd.DataFrame, study: Study | None = None) -> dict[str, str | float]:
     """Return what the page's marks may name: its tables, and each number of its sentences.
 
     Of a condition, named as in "rmtllmf SR chosen 10", there are its accuracy, its lead over each control, and where it
     stands as the interval of that lead tells: "ahead of", "behind" or "not surely apart from"; and likewise of the
-    published lambda over the chosen one, "rmtllmf SR 10 given over chosen".
+    published lambda over the chosen one, "rmtllmf SR 10 given over chosen", and of the control over the base.
+    "lr at an end" and the like tell what was chosen at an end of its grid.
     """
-    summary = summarised(rows)
+    summary = leads(rows)
     found: dict[str, str | float] = {"tasks": _tasks_table(tasks), "seeds": float(rows["seed"].nunique())}
     for count, part in summary.groupby("per_class"):
-        found[f"table {count}"] = _table(part, OVER if count else {})
+        found[f"table {count}"] = _table(part, CONTROLS if count else ())
     for row in summary.to_dict("records"):
         name = " ".join(str(row[label]) for label in ("protection", "scenario", "lam_rule", "per_class"))
         found[name] = percent(row["mean"], row["half_width"])
@@ -156,6 +148,14 @@ def known(rows: pd.DataFrame, tasks: pd.DataFrame) -> dict[str, str | float]:
             rule = gap(part, {"lam_rule": GIVEN}, {"lam_rule": CHOSEN})
             found[f"{protection} {scenario} {count} given over chosen"] = points(*rule.loc[0, ["mean", "half_width"]])
             found[f"{protection} {scenario} {count} given stands to chosen"] = standing(rule)
+    found |= _ends(summary, study or load_study(STUDY)[0])
+    for count in summary.loc[summary["protection"] == "control", "per_class"]:
+        without, control = {"protection": "base"}, {"protection": "control", "per_class": count}
+        found[f"control {count} stands to base"] = standing(gap(rows, control, without))
+        ours = summary[(summary["protection"] == "rmtllmf") & (summary["per_class"] == count)]
+        best = ours.loc[ours["control_lead"].idxmax()]
+        found[f"largest lead {count}"] = points(best["control_lead"], best["control_half_width"])
+        found[f"largest lead {count} on"] = _label(best)
     means = over_seeds(tasks.melt(["task", "seed"], MODELS, "model"), ["model"], "value")
     found |= {f"{row.model} accuracy": percent(row.mean, row.half_width) for row in means.itertuples()}
     return found
@@ -166,8 +166,31 @@ def points(mean: float, half_width: float) -> str:
     return f"{typeset(f'{100 * mean:+.1f}')} ± {100 * half_width:.1f}"
 
 
-def _table(rows: pd.DataFrame, over: Mapping[str, str]) -> str:
-    lines = [["model", "link", "errors", "λ", "normalised (%)", *over.values()]]
+def _ends(summary: pd.DataFrame, study: Study) -> dict[str, str]:
+    """Return what was chosen at an end of its grid, and for which conditions the rate is not the smallest."""
+    choices = grid_ends(summary, study.lr_grid, study.lam_grid)
+    found = {f"{setting} at an end": text for setting, text in ends_counted(choices).items()}
+    for count, part in choices[choices["per_class"] > 0].groupby("per_class"):
+        larger = part[(part["setting"] == "lr") & (part["end"] != "smallest")]
+        found[f"controls at an end {count}"] = at_ends(part, CONTROL_NAMES)
+        found[f"larger rates {count}"] = "; ".join(map(_label, larger.to_dict("records"))) or "none"
+    return found
+
+
+def _label(row: Mapping[Any, Any] | pd.Series) -> str:
+    """Return the words for a condition: "R-MTLLMF, SR, half common, λ published"."""
+    name, link = row["protection"], row["scenario"].partition(",")[0]
+    words = [CONTROL_NAMES.get(name, PROTECTIONS[name].title)]
+    if protection_named(name).receives:
+        words += [LINKS[link], *([ERRORS[row["correlation"]]] if link in ("ideal", "SR") else [])]
+    if protection_named(name).scales:
+        words.append(f"λ {RULES[name if name in RULES else row['lam_rule']]}")
+    return ", ".join(words)
+
+
+def _table(rows: pd.DataFrame, over: Sequence[str]) -> str:
+    head = ["model", "link", "errors", "λ", "normalised (%)", *(f"over {CONTROL_NAMES[control]}" for control in over)]
+    lines = []
     for row in rows.to_dict("records"):
         link = row["scenario"].partition(",")[0]
         rule = row["protection"] if row["protection"] in RULES else row["lam_rule"]
@@ -176,7 +199,7 @@ def _table(rows: pd.DataFrame, over: Mapping[str, str]) -> str:
                 PROTECTIONS[row["protection"]].title,
                 LINKS[link],
                 ERRORS[row["correlation"]] if link in ("ideal", "SR") else "",
-                f"{row['lam']:.2f} {RULES[rule]}" if link != NO_LINK else "",
+                f"{row['lam']:.2f} {RULES[rule]}" if protection_named(row["protection"]).scales else "",
                 percent(row["mean"], row["half_width"]),
                 *(
                     "" if row["protection"] == control else points(row[f"{control}_lead"], row[f"{control}_half_width"])
@@ -184,11 +207,12 @@ def _table(rows: pd.DataFrame, over: Mapping[str, str]) -> str:
                 ),
             ]
         )
-    return _markdown(lines)
+    return f"\n{markdown(head, lines)}\n"
 
 
 def _tasks_table(tasks: pd.DataFrame) -> str:
-    lines = [["data set", "classes", "training images", "tested", "prototype (%)", "fine-tuned (%)", "fused (%)"]]
+    head = ["data set", "classes", "training images", "tested", "prototype (%)", "fine-tuned (%)", "fused (%)"]
+    lines = []
     for name, rows in tasks.groupby("task", sort=False):
         first = rows.iloc[0]
         scores = [
@@ -197,12 +221,7 @@ def _tasks_table(tasks: pd.DataFrame) -> str:
         ]
         sizes = [f"{first[column]:,}" for column in ("classes", "train", "tested")]
         lines.append([TITLES.get(str(name), str(name)), *sizes, f"{100 * first['base']:.0f}", *scores])
-    return _markdown(lines)
-
-
-def _markdown(lines: Sequence[Sequence[str]]) -> str:
-    head, *rows = [f"| {' | '.join(cells)} |" for cells in lines]
-    return "\n".join(["", head, "|" + "---|" * len(lines[0]), *rows, ""])
+    return f"\n{markdown(head, lines)}\n"
 
 
 def filled(text: str, rows: pd.DataFrame, tasks: pd.DataFrame) -> str:

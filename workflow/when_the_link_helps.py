@@ -5,6 +5,9 @@
 writes three files to `book/results`: `when_the_link_helps.csv`, one row per condition, with leads over the controls and
 their intervals; `…_suites.csv`, the values of every suite that it is made of; and `….json`, the studies and versions.
 Everything that it computes is stored in parts: stopped, it goes on where it was. Chapter 6 shows the table.
+
+The files are written anew after each of the `CELLS`, and those of the book may have the first of them only: `cells` of
+the JSON file says which.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from rmtllmf_lib.model.backbone import load_backbone
 from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.storage.atomic import atomic_write
 from rmtllmf_lib.study.study import Study
-from rmtllmf_lib.study.suites import by_suite, leads, link_benefit
+from rmtllmf_lib.study.suites import CONDITION, by_suite, leads, link_benefit
 from rmtllmf_lib.training.suite import Suite, load_suite
 from rmtllmf_lib.transport.scenario import CLEAN, Scenario, inject_mse
 
@@ -93,6 +96,12 @@ def summarised(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, names=["difficulty"]).reset_index("difficulty").reset_index(drop=True)
 
 
+def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """One table of several cells; what two of them share, the controls and the link without noise, it has once."""
+    rows = pd.concat(tables, ignore_index=True)
+    return rows.drop_duplicates(["difficulty", *CONDITION, "seed"], ignore_index=True)
+
+
 def write(rows: pd.DataFrame, path: Path, cells: Iterable[Cell]) -> None:
     """Write both tables, and what made them."""
     path.parent.mkdir(exist_ok=True)
@@ -120,7 +129,7 @@ def main() -> None:
     tables: list[pd.DataFrame] = []
     for place, cell in enumerate(CELLS, 1):
         tables.append(run_cell(cell, options.suites, options.workers))
-        write(pd.concat(tables, ignore_index=True), options.out, CELLS[:place])
+        write(joined(tables), options.out, CELLS[:place])
 
 
 if __name__ == "__main__":

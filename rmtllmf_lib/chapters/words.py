@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -36,3 +38,33 @@ def standing(gaps: pd.DataFrame, far: float = 0.2) -> str:
         if all_so.all():
             return words
     return "not surely apart from"
+
+
+def at_ends(choices: pd.DataFrame, names: Mapping[str, str]) -> str:
+    """Return the choices of a table of `suites.grid_ends` at an end of their grid, of protections that have a name.
+
+    "learning rate (largest) of the control", for example, one after the other; "none" where all lie inside.
+    """
+    settings = {"lr": "learning rate", "lam": r"$\lambda$"}
+    kept = choices[choices["protection"].isin([*names]) & choices["end"].ne("")]
+    texts = [f"{settings[row.setting]} ({row.end}) of {names[row.protection]}" for row in kept.itertuples()]
+    return ", ".join(dict.fromkeys(texts)) or "none"
+
+
+def ends_counted(choices: pd.DataFrame) -> dict[str, str]:
+    """Return how many choices of a table of `suites.grid_ends` lie at an end, by setting: {"lr": "7 of 20", …}."""
+    return {
+        setting: f"{choices.loc[choices['setting'] == setting, 'end'].ne('').sum()} of "
+        f"{choices['setting'].eq(setting).sum()}"
+        for setting in ("lr", "lam")
+    }
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown. Bars inside formulas become a command, so that no text can end its cell."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(_cell(each) for each in line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\vert ").replace("\n", " ").strip()

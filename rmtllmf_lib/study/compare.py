@@ -33,7 +33,8 @@ def gap(
     one, other : dict of column to value
         The rows to compare, for example `{"protection": "rmtllmf", "scenario": "SR"}`; `{}` for all.
     by : sequence of str
-        Columns; the result has a row for each combination of their values that both conditions have.
+        Columns; the result has a row for each combination of their values that both conditions have; NaN counts as a
+        value of its own.
     value : str
         Column to compare.
 
@@ -49,7 +50,9 @@ def gap(
     """
     keys = [*by, "seed"]
     require_columns(table, [*one, *other, *keys, value])
-    first, second = (_chosen(table, condition).groupby(keys, sort=False)[value].mean() for condition in (one, other))
+    first, second = (
+        _chosen(table, condition).groupby(keys, sort=False, dropna=False)[value].mean() for condition in (one, other)
+    )
     difference = (first - second.reindex(first.index)).dropna().rename(value).reset_index()
     if difference.empty:
         raise InputError(f"{dict(one)} and {dict(other)} have no {', '.join(keys)} in common: nothing to compare")

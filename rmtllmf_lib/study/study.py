@@ -184,10 +184,11 @@ def run_study(
     Raises
     ------
     InputError
-        for a size of combination that the suite does not have, scenarios of another number of users, and a grid of
-        other settings or without values.
+        for a size of combination that the suite does not have, scenarios of another number of users, a grid of
+        other settings or without values, and settings chosen for what is no condition of the study.
     """
     allowed(workers)
+    _require_conditions(chosen or {}, study)
     store = store or Store()
     studies = _over(study, grid or {})
     for each in studies:
@@ -339,7 +340,13 @@ def study_units(study: Study, suite: Suite, chosen: Mapping[Condition, Choice] |
     ----------
     chosen : dict of condition to Choice, optional
         Settings in place of the study's.
+
+    Raises
+    ------
+    InputError
+        for settings of what is no condition of the study.
     """
+    _require_conditions(chosen or {}, study)
     combinations = _combinations(study, suite)
     chunks = []
     for _, group in groupby(sorted(combinations, key=len, reverse=True), len):
@@ -401,6 +408,17 @@ def _require_fitting(study: Study, suite: Suite) -> None:
         for name in study.protections:
             if (ladder := protection_named(name).sends) is not None:
                 _require_some_arrive(name, scenario, ladder, suite, combinations)
+
+
+def _require_conditions(chosen: Mapping[Condition, Choice], study: Study) -> None:
+    known = _conditions(study)
+    for condition in chosen:
+        if condition not in known:
+            names = [(scenario and scenario.name, *others) for scenario, *others in (condition, *known)]
+            raise InputError(
+                f"chosen has settings for {names[0]}: expected a condition of the study (scenario, protection, images "
+                f"per class), one of {names[1:]}; leave it out, or choose settings for this study by choose_settings"
+            )
 
 
 def _require_some_arrive(

@@ -6,16 +6,18 @@ s with the noise, memory and order of training of seed s; settings are chosen on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
+import numpy as np
 import pandas as pd
-from pydantic import PositiveInt
+from pydantic import FiniteFloat, PositiveFloat, PositiveInt
 
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.protection.resilience import protection_named
 from rmtllmf_lib.storage.store import Store
+from rmtllmf_lib.study.compare import gap
 from rmtllmf_lib.study.intervals import over_seeds, require_columns
 from rmtllmf_lib.study.study import Study, choose_settings, run_study
 from rmtllmf_lib.training.suite import Suite
@@ -24,7 +26,10 @@ from rmtllmf_lib.workers import allowed
 
 GIVEN, CHOSEN = "given", "chosen"  # in the column `lam_rule`
 
-_CONDITION = ("n_tasks", "per_class", "scenario", "correlation", "protection", "lam_rule")
+# Columns that tell the conditions of a table of `link_benefit` apart.
+CONDITION = ("n_tasks", "per_class", "scenario", "correlation", "protection", "lam_rule")
+
+CONTROLS = ("control", "few-shot-specialists")  # without a link, realigned on the same memory
 
 
 @validated_call
@@ -66,12 +71,12 @@ def run_over_suites(
             f"seeds is {study.seeds} and first_seed {study.first_seed}: expected 1 and 0, since each suite is one seed"
         )
     first = suite_of(0)
-    options: dict[str, Any] = {"store": store, "workers": workers, "progress": progress}
-    chosen = choose_settings(study, first, **options)
+    chosen = choose_settings(study, first, store=store, workers=workers, progress=progress)
+    run = partial(run_study, chosen=chosen, store=store, workers=workers, progress=progress)
     tables = []
     for number in range(suites):
         suite = suite_of(number) if number else first
-        tables.append(run_study(replace(study, first_seed=number), suite, chosen=chosen, **options))
+        tables.append(run(replace(study, first_seed=number), suite))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -91,14 +96,14 @@ def link_benefit(
     -------
     DataFrame as from `run_over_suites`, with a column `lam_rule`: "chosen" or "given".
     """
-    options: dict[str, Any] = {"store": store, "workers": workers, "progress": progress}
-    table = run_over_suites(study, suite_of, suites, **options)
+    run = partial(run_over_suites, suite_of=suite_of, suites=suites, store=store, workers=workers, progress=progress)
+    table = run(study)
     rule = table["protection"].map(lambda name: CHOSEN if name in study.lam_grid else GIVEN)
     table = table.assign(lam_rule=rule)
     again = tuple(name for name in study.protections if name in study.lam_grid and protection_named(name).receives)
     if not again:
         return table
-    given = run_over_suites(replace(study, protections=again, lam_grid={}), suite_of, suites, **options)
+    given = run(replace(study, protections=again, lam_grid={}))
     return pd.concat([table, given.assign(lam_rule=GIVEN)], ignore_index=True)
 
 
@@ -117,12 +122,12 @@ def by_suite(table: pd.DataFrame) -> pd.DataFrame:
         for a missing column.
     """
     values = ["lam", "lr", "accuracy", "normalized"]
-    require_columns(table, [*_CONDITION, "seed", *values])
-    return table.groupby([*_CONDITION, "seed"], sort=False, dropna=False)[values].mean().reset_index()
+    require_columns(table, [*CONDITION, "seed", *values])
+    return table.groupby([*CONDITION, "seed"], sort=False, dropna=False)[values].mean().reset_index()
 
 
 @validated_call
-def leads(table: pd.DataFrame, controls: Sequence[str] = ("control", "few-shot-specialists")) -> pd.DataFrame:
+def leads(table: pd.DataFrame, controls: Sequence[str] = CONTROLS) -> pd.DataFrame:
     """Accuracy of every condition that uses the link, and its lead over controls that do not, paired by suite.
 
     Parameters
@@ -142,20 +147,66 @@ def leads(table: pd.DataFrame, controls: Sequence[str] = ("control", "few-shot-s
     Raises
     ------
     InputError
-        for a missing column, or a control without rows.
+        for a missing column, or a control without rows, or with none of another protection beside them.
     """
-    require_columns(table, [*_CONDITION, "seed", "normalized", "lam", "lr"])
-    settings = table.groupby([*_CONDITION], sort=False, dropna=False)[["lam", "lr"]].mean().reset_index()
-    found = settings.merge(over_seeds(table, [*_CONDITION]), on=[*_CONDITION])
+    require_columns(table, [*CONDITION, "seed", "normalized", "lam", "lr"])
+    settings = table.groupby([*CONDITION], sort=False, dropna=False)[["lam", "lr"]].mean().reset_index()
+    found = settings.merge(over_seeds(table, [*CONDITION]), on=[*CONDITION])
     cell = ["n_tasks", "per_class"]
     for name in controls:
         rows = table[table["protection"] == name]
         if rows.empty:
             raise InputError(f"the table has no rows of the control {name!r}: compute it, or leave it out")
         means = over_seeds(rows, cell)[[*cell, "mean"]].rename(columns={"mean": f"{name}_mean"})
-        other = rows.groupby([*cell, "seed"])["normalized"].mean().rename("other").reset_index()
-        paired = table[table["protection"] != name].merge(other, on=[*cell, "seed"])
-        gaps = over_seeds(paired.assign(lead=paired["normalized"] - paired["other"]), [*_CONDITION], "lead")
+        # `gap` pairs rows of one condition, so the control's rows are repeated under the labels of each that leads.
+        labels = table.loc[table["protection"] != name, [*CONDITION]].drop_duplicates()
+        repeated = labels.merge(rows[[*cell, "seed", "normalized"]], on=cell)
+        both = pd.concat([table.assign(side="own"), repeated.assign(side="other")], ignore_index=True)
+        gaps = gap(both, {"side": "own"}, {"side": "other"}, CONDITION)
         renamed = gaps.rename(columns={"mean": f"{name}_lead", "half_width": f"{name}_half_width"})
-        found = found.merge(means, on=cell, how="left").merge(renamed.drop(columns="n"), on=[*_CONDITION], how="left")
+        found = found.merge(means, on=cell, how="left").merge(renamed.drop(columns="n"), on=[*CONDITION], how="left")
     return found
+
+
+@validated_call
+def grid_ends(
+    rows: pd.DataFrame, lr_grid: Sequence[PositiveFloat], lam_grid: Mapping[str, Sequence[FiniteFloat]]
+) -> pd.DataFrame:
+    """The learning rates and lambdas that were chosen, and the end of its grid at which each lies.
+
+    What is chosen at an end might be better beyond it: the method, be it a control, may be worth more than the table
+    says.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        From `leads`, one row for each condition.
+    lr_grid, lam_grid
+        Those of the study, see `Study`.
+
+    Returns
+    -------
+    DataFrame with the columns of `rows` and `setting` ("lr" or "lam"), `value` (float), `end` ("smallest", "largest",
+    or "" for a value inside); a row for each learning rate, then one for each lambda with the rule "chosen".
+
+    Raises
+    ------
+    InputError
+        for a missing column, and a chosen value that is not in its grid.
+    """
+    require_columns(rows, [*CONDITION, "lam", "lr"])
+    found = []
+    trained = rows[rows["lr"].notna()] if lr_grid else rows[:0]
+    for row in trained.to_dict("records"):
+        found.append({**row, "setting": "lr", "value": row["lr"], "end": _end(row["lr"], lr_grid, "lr")})
+    for row in rows[rows["lam_rule"] == CHOSEN].to_dict("records"):
+        end = _end(row["lam"], lam_grid.get(row["protection"], ()), f"lam of {row['protection']}")
+        found.append({**row, "setting": "lam", "value": row["lam"], "end": end})
+    return pd.DataFrame(found, columns=[*rows, "setting", "value", "end"])
+
+
+def _end(value: float, grid: Sequence[float], what: str) -> str:
+    if not np.isclose(value, grid).any():
+        raise InputError(f"{what} is {value!r}: expected one of {list(grid)}; give the grid that it was chosen from")
+    ends = {"smallest": min(grid), "largest": max(grid)}
+    return next((end for end, bound in ends.items() if np.isclose(value, bound)), "")

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rmtllmf_lib.chapters.words import as_fractions, in_points, percent, standing
+from rmtllmf_lib.chapters.words import as_fractions, at_ends, ends_counted, in_points, markdown, percent, standing
 
 ROWS = pd.DataFrame({"mean": [0.514, -0.2], "half_width": [0.016, np.nan]})
 
@@ -33,3 +33,21 @@ def test_standing_follows_the_intervals(means: tuple[float, float], expected: st
     rows = pd.DataFrame({"mean": means, "half_width": 0.05})
     assert standing(rows) == expected
     assert standing(rows.assign(half_width=np.nan)) == "not surely apart from"
+
+
+def test_choices_at_an_end_are_named_and_counted() -> None:
+    rows = [
+        ("control", "lr", "largest"), ("control", "lr", "largest"), ("control", "lam", "smallest"),
+        ("rmtllmf", "lr", "smallest"), ("few", "lr", ""),
+    ]  # fmt: skip
+    choices = pd.DataFrame(rows, columns=["protection", "setting", "end"])
+    names = {"control": "the control", "few": "the other"}
+    assert at_ends(choices, names) == r"learning rate (largest) of the control, $\lambda$ (smallest) of the control"
+    assert at_ends(choices, {"few": "the other"}) == at_ends(choices[:0], names) == "none"
+    assert ends_counted(choices) == {"lr": "3 of 4", "lam": "1 of 1"}
+
+
+def test_a_bar_does_not_end_a_cell() -> None:
+    assert markdown(["a", "b"], [["$|x|$", "two\nlines "]]).splitlines() == [
+        "| a | b |", "| --- | --- |", r"| $\vert x\vert $ | two lines |"
+    ]  # fmt: skip

@@ -188,6 +188,7 @@ def of_functions() -> dict[str, dict[str, Any]]:
         "suites.link_benefit": over_suites,
         "suites.by_suite": {"table": compared},
         "suites.leads": {"table": compared, "controls": ["a"]},
+        "suites.grid_ends": {"rows": compared, "lr_grid": [1e-4, 1e-3], "lam_grid": {"a": [0.3]}},
         "study.write_table": {"study": study, "path": files / "table.csv"},
         "file.save_study": {"study": study, "suite": None, "path": files / "study.json"},
         "file.load_study": {"path": study_file},

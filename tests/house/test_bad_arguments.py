@@ -112,6 +112,8 @@ ACCEPTED: Mapping[Call, str] = {
     ("study.study.study_units", "chosen", "empty"): "every condition has the study's",
     ("study.study.run_study", "chosen", "empty"): "every condition has the study's",
     ("study.suites.leads", "controls", "empty"): "accuracies alone",
+    ("study.suites.grid_ends", "lr_grid", "empty"): "no learning rate was chosen",
+    ("study.suites.grid_ends", "lam_grid", "empty"): "no lambda was chosen",
 }
 
 # Steps inside the loops of checked functions, where a check would be repeated thousands of times.

@@ -1,30 +1,22 @@
 """The book's stored results, and the script that writes them."""
 
-import importlib.util
 import json
 import re
-import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
+import pytest
 
 from places import ROOT
 from rmtllmf_lib.protection.resilience import protection_named
-from rmtllmf_lib.study.suites import leads
+from rmtllmf_lib.study.study import NO_LINK
+from rmtllmf_lib.study.suites import CHOSEN, CONDITION, GIVEN, leads
+from workflow import when_the_link_helps as script
+from workflow.when_the_link_helps import Cell
 
 RESULTS = ROOT / "book" / "results"
-
-
-def script(name: str) -> Any:
-    """A script of the workflow as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "workflow" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where dataclasses look up annotations
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_every_table_says_what_made_it() -> None:
@@ -39,24 +31,20 @@ def test_every_table_says_what_made_it() -> None:
 
 def test_the_stored_conditions_are_those_of_the_script() -> None:
     made = json.loads((RESULTS / "when_the_link_helps.json").read_text())
-    module = script("when_the_link_helps")
-    cells = [
-        module.Cell(cell["difficulty"], cell["n_tasks"], cell["per_class"], tuple(cell["links"]))
-        for cell in made["cells"]
-    ]
+    cells = script.CELLS[: len(made["cells"])]
+    assert cells
     rows = pd.read_csv(RESULTS / "when_the_link_helps.csv")
     stored = {tuple(key) for key in rows[["difficulty", "n_tasks", "per_class"]].drop_duplicates().to_numpy()}
     assert stored == {(cell.difficulty, cell.n_tasks, cell.per_class) for cell in cells}
     for cell, record in zip(cells, made["cells"], strict=True):
-        again = json.loads(json.dumps([asdict(study) for study in module.studies(cell)]))
-        assert again == record["studies"]
+        again = json.loads(json.dumps({**asdict(cell), "studies": [asdict(study) for study in script.studies(cell)]}))
+        assert again == record
 
 
 def test_studies_treat_every_method_alike() -> None:
-    module = script("when_the_link_helps")
-    assert len(set(module.CELLS)) == len(module.CELLS)
-    for cell in module.CELLS:
-        studies = list(module.studies(cell))
+    assert len(set(script.CELLS)) == len(script.CELLS)
+    for cell in script.CELLS:
+        studies = list(script.studies(cell))
         for study in studies:
             for name in ("seeds", "per_class", "sizes", "test_images", "validation_images", "lr_grid", "realignment"):
                 assert getattr(study, name) == getattr(studies[0], name)
@@ -72,7 +60,6 @@ def test_studies_treat_every_method_alike() -> None:
 
 
 def test_what_is_written_is_the_summary_of_the_rows(tmp_path: Path) -> None:
-    module = script("when_the_link_helps")
     rows = pd.DataFrame(
         [
             (difficulty, 8, 1, "SR" if name == "rmtllmf" else "no link", "", name, "given", seed, 0.1, 1e-3, 0.5, value)
@@ -83,8 +70,8 @@ def test_what_is_written_is_the_summary_of_the_rows(tmp_path: Path) -> None:
         columns=["difficulty", "n_tasks", "per_class", "scenario", "correlation", "protection", "lam_rule", "seed",
                  "lam", "lr", "accuracy", "normalized"],
     )  # fmt: skip
-    cells = module.CELLS[:1]
-    module.write(rows, tmp_path / "new" / "out.csv", cells)
+    cells = script.CELLS[:1]
+    script.write(rows, tmp_path / "new" / "out.csv", cells)
     stored = pd.read_csv(tmp_path / "new" / "out.csv")
     ours = stored[stored["protection"] == "rmtllmf"].set_index("difficulty")
     for difficulty in ("easy", "hard"):
@@ -94,3 +81,45 @@ def test_what_is_written_is_the_summary_of_the_rows(tmp_path: Path) -> None:
     again = pd.read_csv(tmp_path / "new" / "out_suites.csv", keep_default_na=False)
     pd.testing.assert_frame_equal(again, rows)
     assert len(json.loads((tmp_path / "new" / "out.json").read_text())["cells"]) == 1
+
+
+def rows_of(cell: Cell, suites: int = 2, workers: int = 1) -> pd.DataFrame:
+    """What `run_cell` returns, with accuracies that tell conditions and suites apart; nothing is computed."""
+
+    def conditions() -> Iterator[tuple[str, str, str, str]]:
+        for study in script.studies(cell):
+            for name in study.protections:
+                rule = CHOSEN if name in study.lam_grid else GIVEN
+                for link in study.scenarios:
+                    rules = {rule, GIVEN} if protection_named(name).receives else {rule}
+                    yield from ((link.name, link.correlation, name, each) for each in sorted(rules))
+                if not study.scenarios:
+                    yield NO_LINK, "", name, rule
+
+    rows = [
+        (cell.difficulty, cell.n_tasks, cell.per_class, *condition, seed, 0.1, 1e-3, 0.5,
+         0.3 + len("".join(condition)) / 100 + 0.05 * seed * (condition[2] == "rmtllmf"))
+        for condition in conditions()
+        for seed in range(suites)
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["difficulty", *CONDITION, "seed", "lam", "lr", "accuracy", "normalized"])
+
+
+def test_what_cells_share_is_in_the_tables_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cells of SU compare with the controls and the link without noise of cells before them."""
+    monkeypatch.setattr(script, "run_cell", rows_of)
+    monkeypatch.setattr("sys.argv", ["when_the_link_helps.py", "--suites", "2", "--out", str(tmp_path / "out.csv")])
+    script.main()
+    summary, rows = (pd.read_csv(tmp_path / name, keep_default_na=False) for name in ("out.csv", "out_suites.csv"))
+    assert not summary.duplicated(["difficulty", *CONDITION]).any()
+    assert not rows.duplicated(["difficulty", *CONDITION, "seed"]).any()
+    wanted = pd.concat([rows_of(cell) for cell in script.CELLS]).set_index(["difficulty", *CONDITION, "seed"])
+    assert set(wanted.index) == set(rows.set_index(wanted.index.names).index)  # nothing else is dropped
+    su = summary[(summary["scenario"] == "SU") & (summary["protection"] == "rmtllmf")]
+    assert set(su["per_class"]) == {1, 10} and set(su["n"]) == {2}
+    alone = script.summarised(rows_of(script.CELLS[-1])).query("scenario == 'SU' and protection == 'rmtllmf'")
+    for column in ("control_lead", "control_half_width", "few-shot-specialists_lead"):
+        again = su[su["per_class"] == script.CELLS[-1].per_class].set_index("lam_rule")[column].astype(float)
+        assert (again - alone.set_index("lam_rule")[column]).abs().max() < 1e-5
+    made = json.loads((tmp_path / "out.json").read_text())
+    assert len(made["cells"]) == len(script.CELLS)

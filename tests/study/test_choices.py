@@ -1,6 +1,7 @@
 """Choices of lambda and learning rate: those of a plain search on validation images, the same rule for every method."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from rmtllmf_lib.study.units import Bench, Unit, models
 from rmtllmf_lib.training.combinations import sample_combinations
 from rmtllmf_lib.training.evaluate import accuracy
 from rmtllmf_lib.training.suite import Suite
+from rmtllmf_lib.transport.scenario import Scenario
 from studies import NOISY, QUICK, STUDY, make_suite
 
 STUDIED = replace(
@@ -87,6 +89,22 @@ def test_models_use_the_choices(suite: Suite, store: Store) -> None:
     assert set(forced["lr"]) == {1e-3} and set(own["lam"]) == {0.25, 0.125}
     # what is stored under the study's name is not what other choices gave
     assert not run_study(STUDIED, suite, store=store)["model"].equals(forced["model"])
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        (replace(NOISY, mse=0.3), "rmtllmf", 1), (None, "rmtllmf", 1), (NOISY, "realign", 1), (NOISY, "rmtllmf", 7),
+        (NOISY, "control", 1),
+    ],
+)  # fmt: skip
+def test_chosen_settings_of_no_condition_are_refused(
+    suite: Suite, store: Store, condition: tuple[Scenario | None, str, int]
+) -> None:
+    chosen = {(NOISY, "rmtllmf", 1): Choice(lr=1e-3), condition: Choice(lr=1e-3)}
+    for call in (partial(run_study, store=store), study_units):
+        with pytest.raises(InputError, match=rf"chosen has settings for .*'{condition[1]}', {condition[2]}.*leave"):
+            call(STUDIED, suite, chosen=chosen)
 
 
 def test_lambda_before_realignment_is_chosen_once_for_all_memories(suite: Suite, tmp_path: Path) -> None:

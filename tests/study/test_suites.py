@@ -11,7 +11,7 @@ from scipy import stats
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.study import choose_settings, run_study
-from rmtllmf_lib.study.suites import leads, link_benefit, run_over_suites
+from rmtllmf_lib.study.suites import CONDITION, grid_ends, leads, link_benefit, run_over_suites
 from rmtllmf_lib.training.suite import Suite
 from rmtllmf_lib.transport.scenario import CLEAN
 from small import small_backbone, small_head, small_task, small_tau
@@ -21,7 +21,6 @@ WANTED = replace(
     STUDY, scenarios=(CLEAN, NOISY), protections=("rmtllmf", "control", "few-shot-specialists"), seeds=1,
     per_class=(1,), sizes=(2,), per_size=1, lr_grid=(1e-3, 1e-2), lam_grid={"rmtllmf": (0.05, 0.4)},
 )  # fmt: skip
-COLUMNS = ["n_tasks", "per_class", "scenario", "correlation", "protection", "lam_rule"]
 
 
 def suite_of(number: int) -> Suite:
@@ -62,10 +61,10 @@ def test_later_suites_choose_nothing(table: pd.DataFrame) -> None:
 
 def test_leads_are_paired_differences(table: pd.DataFrame) -> None:
     found = leads(table)
-    assert not found.duplicated(COLUMNS).any() and len(found) == 6 and set(found["n"]) == {3}
-    by_suite = table.groupby([*COLUMNS, "seed"])["normalized"].mean()
+    assert not found.duplicated([*CONDITION]).any() and len(found) == 6 and set(found["n"]) == {3}
+    by_suite = table.groupby([*CONDITION, "seed"])["normalized"].mean()
     for row in found.to_dict("records"):
-        own = by_suite.loc[tuple(row[name] for name in COLUMNS)].to_numpy()
+        own = by_suite.loc[tuple(row[name] for name in CONDITION)].to_numpy()
         assert row["mean"] == pytest.approx(own.mean())
         for name in ("control", "few-shot-specialists"):
             other = by_suite.xs(name, level="protection").to_numpy()
@@ -79,8 +78,8 @@ def test_leads_are_paired_differences(table: pd.DataFrame) -> None:
 
 
 def test_leads_do_not_depend_on_the_order_of_rows(table: pd.DataFrame) -> None:
-    mixed = leads(table.sample(frac=1, random_state=0)).sort_values(COLUMNS, ignore_index=True)
-    pd.testing.assert_frame_equal(mixed, leads(table).sort_values(COLUMNS, ignore_index=True))
+    mixed = leads(table.sample(frac=1, random_state=0)).sort_values([*CONDITION], ignore_index=True)
+    pd.testing.assert_frame_equal(mixed, leads(table).sort_values([*CONDITION], ignore_index=True))
 
 
 def test_without_a_grid_lambda_is_given(store: Store) -> None:
@@ -103,3 +102,38 @@ def test_what_leads_cannot_do_without(table: pd.DataFrame) -> None:
     more = pd.concat([table, table[table["protection"] != "control"].assign(per_class=7)])  # a memory without a control
     found = leads(more).set_index("per_class")["control_lead"]
     assert found.loc[7].isna().all() and found.loc[1].notna().sum() == 5
+
+
+def test_leads_where_a_label_is_missing(table: pd.DataFrame) -> None:
+    """Tables that were read from a file may have NaN where there is no correlation."""
+    found, plain = leads(table.replace({"correlation": {"": np.nan}})), leads(table)
+    pd.testing.assert_frame_equal(found.drop(columns="correlation"), plain.drop(columns="correlation"))
+
+
+def test_choices_at_an_end_of_their_grid() -> None:
+    rows = pd.DataFrame(
+        [
+            (2, 1, "SR", "half", "rmtllmf", "chosen", 0.1, 3e-4), (2, 1, "SR", "half", "rmtllmf", "given", 0.7, 1e-3),
+            (2, 1, "ideal", "half", "rmtllmf", "chosen", 0.5, 1e-4),
+            (2, 1, "no link", "", "control", "given", 0.0, 1e-4), (2, 0, "no link", "", "base", "given", 0.0, np.nan),
+        ],
+        columns=[*CONDITION, "lam", "lr"],
+    )  # fmt: skip
+    lrs, lams = (1e-3, 1e-4, 3e-4), {"rmtllmf": (0.5, 0.1, 0.02)}
+    found = grid_ends(rows, lrs, lams)
+    assert list(found[["protection", "scenario", "lam_rule", "setting", "value", "end"]].itertuples(index=False)) == [
+        ("rmtllmf", "SR", "chosen", "lr", 3e-4, ""),
+        ("rmtllmf", "SR", "given", "lr", 1e-3, "largest"),
+        ("rmtllmf", "ideal", "chosen", "lr", 1e-4, "smallest"),
+        ("control", "no link", "given", "lr", 1e-4, "smallest"),
+        ("rmtllmf", "SR", "chosen", "lam", 0.1, ""),
+        ("rmtllmf", "ideal", "chosen", "lam", 0.5, "largest"),
+    ]
+    assert set(grid_ends(rows, (), lams)["setting"]) == {"lam"}  # rates that were not chosen
+    assert grid_ends(rows[3:], (), {}).empty
+    with pytest.raises(InputError, match=r"lr is 0\.0003: expected one of \[0\.001, 0\.0001\]"):
+        grid_ends(rows, lrs[:2], lams)
+    with pytest.raises(InputError, match=r"lam of rmtllmf is 0\.1: expected one of \[\]"):
+        grid_ends(rows, lrs, {"control": (0.1,)})
+    with pytest.raises(InputError, match="'lr'"):
+        grid_ends(rows.drop(columns="lr"), lrs, lams)

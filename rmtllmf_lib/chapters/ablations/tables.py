@@ -5,6 +5,8 @@ The studies themselves are run by `study.run_study`.
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
@@ -13,12 +15,14 @@ from pathlib import Path
 import pandas as pd
 
 import rmtllmf_lib
+from rmtllmf_lib.chapters.words import standing
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.protection.resilience import protection_named
 from rmtllmf_lib.published import PAPER_LINKS
 from rmtllmf_lib.study.intervals import over_seeds
 from rmtllmf_lib.study.study import Choice, Condition
+from rmtllmf_lib.study.suites import grid_ends
 from rmtllmf_lib.transport.scenario import Scenario, inject_mse, inject_snr, noise_to_signal
 from rmtllmf_lib.transport.surrogate import CORRELATIONS, SCALES
 
@@ -119,6 +123,13 @@ def link_leads(name: str = "when_the_link_helps") -> pd.DataFrame:
     return pd.read_csv(path, keep_default_na=False, na_values=[""]).fillna({"correlation": ""})
 
 
+def link_choices() -> pd.DataFrame:
+    """Return `suites.grid_ends` of the table "when_the_link_helps", with the grids that its studies share."""
+    made = json.loads((RESULTS / "when_the_link_helps.json").read_text(encoding="utf-8"))
+    study = made["cells"][0]["studies"][0]
+    return grid_ends(link_leads(), study["lr_grid"], study["lam_grid"])
+
+
 def chosen_before(rows: pd.DataFrame, scenarios: Sequence[Scenario]) -> dict[Condition, Choice]:
     """Return the settings that a table of `by_suite` or `leads` was made with, as `run_study` takes them.
 
@@ -146,7 +157,10 @@ def over_control(rows: pd.DataFrame, control: str) -> pd.DataFrame:
 
 def who_is_ahead(leads: pd.DataFrame) -> dict[str, str]:
     """Return the links of a table of `gap` whose lead is surely positive ("ahead"), surely negative, or neither."""
-    low, high = leads["mean"] - leads["half_width"], leads["mean"] + leads["half_width"]
+    stands = [standing(leads.iloc[[place]], far=math.inf) for place in range(len(leads))]
     names = leads["scenario"].replace({"clean": "no noise"}).str.replace(r", (\w+)", r" (\1 errors)", regex=True)
-    groups = {"ahead": low > 0, "behind": high < 0, "neither": ~(low > 0) & ~(high < 0)}
-    return {name: ", ".join(names[rows]) or "none" for name, rows in groups.items()}
+    groups = {"ahead": "ahead of", "behind": "behind", "neither": "not surely apart from"}
+    return {
+        group: ", ".join(name for name, words in zip(names, stands, strict=True) if words == wanted) or "none"
+        for group, wanted in groups.items()
+    }

@@ -13,6 +13,7 @@ import pandas as pd
 
 from rmtllmf_lib.arrays import one_of
 from rmtllmf_lib.chapters.verdicts.comparisons import Comparison
+from rmtllmf_lib.chapters.words import markdown
 from rmtllmf_lib.recorded import typeset
 from rmtllmf_lib.validated import validated
 
@@ -175,20 +176,18 @@ def markdown_table(table: pd.DataFrame, section: str) -> str:
     }
     if not rows["paper"].any():  # an empty column takes room on a phone
         del cells["The paper"]
-    return _markdown(cells)
+    return markdown([*cells], zip(*cells.values(), strict=True))
 
 
 def main_claims(table: pd.DataFrame) -> str:
     """Return the claims that have a group, by group, as a table of MyST Markdown; see `markdown_table`."""
     rows = table[table["group"] != ""].sort_values("group", key=lambda each: each.map(_order(each)), kind="stable")
     first = ~rows["group"].duplicated()
-    return _markdown(
-        {
-            "": [f"**{name}**" if new else "" for name, new in zip(rows["group"], first, strict=True)],
-            "Claim": [_claim(row) for row in rows.itertuples()],
-            "Verdict": [_verdict(row) for row in rows.itertuples()],
-        }
-    )
+    lines = [
+        (f"**{row.group}**" if new else "", _claim(row), _verdict(row))
+        for row, new in zip(rows.itertuples(), first, strict=True)
+    ]
+    return markdown(["", "Claim", "Verdict"], lines)
 
 
 def _order(names: Iterable[str]) -> dict[str, int]:
@@ -208,18 +207,8 @@ def _verdict(row: Any) -> str:
     return f"**{row.verdict}**{q} {row.where} {{rule}}`{row.label}`"
 
 
-def _markdown(columns: Mapping[str, Sequence[str]]) -> str:
-    lines = [[*columns], ["---"] * len(columns), *zip(*columns.values(), strict=True)]
-    return "\n".join("| " + " | ".join(_cell(each) for each in line) + " |" for line in lines)
-
-
 def as_csv(table: pd.DataFrame) -> str:
     """Return all verdicts, from `findings.collected`, as comma-separated values; `numbers` of each are JSON."""
     numbers = [json.dumps(each, ensure_ascii=False, sort_keys=True) for each in table["numbers"]]
     columns = ["label", "section", "statement", "verdict", "paper", "ours", "numbers", "p", "q", "seeds", "chapter"]
     return str(table.assign(numbers=numbers)[columns].to_csv(index=False, float_format="%.4g", lineterminator="\n"))
-
-
-def _cell(text: str) -> str:
-    """Return text that cannot end its cell: bars inside formulas become a command."""
-    return text.replace("|", "\\vert ").replace("\n", " ").strip()

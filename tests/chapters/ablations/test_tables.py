@@ -1,14 +1,18 @@
 """Ablations: readings of the noise, their comparison with the paper, and paired differences."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
 from rmtllmf_lib.chapters.ablations.tables import (
+    RESULTS,
     chosen_before,
     costs,
     distance_to_paper,
+    link_choices,
     link_leads,
     noise_readings,
     over_control,
@@ -17,7 +21,7 @@ from rmtllmf_lib.chapters.ablations.tables import (
 )
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.study.study import Choice
-from rmtllmf_lib.study.suites import leads
+from rmtllmf_lib.study.suites import CONDITION, leads
 from rmtllmf_lib.transport.scenario import Scenario
 from rmtllmf_lib.transport.surrogate import CORRELATIONS, SCALES
 from vectors import BASE, vector
@@ -128,7 +132,7 @@ def test_settings_are_read_back() -> None:
 def test_the_stored_summary_is_that_of_the_stored_suites() -> None:
     """Both files of the book's results: every condition has a row, and means, intervals and leads agree."""
     summary, rows = link_leads(), link_leads("when_the_link_helps_suites")
-    columns = ["n_tasks", "per_class", "scenario", "correlation", "protection", "lam_rule"]
+    columns = [*CONDITION]
     assert not summary.duplicated(["difficulty", *columns]).any()
     assert not rows.duplicated(["difficulty", *columns, "seed"]).any()
     for difficulty, part in rows.groupby("difficulty"):
@@ -143,6 +147,17 @@ def test_the_stored_summary_is_that_of_the_stored_suites() -> None:
     assert summary["mean"].between(0, 1.1).all()
     controls = summary.groupby(["difficulty", "n_tasks", "per_class"])["protection"].agg(set)
     assert all({"rmtllmf", "control", "few-shot-specialists"} <= found for found in controls)
+
+
+def test_stored_choices_lie_in_the_grids_of_every_study() -> None:
+    made = json.loads((RESULTS / "when_the_link_helps.json").read_text(encoding="utf-8"))
+    studies = [study for cell in made["cells"] for study in cell["studies"]]
+    assert all(study["lr_grid"] == studies[0]["lr_grid"] for study in studies)
+    assert all(study["lam_grid"] == studies[0]["lam_grid"] for study in studies)
+    found, rows = link_choices(), link_leads()
+    assert len(found) == rows["lr"].notna().sum() + rows["lam_rule"].eq("chosen").sum()
+    largest = found[found["setting"].eq("lr") & found["end"].eq("largest")]
+    assert len(largest) == (rows["lr"] == max(studies[0]["lr_grid"])).sum()
 
 
 def test_results_that_are_not_there() -> None:
