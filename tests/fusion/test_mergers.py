@@ -109,7 +109,7 @@ def test_settings_reach_the_merger_and_others_are_refused() -> None:
         merge("ties", taus, kept=0.5)
     with pytest.raises(InputError, match="'ties.svc' takes no settings, got keep"):
         merge("ties+svc", taus, keep=0.5)
-    with pytest.raises(InputError, match="nothing to merge"):
+    with pytest.raises(InputError, match="got no task vector"):
         merge("tsv", [])
     with pytest.raises(InputError, match="task vector 1 belongs to another base"):
         merge("tsv", [taus[0], TaskVector(LAYOUT, taus[1].values, "0" * 64)])

@@ -131,6 +131,6 @@ def test_refused() -> None:
         svc(taus, average(taus), floor=0.0)
     with pytest.raises(InputError, match="another base"):
         svc(taus, TaskVector(LAYOUT, taus[0].values, "0" * 64))
-    with pytest.raises(InputError, match="nothing to merge"):
+    with pytest.raises(InputError, match="got no task vector"):
         iso_c([])
     assert stacked(taus).shape == (2, LAYOUT.size)
