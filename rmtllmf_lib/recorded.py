@@ -31,7 +31,7 @@ def _outputs(notebook: Mapping[str, Any], kind: str) -> Iterator[Any]:
 
 @validated_call
 def findings(notebook: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The findings that a notebook's outputs hold, by label; an output holds one, or a list of them.
+    """The findings that a notebook's outputs hold, by label; an output holds a list of them.
 
     Raises
     ------
@@ -39,8 +39,7 @@ def findings(notebook: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         for a finding that is recorded twice.
     """
     found: dict[str, dict[str, Any]] = {}
-    held = (each if isinstance(each, list) else [each] for each in _outputs(notebook, FINDING))
-    for finding in chain.from_iterable(held):
+    for finding in chain.from_iterable(_outputs(notebook, FINDING)):
         if finding["label"] in found:
             raise InputError(f"{finding['label']!r} is recorded twice in one notebook: expected once")
         found[finding["label"]] = finding

@@ -21,7 +21,7 @@ def notebook(prose: str | list[str], *outputs: dict[str, Any]) -> dict[str, Any]
 
 
 LOST = {NUMBERS: {"lost": "36 ± 5", "share": 0.1234, "SU.lost": 36.0}}
-RATE = {FINDING: {"label": "Eq. (4)", "verdict": "does not hold", "numbers": {"printed": 8.03}}}
+RATE: dict[str, Any] = {FINDING: [{"label": "Eq. (4)", "verdict": "does not hold", "numbers": {"printed": 8.03}}]}
 
 
 def filled(prose: str, *outputs: dict[str, Any]) -> str:
@@ -84,10 +84,10 @@ def test_a_page_is_filled_in_from_what_it_is_given() -> None:
         fill_page(page, {"04/lost": 1.0})
 
 
-def test_an_output_holds_one_finding_or_several() -> None:
-    one, other = (dict(RATE[FINDING], label=label) for label in "ab")
+def test_an_output_holds_findings() -> None:
+    one, other = (dict(RATE[FINDING][0], label=label) for label in "ab")
     assert list(findings(notebook("", {FINDING: [one, other]}))) == ["a", "b"]
-    assert list(findings(notebook("", {FINDING: one}, {FINDING: [other]}))) == ["a", "b"]
+    assert list(findings(notebook("", {FINDING: [one]}, {FINDING: [other]}))) == ["a", "b"]
     with pytest.raises(InputError, match="'a' is recorded twice"):
         findings(notebook("", {FINDING: [one, one]}))
 

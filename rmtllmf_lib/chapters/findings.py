@@ -124,8 +124,13 @@ def collected(folder: str | Path = "", claims: Sequence[Claim] = CLAIMS) -> pd.D
 
 
 def _row(finding: dict[str, Any]) -> dict[str, Any]:
-    """Return a recorded finding as a row; those recorded before comparisons were have none."""
-    rests_on = finding.pop("rests_on", None) or {"sure": False, "p": math.nan, "seeds": 0}
+    """Return a recorded finding as a row."""
+    if "rests_on" not in finding:
+        raise InputError(
+            f"{finding['label']!r} of {finding['chapter']}.ipynb does not say what its verdict rests on: expected the "
+            "record of this version; execute the chapter again"
+        )
+    rests_on = finding.pop("rests_on") or {"sure": False, "p": math.nan, "seeds": 0}
     return finding | rests_on
 
 

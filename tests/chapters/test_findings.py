@@ -77,7 +77,7 @@ def test_numbers_by_name() -> None:
 
 
 def write(path: Path, *found: Any) -> None:
-    cells = [{"cell_type": "code", "source": "", "outputs": [{"data": {FINDING: each}} for each in found]}]
+    cells = [{"cell_type": "code", "source": "", "outputs": [{"data": {FINDING: [*found]}}]}]
     path.write_text(json.dumps({"cells": cells}))
 
 
@@ -98,23 +98,26 @@ def test_chapters_are_collected(tmp_path: Path) -> None:
 
 
 def test_p_values_are_adjusted_for_those_that_have_one(tmp_path: Path) -> None:
-    """Findings that were recorded one by one, before they had any, are read as well."""
     (box,) = outputs(lambda: record(1.0, ["A", "B"], TOYS))
     a, b = box[FINDING]
-    write(tmp_path / "01_x.ipynb", [a, b])
+    write(tmp_path / "01_x.ipynb", a, b)
     assert collected(tmp_path, TOYS)["q"].tolist() == [0.01235, 0.01235]
-    del b["rests_on"]
-    write(tmp_path / "01_x.ipynb", [a], b)
+    b["rests_on"] = None
+    write(tmp_path / "01_x.ipynb", a, b)
     table = collected(tmp_path, TOYS)
     assert table["p"].isna().tolist() == table["q"].isna().tolist() == [False, True]
     assert table["sure"].tolist() == [True, False] and table["seeds"].tolist() == [5, 0]
+    del b["rests_on"]  # a finding without its comparison is none without a comparison
+    write(tmp_path / "01_x.ipynb", a, b)
+    with pytest.raises(InputError, match="01_x.ipynb"):
+        collected(tmp_path, TOYS)
 
 
 def test_the_folder_is_this_one_or_its_notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (box,) = outputs(lambda: record(1.0, ["A", "B"], TOYS))
     (tmp_path / "notebooks").mkdir()
     write(tmp_path / "of_mine.ipynb")
-    write(tmp_path / "notebooks" / "01_x.ipynb", box[FINDING])
+    write(tmp_path / "notebooks" / "01_x.ipynb", *box[FINDING])
     for here in (tmp_path, tmp_path / "notebooks"):
         monkeypatch.chdir(here)
         assert collected(claims=TOYS)["chapter"].tolist() == ["01_x"] * 2

@@ -27,7 +27,8 @@ class Comparison:
     sure : bool
         Whether the intervals say so.
     p : float
-        Bound on the probability that they would say so, this clearly, if it were not so.
+        Bound on the probability that they would say so, this clearly, if it were not so; of this comparison alone,
+        not of others that a rule looked at before.
     seeds : int
         Behind the mean that has the fewest.
     """

@@ -201,10 +201,16 @@ class ModelEvidence:
         (found,) = over_seeds(rows.assign(all=0), ["all"]).itertuples()
         return Interval(found.mean, found.half_width, found.n)
 
-    def gain(self, one: dict[str, object], other: dict[str, object]) -> Interval:
-        """Difference in normalised accuracy of one condition and another, paired by seed; all tasks fused."""
+    def gain(self, one: dict[str, object], other: dict[str, object], share: float = 0.0) -> Interval:
+        """Difference in normalised accuracy of one condition and another, paired by seed; all tasks fused.
+
+        A share of the first is taken off, seed by seed: below 0, the second lacks less than this share of the first.
+        """
+        rows = self.everything
+        first = np.logical_and.reduce([rows[column] == value for column, value in one.items()])
+        kept = rows["normalized"].where(~first, (1 - share) * rows["normalized"])
         try:
-            (found,) = gap(self.everything, one, other).itertuples()
+            (found,) = gap(rows.assign(normalized=kept), one, other).itertuples()
         except InputError:
             raise UntestableError(f"no study here has both {_named(one)}, and {_named(other)}") from None
         return Interval(found.mean, found.half_width, found.n)

@@ -137,7 +137,10 @@ def _rmtllmf_attacked(evidence: ModelEvidence) -> Finding:
 
 @measures("SU and SR")
 def _equally(evidence: ModelEvidence) -> Finding:
-    """Allow a caveat where the attacks differ by little beside what either costs, as in the paper."""
+    """Allow a caveat where the attacks differ by little beside what either costs, as in the paper.
+
+    What they cost is taken for known there: it is several times as large as its interval.
+    """
     apart, paper = evidence.gain(_is("SU"), _is("SR")), PAPER_LINKS["SU"].rmtllmf - PAPER_LINKS["SR"].rmtllmf
     lost = {name: evidence.gain(CLEAN, _is(name)) for name in ATTACKED}
     numbers = {"apart": apart, "paper": -100 * paper, "lost": lost}
@@ -239,7 +242,7 @@ def _alone(evidence: ModelEvidence, how: str) -> Finding:
     level = {link: evidence.point(**_is(link)).mean for link in gains}
     numbers = {"gains": gains, "shares": {link: 100 * gain.mean / level[link] for link, gain in gains.items()}}
     found, (low, high) = gains["ideal"], published.PAPER_ABLATION_LOSS
-    if less := found.below(low * level["ideal"]):
+    if less := evidence.gain(_is("ideal"), _is("ideal", how), share=low).below():
         return Finding("does not hold", numbers, less)
     worse = found.above()
     if not worse:

@@ -460,6 +460,10 @@ def test_intervals() -> None:
     assert str(Interval(0.534, 0.021)) == "53 ± 2 %" and str(Interval(0.5, np.nan)) == "50 %"
     gain = unchanged().gain({"protection": "control"}, {"scenario": "SR", "protection": "rmtllmf"})
     assert gain.mean == pytest.approx(0.39) and gain.half_width == pytest.approx(0, abs=1e-9)  # paired
+    less = unchanged().gain({"protection": "control"}, {"scenario": "SR", "protection": "rmtllmf"}, share=0.5)
+    control = unchanged().point(protection="control")  # which varies from seed to seed, and so does half of it
+    assert less.mean == pytest.approx(0.39 - 0.5 * control.mean)
+    assert less.half_width == pytest.approx(0.5 * control.half_width)
     assert unchanged().guessing == pytest.approx(0.1) and unchanged().clean == pytest.approx(0.87)
 
 
