@@ -241,7 +241,7 @@ def _executed(path: Path, source: bytes) -> ModuleType:
     """The module in a file; a command looks its merger up several times, and what the file does is done once."""
     module = ModuleType(path.stem)
     module.__file__ = str(path)
-    exec(compile(source, str(path), "exec"), vars(module))
+    exec(compile(source, str(path), "exec", dont_inherit=True), vars(module))
     return module
 
 
