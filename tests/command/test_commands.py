@@ -279,7 +279,9 @@ def test_a_mergers_file_is_executed_once_in_a_command(
     images: Path, vectors: dict[str, TaskVector], tmp_path: Path
 ) -> None:
     file, log = tmp_path / "mine.py", tmp_path / "log"
-    file.write_text(f"with open({str(log)!r}, 'a') as log:\n    log.write('x')\ndef half(taus):\n    return 0.5 * sum(taus)\n")
+    file.write_text(
+        f"with open({str(log)!r}, 'a') as log:\n    log.write('x')\ndef half(taus):\n    return 0.5 * sum(taus)\n"
+    )
     commands.require_merger(f"{file}:half")
     evaluated(vectors, {}, parse_tasks(["warm", "cold"], "folder", images), merger=f"{file}:half", lam="validation")
     assert log.read_text() == "x"
