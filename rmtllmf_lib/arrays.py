@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import os
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -121,6 +121,17 @@ def real_number(
     if maximum is not None and not number <= maximum:
         raise InputError(f"{name} is {value!r}: expected at most {maximum:g}")
     return number
+
+
+def per_user(
+    value: Any, users: int, name: str, *, minimum: float | None = None, maximum: float | None = None
+) -> list[float]:
+    """One finite number for each of so many users, from one for all of them or a list, tuple or array of one each."""
+    given: Any = value.tolist() if isinstance(value, np.ndarray) else value
+    each = list(given) if isinstance(given, Sequence) else [given] * users
+    if len(each) != users:
+        raise InputError(f"{name} has {len(each)} values for {users} users: expected one number, or one per user")
+    return [real_number(one, name, minimum=minimum, maximum=maximum) for one in each]
 
 
 def one_of(value: object, choices: Any, name: str) -> Any:

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from rmtllmf_lib.arrays import file_path, known_names, torch_generator
+from rmtllmf_lib.arrays import file_path, known_names, per_user, torch_generator
 from rmtllmf_lib.errors import InputError
 
 
@@ -31,3 +32,15 @@ def test_generators() -> None:
     for value in (None, 0, torch.default_generator.get_state()):
         with pytest.raises(InputError, match="generator is"):
             torch_generator(value)
+
+
+def test_one_number_for_all_users_or_one_for_each() -> None:
+    assert per_user(0.5, 3, "mse") == per_user(np.float64(0.5), 3, "mse") == [0.5] * 3
+    for each in ([0.1, 1, 0.3], (0.1, 1, 0.3), np.array([0.1, 1, 0.3]), [0.1, np.int64(1), 0.3]):
+        assert per_user(each, 3, "mse") == [0.1, 1.0, 0.3]
+    assert per_user(0.5, 0, "mse") == []
+    with pytest.raises(InputError, match="mse has 2 values for 3 users: expected one number, or one per user"):
+        per_user([0.1, 0.2], 3, "mse")
+    for bad in (-0.1, [0.1, -0.1], [0.1, "a"], [0.1, float("nan")]):
+        with pytest.raises(InputError, match="mse is"):
+            per_user(bad, 2, "mse", minimum=0)

@@ -1,7 +1,9 @@
 """Measure over which links the coded schemes decode: word errors on a grid of SNRs, until words are lost.
 
     python tools/measure_thresholds.py --out rmtllmf_lib/transport/thresholds.csv
+    python tools/measure_thresholds.py --out rmtllmf_lib/transport/thresholds.csv --only "QPSK 0.2"
 
+Each scheme has random numbers of its own: measured alone, it gets the rows of a whole run, and the others stay.
 A point takes from a few seconds (64-QAM at rate 1/2) to a minute (QPSK at rate 1/5) on one core.
 """
 
@@ -52,12 +54,20 @@ def main() -> None:
     parser.add_argument("--words", type=int, default=64, help="sent at each SNR, a multiple of 32")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", choices=list(map(str, SCHEMES)), help="measure one scheme and keep the other rows")
     given = parser.parse_args()
-    rows: list[dict[str, float]] = []
+    parts = {mcs: pd.DataFrame() for mcs in SCHEMES}
+    if given.only:
+        old = pd.read_csv(given.out)
+        parts = {
+            mcs: old[(old["constellation_bits"] == mcs.constellation_bits) & (old["rate"] == mcs.rate)]
+            for mcs in SCHEMES
+        }
     for number, (mcs, start) in enumerate(SCHEMES.items()):
-        rows += measure(mcs, start, given.words, generator_for(given.seed, number))
-        with atomic_write(given.out) as path:  # after each scheme: the file grows
-            pd.DataFrame(rows).to_csv(path, index=False)
+        if given.only in (None, str(mcs)):
+            parts[mcs] = pd.DataFrame(measure(mcs, start, given.words, generator_for(given.seed, number)))
+            with atomic_write(given.out) as path:  # after each scheme: the file grows
+                pd.concat(parts.values()).to_csv(path, index=False)
 
 
 if __name__ == "__main__":

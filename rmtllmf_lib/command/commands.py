@@ -215,7 +215,7 @@ def fuse_files(
         raise InputError(f"{', '.join(points)} hold weights: expected task vectors, which alone can be fused")
     factor = coefficient(len(taus), lam, rule, merger)
     vectors = list(taus.values())
-    if merger != "arithmetic":
+    if merger != "arithmetic":  # `fuse` adds in one pass; a sum made before it differs in its last bits
         vectors = [merge(merger, vectors, generator=torch.Generator().manual_seed(seed))]
     fuse(base, vectors, factor).save(out)
     return len(taus), factor
@@ -321,11 +321,12 @@ def evaluate_suite(
         validated = lam == "validation" and rule is None
         grid = merger_named(merger).grid
         factor = _validated_lambda(suite, merged, grid) if validated else coefficient(len(taus), lam, rule, merger)
-        common["fused"] = fuse(base, [next(iter(merged.values()))], factor)
+        if "task" not in merger_named(merger).needs:
+            common["fused"] = fuse(base, [next(iter(merged.values()))], factor)
     table = suite.score(common).rename(columns={"images": "test"})
-    if len({id(vector) for vector in merged.values()}) > 1:
+    if factor is not None and "fused" not in common:
         table["fused"] = [
-            _scored(suite, name, fuse(base, [merged[name]], factor or 0.0)) if name in merged else math.nan
+            _scored(suite, name, fuse(base, [merged[name]], factor)) if name in merged else math.nan
             for name in table["task"]
         ]
     table["head"] = [classifier.kind for classifier in suite.heads.values()]
@@ -337,7 +338,7 @@ def evaluate_suite(
 
 def _merged(suite: Suite, merger: str, seed: int) -> dict[str, TaskVector]:
     """The merged vector of each task, the same for all but for mergers that need the task of an image."""
-    if merger == "arithmetic":
+    if merger == "arithmetic":  # in the order of `fuse`; torch's sum over users differs in its last bits
         first, *others = suite.taus.values()
         return dict.fromkeys(suite.taus, sum(others, first))
     splits = training_sample(suite)
@@ -373,12 +374,15 @@ def _validated_lambda(suite: Suite, merged: Mapping[str, TaskVector], grid: Sequ
     if left_out := [name for name in taus if name not in own]:
         log.warning("lambda is chosen without %s: no accuracy on validation images to compare", ", ".join(left_out))
     buffer = backbone.weights.layout.empty()
+    users: dict[int, list[str]] = {}  # the tasks of each vector: most mergers make one for all of them
+    for name in own:
+        users.setdefault(id(merged[name]), []).append(name)
 
     def score(lam: float) -> float:
         total = 0.0
-        for name in own:
-            fused = fuse(backbone.weights, [merged[name]], lam, out=buffer)
-            total += accuracy(backbone, fused, images[name], heads[name]) / own[name]
+        for names in users.values():
+            fused = fuse(backbone.weights, [merged[names[0]]], lam, out=buffer)
+            total += sum(accuracy(backbone, fused, images[name], heads[name]) / own[name] for name in names)
         return total / len(own)
 
     return choose_lambda(score, grid, widen=True)[0]

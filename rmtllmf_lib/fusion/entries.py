@@ -158,11 +158,11 @@ def pcb(taus: Sequence[TaskVector], *, keep: float = 0.1) -> TaskVector:
     Parameters
     ----------
     keep : float
-        Share in (0, 1] of each vector's entries.
+        Share in (0, 1] of each vector's entries, two at least: the smallest of those that are kept gets the weight 0.
     """
     require_mergeable(taus)
     size = taus[0].layout.size
-    count = max(1, round(real_number(keep, "keep", positive=True, maximum=1) * size))
+    count = min(size, max(2, round(real_number(keep, "keep", positive=True, maximum=1) * size)))
     total = by_entry(taus, lambda stack: stack.sum(0)).values
     above, below = torch.zeros(size), torch.zeros(size)
     for tau in taus:

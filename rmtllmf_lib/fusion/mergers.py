@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import lru_cache, wraps
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -22,7 +23,8 @@ from rmtllmf_lib.fusion import entries, quadratic, robust, scaling, spectra
 from rmtllmf_lib.fusion.arithmetic import LAMBDA_GRID, lambda_n
 from rmtllmf_lib.fusion.tensors import require_mergeable
 from rmtllmf_lib.fusion.tsv import tsv_merge
-from rmtllmf_lib.model.task_vector import TaskVector
+from rmtllmf_lib.model.layout import require_finite
+from rmtllmf_lib.model.task_vector import TaskVector, require_alike
 from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.validated import validated_call
 
@@ -128,7 +130,8 @@ def merger_named(name: str) -> Merger:
     Parameters
     ----------
     name : str
-        As in "tsv", "arithmetic+svc", "mine.py:merge" or "package.module:merge". A file or module is executed.
+        As in "tsv", "arithmetic+svc", "mine.py:merge" or "package.module:merge". A file or module is executed, once
+        until the file changes.
 
     Raises
     ------
@@ -149,7 +152,8 @@ def merger_named(name: str) -> Merger:
         )
     if ":" in name:
         own = _own(name)
-        return Merger(name, name, own, needs=tuple(key for key in inspect.signature(own).parameters if key in NEEDS))
+        needs = tuple(key for key in inspect.signature(own).parameters if key in NEEDS)
+        return Merger(name, name, _checked(own), needs=needs)
     if name not in MERGERS:
         known = [*MERGERS, *(f"arithmetic+{suffix}" for suffix in CALIBRATIONS)]
         near = get_close_matches(name, known, n=3, cutoff=0.5)
@@ -181,7 +185,6 @@ def merge(name: str, taus: Sequence[TaskVector], **given: Any) -> TaskVector:
         that is no task vector of the same base; and what the merger itself refuses.
     """
     merger = merger_named(name)
-    require_mergeable(taus)
     for need in merger.needs:
         if given.get(need) is None:
             raise InputError(f"merger {name!r} needs {need}, which is not given: expected {NEEDS[need]}")
@@ -194,11 +197,23 @@ def merge(name: str, taus: Sequence[TaskVector], **given: Any) -> TaskVector:
         raise InputError(
             f"merger {name!r} has no setting {unknown[0]!r}: expected some of {', '.join([*parameters][1:]) or 'none'}"
         )
-    merged = merger.rule(list(taus), **wanted)
+    merged = merger.rule(list(taus), **wanted)  # every rule checks the vectors
     if not isinstance(merged, TaskVector):
         raise InputError(f"merger {name!r} returned a {type(merged).__name__}: expected a TaskVector")
-    require_mergeable([taus[0], merged])
+    require_alike([taus[0], merged])
+    require_finite(merged.layout, merged.values, f"the result of merger {name!r}: ")
     return merged
+
+
+def _checked(own: Callable[..., TaskVector]) -> Callable[..., TaskVector]:
+    """A function of the user's own that refuses what the library's rules refuse."""
+
+    @wraps(own)  # and so with its signature
+    def rule(taus: Sequence[TaskVector], **given: Any) -> TaskVector:
+        require_mergeable(taus)
+        return own(taus, **given)
+
+    return rule
 
 
 def _own(name: str) -> Callable[..., TaskVector]:
@@ -208,11 +223,7 @@ def _own(name: str) -> Callable[..., TaskVector]:
         path = Path(place).expanduser()
         if not path.is_file():
             raise InputError(f"merger is {name!r}, and {path} is no file: expected file.py:function")
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        if spec is None or spec.loader is None:
-            raise InputError(f"{path} cannot be read as Python: expected file.py:function")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = _executed(path.resolve(), path.read_bytes())
     else:
         try:
             module = importlib.import_module(place)
@@ -223,6 +234,15 @@ def _own(name: str) -> Callable[..., TaskVector]:
         names = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise InputError(f"merger is {name!r}, and {place} has no function {function!r}: expected one of {names}")
     return found
+
+
+@lru_cache
+def _executed(path: Path, source: bytes) -> ModuleType:
+    """The module in a file; a command looks its merger up several times, and what the file does is done once."""
+    module = ModuleType(path.stem)
+    module.__file__ = str(path)
+    exec(compile(source, str(path), "exec", dont_inherit=True), vars(module))
+    return module
 
 
 def merger_table() -> pd.DataFrame:

@@ -1,5 +1,8 @@
 """Mergers whose result minimises a sum of quadratic forms, one for each user, in closed form.
 
+Each raises an `InputError` for no vector, several bases or layouts, numbers that are not finite, or a setting out of
+its range.
+
 References
 ----------
 .. [1] R. Cheng et al., "Whoever started the interference should end it: Guiding data-free model merging via task
@@ -29,11 +32,6 @@ def wudi(taus: Sequence[TaskVector]) -> TaskVector:
     The authors minimise `sum_i |(M - W_i) W_i'|² / |W_i|²` by gradient descent from the sum S of the matrices. The
     loss is a convex quadratic; with `G_i = W_i' W_i / |W_i|²`, its minimum nearest to S is
     `M = S + (sum_i (W_i - S) G_i) (sum_i G_i)^-1`. Other tensors are averaged.
-
-    Raises
-    ------
-    InputError
-        for no vector, several bases or layouts, or numbers that are not finite; so do the others here.
     """
     require_mergeable(taus)
 

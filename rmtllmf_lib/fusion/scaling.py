@@ -1,5 +1,8 @@
 """Mergers that scale a plain sum or mean: by tensor, by depth, or by coefficients that were learnt elsewhere.
 
+Each raises an `InputError` for no vector, several bases or layouts, numbers that are not finite, or a setting out of
+its range.
+
 References
 ----------
 .. [1] D.-H. Jang et al., "Model stock: All we need is just a few fine-tuned models", ECCV 2024, arXiv:2403.19522.
@@ -32,11 +35,6 @@ def model_stock(taus: Sequence[TaskVector]) -> TaskVector:
     """Model Stock [1]: the mean of each tensor times `N c / (1 + (N - 1) c)`, c the users' mean cosine there.
 
     A negative mean cosine counts as 0.
-
-    Raises
-    ------
-    InputError
-        for no vector, several bases or layouts, or numbers that are not finite; so do the others here.
     """
     require_mergeable(taus)
 

@@ -1,5 +1,8 @@
 """Mergers that change the singular values of the merged matrices: isotropic merging, and calibration.
 
+Each raises an `InputError` for no vector, several bases or layouts, numbers that are not finite, or a setting out of
+its range.
+
 References
 ----------
 .. [1] D. Marczak et al., "No task left behind: Isotropic model merging with common and task-specific subspaces",
@@ -26,11 +29,6 @@ def iso_c(taus: Sequence[TaskVector]) -> TaskVector:
     """Iso-C [1]: the sum of each matrix, with all its singular values replaced by their mean.
 
     Tensors that are no matrices are averaged. Directions without a singular value stay without.
-
-    Raises
-    ------
-    InputError
-        for no vector, several bases or layouts, or numbers that are not finite; so do the others here.
     """
     require_mergeable(taus)
 

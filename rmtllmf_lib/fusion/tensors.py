@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.layout import require_finite
-from rmtllmf_lib.model.task_vector import TaskVector
+from rmtllmf_lib.model.task_vector import TaskVector, require_alike
 from rmtllmf_lib.threads import map_pieces, ordered
 from rmtllmf_lib.validated import validated_call
 
@@ -23,16 +22,9 @@ Rule = Callable[[Tensor], Tensor]
 @validated_call
 def require_mergeable(taus: Sequence[TaskVector]) -> None:
     """`InputError` unless there is at least one task vector, all are of one layout and base, and finite."""
-    if not taus:
-        raise InputError("there is nothing to merge: got no task vector; give at least one")
+    require_alike(taus)
     for index, tau in enumerate(taus):
-        tau.layout.require_equal(taus[0].layout, f"task vector {index}")
         require_finite(tau.layout, tau.values, f"task vector {index}: ")
-        if tau.base_hash != taus[0].base_hash:
-            raise InputError(
-                f"task vector {index} belongs to another base than task vector 0: {tau.base_hash[:12]}…, expected "
-                f"{taus[0].base_hash[:12]}…; fine-tune from the same base"
-            )
 
 
 def mean(stack: Tensor) -> Tensor:

@@ -305,6 +305,20 @@ class TaskVector(_Flat):
 
 
 @validated_call
+def require_alike(taus: Sequence[TaskVector]) -> None:
+    """`InputError` unless there is at least one task vector and all have the same layout and base."""
+    if not taus:
+        raise InputError("got no task vector: give at least one")
+    for index, tau in enumerate(taus):
+        tau.layout.require_equal(taus[0].layout, f"task vector {index}")
+        if tau.base_hash != taus[0].base_hash:
+            raise InputError(
+                f"task vector {index} belongs to another base than task vector 0: {tau.base_hash[:12]}…, expected "
+                f"{taus[0].base_hash[:12]}…; fine-tune from the same base"
+            )
+
+
+@validated_call
 def cosine_matrix(taus: Sequence[TaskVector]) -> np.ndarray:
     """Cosine similarity of every pair of task vectors.
 

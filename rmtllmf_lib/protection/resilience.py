@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from pydantic import NonNegativeInt
 from rmtllmf_lib.arrays import Real, known_names, one_of, real_array
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.fusion.arithmetic import choose_lambda, fuse, lambda_n
+from rmtllmf_lib.fusion.mergers import merger_named
 from rmtllmf_lib.fusion.tsv import tsv_merge
 from rmtllmf_lib.model.backbone import Backbone
 from rmtllmf_lib.model.task_vector import TaskVector, Weights, cosine_matrix
@@ -217,46 +219,55 @@ def wiener_weights(received: Sequence[TaskVector], error_cov: Real) -> Real:
     return 1 - np.linalg.lstsq(gram, R.sum(axis=1))[0]
 
 
-def _unprotected(station: Station) -> tuple[Weights, float]:
-    return _fused(station, station.lam), station.lam
+class _Start(NamedTuple):
+    """The model before realignment, its lambda, and the steps of training that it took."""
+
+    weights: Weights
+    lam: float
+    steps: int = 0
 
 
-def _reloaded(station: Station, kinds: Sequence[str] = EMBEDDING_KINDS) -> tuple[Weights, float]:
-    return reload_embeddings(_fused(station, station.lam), station.backbone.weights, kinds), station.lam
+def _unprotected(station: Station) -> _Start:
+    return _Start(_fused(station, station.lam), station.lam)
 
 
-def _searched(station: Station) -> tuple[Weights, float]:
+def _reloaded(station: Station, kinds: Sequence[str] = EMBEDDING_KINDS) -> _Start:
+    fused = _fused(station, station.lam)
+    return _Start(reload_embeddings(fused, station.backbone.weights, kinds), station.lam)
+
+
+def _searched(station: Station) -> _Start:
     lam = search_lambda(station)
-    return reload_embeddings(_fused(station, lam), station.backbone.weights), lam
+    return _Start(reload_embeddings(_fused(station, lam), station.backbone.weights), lam)
 
 
-def _wiener(station: Station) -> tuple[Weights, float]:
+def _wiener(station: Station) -> _Start:
     if station.error_cov is None:
         raise InputError("the Wiener weights need the covariance of the errors: give the station's error_cov")
     coefficients = station.lam * wiener_weights(list(station.received.values()), station.error_cov)
     fused = _fused(station, coefficients.tolist())
-    return reload_embeddings(fused, station.backbone.weights), float(coefficients.mean())
+    return _Start(reload_embeddings(fused, station.backbone.weights), float(coefficients.mean()))
 
 
-def _tsv(station: Station) -> tuple[Weights, float]:
+def _tsv(station: Station) -> _Start:
     if not station.received:
         raise InputError(
             f"all users are in outage, {', '.join(station.outage) or 'none was named'}: there is nothing to fuse; "
             "lower their MSE, allow more channel uses, or take a protection that ignores the link"
         )
     merged = tsv_merge(list(station.received.values()))
-    return station.backbone.weights + station.lam * merged, station.lam
+    return _Start(station.backbone.weights + station.lam * merged, station.lam)
 
 
-def _base(station: Station) -> tuple[Weights, float]:
-    return station.backbone.weights, 0.0
+def _base(station: Station) -> _Start:
+    return _Start(station.backbone.weights, 0.0)
 
 
-def _few_shot(station: Station) -> tuple[Weights, float]:
+def _few_shot(station: Station) -> _Start:
     """What the station can fuse without a link: specialists that it trains itself, each on one task's memory."""
     memory, base = _memory(station), station.backbone.weights
     own = [_trained(station, base, memory.of([name]), _FROZEN) - base for name in memory.splits]
-    return base + station.lam * tsv_merge(own), station.lam
+    return _Start(base + station.lam * tsv_merge(own), station.lam, station.recipe.steps * len(own))
 
 
 def _trained(station: Station, start: Weights, memory: Memory, freeze: tuple[str, ...]) -> Weights:
@@ -276,11 +287,15 @@ class Protection:
     title : str
         For figures.
     start : function of a Station
-        Gives the model before realignment, and its lambda.
+        Gives the model before realignment, its lambda, and the steps of training that it took.
     freeze : tuple of groups, optional
         Realign that model with these groups frozen. None: no realignment.
     receives : bool
         Whether it uses what was received; False for controls that ignore the link.
+    starts_from_memory : bool
+        Whether the model before realignment needs a memory.
+    scales : bool
+        Whether the model depends on the lambda that is given.
     published_lam : function of the number of tasks
         The lambda of its merger's authors, where none is given or chosen.
     sends : tuple of Quantised, optional
@@ -289,9 +304,11 @@ class Protection:
     """
 
     title: str
-    start: Callable[[Station], tuple[Weights, float]]
+    start: Callable[[Station], tuple[Weights, float, int]]
     freeze: tuple[str, ...] | None = None
     receives: bool = True
+    starts_from_memory: bool = False
+    scales: bool = True
     published_lam: Callable[[int], float] = lambda_n
     sends: tuple[Quantised, ...] | None = None
 
@@ -303,23 +320,12 @@ class Protection:
         return self.freeze is not None
 
     @property
-    def starts_from_memory(self) -> bool:
-        """Whether the model before realignment needs a memory."""
-        return self.start in (_searched, _few_shot)
-
-    @property
     def remembers(self) -> bool:
         """Whether it needs a memory."""
         return self.trains or self.starts_from_memory
 
-    @property
-    def scales(self) -> bool:
-        """Whether the model depends on the lambda that is given."""
-        return self.start is not _base
 
-
-def _one(_: int) -> float:  # of TSV-Merge, whatever the number of tasks
-    return 1.0
+_TSV_LAMBDA = merger_named("tsv").suggested_lambda
 
 
 PROTECTIONS: Mapping[str, Protection] = {
@@ -337,18 +343,23 @@ PROTECTIONS: Mapping[str, Protection] = {
         f"rmtllmf-{kind}": Protection(f"R-MTLLMF, {kind} embeddings only", partial(_reloaded, kinds=(kind,)), _FROZEN)
         for kind in EMBEDDING_KINDS
     },
-    "noise-aware-lambda": Protection("noise-aware lambda", _searched),
-    "noise-aware": Protection("noise-aware lambda, realigned", _searched, _FROZEN),
+    "noise-aware-lambda": Protection("noise-aware lambda", _searched, starts_from_memory=True),
+    "noise-aware": Protection("noise-aware lambda, realigned", _searched, _FROZEN, starts_from_memory=True),
     "wiener-lambda": Protection("Wiener weights", _wiener),
     "wiener": Protection("Wiener weights, realigned", _wiener, _FROZEN),
-    "coded-tsv": Protection("coded low rank, TSV-Merge", _tsv, sends=LADDER, published_lam=_one),
+    "coded-tsv": Protection("coded low rank, TSV-Merge", _tsv, sends=LADDER, published_lam=_TSV_LAMBDA),
     "coded-tsv-realigned": Protection(
-        "coded low rank, TSV-Merge, realigned", _tsv, _FROZEN, sends=LADDER, published_lam=_one
+        "coded low rank, TSV-Merge, realigned", _tsv, _FROZEN, sends=LADDER, published_lam=_TSV_LAMBDA
     ),
-    "base": Protection("base, zero-shot", _base, receives=False),
-    "control": Protection("base, realigned", _base, _FROZEN, receives=False),
+    "base": Protection("base, zero-shot", _base, receives=False, scales=False),
+    "control": Protection("base, realigned", _base, _FROZEN, receives=False, scales=False),
     "few-shot-specialists": Protection(
-        "own few-shot specialists, merged, realigned", _few_shot, _FROZEN, receives=False, published_lam=_one
+        "own few-shot specialists, merged, realigned",
+        _few_shot,
+        _FROZEN,
+        receives=False,
+        starts_from_memory=True,
+        published_lam=_TSV_LAMBDA,
     ),
 }
 
@@ -377,8 +388,7 @@ def protect(name: str, station: Station, *, realigned: bool = True) -> Protected
     """
     protection = protection_named(name)
     started = time.perf_counter()
-    weights, lam = protection.start(station)
-    steps = station.recipe.steps * len(station.received) if protection.start is _few_shot else 0
+    weights, lam, steps = protection.start(station)
     used = _memory(station) if protection.starts_from_memory else Memory(0, {})
     if realigned and protection.freeze is not None:
         steps += station.recipe.steps

@@ -37,7 +37,7 @@ from rmtllmf_lib.study.units import Bench, Unit, run_unit, specialists
 from rmtllmf_lib.training.combinations import normalized_accuracy, sample_combinations
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.suite import Suite
-from rmtllmf_lib.transport.coded_payload import Quantised, outage
+from rmtllmf_lib.transport.coded_payload import Quantised, plans
 from rmtllmf_lib.transport.scenario import Scenario
 from rmtllmf_lib.validated import validated, validated_call
 from rmtllmf_lib.workers import allowed
@@ -429,7 +429,8 @@ def _require_some_arrive(
     combinations: Sequence[tuple[str, ...]],
 ) -> None:
     """`InputError` for a combination of users who are all in outage, before anything is computed."""
-    lost = set(outage(suite.taus, scenario.symbol_mse, ladder=ladder))
+    chosen = plans(suite.taus, scenario.symbol_mse, ladder=ladder)
+    lost = {user for user, each in chosen.items() if each is None}
     for combination in combinations:
         if lost.issuperset(combination):
             raise InputError(

@@ -18,9 +18,8 @@ from torch import Tensor
 
 from rmtllmf_lib.arrays import torch_generator
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.task_vector import TaskVector
+from rmtllmf_lib.model.task_vector import TaskVector, require_alike
 from rmtllmf_lib.seeds import generator_for
-from rmtllmf_lib.transport.statistics import require_alike
 from rmtllmf_lib.validated import validated_call
 
 _PLACES_AT_ONCE = 2**16

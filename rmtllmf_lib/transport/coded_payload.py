@@ -1,7 +1,9 @@
 """Payloads quantised and sent with a code that is chosen by the user's MSE, and users in outage.
 
-Below the threshold of its code a payload arrives exactly as it was quantised; above it nothing useful does. So the
-link needs no surrogate: `deliver` says what arrives, and `transport.send` sends the same numbers symbol by symbol.
+`deliver` assumes that up to the MSE threshold of its code a payload arrives exactly as it was quantised, and that
+nothing useful does above it; so the link needs no surrogate. The thresholds rest on 64 words without an error, which
+bounds the word error rate and does not make it zero (see `transport.mcs`), and a payload takes many words.
+`transport.send` sends the same numbers symbol by symbol, with the errors that are left.
 """
 
 from __future__ import annotations
@@ -9,12 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-import numpy as np
 from pydantic import PositiveInt
 
-from rmtllmf_lib.arrays import real_number
+from rmtllmf_lib.arrays import per_user, real_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.layout import Layout
 from rmtllmf_lib.model.task_vector import TaskVector
@@ -22,7 +22,7 @@ from rmtllmf_lib.payload.low_rank import LowRank
 from rmtllmf_lib.payload.payload import Encoded, Payload
 from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.transport.digital import Clip, WordBits
-from rmtllmf_lib.transport.mcs import Mcs, channel_uses, measured, thresholds
+from rmtllmf_lib.transport.mcs import Mcs, channel_uses, measured_thresholds
 from rmtllmf_lib.transport.quantise import dequantise, quantise
 from rmtllmf_lib.validated import validated, validated_call
 
@@ -132,13 +132,36 @@ def plan(
     if not ladder:
         raise InputError("the ladder is empty: give at least one quantised payload")
     most = full_uses(layout) if budget is None else budget
-    decodable = [mcs for mcs, worst in thresholds(measured()).items() if mse <= worst]
+    decodable = [mcs for mcs, worst in measured_thresholds().items() if mse <= worst]
     for sent in ladder:
         choices = [Plan(sent, mcs, sent.uses(layout, mcs)) for mcs in decodable]
         best = min(choices, key=lambda each: (each.uses, each.mcs.constellation_bits), default=None)
         if best is not None and best.uses <= most:
             return best
     return None
+
+
+@validated_call
+def plans(
+    taus: Mapping[str, TaskVector],
+    mse: float | Sequence[float],
+    budget: PositiveInt | None = None,
+    ladder: Sequence[Quantised] = LADDER,
+) -> dict[str, Plan | None]:
+    """The plan of each user, None for one in outage, see `plan`.
+
+    Parameters
+    ----------
+    taus : dict of user to TaskVector
+    mse : float, or one per user in their order
+
+    Raises
+    ------
+    InputError
+        if `mse` is not one number or one per user, and as `plan` does.
+    """
+    each = per_user(mse, len(taus), "mse", minimum=0)
+    return {name: plan(mu, tau.layout, budget, ladder) for (name, tau), mu in zip(taus.items(), each, strict=True)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,40 +192,10 @@ def deliver(
     budget: PositiveInt | None = None,
     ladder: Sequence[Quantised] = LADDER,
 ) -> Delivery:
-    """Task vectors of users who each choose payload and code by their MSE, see `plan`.
+    """Task vectors of users who each choose payload and code by their MSE.
 
-    Parameters
-    ----------
-    taus : dict of user to TaskVector
-    mse : float, or one per user in their order
-
-    Raises
-    ------
-    InputError
-        if `mse` is not one number or one per user.
+    Parameters, errors: as `plans`.
     """
-    plans = _plans(taus, mse, budget, ladder)
-    chosen = {name: each for name, each in plans.items() if each is not None}
+    chosen = {name: each for name, each in plans(taus, mse, budget, ladder).items() if each is not None}
     arrived = {name: each.sent.arrived(taus[name]) for name, each in chosen.items()}
     return Delivery(arrived, chosen, tuple(name for name in taus if name not in chosen))
-
-
-@validated_call
-def outage(
-    taus: Mapping[str, TaskVector],
-    mse: float | Sequence[float],
-    budget: PositiveInt | None = None,
-    ladder: Sequence[Quantised] = LADDER,
-) -> tuple[str, ...]:
-    """The users from whom nothing arrives, see `deliver`."""
-    return tuple(name for name, chosen in _plans(taus, mse, budget, ladder).items() if chosen is None)
-
-
-def _plans(
-    taus: Mapping[str, TaskVector], mse: float | Sequence[float], budget: int | None, ladder: Sequence[Quantised]
-) -> dict[str, Plan | None]:
-    given: Any = mse.tolist() if isinstance(mse, np.ndarray) else mse
-    each = list(given) if isinstance(given, Sequence) else [given] * len(taus)
-    if len(each) != len(taus):
-        raise InputError(f"mse has {len(each)} values for {len(taus)} users: expected one number, or one per user")
-    return {name: plan(mu, tau.layout, budget, ladder) for (name, tau), mu in zip(taus.items(), each, strict=True)}

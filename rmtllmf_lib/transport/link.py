@@ -22,14 +22,14 @@ from torch import Tensor
 
 from rmtllmf_lib.arrays import Complex, Real, fitted, instance_of, one_of, whole_number
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.task_vector import TaskVector
+from rmtllmf_lib.model.task_vector import TaskVector, require_alike
 from rmtllmf_lib.progress import tqdm
 from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.threads import ordered
 from rmtllmf_lib.transport.digital import RawFloat
 from rmtllmf_lib.transport.scheme import Scheme
 from rmtllmf_lib.transport.schemes import Analog, scheme_named
-from rmtllmf_lib.transport.statistics import ErrorStatistics, Moments, require_alike
+from rmtllmf_lib.transport.statistics import ErrorStatistics, Moments
 from rmtllmf_lib.wireless.channel import Uplink, require_uplink
 from rmtllmf_lib.wireless.receiver import (
     Order,

@@ -16,11 +16,10 @@ from pydantic import Field
 
 from rmtllmf_lib.arrays import Real, instance_of, one_of, real_array
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.task_vector import TaskVector, Weights
+from rmtllmf_lib.model.task_vector import TaskVector, Weights, require_alike
 from rmtllmf_lib.published import PAPER_LINKS
 from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.transport.balanced import scramble, sign_correlation, unscramble
-from rmtllmf_lib.transport.statistics import require_alike
 from rmtllmf_lib.transport.surrogate import CORRELATIONS, SCALES, error_covariance, surrogate
 from rmtllmf_lib.validated import validated, validated_call
 from rmtllmf_lib.wireless.adversary import attack

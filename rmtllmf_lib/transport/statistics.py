@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rmtllmf_lib.arrays import Real, instance_of
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.task_vector import TaskVector
+from rmtllmf_lib.model.task_vector import TaskVector, require_alike
 from rmtllmf_lib.reprs import short_repr
 
 _NUMBERS_AT_ONCE = 2**16  # of each user: with eight users in float64, 4 MiB
@@ -140,18 +140,3 @@ def require_vectors(taus: Sequence[TaskVector], name: str) -> None:
     """`InputError` unless this is a list or a tuple of task vectors."""
     for index, tau in enumerate(instance_of(taus, (list, tuple), instance_of(name, str, "name"))):
         instance_of(tau, TaskVector, f"{name}[{index}]")
-
-
-def require_alike(taus: Sequence[TaskVector]) -> None:
-    """`InputError` unless there is at least one task vector and all have the same layout and base."""
-    require_vectors(taus, "taus")
-    if not taus:
-        raise InputError("got no task vector: expected one per user")
-    first = taus[0]
-    for index, tau in enumerate(taus[1:], start=1):
-        tau.layout.require_equal(first.layout, f"task vector {index}")
-        if tau.base_hash != first.base_hash:
-            raise InputError(
-                f"task vector {index} belongs to another base than task vector 0: {tau.base_hash[:12]}…, expected "
-                f"{first.base_hash[:12]}…; fine-tune from the same base"
-            )

@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 
-from rmtllmf_lib.arrays import Real, instance_of, one_of, real_number
-from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.arrays import Real, instance_of, one_of, per_user
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.transport.statistics import require_vectors
 
@@ -69,13 +67,9 @@ def _variances(
     one_of(correlation, CORRELATIONS, "noise correlation")
     require_vectors(taus, "taus")
     instance_of(base, Weights, "base")
-    given: Any = mse.tolist() if isinstance(mse, np.ndarray) else mse
-    per_user = list(given) if isinstance(given, Sequence) else [given] * len(taus)
-    if len(per_user) != len(taus):
-        raise InputError(f"mse has {len(per_user)} values for {len(taus)} users: expected one number, or one per user")
+    numbers = per_user(mse, len(taus), "mse", minimum=0)
     for tau in taus:
         tau.require_base(base)
-    numbers = [real_number(mu, "mse", minimum=0) for mu in per_user]
     return [mu * noise_power(tau, base, scale) for tau, mu in zip(taus, numbers, strict=True)]
 
 

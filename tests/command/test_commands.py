@@ -17,6 +17,7 @@ from image_files import write_image
 from rmtllmf_lib.command import commands
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.fusion.arithmetic import LAMBDA_GRID, choose_lambda, fuse, lambda_n
+from rmtllmf_lib.fusion.mergers import merger_named
 from rmtllmf_lib.model.backbone import Backbone, WordTokenizer
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.protection.memory import draw_memory
@@ -262,7 +263,28 @@ def test_the_table_of_another_merger(
         assert row["normalized"] == pytest.approx(row["fused"] / row["fine_tuned"])
     assert (merged["warm"] is merged["cold"]) == (merger not in ("emr", "tall"))
     _, chosen = evaluated(vectors, {}, specs, merger=merger, lam="validation")
-    assert chosen is not None and chosen >= 0
+
+    def score(lam: float) -> float:
+        ratios = []
+        for name, vector in merged.items():
+            images, head = made.tasks[name].validation, made.heads[name]
+            own = accuracy(BACKBONE, BACKBONE.weights + vectors[name], images, head)
+            ratios.append(accuracy(BACKBONE, fuse(BACKBONE.weights, [vector], lam), images, head) / own)
+        return sum(ratios) / len(ratios)
+
+    assert chosen is not None and score(chosen) >= max(map(score, merger_named(merger).grid)) - 1e-9
+
+
+def test_a_mergers_file_is_executed_once_in_a_command(
+    images: Path, vectors: dict[str, TaskVector], tmp_path: Path
+) -> None:
+    file, log = tmp_path / "mine.py", tmp_path / "log"
+    file.write_text(
+        f"with open({str(log)!r}, 'a') as log:\n    log.write('x')\ndef half(taus):\n    return 0.5 * sum(taus)\n"
+    )
+    commands.require_merger(f"{file}:half")
+    evaluated(vectors, {}, parse_tasks(["warm", "cold"], "folder", images), merger=f"{file}:half", lam="validation")
+    assert log.read_text() == "x"
 
 
 def test_a_vector_is_not_judged_by_another_task(

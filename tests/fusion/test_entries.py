@@ -134,6 +134,14 @@ def test_pcb_weighs_by_competition(keep: float) -> None:
     close(pcb(taus, keep=keep), wanted, atol=2e-5)
 
 
+def test_pcb_keeps_an_entry_of_each_vector_however_small_the_share() -> None:
+    """Of two that are kept, the smaller one gets the weight 0: what is left is the one that matters most."""
+    taus = vectors(3)
+    found = pcb(taus, keep=1e-9)
+    assert 1 <= int(found.values.count_nonzero()) <= len(taus)
+    assert torch.equal(found.values, pcb(taus, keep=2 / LAYOUT.size).values)
+
+
 @pytest.mark.parametrize("threshold", [0.0, 0.4, 1.5])
 def test_tall_masks_and_consensus(threshold: float) -> None:
     taus = vectors(4)

@@ -15,20 +15,6 @@ from vectors import unhurried
 
 NAMES = [*MERGERS, "arithmetic+svc", "tsv+svc", "ties+lines", "dare+svc"]
 RANDOM = {name for name in NAMES if "dare" in name}
-# sum-like, or with coefficients of their own: N equal vectors are not merged to one of them
-SUMS = {
-    "arithmetic",
-    "ties-sum",
-    "consensus",
-    "tall",
-    "breadcrumbs",
-    "iso-c",
-    "iso-cts",
-    "tsv",
-    "adamerging",
-    "few-shot",
-}
-TRIMMED = {"ties", "ties-sum", "breadcrumbs", "pcb", "tsv", "iso-c", "iso-cts"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -109,7 +95,7 @@ def test_settings_reach_the_merger_and_others_are_refused() -> None:
         merge("ties", taus, kept=0.5)
     with pytest.raises(InputError, match="'ties.svc' takes no settings, got keep"):
         merge("ties+svc", taus, keep=0.5)
-    with pytest.raises(InputError, match="nothing to merge"):
+    with pytest.raises(InputError, match="got no task vector"):
         merge("tsv", [])
     with pytest.raises(InputError, match="task vector 1 belongs to another base"):
         merge("tsv", [taus[0], TaskVector(LAYOUT, taus[1].values, "0" * 64)])
@@ -159,6 +145,32 @@ def test_a_function_in_a_file_or_module_is_a_merger(tmp_path: Path, monkeypatch:
     assert merger_named(f"{file}:noisy").needs == ("generator",)
     with pytest.raises(InputError, match="needs generator"):
         merge(f"{file}:noisy", taus)
+
+
+def test_a_file_is_executed_once_until_it_changes(tmp_path: Path) -> None:
+    file, log = tmp_path / "mine.py", tmp_path / "log"
+    text = f"with open({str(log)!r}, 'a') as log:\n    log.write('x')\n{OWN}"
+    file.write_text(text)
+    taus = vectors(2)
+    for _ in range(2):
+        assert torch.equal(merge(f"{file}:half", taus).values, ((taus[0] + taus[1]) * 0.5).values)
+    assert merger_named(f"{file}:noisy").needs == ("generator",) and log.read_text() == "x"
+    file.write_text(text.replace("factor=0.5", "factor=0.3"))  # as long as before, and in the same second
+    assert torch.equal(merge(f"{file}:half", taus).values, ((taus[0] + taus[1]) * 0.3).values)
+    assert log.read_text() == "xx"
+
+
+@pytest.mark.parametrize("name", [*NAMES, "own"])
+def test_vectors_and_results_that_are_not_finite_are_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(f"{OWN}\ndef endless(taus):\n    return taus[0] * float('inf')\n")
+    taus = vectors(3)
+    options = given_for(taus)
+    taus[1].values[5] = torch.nan
+    with pytest.raises(InputError, match="task vector 1: "):
+        merge(f"{tmp_path}/mine.py:half" if name == "own" else name, taus, **options)
+    if name == "own":
+        with pytest.raises(InputError, match="the result of merger '.*:endless': "):
+            merge(f"{tmp_path}/mine.py:endless", vectors(3))
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_a_liar_moves_them_little(seed: int, size: float) -> None:
         (lambda taus: geometric_median(taus, rounds=0), "rounds is 0"),
         (lambda taus: multi_krum(taus, faulty=2), "faulty is 2"),
         (lambda taus: centred_clipping(taus, radius=0.0), "radius is 0"),
-        (lambda taus: centred_clipping([]), "nothing to merge"),
+        (lambda taus: centred_clipping([]), "got no task vector"),
     ],
 )
 def test_refused(call: object, message: str) -> None:

@@ -93,7 +93,7 @@ def test_a_zero_vector_adds_nothing_and_zeros_stay_zeros() -> None:
 
 def test_refused() -> None:
     taus = vectors(2)
-    with pytest.raises(InputError, match="nothing to merge"):
+    with pytest.raises(InputError, match="got no task vector"):
         tsv_merge([])
     other = TaskVector(LAYOUT, taus[1].values, "0" * 64)
     with pytest.raises(InputError, match="task vector 1 belongs to another base"):

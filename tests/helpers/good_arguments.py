@@ -274,7 +274,7 @@ def of_functions() -> dict[str, dict[str, Any]]:
         "coded_payload.Quantised": {"payload": LowRank(2), "bits": 3},
         "coded_payload.plan": {"mse": 0.01, "ladder": [Quantised(LowRank(2), 3)], "budget": None},
         "coded_payload.deliver": {"taus": of_users, "mse": 0.01, "ladder": [Quantised(LowRank(2), 3)], "budget": None},
-        "coded_payload.outage": {"taus": of_users, "mse": 0.01, "ladder": [Quantised(LowRank(2), 3)], "budget": None},
+        "coded_payload.plans": {"taus": of_users, "mse": 0.01, "ladder": [Quantised(LowRank(2), 3)], "budget": None},
         "coded_payload.quantised": {"numbers": tau, "bits": 2, "clip": 3.0},
         "balanced.unscramble": {"taus": scramble(objects()["taus"]), "seed": 0},
         "mcs.channel_uses": {"numbers": 3},

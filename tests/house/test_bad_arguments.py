@@ -70,7 +70,7 @@ ACCEPTED: Mapping[Call, str] = {
     ("model.vector_info.checked_info", "info", "empty"): "there is nothing to check",
     ("protection.resilience.reload_embeddings", "kinds", "empty"): "no kind is reloaded",
     ("transport.coded_payload.deliver", "taus", "empty"): _NOTHING,
-    ("transport.coded_payload.outage", "taus", "empty"): _NOTHING,
+    ("transport.coded_payload.plans", "taus", "empty"): _NOTHING,
     ("transport.mcs.mse_of", "snr_db", "below zero"): _DECIBELS,
     ("transport.mcs.word_errors", "snr_db", "below zero"): _DECIBELS,
     ("transport.scenario.Scenario.error_cov", "taus", "empty"): _NOTHING,

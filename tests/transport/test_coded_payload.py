@@ -10,9 +10,9 @@ from rmtllmf_lib.payload.low_rank import LowRank
 from rmtllmf_lib.payload.payload import Encoded, Full
 from rmtllmf_lib.payload.signs import Signs
 from rmtllmf_lib.payload.sparse import Sparse
-from rmtllmf_lib.transport.coded_payload import LADDER, Quantised, deliver, full_uses, outage, plan, quantised
+from rmtllmf_lib.transport.coded_payload import LADDER, Quantised, deliver, full_uses, plan, plans, quantised
 from rmtllmf_lib.transport.link import Link, send
-from rmtllmf_lib.transport.mcs import Mcs, channel_uses, measured, threshold, thresholds
+from rmtllmf_lib.transport.mcs import Mcs, channel_uses, measured_thresholds, threshold
 from rmtllmf_lib.transport.quantise import gaussian_quantiser
 from rmtllmf_lib.wireless.channel import Uplink
 from small import generator, small_backbone, small_tau
@@ -20,7 +20,7 @@ from small import generator, small_backbone, small_tau
 BASE = small_backbone(layers=2).weights
 TAUS = {name: small_tau(BASE, seed, task=name) for seed, name in enumerate("ab")}
 TINY = load_backbone("tiny").weights.layout
-WORST = max(thresholds(measured()).values())
+WORST = max(measured_thresholds().values())
 
 
 @pytest.mark.slow
@@ -47,7 +47,6 @@ def test_each_side_of_the_threshold_over_a_real_link() -> None:
 @pytest.mark.parametrize(("bits", "clip"), [(1, 1.6), (2, 3.0), (3, 3.0), (8, 4.0)])
 def test_quantisation_is_the_links(bits: int, clip: float) -> None:
     """Sent without noise and without a code; its error is that of the quantiser of Gaussian numbers."""
-    uplink = Uplink(np.eye(1), power=[1.0], noise_floor=1e-9)
     scheme = Mcs(2, 0.5).scheme(bits, clip)
     tau = TAUS["a"]
     x = tau.values / tau.rms
@@ -55,7 +54,7 @@ def test_quantisation_is_the_links(bits: int, clip: float) -> None:
     torch.testing.assert_close(quantised(tau, bits, clip).values[:3000], direct, atol=1e-6, rtol=1e-5)
     error = ((quantised(tau, bits, clip) - tau).norm / tau.norm) ** 2
     assert error == pytest.approx(gaussian_quantiser(2**bits, clip).distortion(), rel=0.03)
-    assert uplink.num_users == 1 and not quantised(0 * tau, bits, clip).values.any()
+    assert not quantised(0 * tau, bits, clip).values.any()
 
 
 def test_the_embedded_towers_plans() -> None:
@@ -105,11 +104,13 @@ def test_side_information_takes_uses_and_bits() -> None:
 
 def test_users_in_outage_are_named() -> None:
     mixed = deliver(TAUS, (WORST + 1e-6, 0.1))
-    assert mixed.outage == ("a",) == outage(TAUS, (WORST + 1e-6, 0.1)) and [*mixed.arrived] == ["b"] == [*mixed.plans]
+    assert mixed.outage == ("a",) and [*mixed.arrived] == ["b"] == [*mixed.plans]
+    assert plans(TAUS, (WORST + 1e-6, 0.1)) == {"a": None, **mixed.plans}
     wanted = mixed.plans["b"].sent.arrived(TAUS["b"])
     assert mixed.arrived["b"].hash == wanted.hash
     assert deliver(TAUS, 1.0).arrived == {} and deliver(TAUS, 0.0).outage == ()
-    assert outage(TAUS, np.array([0.1, 0.99])) == ("b",)  # type: ignore[arg-type]  # as `Link.symbol_mse` has them
+    of_array = plans(TAUS, np.array([0.1, 0.99]))  # type: ignore[arg-type]  # as `Link.symbol_mse` has them
+    assert of_array == plans(TAUS, (0.1, 0.99)) and of_array["a"] is not None and of_array["b"] is None
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ def test_the_measurement_is_that_of_the_tool() -> None:
         steps = rows["snr_db"].to_numpy()
         np.testing.assert_allclose(np.diff(steps), -GRID_DB, atol=1e-9)
         assert (rows["errors"].iloc[:2] == 0).all() and (rows["errors"].diff().iloc[1:] >= 0).all()
+        assert rows["errors"].iloc[-1] > 0  # the search goes down until words are lost
 
 
 def table(errors: list[int]) -> pd.DataFrame:
