@@ -67,16 +67,18 @@ def answer(known: Mapping[str, str | float]) -> str:
         for a number that is not recorded.
     """
     clean, control = _interval(known, "R-MTLLMF, ideal.clean"), _interval(known, "R-MTLLMF, ideal.control")
-    parts, y = [], 66
+    coded = _interval(known, "Physical layer.kept.SR")
+    parts, y = [], 84
     first = y + ROW
     bottom = y + 2 * (30 + 3 * ROW)
-    for label, (mean, _), top, dash, width in (
-        ("all tasks fused, no noise", clean, 16, "5 4", 1.5),
-        ("same training, nothing received", control, 34, "none", 2.5),
+    for label, (mean, _), top, dash, width, colour in (
+        ("all tasks fused, no noise", clean, 16, "5 4", 1.5, "#222"),
+        ("same training, nothing received", control, 34, "none", 2.5, "#222"),
+        ("this book: less sent, coded", coded, 52, "none", 2.5, GREEN),
     ):
         x = _x(mean)
         parts.append(
-            f'<path d="M{x} {top + 6}V{bottom}" stroke="#222" stroke-width="{width}" stroke-dasharray="{dash}"/>'
+            f'<path d="M{x} {top + 6}V{bottom}" stroke="{colour}" stroke-width="{width}" stroke-dasharray="{dash}"/>'
         )
         parts.append(_text(x + 4, top, f"{label}: {mean:.0f}", "end"))
     for title, own in PANELS.items():

@@ -30,13 +30,19 @@ KNOWN: dict[str, str | float] = {
     "R-MTLLMF, attacked.SU": "44 ± 2", "R-MTLLMF, attacked.SR": "35 ± 7", "R-MTLLMF, attacked.own.SU": "81 ± 4",
     "R-MTLLMF, attacked.own.SR": "78 ± 5", "Unprotected, attacked.SU": "13 ± 2", "Unprotected, attacked.SR": "12 ± 1",
     "Unprotected, attacked.own.SU": "39 ± 7", "Unprotected, attacked.own.SR": "31 ± 6",
+    "Physical layer.kept.SR": "91 ± 1",
 }  # fmt: skip
 
 
 def test_the_answer_has_each_number_at_its_place() -> None:
     drawn = ElementTree.fromstring(answer(KNOWN))
     texts = [text.text for text in drawn.findall(".//{*}text")]
-    for words in ("same training, nothing received: 85", "no protection: 59", "R-MTLLMF: 84"):
+    for words in (
+        "same training, nothing received: 85",
+        "this book: less sent, coded: 91",
+        "no protection: 59",
+        "R-MTLLMF: 84",
+    ):
         assert words in texts
     plain = [text for text in texts if text and re.fullmatch(r"\d\d", text) and int(text) % 20]
     assert plain == ["13", "44", "12", "35", "77", "88", "39", "81", "31", "78"]

@@ -160,6 +160,7 @@ FOUND: Mapping[tuple[str, str, int], float] = {
     ("independent, SR", "rmtllmf", 10): 0.86,
     ("link, SU known", "rmtllmf", 10): 0.89, ("link, SU unknown", "rmtllmf", 10): 0.61,
     ("link, SR known", "rmtllmf", 10): 0.60, ("link, SR unknown", "rmtllmf", 10): 0.53,
+    ("SU", "coded-tsv-realigned", 10): 0.55, ("SR", "coded-tsv-realigned", 10): 0.53,
 }  # fmt: skip
 WITH_TWO = {("ideal", "rmtllmf", 10): 0.92} | {(link, "rmtllmf", 10): 0.8 for link in LINKS[1:]}
 
@@ -435,6 +436,14 @@ def test_training_is_what_the_table_says(steps: tuple[int, int], expected: str) 
     taken = dict(zip(("unprotected", "rmtllmf"), steps, strict=True))
     results = seen.results.assign(steps=seen.results["protection"].map(taken).fillna(0))
     assert judged("Without re-training", replace(seen, results=results)) == expected
+
+
+def test_a_code_protects_where_knowing_the_jammer_does_not() -> None:
+    unknown = {(f"link, {name} known", "rmtllmf", 10): 0.5 for name in ("SU", "SR")}
+    coded = {(name, "coded-tsv-realigned", 10): 0.93 for name in ("SU", "SR")}
+    assert verdict("Physical layer", unknown) == "does not hold"
+    assert verdict("Physical layer", unknown | coded) == "holds"
+    assert verdict("Physical layer", unknown | {("SU", "coded-tsv-realigned", 10): 0.93}) == "holds with caveat"
 
 
 def test_what_no_study_has_is_not_testable() -> None:
