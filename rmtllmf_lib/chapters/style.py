@@ -23,7 +23,32 @@ from rmtllmf_lib.chapters.figure_data import figure_data
 # Okabe and Ito's palette: distinguishable for colour-blind readers and in greyscale.
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#7F7F7F"
 
-CORRELATIONS = {"independent": (BLUE, "o"), "half": (ORANGE, "s"), "common": (RED, "^")}  # colour and marker
+SKY = "#56B4E9"
+
+# One look for each thing in every figure of the book. Colour and marker of correlations and links:
+CORRELATIONS = {"independent": (BLUE, "o"), "half": (ORANGE, "s"), "common": (RED, "^")}
+LINKS = {
+    "clean": (GREY, "o"),
+    "ideal": (BLUE, "s"),
+    "SU": (ORANGE, "v"),
+    "SR": (RED, "^"),
+    "SR, independent": (PURPLE, "D"),
+}
+
+# Colour, marker and line of protections and controls:
+METHODS = {
+    "unprotected": (RED, "x", ":"),
+    "freeze": (ORANGE, "v", ":"),
+    "realign": (PURPLE, "^", "-"),
+    "reload-train-all": (PURPLE, "s", "--"),
+    "rmtllmf": (BLUE, "o", "-"),
+    "noise-aware": (SKY, "D", "-"),
+    "control": ("black", "P", "--"),
+    "few-shot-specialists": ("black", "X", ":"),
+    "base": (GREY, "", "-."),
+    "coded-tsv": (GREEN, "h", ":"),
+    "coded-tsv-realigned": (GREEN, "*", "-"),
+}
 
 
 _CLOUD = 1000  # points of which a vector graphic becomes large and slow

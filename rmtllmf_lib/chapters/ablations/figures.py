@@ -13,24 +13,11 @@ from matplotlib.figure import Figure
 
 from rmtllmf_lib.chapters import style
 from rmtllmf_lib.chapters.ablations.tables import over_control
-from rmtllmf_lib.chapters.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
+from rmtllmf_lib.chapters.style import GREEN, GREY, ORANGE
 from rmtllmf_lib.protection.resilience import PROTECTIONS
 from rmtllmf_lib.study.intervals import over_seeds
 
-# one look for each protection, in every figure of the chapter
-LOOKS = {
-    name: style.look(PROTECTIONS[name].title, *look)
-    for name, look in {
-        "unprotected": (GREY, "x", ":"),
-        "freeze": (ORANGE, "v", ":"),
-        "realign": (RED, "^", "-"),
-        "reload-train-all": (PURPLE, "s", "-"),
-        "rmtllmf": (BLUE, "o", "-"),
-        "noise-aware": (GREEN, "D", "-"),
-        "control": ("black", "P", "--"),
-        "base": ("black", "", "-."),
-    }.items()
-}
+LOOKS = {name: style.look(PROTECTIONS[name].title, *look) for name, look in style.METHODS.items()}
 
 _FUSED = "normalised accuracy,\nall tasks fused (%)"
 _SCALES = {"task": "full", "weight": "left", "unit": "top", "snr": "none"}
@@ -183,10 +170,9 @@ def lambda_under_noise(curves: pd.DataFrame, chosen: pd.DataFrame, lam: float) -
     _, ax = plt.subplots(figsize=(6.6, 4.0))
     ax.axvline(lam, color=GREY, linestyle="--", linewidth=1, label=r"$\lambda_N$ without noise")
     points = over_seeds(curves, ["scenario", "lam"])
-    colours = (GREEN, BLUE, ORANGE, RED, PURPLE)
     diamond: dict[str, Any] = {"marker": "D", "linestyle": "none", "fillstyle": "none", "markeredgewidth": 2}
-    for (scenario, curve), colour in zip(points.groupby("scenario", sort=False), colours, strict=False):
-        curve = curve.sort_values("lam")
+    for scenario, curve in points.groupby("scenario", sort=False):
+        colour, curve = style.LINKS.get(str(scenario), (GREEN, ""))[0], curve.sort_values("lam")
         low, middle, high = (100 * (curve["mean"] + sign * curve["half_width"].fillna(0.0)) for sign in (-1, 0, 1))
         style.with_band(ax, curve["lam"], low, middle, high, **style.look(str(scenario), colour, "."))
         found = chosen[chosen["scenario"] == scenario].groupby("seed")[["lam", "normalized"]].mean()
@@ -197,12 +183,12 @@ def lambda_under_noise(curves: pd.DataFrame, chosen: pd.DataFrame, lam: float) -
     return ax
 
 
-# curves of `where_the_link_helps`: scenario to colour and marker
-_LINKS = {
-    "clean": ("no noise", GREEN, "o"),
-    "ideal": ("ideal link", BLUE, "s"),
-    "SR, independent": ("SR, independent errors", PURPLE, "v"),
-    "SR": ("SR, errors half common", RED, "^"),
+# curves of `where_the_link_helps`
+_TITLES = {
+    "clean": "no noise",
+    "ideal": "ideal link",
+    "SR, independent": "SR, independent errors",
+    "SR": "SR, errors half common",
 }
 
 
@@ -220,7 +206,8 @@ def where_the_link_helps(rows: pd.DataFrame, control: str = "control") -> Axes:
     ax.axhline(0, color="black", linewidth=1)
     ours = rows[rows["protection"] == "rmtllmf"].sort_values(f"{control}_mean")
     ends = []
-    for order, (scenario, (label, colour, marker)) in enumerate(_LINKS.items()):
+    for order, (scenario, label) in enumerate(_TITLES.items()):
+        colour, marker = style.LINKS[scenario]
         curve = ours[ours["scenario"] == scenario]
         if curve.empty:
             continue

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from rmtllmf_lib.chapters import style
-from rmtllmf_lib.chapters.style import BLUE, GREEN, GREY, ORANGE, RED
+from rmtllmf_lib.chapters.style import BLUE, GREY, ORANGE, RED
 from rmtllmf_lib.protection.resilience import PROTECTIONS
 from rmtllmf_lib.published import PAPER_LINKS
 from rmtllmf_lib.study.intervals import over_seeds
@@ -22,7 +22,7 @@ from rmtllmf_lib.study.study import NO_LINK
 from rmtllmf_lib.tasks.base import Task
 from rmtllmf_lib.transport.scenario import CLEAN
 
-TRAINED = {"rmtllmf": (BLUE, "o"), "noise-aware": (GREEN, "D"), "control": (ORANGE, "s")}  # colour and marker
+TRAINED = ("rmtllmf", "noise-aware", "control")
 
 
 def gallery(tasks: Mapping[str, Task], per_task: int = 10) -> Figure:
@@ -155,7 +155,8 @@ def accuracy_under_noise(table: pd.DataFrame, few: pd.DataFrame, scenarios: Sequ
             means = 100 * _combinations(table, name, link)
             low, middle, high = (means.groupby("n_tasks").agg(how) for how in ("min", "mean", "max"))
             style.with_band(ax, middle.index, low, middle, high, alpha, **look)
-        for shift, (name, (colour, marker)) in zip((-0.22, 0.0, 0.22), TRAINED.items(), strict=True):
+        for shift, name in zip((-0.22, 0.0, 0.22), TRAINED, strict=True):
+            colour, marker, _ = style.METHODS[name]
             link = scenario if PROTECTIONS[name].receives else NO_LINK
             rows = few[(few["protection"] == name) & (few["scenario"] == link)]
             points = over_seeds(rows, ["n_tasks"]).sort_values("n_tasks")
