@@ -4,17 +4,19 @@
 
 writes three files to `book/results`: `low_rank_and_rounds.csv`, one row for each condition with its interval over
 suites; `…_suites.csv`, the values of every suite; and `….json`, the settings and versions. Learning rates and lambda
-are chosen on validation images of suite 0, all scores are those of test images. The files are written anew after each
-suite. Chapter 9 shows the tables.
+are chosen on validation images of suite 0, all scores are those of test images. Everything that is trained is stored:
+stopped, it goes on where it was. The files are written anew after each suite. Chapter 9 shows the tables.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pandas as pd
 import torch
@@ -27,14 +29,15 @@ from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.payload.lora import ALL, ATTENTION, Lora
 from rmtllmf_lib.seeds import generator_for
 from rmtllmf_lib.storage.atomic import atomic_write
+from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.intervals import over_seeds
 from rmtllmf_lib.study.units import Bench
 from rmtllmf_lib.training.evaluate import predictions
 from rmtllmf_lib.training.fedavg import federated_averaging
-from rmtllmf_lib.training.finetune import recipe_for
+from rmtllmf_lib.training.finetune import Recipe, recipe_for
 from rmtllmf_lib.training.lora import finetune_lora
-from rmtllmf_lib.training.suite import load_suite
-from rmtllmf_lib.transport.scenario import inject_mse
+from rmtllmf_lib.training.suite import Suite, load_suite
+from rmtllmf_lib.transport.scenario import Scenario, inject_mse
 
 OUT = Path(__file__).parents[1] / "book" / "results" / "low_rank_and_rounds.csv"
 DIFFICULTY = "calibrated"
@@ -47,7 +50,7 @@ ADAPTERS = {
     "L-LoRA, all": Lora(4, 4.0, ALL, frozen=True),
     "L-LoRA, attention": Lora(4, 4.0, ATTENTION, frozen=True),
 }
-RATES, MOST_RATES = (5e-3, 1e-2, 2e-2), 5
+RATES, MOST_RATES = (1e-2, 2e-2), 5
 CHOSEN_ON = ("cars", "signs", "digits", "scenes")  # the tasks whose validation images choose the learning rate
 LAMBDAS = {
     "arithmetic": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
@@ -56,6 +59,7 @@ LAMBDAS = {
 ROUNDS, LOCAL_STEPS = 8, 10
 TRAINING, AVERAGING = range(2)  # purposes of random numbers
 SPECIALISTS = "specialists"  # in place of a merger: each task by its own model
+Row: TypeAlias = dict[str, Any]
 KEYS = ["method", "numbers", "merger", "link", "round", "uses"]
 
 
@@ -82,13 +86,31 @@ def scores(bench: Bench, models: Mapping[str, Weights], split: str = "test") -> 
     return pd.Series(found)
 
 
+def identity(suite: Suite, names: Iterable[str]) -> Row:
+    """What decides the training of some users, beside its settings, as a key of the store."""
+    return {
+        "base": suite.backbone.weights.hash,
+        "data": [suite.tasks[name].fingerprint for name in names],
+        "heads": [suite.heads[name].hash for name in names],
+        "versions": {"rmtllmf": __version__, "torch": torch.__version__},
+    }
+
+
 def adapted(bench: Bench, method: str, name: str, seed: int, lr: float) -> TaskVector:
-    """The vector of one user who trains the factors of an adapter."""
-    suite, place = bench.suite, list(bench.suite.tasks).index(name)
-    return finetune_lora(
-        suite.backbone, suite.tasks[name], suite.heads[name], ADAPTERS[method], recipe_for(suite.backbone, lr=lr),
-        generator=generator_for(seed, TRAINING, place),
-    ).tau  # fmt: skip
+    """The vector of one user who trains the factors of an adapter, from the store or trained."""
+    suite, lora = bench.suite, ADAPTERS[method]
+    recipe, place = recipe_for(suite.backbone, lr=lr), list(suite.tasks).index(name)
+    config = {**identity(suite, [name]), "lora": asdict(lora), "recipe": asdict(recipe), "seed": [seed, place]}
+
+    def train() -> dict[str, torch.Tensor]:
+        generator = generator_for(seed, TRAINING, place)
+        made = finetune_lora(suite.backbone, suite.tasks[name], suite.heads[name], lora, recipe, generator=generator)
+        return {"numbers": made.encoded.numbers.values}
+
+    layout = suite.backbone.weights.layout
+    values = Store().tensors("low-rank-factors", config, train)["numbers"]
+    numbers = TaskVector(lora.numbers_layout(layout), values, suite.backbone.weights.hash, {"task": name})
+    return lora.decode(lora.encoded(numbers), layout)
 
 
 def chosen_rates(bench: Bench) -> dict[str, float]:
@@ -129,7 +151,7 @@ def chosen_lambdas(bench: Bench, trained: Mapping[str, Mapping[str, TaskVector]]
     return found
 
 
-def merged_rows(bench: Bench, trained: Mapping[str, Mapping[str, TaskVector]], chosen: Chosen) -> Iterator[dict]:
+def merged_rows(bench: Bench, trained: Mapping[str, Mapping[str, TaskVector]], chosen: Chosen) -> Iterator[Row]:
     """Rows of every method: its specialists, and its vectors merged."""
     base, layout = bench.suite.backbone.weights, bench.suite.backbone.weights.layout
     own = scores(bench, {name: base + tau for name, tau in bench.suite.taus.items()})
@@ -146,24 +168,48 @@ def merged_rows(bench: Bench, trained: Mapping[str, Mapping[str, TaskVector]], c
             yield about | {"merger": merger, "lam": lam, "accuracy": found.mean(), "normalized": (found / own).mean()}
 
 
-def averaging_rows(bench: Bench, seed: int) -> Iterator[dict]:
+def averaging_rows(bench: Bench, seed: int) -> Iterator[Row]:
     """Rows of federated averaging after each round, without errors and with those of SR in every upload."""
     suite, base = bench.suite, bench.suite.backbone.weights
     own = scores(bench, {name: base + tau for name, tau in suite.taus.items()})
     recipe = recipe_for(suite.backbone, steps=LOCAL_STEPS)
     attacked = next(link for link in inject_mse("half", "task") if link.name == "SR")
+    about = {"method": "FedAvg", "numbers": base.layout.size, "merger": "average"}
     for label, link in {"clean": None, "SR": attacked}.items():
-        rounds = federated_averaging(
-            suite.backbone, suite.tasks, suite.heads, recipe, ROUNDS, link=link,
-            generator=generator_for(seed, AVERAGING),
-        )  # fmt: skip
-        for each in rounds:
-            found = scores(bench, dict.fromkeys(suite.tasks, each.model))
+        config = {
+            **identity(suite, suite.tasks), "recipe": asdict(recipe), "rounds": ROUNDS, "seed": seed,
+            "link": link and asdict(link), "test_images": TEST_IMAGES,
+        }  # fmt: skip
+        table = Store().table("federated-averaging", config, partial(after_rounds, bench, recipe, link, seed))
+        for number, part in table.groupby("round"):
+            ratios = part.set_index("task")["accuracy"] / own
             yield {
-                "method": "FedAvg", "numbers": base.layout.size, "merger": "average", "link": label,
-                "round": each.number, "uses": each.uses, "lr": recipe.lr, "lam": 1 / len(suite.tasks),
-                "accuracy": found.mean(), "normalized": (found / own).mean(),
+                **about, "link": label, "round": number, "uses": int(part["uses"].iloc[0]), "lr": recipe.lr,
+                "lam": 1 / len(suite.tasks), "accuracy": part["accuracy"].mean(), "normalized": ratios.mean(),
             }  # fmt: skip
+
+
+def after_rounds(bench: Bench, recipe: Recipe, link: Scenario | None, seed: int) -> pd.DataFrame:
+    """Accuracy of each task after each round: round, uses, task, accuracy."""
+    suite, rows = bench.suite, []
+    generator = generator_for(seed, AVERAGING)
+    for each in federated_averaging(
+        suite.backbone, suite.tasks, suite.heads, recipe, ROUNDS, link=link, generator=generator
+    ):
+        found = scores(bench, dict.fromkeys(suite.tasks, each.model))
+        rows += [(each.number, each.uses, name, value) for name, value in found.items()]
+    return pd.DataFrame(rows, columns=["round", "uses", "task", "accuracy"])
+
+
+def settings_of_study() -> dict[str, Any]:
+    """Everything that decides the rows of a suite."""
+    return {
+        "difficulty": DIFFICULTY, "test_images": TEST_IMAGES, "validation_images": VALIDATION_IMAGES,
+        "adapters": {name: asdict(each) for name, each in ADAPTERS.items()},
+        "rates": RATES, "most_rates": MOST_RATES, "rates_chosen_on": CHOSEN_ON,
+        "lambdas": LAMBDAS, "rounds": ROUNDS, "local_steps": LOCAL_STEPS,
+        "recipe": asdict(recipe_for(load_backbone("tiny"))),
+    }  # fmt: skip
 
 
 def write(rows: pd.DataFrame, path: Path) -> None:
@@ -178,13 +224,8 @@ def write(rows: pd.DataFrame, path: Path) -> None:
     made = {
         "command": "python workflow/low_rank_and_rounds.py",
         "versions": {"rmtllmf": __version__, "torch": torch.__version__},
-        "settings": {
-            "difficulty": DIFFICULTY, "suites": int(rows["seed"].nunique()), "test_images": TEST_IMAGES,
-            "validation_images": VALIDATION_IMAGES, "adapters": {name: asdict(each) for name, each in ADAPTERS.items()},
-            "rates": RATES, "most_rates": MOST_RATES, "rates_chosen_on": CHOSEN_ON, "lambdas": LAMBDAS, "rounds": ROUNDS,
-            "local_steps": LOCAL_STEPS, "recipe": asdict(recipe_for(load_backbone("tiny"))),
-        },
-    }  # fmt: skip
+        "settings": {**settings_of_study(), "suites": int(rows["seed"].nunique())},
+    }
     with atomic_write(path.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
 
@@ -196,7 +237,7 @@ def main() -> None:
     parser.add_argument("--suites", type=int, default=SUITES)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows: list[dict] = []
+    rows: list[Row] = []
     for seed in range(options.suites):
         bench = bench_of(seed)
         if seed == 0:
