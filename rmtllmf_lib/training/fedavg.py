@@ -8,8 +8,8 @@ References
 .. [1] B. McMahan et al., "Communication-efficient learning of deep networks from decentralized data", AISTATS 2017,
    arXiv:1602.05629.
 .. [2] T. Li et al., "Federated optimization in heterogeneous networks", MLSys 2020, arXiv:1812.06127.
-.. [3] Z. Tao, I. Mason, S. Kulkarni, X. Boix, "Task arithmetic through the lens of one-shot federated learning",
-   arXiv:2411.18607, 2024.
+.. [3] Z. S. Tao, I. Mason, S. Kulkarni, X. Boix, "Task arithmetic through the lens of one-shot federated learning",
+   TMLR 2025, arXiv:2411.18607.
 """
 
 from __future__ import annotations

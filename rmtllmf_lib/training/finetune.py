@@ -305,6 +305,7 @@ def train(
     return info | {"backbone": backbone.name, "head": head.kind, "recipe": json.dumps(run["recipe"])}
 
 
+@validated_call
 def with_accuracy(
     info: Mapping[str, str], backbone: Backbone, trained: Weights, task: Task, head: Head, device: str
 ) -> dict[str, str]:

@@ -116,7 +116,7 @@ def test_factors_are_quantised_as_any_payload() -> None:
     lora = Lora(4, 4.0, frozen=True)
     tau = decoded(lora, numbers_of(lora, 1))
     fine, rough = (Quantised(lora, bits).arrived(tau) for bits in (10, 2))
-    assert (fine - tau).norm < 0.01 * tau.norm < (rough - tau).norm < tau.norm
+    assert (fine - tau).norm < 0.05 * tau.norm < (rough - tau).norm < tau.norm
     numbers = quantised(lora.encode(tau).numbers, 10, 3.0)
     assert torch.equal(lora.decode(lora.encoded(numbers), tau.layout).values, fine.values)
     assert Quantised(lora, 3).size(BASE.layout) == 3 * lora.numbers_layout(BASE.layout).size
@@ -153,7 +153,7 @@ def test_bad_settings_are_named(wrong: dict[str, object], message: str) -> None:
 
 def test_a_rank_above_a_matrix_and_other_layouts_are_refused() -> None:
     assert Lora(64, 1.0).slots(BASE.layout)
-    with pytest.raises(InputError, match="rank is 65, and .* is a matrix of 64 by"):
+    with pytest.raises(InputError, match="rank is 65, and .* is a matrix of 192 by 64"):
         Lora(65, 1.0).numbers_layout(BASE.layout)
     flat = Layout(("visual.conv1.weight", "visual.ln_pre.weight"), ((8, 3, 2, 2), (8,)))
     with pytest.raises(InputError, match="no matrix 'in_proj'"):

@@ -160,6 +160,7 @@ class Linearised(Layers):
         return [one + other for one, other in zip(plain, heads, strict=True)]
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # of torch, where it loads its jvp
 def test_a_frozen_a_is_layerwise_linearisation(backbone: Backbone) -> None:
     """The slope in A is 0 at B = 0, so a layer linearised in both factors does not see that A has moved."""
     x, layout = images(backbone), backbone.weights.layout
