@@ -54,12 +54,17 @@ def heads(backbone: Backbone, tasks: Mapping[str, Task]) -> Mapping[str, Head]:
 def test_one_round_is_task_arithmetic_bit_for_bit(
     backbone: Backbone, tasks: Mapping[str, Task], heads: Mapping[str, Head], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The vectors of `finetune`, as for a suite, merged with lambda = 1/N."""
+    """The vectors of `finetune`, as for a suite, merged with lambda = 1/N; the next round starts from there."""
     taus = {name: finetune(backbone, tasks[name], heads[name], SHORT, generator=generator(7)) for name in tasks}
     expected = fuse(backbone.weights, [*taus.values()], 1 / 3)
     monkeypatch.setattr(fedavg, "generator_for", lambda *_: generator(7))  # the seed of every user's own training
     (only,) = federated_averaging(backbone, tasks, heads, SHORT, 1, generator=generator())
     assert torch.equal(only.model.values, expected.values) and only.model.origin == backbone.weights.hash
+    *_, second = federated_averaging(backbone, tasks, heads, SHORT, 2, generator=generator())
+    changes = [
+        finetune(backbone, tasks[name], heads[name], SHORT, start=expected, generator=generator(7)) for name in tasks
+    ]
+    assert torch.equal(second.model.values, fuse(expected, changes, 1 / 3).values)
     received = SR.receive([*taus.values()], backbone.weights, generator=generator(7))
     (noisy,) = federated_averaging(backbone, tasks, heads, SHORT, 1, link=SR, generator=generator())
     assert torch.equal(noisy.model.values, fuse(backbone.weights, received, 1 / 3).values)
