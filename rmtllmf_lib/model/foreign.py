@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -114,6 +115,27 @@ def _opened(path: str | Path) -> Iterator[Any]:
         raise InputError(
             f"{path} is not a whole safetensors file ({error}); it is corrupt or truncated, get or make it again"
         ) from error
+
+
+@validated_call
+def read_json(path: str | Path) -> dict[str, Any]:
+    """The entries of a JSON file, such as the settings beside the tensors of an adapter.
+
+    Raises
+    ------
+    InputError
+        if there is no such file, it is longer than `MAX_HEADER`, or it holds no JSON object.
+    """
+    path = require_file(file_path(path, "path"))
+    if (size := path.stat().st_size) > MAX_HEADER:
+        raise InputError(f"{path} has {size} bytes: expected settings of at most {MAX_HEADER}, foreign.MAX_HEADER")
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON ({type(error).__name__}: {error}): get or make it again") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}: expected an object with settings by name")
+    return content
 
 
 @validated_call

@@ -11,8 +11,9 @@ import json
 import logging
 import math
 import os
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,7 +22,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rmtllmf_lib.arrays import one_of, whole_number
+from rmtllmf_lib.arrays import one_of, real_number, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import OPENAI_VIT, Backbone, load_backbone, vision_tower
 from rmtllmf_lib.model.layout import GROUPS, PREFIX, group_of
@@ -136,6 +137,7 @@ def finetune(
     *,
     generator: torch.Generator,
     start: Weights | None = None,
+    proximal: float = 0.0,
     device: str = "cpu",
     autocast: str | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -153,6 +155,8 @@ def finetune(
         with the same number of threads.
     start : Weights, optional
         Initial weights; default theta_base.
+    proximal : float
+        rho ≥ 0 of the term `rho/2 ||theta - start||²` that is added to the loss, as in FedProx (see `fedavg`).
     device : "cpu", "cuda", "cuda:<number>" or "auto"
     autocast : "bfloat16", optional
         Precision of the matrix products in the tower; default float32.
@@ -181,18 +185,86 @@ def finetune(
     start = start or backbone.weights
     where = resolve_device(device)
     start.layout.require_equal(backbone.weights.layout, "the start")
+    # The copy stays in evaluation mode: layers that are random in training mode would use other generators.
+    tower = vision_tower(backbone, start).to(where)
+    trained = _trained(tower, recipe)
+    trainee = Trainee(tower, [{"params": trained}], lambda images, _step, _seed: tower(images))
+    if real_number(proximal, "proximal", minimum=0):
+        origin = [parameter.detach().clone() for parameter in trained]
+        trainee = replace(trainee, penalty=lambda: proximal / 2 * _square_distance(trained, origin))
+    run = {"start": start.hash} | ({"proximal": proximal} if proximal else {})
+    options = {"generator": generator, "device": device, "autocast": autocast, "progress": progress}
+    info = train(
+        trainee, backbone, task, head, recipe, run, **options, checkpoint=checkpoint, checkpoint_every=checkpoint_every
+    )
+    after = Weights.from_module(tower)
+    return replace(after - start, info=with_accuracy(info, backbone, after, task, head, device))
+
+
+@dataclass(frozen=True, eq=False)
+class Trainee:
+    """What `train` trains, in place.
+
+    Attributes
+    ----------
+    module : nn.Module
+        Holds the parameters, all in float32 on the device of the training.
+    groups : list of dict
+        The trained ones, as groups of AdamW.
+    features : function of images (b, 3, S, S), step and seed of the run
+        Image features (b, d).
+    penalty : function, optional
+        Added to the loss.
+    """
+
+    module: nn.Module
+    groups: Sequence[dict[str, Any]]
+    features: Callable[[Tensor, int, int], Tensor]
+    penalty: Callable[[], Tensor] | None = None
+
+    __repr__ = short_repr
+
+
+@validated_call
+def train(
+    trainee: Trainee,
+    backbone: Backbone,
+    task: Task,
+    head: Head,
+    recipe: Recipe,
+    run: Mapping[str, Any],
+    *,
+    generator: torch.Generator,
+    device: str = "cpu",
+    autocast: str | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int = 250,
+    progress: bool = True,
+) -> dict[str, str]:
+    """Train on a task's training images under its frozen head; the loop of `finetune`, for any trainee.
+
+    Parameters
+    ----------
+    run : mapping of str to JSON values
+        What decides the bits of the run, beside what is known here: base, data, head, recipe, seed and device.
+
+    Other parameters, errors: as `finetune`.
+
+    Returns
+    -------
+    dict of str to str
+        Metadata of what was trained: task, data, seed, backbone, head and recipe.
+    """
+    where = resolve_device(device)
     if len(task.train) == 0:
         raise InputError(f"task {task.name!r} has no training images: expected at least one")
     head.require_classes(task)
     matmul = precision(where, autocast)
     whole_number(checkpoint_every, "checkpoint_every")
     schedule = Schedule.draw(len(task.train), recipe.steps, recipe.batch_size, generator)
-    # The copy stays in evaluation mode: layers that are random in training mode would use other generators.
-    tower = vision_tower(backbone, start).to(where)
-    optimizer = _optimizer(tower, recipe)
+    optimizer = torch.optim.AdamW(trainee.groups, recipe.lr, recipe.betas, weight_decay=recipe.weight_decay, fused=True)
     run = {  # everything that decides the bits of the run
         "base": backbone.weights.hash,
-        "start": start.hash,
         "task": task.name,
         "data": task.fingerprint,
         "head": head.hash,
@@ -200,8 +272,9 @@ def finetune(
         "seed": schedule.seed,
         "device": where.type,
         "autocast": autocast,
+        **run,
     }
-    state = TrainingState(Path(checkpoint), run, tower, optimizer) if checkpoint else None
+    state = TrainingState(Path(checkpoint), run, trainee.module, optimizer) if checkpoint else None
     first = state.resume() if state else 0
     require_readable(task)  # a file found damaged at the end would cost the whole run
     rows = head.weight.to(where)
@@ -211,9 +284,12 @@ def finetune(
     with bar, closing(stream):
         for step, (images, labels) in enumerate(stream, first):
             with matmul:
-                features = tower(images)
+                features = trainee.features(images, step, schedule.seed)
             logits = head.logit_scale * functional.normalize(features.float(), dim=-1) @ rows.T
-            loss = training_step(optimizer, functional.cross_entropy(logits, labels), recipe, step)
+            objective = functional.cross_entropy(logits, labels)
+            if trainee.penalty:
+                objective = objective + trainee.penalty()
+            loss = training_step(optimizer, objective, recipe, step)
             bar.update()
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
             last = step + 1 == recipe.steps
@@ -225,12 +301,19 @@ def finetune(
                         raise
                     # the task vector is a third as large as the checkpoint and may still fit on the disk
                     log.warning("the last checkpoint is missing; the task vector is returned all the same: %s", error)
-    trained = Weights.from_module(tower)
     info = {key: str(run[key]) for key in ("task", "data", "seed")}
-    info |= {"backbone": backbone.name, "head": head.kind, "recipe": json.dumps(run["recipe"])}
-    if len(task.validation):
-        info["validation_accuracy"] = f"{accuracy(backbone, trained, task.validation, head, device=device):.4f}"
-    return replace(trained - start, info=info)
+    return info | {"backbone": backbone.name, "head": head.kind, "recipe": json.dumps(run["recipe"])}
+
+
+@validated_call
+def with_accuracy(
+    info: Mapping[str, str], backbone: Backbone, trained: Weights, task: Task, head: Head, device: str
+) -> dict[str, str]:
+    """The metadata of a run with the accuracy of what was trained on validation images, if there are any."""
+    if not len(task.validation):
+        return dict(info)
+    found = accuracy(backbone, trained, task.validation, head, device=device)
+    return {**info, "validation_accuracy": f"{found:.4f}"}
 
 
 def training_step(optimizer: torch.optim.Optimizer, loss: Tensor, recipe: Recipe, step: int) -> float:
@@ -239,7 +322,7 @@ def training_step(optimizer: torch.optim.Optimizer, loss: Tensor, recipe: Recipe
     Parameters
     ----------
     optimizer : Optimizer
-        With one group of parameters.
+        All of its groups have the same learning rate.
     loss : () Tensor
         Not yet differentiated.
     step : int
@@ -252,24 +335,32 @@ def training_step(optimizer: torch.optim.Optimizer, loss: Tensor, recipe: Recipe
     """
     optimizer.zero_grad()
     loss.backward()
-    group = optimizer.param_groups[0]
-    group["lr"] = recipe.lr_at(step)
-    norm = nn.utils.clip_grad_norm_(group["params"], math.inf if recipe.clip_norm is None else recipe.clip_norm)
+    rate = recipe.lr_at(step)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    norm = nn.utils.clip_grad_norm_(parameters, math.inf if recipe.clip_norm is None else recipe.clip_norm)
     value = loss.item()
     if not math.isfinite(value) or not math.isfinite(norm.item()):
         raise InputError(
             f"training diverged at step {step + 1} of {recipe.steps}: loss {value}, gradient norm {norm.item()}, "
-            f"learning rate {group['lr']:.3g}; expected finite numbers: lower lr, warm up longer or set clip_norm"
+            f"learning rate {rate:.3g}; expected finite numbers: lower lr, warm up longer or set clip_norm"
         )
     optimizer.step()
     return value
 
 
-def _optimizer(tower: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+def _trained(tower: nn.Module, recipe: Recipe) -> list[nn.Parameter]:
+    """The parameters that the recipe trains; the others are frozen in place."""
     for name, parameter in tower.named_parameters():
         parameter.requires_grad_(group_of(PREFIX + name) not in recipe.freeze)
-    trained = [parameter for parameter in tower.parameters() if parameter.requires_grad]
-    return torch.optim.AdamW(trained, recipe.lr, recipe.betas, weight_decay=recipe.weight_decay, fused=True)
+    return [parameter for parameter in tower.parameters() if parameter.requires_grad]
+
+
+def _square_distance(parameters: Sequence[Tensor], origin: Sequence[Tensor]) -> Tensor:
+    """The squared Euclidean distance of parameters from where they were."""
+    parts = [(one - other).square().sum() for one, other in zip(parameters, origin, strict=True)]
+    return torch.stack(parts).sum()
 
 
 @validated_call

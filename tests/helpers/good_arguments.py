@@ -18,10 +18,12 @@ from PIL import Image
 from rmtllmf_lib.disentanglement.linearise import first_order, network
 from rmtllmf_lib.disentanglement.noisy_logits import linearisation_error, perturb
 from rmtllmf_lib.fusion.arithmetic import lambda_n
-from rmtllmf_lib.model.backbone import load_backbone
+from rmtllmf_lib.model.backbone import load_backbone, vision_tower
 from rmtllmf_lib.model.task_vector import TaskVector
+from rmtllmf_lib.payload.lora import Lora
 from rmtllmf_lib.payload.low_rank import LowRank
 from rmtllmf_lib.payload.payload import Full
+from rmtllmf_lib.payload.peft_folder import save_adapter
 from rmtllmf_lib.payload.signs import Signs
 from rmtllmf_lib.payload.sparse import Sparse
 from rmtllmf_lib.protection.memory import draw_memory
@@ -35,7 +37,7 @@ from rmtllmf_lib.tasks.images import LazyImages, open_rgb
 from rmtllmf_lib.tasks.sources import parse_tasks
 from rmtllmf_lib.training.calibration import MEASURES
 from rmtllmf_lib.training.evaluate import prepare
-from rmtllmf_lib.training.finetune import Recipe
+from rmtllmf_lib.training.finetune import Recipe, Trainee
 from rmtllmf_lib.training.loading import Schedule
 from rmtllmf_lib.training.pretrain import PretrainRecipe
 from rmtllmf_lib.training.suite import Suite
@@ -81,7 +83,8 @@ def objects() -> dict[str, Any]:
         "tower": backbone.model.visual, "visual": backbone.model.visual, "tensors": {"x": torch.ones(2)},
         "uplink": uplink, "scenario": Scenario("s", 0.1), "scheme": Analog(), "another scheme": Pcm(),
         "merged": [*taus.values()][0],
-        "a payload": Full(), "low rank": LowRank(2), "sparse": Sparse(0.5), "a sign payload": Signs(),
+        "a payload": Full(), "low rank": LowRank(2), "sparse": Sparse(0.5),
+        "a sign payload": Signs(), "lora": Lora(2, 2.0),
         "sent": Quantised(LowRank(2), 3), "mcs": Mcs(2, 0.5), "tau": small_tau(base, 3, task="x"),
         "direction": torch.ones(base.layout.size),
         "cotangent": torch.ones(5, 5), "numbers": torch.ones(3), "error_cov": np.eye(2),
@@ -115,7 +118,10 @@ def of_functions() -> dict[str, dict[str, Any]]:
     uncoded.k = 3  # bits of a word
     G = uplink.G
     tau, of_users = objects()["tau"], dict(zip("ab", objects()["taus"], strict=True))
-    tiny = load_backbone("tiny")
+    tiny, tower, lora = load_backbone("tiny"), vision_tower(objects()["backbone"]).requires_grad_(True), Lora(2, 2.0)
+    trainee = Trainee(tower, [{"params": [*tower.parameters()]}], lambda images, _step, _seed: tower(images))
+    save_adapter(files / "adapter", lora, lora.encode(tau), base.layout)
+    (files / "settings.json").write_text("{}")
     spec = parse_tasks(["digits"], "procedural", None)[0]
     scenarios = (Scenario("s", 0.1),)
     study = Study(scenarios=scenarios, protections=("unprotected",), seeds=1, sizes=(1,))
@@ -240,6 +246,10 @@ def of_functions() -> dict[str, dict[str, Any]]:
         "finetune.precision": {"device": torch.device("cpu")},
         "finetune.recipe_for": {"backbone": tiny},
         "finetune.finetune": {"checkpoint": None},
+        "finetune.train": {"trainee": trainee, "run": {"x": 1}, "checkpoint": None},
+        "finetune.with_accuracy": {"trained": base},
+        "lora.finetune_lora": {"checkpoint": None},
+        "fedavg.federated_averaging": {"rounds": 1, "link": None},
         "heads.build_head": {"kind": "prototype"},
         "suite.load_suite": {"backbone": tiny, "names": ["digits"], "vectors": None, "root": None, "head": "prototype",
                              "source": "procedural"},
@@ -266,6 +276,12 @@ def of_functions() -> dict[str, dict[str, Any]]:
         "payload.Encoded": {"numbers": tau},
         "payload.require_made_for": {"payload": Full(), "encoded": Full().encode(tau)},
         "low_rank.LowRank.decode": {"encoded": LowRank(2).encode(tau)},
+        "lora.Lora": {"matrices": ("q", "v")},
+        "lora.Lora.decode": {"encoded": lora.encode(tau)},
+        "lora.Lora.encoded": {"numbers": lora.encode(tau).numbers},
+        "peft_folder.save_adapter": {"folder": files / "adapter", "encoded": lora.encode(tau)},
+        "peft_folder.load_adapter": {"folder": files / "adapter"},
+        "foreign.read_json": {"path": files / "settings.json"},
         "sparse.Sparse.decode": {"encoded": Sparse(0.5).encode(tau)},
         "signs.Signs.decode": {"encoded": Signs().encode(tau)},
         "mcs.thresholds": {"table": measured()},

@@ -39,6 +39,8 @@ ACCEPTED: Mapping[Call, str] = {
     ("tasks.sources.parse_tasks", "texts", "empty"): _NOTHING,
     ("tasks.vision.pinned_split", "keys", "empty"): _NOTHING,
     ("training.finetune.Recipe", "freeze", "empty"): "everything is trained",
+    ("training.finetune.train", "run", "empty"): "what is known decides the run",
+    ("training.finetune.with_accuracy", "info", "empty"): "the accuracy alone",
     ("training.merging.merge_suite", "splits", "empty"): "most mergers need no images",
     ("training.suite.Suite.accuracies", "names", "empty"): _NOTHING,
     ("training.suite.Suite.fuse", "lam", "below zero"): _NEGATION,

@@ -1,18 +1,22 @@
 """The book's stored results, and the script that writes them."""
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from places import ROOT
 from rmtllmf_lib.protection.resilience import protection_named
+from rmtllmf_lib.study.intervals import over_seeds
 from rmtllmf_lib.study.study import NO_LINK
 from rmtllmf_lib.study.suites import CHOSEN, CONDITION, GIVEN, leads
+from workflow import low_rank_and_rounds as rounds
 from workflow import when_the_link_helps as script
 from workflow.when_the_link_helps import Cell
 
@@ -39,6 +43,44 @@ def test_the_stored_conditions_are_those_of_the_script() -> None:
     for cell, record in zip(cells, made["cells"], strict=True):
         again = json.loads(json.dumps({**asdict(cell), "studies": [asdict(study) for study in script.studies(cell)]}))
         assert again == record
+
+
+def test_the_stored_rounds_and_adapters_are_those_of_the_script() -> None:
+    made = json.loads((RESULTS / "low_rank_and_rounds.json").read_text())["settings"]
+    suites = made.pop("suites")
+    assert made == json.loads(json.dumps(rounds.settings_of_study()))
+    rows = pd.read_csv(RESULTS / "low_rank_and_rounds_suites.csv")
+    means = pd.read_csv(RESULTS / "low_rank_and_rounds.csv")
+    assert sorted(rows["seed"].unique()) == [*range(suites)] and set(means["n"]) == {suites}
+    assert not rows.duplicated([*rounds.KEYS, "seed"]).any()
+    merged = {(method, merger) for method in (rounds.FULL, *rounds.ADAPTERS)
+              for merger in (rounds.SPECIALISTS, *rounds.LAMBDAS)}  # fmt: skip
+    one_shot, averaged = means[means["method"] != "FedAvg"], means[means["method"] == "FedAvg"]
+    assert {*zip(one_shot["method"], one_shot["merger"], strict=True)} == merged and len(one_shot) == len(merged)
+    wanted = {(link, number) for link in ("clean", "SR") for number in range(1, rounds.ROUNDS + 1)}
+    assert {*zip(averaged["link"], averaged["round"], strict=True)} == wanted and len(averaged) == len(wanted)
+    again = over_seeds(rows, rounds.KEYS)
+    assert (again["mean"] - means["mean"]).abs().max() < 1e-5
+    assert one_shot[one_shot["merger"] == rounds.SPECIALISTS].query("method == 'full'")["mean"].tolist() == [1]
+
+
+def test_settings_are_chosen_on_validation_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rate with the best specialists, beyond the grid where that is at its end; no test image is looked at."""
+    asked: list[float] = []
+
+    def scores(_bench: object, models: dict[str, float], split: str = "test") -> pd.Series:
+        assert split == "validation" and {*models} == {*rounds.CHOSEN_ON}
+        return pd.Series({name: -abs(math.log(lr / 0.07)) for name, lr in models.items()})
+
+    def adapted(_bench: object, _method: str, _name: str, _seed: int, lr: float) -> float:
+        asked.append(lr)
+        return lr
+
+    monkeypatch.setattr(rounds, "scores", scores)
+    monkeypatch.setattr(rounds, "adapted", adapted)
+    bench = SimpleNamespace(suite=SimpleNamespace(backbone=SimpleNamespace(weights=0.0)))
+    assert rounds.chosen_rates(bench) == dict.fromkeys(rounds.ADAPTERS, 0.08)
+    assert {*asked} == {0.01, 0.02, 0.04, 0.08, 0.16}
 
 
 def test_studies_treat_every_method_alike() -> None:
