@@ -18,6 +18,7 @@ from pydantic import NonNegativeInt
 from rmtllmf_lib.arrays import Real, known_names, one_of, real_array
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.fusion.arithmetic import choose_lambda, fuse, lambda_n
+from rmtllmf_lib.fusion.mergers import CALIBRATIONS, MERGERS, merge, merger_named
 from rmtllmf_lib.fusion.tsv import tsv_merge
 from rmtllmf_lib.model.backbone import Backbone
 from rmtllmf_lib.model.task_vector import TaskVector, Weights, cosine_matrix
@@ -248,6 +249,12 @@ def _tsv(station: Station) -> tuple[Weights, float]:
     return station.backbone.weights + station.lam * merged, station.lam
 
 
+def _merged(station: Station, merger: str, *, reload: bool = False) -> tuple[Weights, float]:
+    base = station.backbone.weights
+    model = base + station.lam * merge(merger, list(station.received.values()))
+    return reload_embeddings(model, base) if reload else model, station.lam
+
+
 def _base(station: Station) -> tuple[Weights, float]:
     return station.backbone.weights, 0.0
 
@@ -322,6 +329,31 @@ def _one(_: int) -> float:  # of TSV-Merge, whatever the number of tasks
     return 1.0
 
 
+_MERGE = "merge-"  # before the name of a merger
+
+# Of the library's mergers those that need the vectors alone. Others depend on images, on the task of an image, or on
+# random numbers, for which a condition of a study has no place.
+VECTORS_ALONE = (
+    *(name for name, merger in MERGERS.items() if not merger.needs),
+    *(f"arithmetic+{suffix}" for suffix in CALIBRATIONS),
+)
+
+
+def _merging() -> dict[str, Protection]:
+    """Two entries for each of these mergers: merged and used as it is, and protected as R-MTLLMF is."""
+    found = {}
+    for name in VECTORS_ALONE:
+        merger = merger_named(name)
+        found[f"{_MERGE}{name}"] = Protection(
+            f"{merger.title}, merged", partial(_merged, merger=name), published_lam=merger.suggested_lambda
+        )
+        found[f"{_MERGE}{name}-realigned"] = Protection(
+            f"{merger.title}, realigned", partial(_merged, merger=name, reload=True), _FROZEN,
+            published_lam=merger.suggested_lambda,
+        )  # fmt: skip
+    return found
+
+
 PROTECTIONS: Mapping[str, Protection] = {
     "unprotected": Protection("unprotected", _unprotected),
     # Named by the paper's module, "parameter freezing": clean embeddings, and no training during which to freeze them.
@@ -350,12 +382,23 @@ PROTECTIONS: Mapping[str, Protection] = {
     "few-shot-specialists": Protection(
         "own few-shot specialists, merged, realigned", _few_shot, _FROZEN, receives=False, published_lam=_one
     ),
+    **_merging(),
 }
 
 
 @validated_call
 def protection_named(name: str) -> Protection:
-    """The entry of `PROTECTIONS`; an InputError that lists the names for an unknown one."""
+    """The entry of `PROTECTIONS`; an InputError that lists the names for an unknown one.
+
+    `merge-<merger>` and `merge-<merger>-realigned` take any of the mergers `VECTORS_ALONE`.
+    """
+    if isinstance(name, str) and name not in PROTECTIONS and name.startswith(_MERGE):
+        merger = name.removeprefix(_MERGE).removesuffix("-realigned")
+        needs = merger_named(merger).needs  # an InputError with close names for one that is unknown
+        raise InputError(
+            f"protection is {name!r}, and {merger!r} {f'needs {needs[0]}' if needs else 'is none of the library'}: "
+            f"expected {_MERGE} and one of {', '.join(VECTORS_ALONE)}; merge by `training.merging.merge_suite` instead"
+        )
     return PROTECTIONS[one_of(name, PROTECTIONS, "protection")]
 
 
