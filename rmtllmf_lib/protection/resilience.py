@@ -394,10 +394,11 @@ def protection_named(name: str) -> Protection:
     """
     if isinstance(name, str) and name not in PROTECTIONS and name.startswith(_MERGE):
         merger = name.removeprefix(_MERGE).removesuffix("-realigned")
-        needs = merger_named(merger).needs  # an InputError with close names for one that is unknown
+        needs = () if ":" in merger else merger_named(merger).needs  # which suggests names for one that is unknown
         raise InputError(
-            f"protection is {name!r}, and {merger!r} {f'needs {needs[0]}' if needs else 'is none of the library'}: "
-            f"expected {_MERGE} and one of {', '.join(VECTORS_ALONE)}; merge by `training.merging.merge_suite` instead"
+            f"protection is {name!r}, and {merger!r} {f'needs {needs[0]}' if needs else 'is not one of those'}: expected "
+            f"{_MERGE} and a merger that needs the vectors alone, {', '.join(VECTORS_ALONE)}; for others see "
+            "`training.merging.merge_suite`"
         )
     return PROTECTIONS[one_of(name, PROTECTIONS, "protection")]
 
