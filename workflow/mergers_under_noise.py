@@ -50,7 +50,9 @@ FREE_OF_NOISE = (*NOISY, "arithmetic+svc", "ties-sum", "breadcrumbs", "magmax", 
 WITH_A_FAULTY_USER = (*NOISY, "geometric-median")
 
 # From the worst link of the paper at the scale of task vectors to beyond it at the scale of the weights.
-LEVELS = ((0.21, "task"), (0.0015, "weight"), (0.013, "weight"), (0.21, "weight"), (0.6, "weight"))
+LEVELS = (
+    (0.21, "task"), (0.0015, "weight"), (0.013, "weight"), (0.05, "weight"), (0.21, "weight"), (0.6, "weight"),
+)  # fmt: skip
 
 FAULTS = ("none", "garbage", "negated", "hundredfold")  # what one of the users sends
 

@@ -396,8 +396,8 @@ def protection_named(name: str) -> Protection:
         merger = name.removeprefix(_MERGE).removesuffix("-realigned")
         needs = () if ":" in merger else merger_named(merger).needs  # which suggests names for one that is unknown
         raise InputError(
-            f"protection is {name!r}, and {merger!r} {f'needs {needs[0]}' if needs else 'is not one of those'}: expected "
-            f"{_MERGE} and a merger that needs the vectors alone, {', '.join(VECTORS_ALONE)}; for others see "
+            f"protection is {name!r}, and {merger!r} {f'needs {needs[0]}' if needs else 'is not one of those'}: "
+            f"expected {_MERGE} and a merger that needs the vectors alone, {', '.join(VECTORS_ALONE)}; for others see "
             "`training.merging.merge_suite`"
         )
     return PROTECTIONS[one_of(name, PROTECTIONS, "protection")]
