@@ -40,11 +40,15 @@ class MergerEvidence:
         found = leads(here[np.isclose(here["ratio"], ratio) & here["merger"].isin([name, other])], other).iloc[0]
         return Interval(float(found["mean"]), float(found["half_width"]), int(found["n"]))
 
-    def crossing(self, name: str, correlation: str = "independent") -> tuple[float, float, float]:
-        """The ratio at which a merger falls behind the sum: geometric mean over the suites, and its 95 % interval."""
+    def crossing(self, name: str, correlation: str = "independent") -> tuple[float, float, float, int]:
+        """The ratio at which a merger falls behind the sum: geometric mean, its 95 % interval, number of suites.
+
+        A suite in which the two do not cross between the measured levels has no such ratio, and is left out.
+        """
         x = crossing(noisy(self.rows, correlation), name)["log_ratio"].dropna()
         half = stats.t.ppf(0.975, len(x) - 1) * x.std() / len(x) ** 0.5 if len(x) > 1 else np.nan
-        return float(np.exp(x.mean())), float(np.exp(x.mean() - half)), float(np.exp(x.mean() + half))
+        middle, low, high = (float(np.exp(x.mean() + shift)) for shift in (0.0, -half, half))
+        return middle, low, high, len(x)
 
 
 def without_noise(seen: MergerEvidence) -> Finding:

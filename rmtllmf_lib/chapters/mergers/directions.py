@@ -95,6 +95,19 @@ def alignment(sent: Sequence[TaskVector], received: Sequence[TaskVector]) -> pd.
     return pd.concat(parts, ignore_index=True)
 
 
+def above_threshold(rows: pd.DataFrame, users: int) -> tuple[int, float]:
+    """Of the directions that TSV-Merge keeps, their number for each matrix, and the share above the threshold.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        From `alignment`; the number is that of its matrices with the fewest directions.
+    users : int
+    """
+    each = int(rows.groupby("tensor")["direction"].max().min() + 1) // users
+    return each, float((rows.loc[rows["direction"] < each, "strength"] > 1).mean())
+
+
 def kept(sent: Sequence[TaskVector], received: Sequence[TaskVector], names: Sequence[str]) -> dict[str, float]:
     """How much of each merger's result survives: the squared cosine between what it makes with and without errors.
 

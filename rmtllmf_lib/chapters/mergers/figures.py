@@ -29,7 +29,7 @@ LOOKS = {
 }
 
 _ACCURACY = "normalised accuracy,\nall tasks fused (%)"
-_NO_NOISE = 0.03  # where the axis of noise over signal has 0
+_NO_NOISE = 0.003  # where the axis of noise over signal has 0
 
 
 def beside_published(points: pd.DataFrame, published: pd.Series, fine_tuned: float) -> Axes:
@@ -94,8 +94,8 @@ def against_noise(panels: Mapping[str, pd.DataFrame], marks: Mapping[str, Sequen
             middle = float(np.mean(np.log10(values)))
             ax.annotate(text, (middle, 0), (0, 4), ("data", "axes fraction"), "offset points", ha="center",
                         fontsize=8, color=GREY, backgroundcolor="white")  # fmt: skip
-        ticks = [_NO_NOISE, 0.1, 1, 10, 100, 1000]
-        ax.set_xticks(np.log10(ticks), ["0", ".1", "1", "10", "100", "1,000"])
+        ticks = [_NO_NOISE, 0.01, 0.1, 1, 10, 100, 1000]
+        ax.set_xticks(np.log10(ticks), ["0", ".01", ".1", "1", "10", "100", "1,000"])
         ax.set(xlabel="noise over task vector, power", ylim=(None, 100))
         start = points[points["ratio"] == 0].set_index("merger")["mean"]
         if ax is axes[0] and len(start):

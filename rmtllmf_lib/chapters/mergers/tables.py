@@ -188,30 +188,35 @@ def crossing(rows: pd.DataFrame, one: str, other: str = "arithmetic") -> pd.Data
     return pd.DataFrame(found, columns=["seed", "log_ratio"])
 
 
-def best_at(rows: pd.DataFrame) -> pd.DataFrame:
-    """Which mergers to choose, for each correlation and level of the noise.
+def best_at(rows: pd.DataFrame, correlations: Sequence[str]) -> pd.DataFrame:
+    """Which mergers to choose, for each correlation and level of the noise, as text.
 
     Parameters
     ----------
     rows : DataFrame
-        From `stored`, with all eight tasks and no faulty user.
+        From `stored`.
+    correlations : sequence of str
 
     Returns
     -------
-    DataFrame with columns correlation, ratio, best (the merger with the highest mean), mean, half_width, `level` (names
-    of the others whose difference to it has an interval that reaches 0) and `plain` (by how much task arithmetic is
-    behind, with its interval)
+    DataFrame of str with columns errors, noise/signal, best (the merger with the highest mean), accuracy (its, in %),
+    not surely worse (those whose difference to it has an interval that reaches 0), and sum behind by (in points)
     """
     found = []
-    for (correlation, ratio), group in rows.groupby(["correlation", "ratio"], sort=False):
-        top = group.loc[group["mean"].idxmax()]
-        others = group[(group["merger"] != top["merger"]) & (group["behind"] <= group["behind_width"])]
-        plain = group.set_index("merger").loc["arithmetic"]
-        titles = ", ".join(short_title(name) for name in others.sort_values("behind")["merger"]) or "none"
-        found.append((correlation, ratio, top["merger"], top["mean"], top["half_width"], titles,
-                      percent(plain["behind"], plain["behind_width"])))  # fmt: skip
-    columns = ["correlation", "ratio", "best", "mean", "half_width", "level", "plain"]
-    return pd.DataFrame(found, columns=columns)
+    for correlation in correlations:
+        for ratio, group in noisy(rows, correlation).groupby("ratio"):
+            top = group.loc[group["mean"].idxmax()]
+            level = group[(group["merger"] != top["merger"]) & (group["behind"] <= group["behind_width"])]
+            plain = group.set_index("merger").loc["arithmetic"]
+            found.append({
+                "errors": correlation if float(str(ratio)) else "none",
+                "noise/signal": f"{ratio:.2g}" if float(str(ratio)) < 100 else f"{ratio:.0f}",
+                "best": short_title(top["merger"]),
+                "accuracy": percent(top["mean"], top["half_width"]),
+                "not surely worse": ", ".join(map(short_title, level.sort_values("behind")["merger"])) or "none",
+                "sum behind by": percent(plain["behind"], plain["behind_width"]),
+            })  # fmt: skip
+    return pd.DataFrame(found).drop_duplicates(ignore_index=True)
 
 
 _SHORT = {"arithmetic": "sum", "wudi": "WUDI", "multi-krum": "Multi-Krum", "median": "median"}
@@ -244,6 +249,23 @@ def under_faults(rows: pd.DataFrame, faults: Sequence[str]) -> pd.DataFrame:
     least = points.groupby("merger")["mean"].min().sort_values(ascending=False)
     wide = points.pivot(index="merger", columns="faulty", values="text")
     return wide.loc[least.index, [*faults]].rename(index=short_title)
+
+
+def fault_losses(rows: pd.DataFrame) -> pd.DataFrame:
+    """What a faulty user takes from the tasks of the others: mean loss over the suites, in points.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        From `stored(suites=True)`.
+
+    Returns
+    -------
+    DataFrame with one row per merger, and a column for each fault
+    """
+    means = over_seeds(rows[rows["faulty"] != "none"], ["merger", "faulty"])
+    wide = 100 * means.pivot(index="merger", columns="faulty", values="mean")
+    return wide.rsub(wide["nothing"], axis=0).drop(columns="nothing")
 
 
 def costs(taus: Sequence[TaskVector], names: Sequence[str], repeats: int = 3) -> pd.DataFrame:

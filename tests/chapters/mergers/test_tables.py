@@ -122,26 +122,29 @@ def test_a_crossing_is_where_the_difference_is_zero() -> None:
 def test_the_best_and_those_level_with_it() -> None:
     rows = pd.DataFrame(
         [
-            ("independent", 0.2, "tsv", 0.9, 0.01, 0.0, 0.0), ("independent", 0.2, "wudi", 0.89, 0.01, 0.01, 0.02),
-            ("independent", 0.2, "arithmetic", 0.8, 0.01, 0.1, 0.02),
+            (8, "none", 1e-4, "common", 0.2, "tsv", 0.9, 0.01, 0.0, 0.0),
+            (8, "none", 1e-4, "common", 0.2, "wudi", 0.89, 0.01, 0.01, 0.02),
+            (8, "none", 1e-4, "common", 0.2, "arithmetic", 0.8, 0.01, 0.1, 0.02),
+            (8, "none", 0.0, "independent", 0.0, "arithmetic", 0.85, 0.01, 0.0, 0.0),
         ],
-        columns=["correlation", "ratio", "merger", "mean", "half_width", "behind", "behind_width"],
+        columns=["n_tasks", "faulty", "mse", "correlation", "ratio", "merger", "mean", "half_width", "behind",
+                 "behind_width"],
     )  # fmt: skip
-    (row,) = tables.best_at(rows).itertuples()
-    assert (row.best, row.level, row.plain) == ("tsv", "WUDI", "10 ± 2")
-    (row,) = tables.best_at(rows[rows["merger"] != "wudi"]).itertuples()
-    assert row.level == "none"
+    found = tables.best_at(rows, ["common", "half"])
+    assert found.to_numpy().tolist() == [
+        ["none", "0", "sum", "85 ± 1", "none", "0 ± 0"], ["common", "0.2", "TSV", "90 ± 1", "WUDI", "10 ± 2"],
+    ]  # fmt: skip
 
 
 def test_faults_as_a_table() -> None:
-    rows = pd.concat([
-        results({"median": 0.0}).query("ratio == 0").assign(faulty=fault, normalized=lambda each, d=down: each["normalized"]
-                                                          - d * (each["merger"] == "arithmetic"))
-        for fault, down in (("nothing", 0.0), ("hundredfold", 0.7))
-    ])  # fmt: skip
+    clean = results({"median": 0.0}).query("ratio == 0")
+    hit = clean.assign(normalized=clean["normalized"] - 0.7 * (clean["merger"] == "arithmetic"))
+    rows = pd.concat([clean.assign(faulty="nothing"), hit.assign(faulty="hundredfold")])
     found = tables.under_faults(rows, ["nothing", "hundredfold"])
-    assert list(found.index) == ["coordinate median" if "coordinate median" in found.index else "median", "sum"]
+    assert list(found.index) == ["median", "sum"]
     assert found.loc["sum", "hundredfold"].startswith("10")
+    losses = tables.fault_losses(rows)
+    assert_allclose(losses.loc[["arithmetic", "median"], "hundredfold"], [70, 0], atol=1e-9)
     with pytest.raises(InputError, match="fault"):
         tables.under_faults(rows, ["sabotage"])
 
@@ -179,8 +182,8 @@ def test_claims_can_come_out_either_way(lead: float, slope: float, verdicts: lis
 
 def test_crossings_over_the_suites() -> None:
     seen = MergerEvidence(results({"tsv": 0.1}, slope=0.04), weak=0.2, middle=2.0, strong=20.0)
-    middle, low, high = seen.crossing("tsv")
-    assert 2 < low < middle < high < 20
+    middle, low, high, count = seen.crossing("tsv")
+    assert 2 < low < middle < high < 20 and count == 5
     assert seen.lead("tsv", 2.0).mean == pytest.approx(0.02)
 
 
