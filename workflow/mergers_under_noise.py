@@ -47,6 +47,7 @@ NOISY = (
     "trimmed-mean", "multi-krum",
 )  # fmt: skip
 FREE_OF_NOISE = (*NOISY, "arithmetic+svc", "ties-sum", "breadcrumbs", "magmax", "iso-cts", "geometric-median")
+HALF_COMMON = ("arithmetic", "arithmetic+lines", "tsv", "iso-c", "wudi", "trimmed-mean")
 WITH_A_FAULTY_USER = (*NOISY, "geometric-median")
 
 # From the worst link of the paper at the scale of task vectors to beyond it at the scale of the weights.
@@ -93,7 +94,7 @@ STAGES = (
     Stage(8, "", WITH_A_FAULTY_USER, FAULTS),
     Stage(2, "", NOISY),
     Stage(4, "", NOISY),
-    Stage(8, "half", NOISY),
+    Stage(8, "half", HALF_COMMON),
 )
 
 

@@ -84,7 +84,7 @@ def against_noise(panels: Mapping[str, pd.DataFrame], marks: Mapping[str, Sequen
     marks : dict of text to numbers
         Ratios to mark by lines, and what they are.
     """
-    figure, axes = style.panels(panels, 4.6, 5.0, _ACCURACY)
+    figure, axes = style.panels(panels, 4.9, 5.2, _ACCURACY)
     for ax, points in zip(axes, panels.values(), strict=True):
         ratios = sorted(points["ratio"].unique())
         _curves(ax, points, "ratio", {ratio: float(np.log10(ratio or _NO_NOISE)) for ratio in ratios})
@@ -92,16 +92,15 @@ def against_noise(panels: Mapping[str, pd.DataFrame], marks: Mapping[str, Sequen
             for value in values:
                 ax.axvline(np.log10(value), color=GREY, linewidth=0.8, linestyle=":", zorder=0)
             middle = float(np.mean(np.log10(values)))
-            ax.annotate(text, (middle, 0), (0, 4), ("data", "axes fraction"), "offset points", ha="center",
+            ax.annotate(text, (middle, 1), (0, -4), ("data", "axes fraction"), "offset points", ha="center", va="top",
                         fontsize=8, color=GREY, backgroundcolor="white")  # fmt: skip
         ticks = [_NO_NOISE, 0.01, 0.1, 1, 10, 100, 1000]
         ax.set_xticks(np.log10(ticks), ["0", ".01", ".1", "1", "10", "100", "1,000"])
-        ax.set(xlabel="noise over task vector, power", ylim=(None, 100))
+        ax.set_xlabel("noise over task vector, power")
         start = points[points["ratio"] == 0].set_index("merger")["mean"]
-        if ax is axes[0] and len(start):
-            _label(
-                ax, float(np.log10(_NO_NOISE)), {name: 100 * start[name] for name in LOOKS if name in start}, "right"
-            )
+        named = {name: 100 * start[name] for name in LOOKS if name in start}
+        ax.margins(y=0.12)
+        _label(ax, float(np.log10(_NO_NOISE)), named, "right")
     return figure
 
 
@@ -145,7 +144,7 @@ def _curves(ax: Axes, points: pd.DataFrame, column: str, places: Mapping[float, 
         if name not in LOOKS:
             ax.plot(x, 100 * curve["mean"], color=GREY, linewidth=0.8, alpha=0.7)
             continue
-        shift = 0.012 * np.ptp([*places.values()]) * ([*LOOKS].index(name) - len(LOOKS) / 2)
+        shift = 0.005 * np.ptp([*places.values()]) * ([*LOOKS].index(name) - len(LOOKS) / 2)
         style.with_intervals(ax, x + shift, curve, factor=100, markersize=5, **LOOKS[name] | {"capsize": 2})
 
 
@@ -159,7 +158,7 @@ def _label(ax: Axes, x: float, heights: Mapping[str, float], side: str) -> None:
         ax.annotate(LOOKS[name]["label"], (x, above), away, textcoords="offset points", va="center", ha=side,
                     color=LOOKS[name]["color"], fontsize=9, annotation_clip=False)  # fmt: skip
     left, right = ax.get_xlim()
-    room = 0.22 * (right - left)
+    room = 0.25 * (right - left)
     ax.set_xlim(left - room * (side == "right"), right + room * (side == "left"))
 
 

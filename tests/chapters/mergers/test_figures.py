@@ -57,7 +57,7 @@ def test_against_noise_has_zero_at_the_left() -> None:
     x, _ = centres(first, "sum")
     assert x[0] < -2 and abs(x[1] - np.log10(0.2)) < 0.2 and abs(x[2] - np.log10(20)) < 0.2
     assert {text.get_text() for text in first.texts} == {"marked", "TSV", "sum"}
-    assert {text.get_text() for text in second.texts} == {"marked"}
+    assert first.get_xlim() == second.get_xlim()
     assert first.get_xticklabels()[0].get_text() == "0"
 
 
