@@ -62,10 +62,11 @@ def against_size(points: pd.DataFrame) -> Axes:
     Parameters
     ----------
     points : DataFrame
-        n_tasks, merger, mean, half_width.
+        n_tasks, merger, mean, half_width; mergers that were not measured with every number are left out.
     """
     _, ax = plt.subplots(figsize=(6.6, 4.2))
     sizes = sorted(points["n_tasks"].unique())
+    points = points[points.groupby("merger")["n_tasks"].transform("nunique") == len(sizes)]
     _curves(ax, points, "n_tasks", {size: float(np.log2(size)) for size in sizes})
     ax.set_xticks(np.log2(sizes), [str(size) for size in sizes])
     ax.set(xlabel="number of tasks fused", ylabel="normalised accuracy (%)")
