@@ -82,6 +82,13 @@ def scaled_with_depth(seen: MergerEvidence) -> Finding:
     return graded(all_of(each.above() for each in gained.values()), **gained)
 
 
+def common_errors(seen: MergerEvidence) -> Finding:
+    """TSV is surely ahead of the sum where errors are common to all users, at the weak and the middle level."""
+    gained = {"weak": seen.lead("tsv", seen.weak, correlation="common"),
+              "middle": seen.lead("tsv", seen.middle, correlation="common")}  # fmt: skip
+    return graded(all_of(each.above() for each in gained.values()), **gained)
+
+
 def _at_both(seen: MergerEvidence, name: str) -> dict[str, Interval]:
     return {"middle": seen.lead(name, seen.middle), "strong": seen.lead(name, seen.strong)}
 
@@ -107,6 +114,11 @@ CLAIMS = (
         "Noise of hundreds of times the power of a task vector turns their lead into a loss.",
         "({numref}`fig-mer-noise`)", strong_noise, ours=_THREE,
         why={"holds with caveat": "none of them is surely ahead, and not all are surely behind"},
+    ),
+    Claim(
+        "TSV, common errors", "beyond", "Orthogonal directions keep their lead where all users have the same errors.",
+        "({numref}`fig-mer-noise`)", common_errors,
+        ours="TSV {weak.points} points over the sum under weak noise, {middle.points} under strong",
     ),
     Claim(
         "Robust means, noise", "beyond", "A mean that resists outliers resists Gaussian noise, too.",

@@ -159,7 +159,7 @@ def _label(ax: Axes, x: float, heights: Mapping[str, float], side: str) -> None:
         ax.annotate(LOOKS[name]["label"], (x, above), away, textcoords="offset points", va="center", ha=side,
                     color=LOOKS[name]["color"], fontsize=9, annotation_clip=False)  # fmt: skip
     left, right = ax.get_xlim()
-    room = 0.25 * (right - left)
+    room = 0.3 * (right - left)
     ax.set_xlim(left - room * (side == "right"), right + room * (side == "left"))
 
 
