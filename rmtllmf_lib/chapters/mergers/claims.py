@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -84,16 +85,16 @@ def scaled_with_depth(seen: MergerEvidence) -> Finding:
 
 def common_errors(seen: MergerEvidence) -> Finding:
     """TSV is surely ahead of the sum where errors are common to all users, at the weak and the middle level."""
-    gained = {"weak": seen.lead("tsv", seen.weak, correlation="common"),
+    gained: dict[str, Any] = {"weak": seen.lead("tsv", seen.weak, correlation="common"),
               "middle": seen.lead("tsv", seen.middle, correlation="common")}  # fmt: skip
     return graded(all_of(each.above() for each in gained.values()), **gained)
 
 
-def _at_both(seen: MergerEvidence, name: str) -> dict[str, Interval]:
+def _at_both(seen: MergerEvidence, name: str) -> dict[str, Any]:
     return {"middle": seen.lead(name, seen.middle), "strong": seen.lead(name, seen.strong)}
 
 
-def _named(intervals: dict[str, Interval]) -> dict[str, Interval]:
+def _named(intervals: dict[str, Interval]) -> dict[str, Any]:
     return {name.replace("-", "_"): each for name, each in intervals.items()}
 
 

@@ -204,7 +204,8 @@ def best_at(rows: pd.DataFrame, correlations: Sequence[str]) -> pd.DataFrame:
     """
     found = []
     for correlation in correlations:
-        for ratio, group in noisy(rows, correlation).groupby("ratio"):
+        here = noisy(rows, correlation)
+        for ratio, group in (here if correlation == correlations[0] else here[here["mse"] > 0]).groupby("ratio"):
             top = group.loc[group["mean"].idxmax()]
             level = group[(group["merger"] != top["merger"]) & (group["behind"] <= group["behind_width"])]
             plain = group.set_index("merger").loc["arithmetic"]
@@ -216,7 +217,7 @@ def best_at(rows: pd.DataFrame, correlations: Sequence[str]) -> pd.DataFrame:
                 "not surely worse": ", ".join(map(short_title, level.sort_values("behind")["merger"])) or "none",
                 "sum behind by": percent(plain["behind"], plain["behind_width"]),
             })  # fmt: skip
-    return pd.DataFrame(found).drop_duplicates(ignore_index=True)
+    return pd.DataFrame(found)
 
 
 _SHORT = {"arithmetic": "sum", "wudi": "WUDI", "multi-krum": "Multi-Krum", "median": "median"}
