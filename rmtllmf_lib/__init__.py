@@ -59,6 +59,16 @@ Eq. (6), choice of lambda_N
     tests/fusion/test_arithmetic.py::test_published_table_and_fit
     notebooks/04_fusion, "Adding them up": Fig. 4.4
 
+not in the paper, mergers other than the sum, by name
+    fusion.mergers.merge
+    tests/fusion/test_mergers.py::test_every_merger_keeps_base_and_layout_and_leaves_its_input_alone
+    notebooks/08_mergers, "Without noise": Fig. 3
+
+not in the paper, what noise leaves of a singular direction
+    chapters.mergers.directions.survival
+    tests/chapters/mergers/test_directions.py::test_survival_is_that_of_a_simulation
+    notebooks/08_mergers, "Why they cross": (1), Fig. 6
+
 Section II-B
 ------------
 

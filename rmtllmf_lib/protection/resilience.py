@@ -19,7 +19,7 @@ from pydantic import NonNegativeInt
 from rmtllmf_lib.arrays import Real, known_names, one_of, real_array
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.fusion.arithmetic import choose_lambda, fuse, lambda_n
-from rmtllmf_lib.fusion.mergers import merger_named
+from rmtllmf_lib.fusion.mergers import CALIBRATIONS, MERGERS, merge, merger_named
 from rmtllmf_lib.fusion.tsv import tsv_merge
 from rmtllmf_lib.model.backbone import Backbone
 from rmtllmf_lib.model.task_vector import TaskVector, Weights, cosine_matrix
@@ -259,6 +259,12 @@ def _tsv(station: Station) -> _Start:
     return _Start(station.backbone.weights + station.lam * merged, station.lam)
 
 
+def _merged(station: Station, merger: str, *, reload: bool = False) -> _Start:
+    base = station.backbone.weights
+    model = base + station.lam * merge(merger, list(station.received.values()))
+    return _Start(reload_embeddings(model, base) if reload else model, station.lam)
+
+
 def _base(station: Station) -> _Start:
     return _Start(station.backbone.weights, 0.0)
 
@@ -328,6 +334,31 @@ class Protection:
 _TSV_LAMBDA = merger_named("tsv").suggested_lambda
 
 
+_MERGE = "merge-"  # before the name of a merger
+
+# Of the library's mergers those that need the vectors alone. Others depend on images, on the task of an image, or on
+# random numbers, for which a condition of a study has no place.
+VECTORS_ALONE = (
+    *(name for name, merger in MERGERS.items() if not merger.needs),
+    *(f"arithmetic+{suffix}" for suffix in CALIBRATIONS),
+)
+
+
+def _merging() -> dict[str, Protection]:
+    """Two entries for each of these mergers: merged and used as it is, and protected as R-MTLLMF is."""
+    found = {}
+    for name in VECTORS_ALONE:
+        merger = merger_named(name)
+        found[f"{_MERGE}{name}"] = Protection(
+            f"{merger.title}, merged", partial(_merged, merger=name), published_lam=merger.suggested_lambda
+        )
+        found[f"{_MERGE}{name}-realigned"] = Protection(
+            f"{merger.title}, realigned", partial(_merged, merger=name, reload=True), _FROZEN,
+            published_lam=merger.suggested_lambda,
+        )  # fmt: skip
+    return found
+
+
 PROTECTIONS: Mapping[str, Protection] = {
     "unprotected": Protection("unprotected", _unprotected),
     # Named by the paper's module, "parameter freezing": clean embeddings, and no training during which to freeze them.
@@ -361,12 +392,24 @@ PROTECTIONS: Mapping[str, Protection] = {
         starts_from_memory=True,
         published_lam=_TSV_LAMBDA,
     ),
+    **_merging(),
 }
 
 
 @validated_call
 def protection_named(name: str) -> Protection:
-    """The entry of `PROTECTIONS`; an InputError that lists the names for an unknown one."""
+    """The entry of `PROTECTIONS`; an InputError that lists the names for an unknown one.
+
+    `merge-<merger>` and `merge-<merger>-realigned` take any of the mergers `VECTORS_ALONE`.
+    """
+    if isinstance(name, str) and name not in PROTECTIONS and name.startswith(_MERGE):
+        merger = name.removeprefix(_MERGE).removesuffix("-realigned")
+        needs = () if ":" in merger else merger_named(merger).needs  # which suggests names for one that is unknown
+        raise InputError(
+            f"protection is {name!r}, and {merger!r} {f'needs {needs[0]}' if needs else 'is not one of those'}: "
+            f"expected {_MERGE} and a merger that needs the vectors alone, {', '.join(VECTORS_ALONE)}; for others see "
+            "`training.merging.merge_suite`"
+        )
     return PROTECTIONS[one_of(name, PROTECTIONS, "protection")]
 
 

@@ -9,6 +9,7 @@ import torch
 
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.fusion.arithmetic import fuse, lambda_n
+from rmtllmf_lib.fusion.mergers import MERGERS, merge, merger_named
 from rmtllmf_lib.fusion.tsv import tsv_merge
 from rmtllmf_lib.model.layout import group_of
 from rmtllmf_lib.model.task_vector import Weights
@@ -17,12 +18,15 @@ from rmtllmf_lib.protection.realign import memory_loss, realign
 from rmtllmf_lib.protection.resilience import (
     EMBEDDING_KINDS,
     PROTECTIONS,
+    VECTORS_ALONE,
     Station,
     protect,
+    protection_named,
     reload_embeddings,
     search_lambda,
     wiener_weights,
 )
+from rmtllmf_lib.study.study import Study
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.transport.scenario import Scenario
 from small import small_backbone, small_head, small_task, small_tau
@@ -148,9 +152,13 @@ def test_protections_are_made_of_their_parts(station: Station) -> None:
     for kind in EMBEDDING_KINDS:
         part = reload_embeddings(fused, base, (kind,))
         expected |= {f"freeze-{kind}": part.hash, f"rmtllmf-{kind}": trained(station, part, frozen)}
+    assert len(set(expected.values())) == len(expected)
+    for name in VECTORS_ALONE:
+        model = base + LAM * merge(name, taus)
+        clean = reload_embeddings(model, base)
+        expected |= {f"merge-{name}": model.hash, f"merge-{name}-realigned": trained(station, clean, frozen)}
     found = {name: protect(name, station) for name in PROTECTIONS}
     assert {name: each.weights.hash for name, each in found.items()} == expected
-    assert len(set(expected.values())) == len(expected)
     assert found["noise-aware"].lam == lam and found["rmtllmf"].lam == LAM and found["control"].lam == 0
     assert found["coded-tsv"].lam == LAM
     assert found["wiener"].lam == pytest.approx(weights.mean())
@@ -158,7 +166,11 @@ def test_protections_are_made_of_their_parts(station: Station) -> None:
     assert protect("few-shot-specialists", station, realigned=False).weights.hash == few_shot.hash
 
 
-@pytest.mark.parametrize("name", PROTECTIONS)
+# Those of mergers are made in one way: two stand for all of them.
+OF_EVERY_KIND = [name for name in PROTECTIONS if name in ("merge-ties", "merge-tsv-realigned") or "merge-" not in name]
+
+
+@pytest.mark.parametrize("name", OF_EVERY_KIND)
 def test_the_registry_knows_what_each_one_uses(station: Station, name: str) -> None:
     """Inputs that it does not use have no effect; the budget counts what was used."""
     protection = PROTECTIONS[name]
@@ -182,10 +194,12 @@ def test_the_registry_knows_what_each_one_uses(station: Station, name: str) -> N
     other_lam = protect(name, replace(station, lam=1.1 * LAM))
     assert (other_lam.weights.hash != usual.weights.hash) == protection.scales
     merged_by_tsv = name == "few-shot-specialists" or protection.sends is not None
-    assert protection.published_lam(3) == (1 if merged_by_tsv else lambda_n(3))
+    merger = name.removeprefix("merge-").removesuffix("-realigned")
+    suggested = merger_named(merger).suggested_lambda(3) if merger in VECTORS_ALONE else lambda_n(3)
+    assert protection.published_lam(3) == (1 if merged_by_tsv else suggested)
 
 
-@pytest.mark.parametrize("name", PROTECTIONS)
+@pytest.mark.parametrize("name", OF_EVERY_KIND)
 def test_before_realignment(station: Station, name: str) -> None:
     """What the others start from: no more training, and no memory that it takes no part in."""
     untrained = {"rmtllmf": "freeze", "noise-aware": "noise-aware-lambda", "control": "base", "realign": "unprotected"}
@@ -224,6 +238,34 @@ def test_users_in_outage_are_left_out_and_remembered(station: Station) -> None:
 def test_unknown_protections_are_refused(station: Station) -> None:
     with pytest.raises(InputError, match="'prayer'"):
         protect("prayer", station)
+
+
+def test_mergers_that_need_the_vectors_alone_are_protections() -> None:
+    plain = {name for name, merger in MERGERS.items() if not merger.needs}
+    assert {*VECTORS_ALONE} == {*plain, "arithmetic+svc", "arithmetic+lines"}
+    merging = {name for name in PROTECTIONS if name.startswith("merge-")}
+    assert merging == {f"merge-{name}{end}" for name in VECTORS_ALONE for end in ("", "-realigned")}
+    assert len({each.title for each in PROTECTIONS.values()}) == len(PROTECTIONS)
+
+
+@pytest.mark.parametrize(
+    "name, says",
+    [
+        ("merge-tvs", "did you mean 'tsv'"),
+        ("merge-regmean", "'regmean' needs grams.*merge_suite"),
+        ("merge-dare-realigned", "'dare' needs generator"),
+        ("merge-emr", "'emr' needs task"),
+        ("merge-tsv+lines", r"'tsv\+lines' is not one of those"),
+        ("merge-mine.py:own", "'mine.py:own' is not one of those"),
+    ],
+)
+def test_mergers_that_need_more_are_refused(name: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        protection_named(name)
+    with pytest.raises(InputError, match=says):
+        Study((Scenario("noisy", 0.1),), (name,))
+    with pytest.raises(InputError, match=says):
+        Study((Scenario("noisy", 0.1),), ("merge-tsv",), lam_grid={name: (0.5, 1.0)})
 
 
 # --- our own ----------------------------------------------------------------------------------------------------------
