@@ -1,7 +1,7 @@
 """The script behind the results of the chapter on mergers: its conditions, its choices, and what it writes."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from rmtllmf_lib.chapters.mergers import tables
 from rmtllmf_lib.chapters.mergers.tables import RESULTS
 from rmtllmf_lib.fusion.mergers import merge
+from rmtllmf_lib.model.task_vector import Weights
 from rmtllmf_lib.protection.resilience import PROTECTIONS
 from rmtllmf_lib.seeds import generator_for
 from rmtllmf_lib.study.units import NOISE, Bench
@@ -74,6 +75,16 @@ def test_every_merger_is_tried_under_every_level() -> None:
         assert len(study.scenarios) == (len(mergers_under_noise.LEVELS) if stage.correlation else 1)
 
 
+def normalised(suite: Suite, model: Weights, names: Sequence[str]) -> float:
+    """Mean over some tasks of a model's accuracy over the specialist's, on the images of the small script."""
+    bench, base = Bench(suite), suite.backbone.weights
+
+    def score(name: str, weights: Weights) -> float:
+        return accuracy(suite.backbone, weights, bench.prepared(name, "test", 40), suite.heads[name])
+
+    return float(np.mean([score(name, model) / score(name, base + suite.taus[name]) for name in names]))
+
+
 def test_a_stage_scores_what_it_says(small: Any, suite: Suite) -> None:
     """One row against a plain computation: the noise of the suite's number, the chosen lambda, the specialists."""
     stage = small.Stage(4, "independent", ("arithmetic", "tsv"))
@@ -82,13 +93,8 @@ def test_a_stage_scores_what_it_says(small: Any, suite: Suite) -> None:
     row = rows[(rows["merger"] == "tsv") & (rows["seed"] == 1)].iloc[0]
     base, (link,) = suite.backbone.weights, stage.scenarios
     received = link.receive([*suite.taus.values()], base, generator=generator_for(1, NOISE, 0))
-    model, bench = base + row["lam"] * merge("tsv", received), Bench(suite)
-    ratios = []
-    for name, tau in suite.taus.items():
-        own, here = (accuracy(suite.backbone, weights, bench.prepared(name, "test", 40), suite.heads[name])
-                     for weights in (base + tau, model))  # fmt: skip
-        ratios.append(here / own)
-    assert row["normalized"] == pytest.approx(np.mean(ratios))
+    model = base + row["lam"] * merge("tsv", received)
+    assert row["normalized"] == pytest.approx(normalised(suite, model, NAMES))
     assert row["ratio"] == pytest.approx(0.3) and row["faulty"] == "none"
 
 
@@ -122,6 +128,8 @@ def test_what_a_faulty_user_sends(small: Any, suite: Suite) -> None:
 def test_the_faulty_user_s_task_is_left_out(small: Any, suite: Suite) -> None:
     rows = small.run_stage(small.Stage(4, "", ("arithmetic",), small.FAULTS), suites=1)
     assert list(rows["faulty"]) == ["nothing", "garbage", "negated", "hundredfold"]
+    model = suite.backbone.weights + rows["lam"].iloc[0] * merge("arithmetic", [*suite.taus.values()])
+    assert rows["normalized"].iloc[0] == pytest.approx(normalised(suite, model, "bcd"))  # a is the faulty one
     plain = small.run_stage(small.Stage(4, "", ("arithmetic",)), suites=1)
     assert plain["lam"].iloc[0] == rows["lam"].iloc[0] and list(plain["faulty"]) == ["none"]
 

@@ -111,11 +111,11 @@ def test_leads_are_paired() -> None:
 
 
 def test_a_crossing_is_where_the_difference_is_zero() -> None:
-    rows = results({"tsv": 0.1}, slope=0.04)  # ahead by .1 (1 + j) - .04 k at level k
+    rows = results({"tsv": 0.07}, slope=0.03)
     found = tables.crossing(rows, "tsv")
     assert len(found) == 5
-    last = found.set_index("seed").loc[4, "log_ratio"]  # no jitter: .02 at level 2, -.02 at level 3
-    assert last == pytest.approx((np.log(2) + np.log(20)) / 2)
+    last = found.set_index("seed").loc[4, "log_ratio"]  # ahead by .01 at 2 times the signal, by -.02 at 20 times
+    assert last == pytest.approx(np.log(2) + np.log(20 / 2) / 3)
     assert tables.crossing(results({"tsv": 0.1}), "tsv")["log_ratio"].isna().all()
 
 
