@@ -3,7 +3,7 @@
     python -m workflow.the_answer --workers 2
 
 writes three files to `book/results`: `the_answer.csv`, one row per condition, with leads over what it is compared with
-and their intervals; `the_answer_suites.csv`, the values of every suite; and `the_answer.json`, the studies and versions.
+and their intervals; `the_answer_suites.csv`, the values of every suite; and `the_answer.json`, studies and versions.
 Everything that it computes is stored in parts: stopped, it goes on where it was. Chapter 9 shows the tables.
 
 The files are written anew after each of the `CELLS`, and those of the book may have the first of them only: `cells` of

@@ -90,8 +90,7 @@ def _with_errors(
         carriers.append(replace(tau, values=values))
     arrived = link.receive(carriers, base, generator=generator)
     return [
-        replace(each, values=got.values[: each.layout.size].clone())
-        for each, got in zip(numbers, arrived, strict=True)
+        replace(each, values=got.values[: each.layout.size].clone()) for each, got in zip(numbers, arrived, strict=True)
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,12 +14,15 @@ import torch
 import rmtllmf_lib
 from rmtllmf_lib.arrays import Real, real_number, whole_number
 from rmtllmf_lib.chapters.fusion.tables import CLOSEST
+from rmtllmf_lib.chapters.tidy import stacked
 from rmtllmf_lib.chapters.worst_case_noise.paper_link import ATTACKS
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.fusion.tsv import tsv_merge
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.payload.payload import Encoded
 from rmtllmf_lib.published import PAPER_LINKS
-from rmtllmf_lib.study.payloads import error_ratios
+from rmtllmf_lib.study.payloads import error_ratios, task_accuracies
+from rmtllmf_lib.study.units import Bench, specialists
 from rmtllmf_lib.transport.coded_payload import Plan, full_uses, plan, quantised
 from rmtllmf_lib.transport.link import Link, send
 from rmtllmf_lib.transport.mcs import measured, mse_of, thresholds
@@ -91,6 +95,24 @@ def with_feedback(mse: float, uses: int, draws: int, *, rng: np.random.Generator
     return float(np.mean(np.abs(wrong) ** 2))
 
 
+def sampled_bits(mse: float, draws: int, *, rng: np.random.Generator) -> float:
+    """Return the mean information density of Gaussian symbols and what a use makes of them, in bits.
+
+    What arrives, scaled so that the symbol s has the factor 1, is `y = s + z` with noise of variance
+    `v = mse / (1 - mse)`, and the density `log2 p(y | s) / p(y)`.
+
+    Parameters
+    ----------
+    mse : float
+        In (0, 1).
+    """
+    s = complex_normal((whole_number(draws, "draws"),), rng)
+    y = _estimate(s, mse, rng) / (1 - mse)
+    v = mse / (1 - mse)
+    density = np.log((1 + v) / v) - np.abs(y - s) ** 2 / v + np.abs(y) ** 2 / (1 + v)
+    return float(density.mean() / np.log(2))
+
+
 def averaged(mse: float, uses: int, draws: int, *, rng: np.random.Generator) -> float:
     """Return the squared error of unit-power symbols sent several times and combined linearly."""
     symbols = complex_normal((whole_number(draws, "draws"),), rng)
@@ -118,9 +140,7 @@ def word_error_points() -> pd.DataFrame:
     """The measurements behind the thresholds: mcs, mse, words, errors."""
     table = measured()
     known = {(mcs.constellation_bits, round(mcs.rate, 6)): str(mcs) for mcs in thresholds(table)}
-    names = [
-        known[bits, round(rate, 6)] for bits, rate in zip(table["constellation_bits"], table["rate"], strict=True)
-    ]
+    names = [known[bits, round(rate, 6)] for bits, rate in zip(table["constellation_bits"], table["rate"], strict=True)]
     return table.assign(mcs=names, mse=[mse_of(float(snr)) for snr in table["snr_db"]])[
         ["mcs", "mse", "words", "errors"]
     ]
@@ -197,9 +217,7 @@ def _through(
     scheme = replace(chosen.mcs.scheme(sent.bits, sent.clip), measures=measures)
     got = send(numbers, link, scheme, generator=generator, progress=False).taus
     exact = [quantised(each, sent.bits, sent.clip) for each in numbers]
-    apart = [
-        int((one.values - two.values).abs().gt(1e-6 * one.rms).sum()) for one, two in zip(exact, got, strict=True)
-    ]
+    apart = [int((one.values - two.values).abs().gt(1e-6 * one.rms).sum()) for one, two in zip(exact, got, strict=True)]
     decoded = {
         user: sent.payload.decode(Encoded(each, known.side), taus[user].layout)
         for user, each, known in zip(users, got, encoded, strict=True)
@@ -239,3 +257,44 @@ def power_limited_bits(taus: Sequence[TaskVector], base: Weights) -> Real:
         found.append(capacity_bits(ratios / (1 + ratios), uses).mean())
     return np.array(found)
 
+
+# From the paper's method to the answer: step to what the stored tables call it, without a memory.
+_STEPS: Mapping[str, Mapping[str, Any]] = {
+    "whole vectors, SR at the scale of the weights": {"payload": "full", "scale": "weight", "merger": "arithmetic"},
+    "no noise": {"payload": "full", "scale": "", "merger": "arithmetic"},
+    "SR at unit power": {"payload": "full", "scale": "task", "merger": "arithmetic"},
+    "merged by TSV-Merge": {"payload": "full", "scale": "task", "merger": "tsv"},
+    "rank 8, 3 bits, with a code": {"payload": "rank 8", "bits": 3, "scale": "", "merger": "tsv"},
+}
+
+
+def decomposition(payloads: pd.DataFrame, answers: pd.DataFrame, memories: Sequence[int]) -> pd.DataFrame:
+    """Rows (step, seed, normalized) from the paper's way of sending to the answer, realigned with these memories.
+
+    Parameters
+    ----------
+    payloads, answers : DataFrame
+        Of the book's results "payloads_suites" and "the_answer_suites".
+    memories : sequence of int
+        Images per class.
+    """
+    plain = payloads[(payloads["lost"] == 0) & ~payloads["reloaded"].astype(bool) & (payloads["repeats"] == 1)]
+    plain = plain[plain["correlation"].isin(["", "half"])]
+    found = {}
+    for step, wanted in _STEPS.items():
+        rows = plain[plain["bits"].isna()] if "bits" not in wanted else plain
+        for column, value in wanted.items():
+            rows = rows[rows[column] == value]
+        found[step] = rows
+    ours = answers[(answers["difficulty"] == "calibrated") & (answers["n_tasks"] == answers["n_tasks"].max())]
+    ours = ours[(ours["protection"] == "coded-tsv-realigned") & (ours["lam_rule"] == "chosen")]
+    for count in memories:
+        found[f"realigned, {count} per class"] = ours[ours["per_class"] == count]
+    return stacked(found, "step")[["step", "seed", "normalized"]]
+
+
+def normalised_accuracy(bench: Bench, arrived: Mapping[str, TaskVector], lam: float, images: int) -> float:
+    """Return the normalised accuracy of task vectors merged by TSV-Merge, mean over the tasks of a suite."""
+    counts = specialists(bench, images).set_index("task")
+    model = bench.suite.backbone.weights + lam * tsv_merge(list(arrived.values()))
+    return float((task_accuracies(bench, model, "test", images) / (counts["correct"] / counts["images"])).mean())
