@@ -337,6 +337,21 @@ Section V, every claim, measured and judged
     chapters.verdicts.claims.assess
     tests/chapters/verdicts/test_verdicts.py::test_claims_become_rows
 
+not in the paper, bits that a link carries
+    wireless.information.capacity_bits
+    tests/chapters/send_less/test_tables.py::test_what_is_sampled_has_the_law_of_the_formulas
+    notebooks/09_send_less, "What a bad link carries": (37), Fig. 54
+
+not in the paper, least error of numbers sent in several uses
+    wireless.information.ideal_distortion
+    tests/chapters/send_less/test_tables.py::test_what_is_sampled_has_the_law_of_the_formulas
+    notebooks/09_send_less, "What a bad link carries": (38), Fig. 54
+
+not in the paper, the answer: low rank with a code and TSV-Merge
+    protection.resilience.protect
+    tests/protection/test_resilience.py::test_protections_are_made_of_their_parts
+    notebooks/09_send_less, "The answer": Fig. 57
+
 Nothing is imported here, so that the wireless modules start without torch.
 """
 

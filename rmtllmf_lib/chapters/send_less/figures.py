@@ -77,8 +77,8 @@ def payloads(rows: pd.DataFrame, whole: Mapping[str, float], budget: float) -> F
             style.with_intervals(ax, here["bits_a_user"], here, factor=100, **look)
         ranked = rows[(rows["merger"] == merger) & rows["payload"].str.startswith("rank") & (rows["bits"] == 2)]
         for row in ranked.itertuples():
-            text = str(row.payload).removeprefix("rank ")
-            ax.annotate(text, (row.bits_a_user, 100 * row.mean), (-6, -16), textcoords="offset points", fontsize=8)
+            text, lowest = str(row.payload).removeprefix("rank "), 100 * (row.mean - row.half_width)
+            ax.annotate(text, (row.bits_a_user, lowest), (0, -11), textcoords="offset points", ha="center", fontsize=8)
         ax.set(xscale="log", xlabel="bits of a user")
     style.legend_above(figure, axes[0], ncols=3)
     return figure
@@ -108,12 +108,12 @@ def thresholds(table: pd.DataFrame, points: pd.DataFrame, mses: Mapping[str, flo
         ax.annotate(link, (mse, len(names) - 0.45), ha="center", fontsize=9, color=colour, annotation_clip=False)
     ax.set(xscale="log", xlabel="MSE of a user's symbols", xlim=(0.01, 1), ylim=(-0.6, len(names) - 0.5))
     ax.set_yticks(range(len(names)), names)
-    ax.legend(fontsize=8, loc="lower left", frameon=True)
+    ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, frameon=False)
     return ax
 
 
 def answer(rows: pd.DataFrame, attacked: pd.DataFrame, per_class: int = 1) -> Figure:
-    """Normalised accuracy against the memory, and against the number of tasks.
+    """Normalised accuracy against the memory and, where there are several, against the number of tasks.
 
     Parameters
     ----------
@@ -125,14 +125,12 @@ def answer(rows: pd.DataFrame, attacked: pd.DataFrame, per_class: int = 1) -> Fi
         Of the memory at the right.
     """
     known = rows.assign(curve=rows["protection"].replace(WITHOUT))
-    most = known["n_tasks"].max()
-    figure, axes = style.panels(
-        [f"{most} tasks", f"{per_class} image per class" if per_class == 1 else f"{per_class} images per class"],
-        4.1, 4.6, _NORMALISED,
-    )  # fmt: skip
+    most, sizes = known["n_tasks"].max(), known["n_tasks"].nunique()
+    titles = [f"{most} tasks", f"{per_class} image per class" if per_class == 1 else f"{per_class} images per class"]
+    figure, axes = style.panels(titles[: min(sizes, 2)], 4.1 if sizes > 1 else 6.0, 4.6, _NORMALISED)
     panels = (("per_class", known["n_tasks"] == most), ("n_tasks", known["per_class"] == per_class))
     under = attacked[attacked["n_tasks"] == most], attacked[attacked["per_class"] == per_class]
-    for ax, (column, here), noisy in zip(axes, panels, under, strict=True):
+    for ax, (column, here), noisy in zip(axes, panels, under, strict=False):
         places = sorted(set(known.loc[here, column]))
         for name, (label, *look) in CURVES.items():
             curve = known[here & (known["curve"] == name)].sort_values(column)
@@ -145,8 +143,8 @@ def answer(rows: pd.DataFrame, attacked: pd.DataFrame, per_class: int = 1) -> Fi
         )
         ax.set_xticks(range(len(places)), [f"{each}" for each in places])
         ax.margins(x=0.1)
-    axes[0].set_xlabel("memory, images per class")
-    axes[1].set_xlabel("tasks that are fused")
+    for ax, label in zip(axes, ("memory, images per class", "tasks that are fused"), strict=False):
+        ax.set_xlabel(label)
     style.legend_above(figure, axes[0], ncols=2)
     return figure
 
@@ -187,7 +185,7 @@ def outage(rows: pd.DataFrame) -> Axes:
         curve = rows[rows["tasks"] == tasks].sort_values("lost")
         style.with_intervals(ax, curve["lost"], curve, factor=100, markersize=6, **style.look(label, *look))
     ax.set(xlabel="users in outage, of eight", ylabel=_NORMALISED)
-    ax.legend(fontsize=9, loc="lower left")
+    ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, 1.16), ncols=3, frameon=False)
     return ax
 
 
