@@ -62,12 +62,12 @@ Eq. (6), choice of lambda_N
 not in the paper, mergers other than the sum, by name
     fusion.mergers.merge
     tests/fusion/test_mergers.py::test_every_merger_keeps_base_and_layout_and_leaves_its_input_alone
-    notebooks/08_mergers, "Without noise": Fig. 3
+    notebooks/08_mergers, "Without noise": Fig. 8.1
 
 not in the paper, what noise leaves of a singular direction
     chapters.mergers.directions.survival
     tests/chapters/mergers/test_directions.py::test_survival_is_that_of_a_simulation
-    notebooks/08_mergers, "Why they cross": (1), Fig. 6
+    notebooks/08_mergers, "Why they cross": (8.1), Fig. 8.4
 
 Section II-B
 ------------
@@ -346,6 +346,21 @@ Section V
 Section V, every claim, measured and judged
     chapters.verdicts.claims.assess
     tests/chapters/verdicts/test_verdicts.py::test_claims_become_rows
+
+not in the paper, bits that a link carries
+    wireless.information.capacity_bits
+    tests/chapters/send_less/test_tables.py::test_what_is_sampled_has_the_law_of_the_formulas
+    notebooks/09_send_less, "What a bad link carries": (9.1), Fig. 9.1
+
+not in the paper, least error of numbers sent in several uses
+    wireless.information.ideal_distortion
+    tests/chapters/send_less/test_tables.py::test_what_is_sampled_has_the_law_of_the_formulas
+    notebooks/09_send_less, "What a bad link carries": (9.2), Fig. 9.1
+
+not in the paper, the answer: low rank with a code and TSV-Merge
+    protection.resilience.protect
+    tests/protection/test_resilience.py::test_protections_are_made_of_their_parts
+    notebooks/09_send_less, "The answer": Fig. 9.4
 
 Nothing is imported here, so that the wireless modules start without torch.
 """

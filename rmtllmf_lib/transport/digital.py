@@ -184,6 +184,9 @@ class Coded:
         Information bits per coded bit, 0.2 … 0.92. At 1/2 on 64-QAM decoding fails above an MSE of about .08.
     iterations : int
         Limit of belief propagation iterations. Decoding takes nearly all the time of a link.
+    measures : bool
+        Whether the receiver takes the noise from the power of its estimates, over a block of them, and not from the MSE
+        that it was told. Where it does not know of a jammer it is told too little, and trusts what it should not.
     """
 
     bits: WordBits = 8
@@ -191,6 +194,7 @@ class Coded:
     rate: Annotated[float, Field(ge=0.2, le=0.92)] = 0.5  # the range that the 5G code supports
     constellation_bits: ConstellationBits = 6
     iterations: Annotated[int, Field(ge=1)] = 20
+    measures: bool = False
 
     @property
     def reals_per_block(self) -> int:
@@ -210,7 +214,7 @@ class Coded:
     def detect(self, estimate: Tensor, mse: float, n: int, user: int = 0) -> Detected:
         """See `Scheme`: `hard` re-encodes the decoded bits, `soft` uses the decoder's probabilities."""
         mse = checked(self, estimate, mse, n, user)
-        variance = torch.tensor(max(mse / (1 - mse), SMALLEST_VARIANCE), device=estimate.device)
+        variance = torch.tensor(max(self._variance(estimate, mse), SMALLEST_VARIANCE), device=estimate.device)
         logits = demapper(self.constellation_bits, estimate.device)(estimate / (1 - mse), variance)
         flip = 1 - 2 * scrambling(user, len(logits), logits.device).float()
         logits = (logits * flip).view(-1, self.symbols_per_block * self.constellation_bits)
@@ -224,6 +228,12 @@ class Coded:
     def distortion(self, mse: float) -> None:
         """None: there is no closed form. Far below the threshold it is the quantiser's, `Pcm.distortion(0)`."""
         error_of(mse)
+
+    def _variance(self, estimate: Tensor, mse: float) -> float:
+        """Of the noise on unit-power symbols, once the shrinkage by 1 - mse is taken off the estimate."""
+        if not self.measures:
+            return mse / (1 - mse)
+        return float(torch.view_as_real(estimate).square().sum(-1).mean()) / (1 - mse) ** 2 - 1
 
     def _encode(self, words: Tensor, user: int) -> Tensor:
         return _send(self._code(words.device).encoder(words).flatten().to(torch.uint8), self.constellation_bits, user)

@@ -75,8 +75,8 @@ def capacity_bits(mse: ArrayLike, uses: ArrayLike = 1) -> Real:
 def ideal_distortion(mse: ArrayLike, uses: ArrayLike) -> Real:
     """Least mean squared error of Gaussian numbers, two of which are sent in so many channel uses: `D = mse^uses`.
 
-    One use is the analog symbol itself, whose MSE is the bound already; more uses gain only with a code, since
-    repeating the symbol n times leaves `mse / (n - (n - 1) mse)`.
+    One use is the analog symbol itself, whose MSE is the bound already; more uses reach it only with a code, since
+    repeating the symbol leaves `repeated_mse`.
 
     Parameters
     ----------
@@ -92,6 +92,26 @@ def ideal_distortion(mse: ArrayLike, uses: ArrayLike) -> Real:
     """
     mu = real_array(mse, "mse", positive=True, maximum=1)
     return np.asarray(mu ** real_array(uses, "uses", minimum=0))
+
+
+def repeated_mse(mse: ArrayLike, uses: ArrayLike) -> Real:
+    """MSE of an analog symbol that is sent in so many channel uses, combined linearly: `mu / (n - (n - 1) mu)`.
+
+    The signal-to-noise ratio `1 / mu - 1` of one use is multiplied by n.
+
+    Parameters
+    ----------
+    mse : (...) float
+        Of the LMMSE estimate from one use, in (0, 1].
+    uses : (...) float
+        Channel uses of each symbol, at least 1.
+
+    Returns
+    -------
+    (...) float
+    """
+    mu, n = real_array(mse, "mse", positive=True, maximum=1), real_array(uses, "uses", minimum=1)
+    return np.asarray(mu / (n - (n - 1) * mu))
 
 
 def quantised_gaussian(step: ArrayLike) -> tuple[Real, Real]:

@@ -21,7 +21,7 @@ from rmtllmf_lib.training import finetune, suite
 from vision_files import write_mnist
 
 PAGES = ("README", "book/your_tasks", "book/your_channel", "book/sionna_channel", "book/your_attack",
-         "book/your_merger", "book/rerun", "book/paper_scale")  # fmt: skip
+         "book/your_merger", "book/your_payload", "book/rerun", "book/paper_scale")  # fmt: skip
 
 # Lines of console blocks that are not run here, with the reason; by how they begin.
 NOT_RUN = {

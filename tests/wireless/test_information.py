@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.wireless.information import capacity_bits, ideal_distortion, qam64_information, quantised_gaussian
+from rmtllmf_lib.wireless.information import (
+    capacity_bits,
+    ideal_distortion,
+    qam64_information,
+    quantised_gaussian,
+    repeated_mse,
+)
 from rmtllmf_lib.wireless.simulate import draw_symbols, posterior_mean
 from wireless import complex_normal
 
@@ -125,3 +131,26 @@ def test_no_capacity_of_what_is_no_link() -> None:
         for mse, uses, message in ((0.0, 1, "mse"), (1.1, 1, "mse"), (0.5, -1, "uses is -1")):
             with pytest.raises(InputError, match=message):
                 function(mse, uses)
+
+
+@settings(deadline=None)
+@given(st.floats(1e-6, 1), st.integers(1, 50))
+def test_repetition_multiplies_the_ratio_and_codes_do_no_worse(mse: float, uses: int) -> None:
+    found = repeated_mse(mse, uses)
+    assert 1 / found - 1 == pytest.approx(uses * (1 / mse - 1), rel=1e-6, abs=1e-9)
+    assert ideal_distortion(mse, uses) <= found * (1 + 1e-9)
+    assert repeated_mse(mse, 1) == pytest.approx(mse)
+
+
+def test_repetition_against_combined_symbols() -> None:
+    rng = np.random.default_rng(4)
+    mse, uses, n = 0.21, 5, 200_000
+    sent = complex_normal(rng, n)
+    noise = np.mean([complex_normal(rng, n) for _ in range(uses)], axis=0) * np.sqrt(mse / (1 - mse))
+    gain = (sent.conj() * (sent + noise)).mean().real / (np.abs(sent + noise) ** 2).mean()
+    left = np.abs(sent - gain * (sent + noise)) ** 2
+    assert abs(left.mean() - repeated_mse(mse, uses)) < 5 * left.std() / np.sqrt(n)
+    with pytest.raises(InputError, match="uses"):
+        repeated_mse(0.5, 0.5)
+    with pytest.raises(InputError, match="mse"):
+        repeated_mse(0.0, 2)

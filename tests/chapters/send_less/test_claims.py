@@ -1,0 +1,65 @@
+"""Rules of what the answer is claimed to do: each verdict has an input."""
+
+import pandas as pd
+import pytest
+
+from rmtllmf_lib.chapters.send_less.claims import CLAIMS, AnswerEvidence
+from rmtllmf_lib.chapters.verdicts.claims import assess
+
+BY_LABEL = {claim.label: claim for claim in CLAIMS}
+
+
+def evidence(
+    over: dict[str, float], half: float = 0.01, values: tuple[float, float] = (0.86, 0.78), uses: int = 100
+) -> AnswerEvidence:
+    rows = []
+    for count in (0, 1):
+        name = "coded-tsv-realigned" if count else "coded-tsv"
+        row = {"protection": name, "lam_rule": "chosen", "per_class": count, "n": 5}
+        for reference in ("control", "stronger", "noiseless", "noiseless_given"):
+            known = count or reference != "stronger"
+            row |= {f"{reference}_lead": over.get(reference, 0.1) if known else None, f"{reference}_half_width": half}
+        rows.append(row)
+    suites = pd.DataFrame(
+        [(8, 0, name, "chosen", seed, value + 0.001 * seed, 8 * uses)
+         for name, value in zip(("coded-tsv", "unprotected"), values, strict=True) for seed in range(5)],
+        columns=["n_tasks", "per_class", "protection", "lam_rule", "seed", "normalized", "uses"],
+    )  # fmt: skip
+    return AnswerEvidence(pd.DataFrame(rows), suites, 110)
+
+
+def verdict(label: str, found: AnswerEvidence) -> str:
+    return str(assess([BY_LABEL[label]], found)["verdict"].iloc[0])
+
+
+def test_above_both_controls() -> None:
+    assert verdict("Above both controls", evidence({})) == "holds"
+    assert verdict("Above both controls", evidence({"stronger": 0.005})) == "holds with caveat"
+    assert verdict("Above both controls", evidence({"control": 0.005})) == "does not hold"
+    few = evidence({})
+    assert verdict("Above both controls", AnswerEvidence(few.leads[:1], few.suites, 110)) != "holds"
+
+
+def test_as_good_as_no_noise() -> None:
+    label = "As good as no noise"
+    assert verdict(label, evidence({"noiseless": 0.02})) == "holds"
+    assert verdict(label, evidence({"noiseless": 0.005})) == "holds"
+    assert verdict(label, evidence({"noiseless_given": -0.005})) == "holds with caveat"
+    assert verdict(label, evidence({"noiseless": -0.02})) == "does not hold"
+
+
+def test_without_a_memory() -> None:
+    assert verdict("Without a memory", evidence({})) == "holds"
+    assert verdict("Without a memory", evidence({}, uses=120)) == "holds with caveat"
+    assert verdict("Without a memory", evidence({}, values=(0.70, 0.78))) == "does not hold"
+    other = evidence({})
+    lacking = AnswerEvidence(other.leads, other.suites[other.suites["protection"] == "coded-tsv"], 110)
+    assert verdict("Without a memory", lacking) == "not testable here"
+
+
+def test_sentences_name_what_was_measured() -> None:
+    rows = assess(CLAIMS, evidence({"control": 0.12})).set_index("label")
+    assert "1 images per class 12 ± 1 points" in rows.loc["Above both controls", "ours"]
+    assert rows.loc["Without a memory", "ours"].startswith("110 % of it, in 91 %")
+    assert rows["rests_on"].map(lambda each: each.seeds).eq(5).all()
+    assert pytest.approx(0.0, abs=1e-3) == rows.loc["As good as no noise", "rests_on"].p
