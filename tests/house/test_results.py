@@ -160,10 +160,12 @@ def test_the_answers_studies_treat_every_method_alike() -> None:
             for name in ("seeds", "per_class", "sizes", "test_images", "validation_images", "lr_grid", "realignment"):
                 assert getattr(study, name) == getattr(studies[0], name)
         names = {name for study in studies for name in study.protections}
-        assert names == (
-            {"control", "rmtllmf", "few-shot-specialists", "coded-tsv-realigned"} if cell.per_class
-            else {"unprotected", "coded-tsv", "base"}
-        )  # fmt: skip
+        wanted = (
+            {"control", "rmtllmf", "coded-tsv-realigned"} if cell.per_class else {"unprotected", "coded-tsv", "base"}
+        )
+        if cell.per_class and (cell.difficulty, cell.n_tasks) == ("calibrated", 8):
+            wanted.add("few-shot-specialists")
+        assert names == wanted
 
 
 def test_stored_payloads_are_the_summary_of_their_suites_and_of_the_script() -> None:
