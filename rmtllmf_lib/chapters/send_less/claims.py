@@ -57,7 +57,9 @@ def _above_controls(evidence: AnswerEvidence) -> Finding:
         raise UntestableError("the results have no answer with a memory")
     leads = {name: {count: evidence.lead(name, count) for count in counts} for name in ("control", "stronger")}
     over = {name: all_of(each.above() for each in found.values()) for name, found in leads.items()}
-    numbers = {name: {f"k{count}": each for count, each in found.items()} for name, found in leads.items()}
+    numbers: dict[str, Any] = {
+        name: {f"k{count}": each for count, each in found.items()} for name, found in leads.items()
+    }
     listed = {name: _listed(found) for name, found in leads.items()}
     return graded(all_of(over.values()), over["control"], k=_counts(counts), listed=listed, **numbers)
 
