@@ -15,19 +15,13 @@ References
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmtllmf_lib.arrays import Complex, Real, fitted, numpy_generator, one_of, real_array, whole_number
-from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.arrays import Complex, Real, fitted, real_array, whole_number
 from rmtllmf_lib.wireless.channel import Uplink, complex_normal, require_uplink
-from rmtllmf_lib.wireless.receiver import Order, require_noise_cov, sic_filters, sic_order
+from rmtllmf_lib.wireless.receiver import require_noise_cov
 from rmtllmf_lib.wireless.simulate import covariance_root
-from rmtllmf_lib.wireless.square_root import adjoint
-
-Cancelled = Literal["exact", "estimated"]
 
 
 def fading_power(uplink: Uplink, gain: ArrayLike | None = None) -> Real:
@@ -137,57 +131,3 @@ def with_estimation_error(
     )
     unknown = (uplink.power * (1 - rho) * fading_power(uplink, gain)).sum(axis=-1)
     return C + unknown[..., None, None] * np.eye(C.shape[-1])
-
-
-def estimated_error_cov(
-    uplink: Uplink,
-    csi: Uplink,
-    noise_cov: ArrayLike,
-    design_cov: ArrayLike | None = None,
-    order: Order = "weakest-first",
-    *,
-    cancelled: Cancelled = "estimated",
-) -> Complex:
-    """Error covariance across users of a successive receiver that knows the channels from an estimate.
-
-    With filters F from the estimate G^, `E[e e^H] = B B^H + F C F^H`, `B = I - (F G) * heard - (F D) * removed`. The
-    masks have the users that are still heard and those that were decoded before; D is what subtracting leaves of the
-    latter, G - G^ or 0.
-
-    Parameters
-    ----------
-    uplink : Uplink
-        The true channels.
-    csi : Uplink
-        The estimate, as from `channel_from_pilots` or `imperfect_csi`, with the same users; it also sets the order.
-    noise_cov : (..., rx, rx) complex, W
-        The true noise covariance.
-    design_cov : (..., rx, rx) complex, W, optional
-        The one that the receiver assumes; None is the true one.
-    order : {"weakest-first", "strongest-first"}
-        By the received powers of the estimate.
-    cancelled : {"estimated", "exact"}
-        What is subtracted of a decoded user: its symbols through the estimated channel, or through the true one, as if
-        the decoded symbols had served as long pilots.
-
-    Returns
-    -------
-    (..., user, user) complex
-        Its diagonal has the MSEs, which can exceed 1.
-
-    Raises
-    ------
-    InputError
-        for an estimate of other users or antennas, an invalid covariance, or an unknown choice.
-    """
-    one_of(order, Order, "order")
-    one_of(cancelled, Cancelled, "cancelled")
-    if require_uplink(csi, "csi").H.shape != require_uplink(uplink).H.shape:
-        raise InputError(f"csi has H of shape {csi.H.shape}: expected that of the uplink, {uplink.H.shape}")
-    C = require_noise_cov(noise_cov, uplink)
-    F = sic_filters(csi, C if design_cov is None else design_cov, order)
-    position = np.argsort(sic_order(csi, order), axis=-1)
-    heard = position[..., None, :] >= position[..., :, None]
-    left = uplink.G - csi.G if cancelled == "estimated" else np.zeros_like(uplink.G)
-    B = np.eye(uplink.num_users) - np.where(heard, F @ uplink.G, F @ left)
-    return np.asarray(B @ adjoint(B) + F @ C @ adjoint(F))
