@@ -22,7 +22,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmtllmf_lib.arrays import Complex, Real, fitted, instance_of, numpy_generator, real_array, real_number, whole_number
+from rmtllmf_lib.arrays import (
+    Complex,
+    Real,
+    fitted,
+    instance_of,
+    numpy_generator,
+    real_array,
+    real_number,
+    whole_number,
+)
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.wireless.channel import LinkBudget, Uplink, array_shape, complex_normal, draw_distances
 from rmtllmf_lib.wireless.simulate import covariance_root

@@ -2,8 +2,8 @@
 
 Each user sends its own one of Q orthogonal sequences of L symbols at its power p_q. Correlated with it, what is
 received is `h_q + n / sqrt(L p_q)`, with n the noise of one antenna vector. The MMSE estimate for Rayleigh fading of
-mean power b_q in white noise shrinks that by `rho_q = L p_q b_q / (L p_q b_q + sigma^2)`, the quality [1]_; it leaves an
-error of variance `(1 - rho_q) b_q` per antenna, uncorrelated with the estimate.
+mean power b_q in white noise shrinks that by `rho_q = L p_q b_q / (L p_q b_q + sigma^2)`, the quality [1]_; it leaves
+an error of variance `(1 - rho_q) b_q` per antenna, uncorrelated with the estimate.
 
 References
 ----------
@@ -126,8 +126,6 @@ def with_estimation_error(
         See `fading_power`.
     """
     C = require_noise_cov(design_cov, uplink, "design_cov")
-    rho = fitted(
-        real_array(quality, "quality", minimum=0, maximum=1), uplink.power.shape, "quality", "(..., user)"
-    )
+    rho = fitted(real_array(quality, "quality", minimum=0, maximum=1), uplink.power.shape, "quality", "(..., user)")
     unknown = (uplink.power * (1 - rho) * fading_power(uplink, gain)).sum(axis=-1)
     return C + unknown[..., None, None] * np.eye(C.shape[-1])

@@ -45,9 +45,12 @@ def test_without_a_code_all_users_have_one_error() -> None:
 def test_rows_become_a_table_of_suites() -> None:
     rows = pd.DataFrame(
         [
-            ("0 lost:", "task", "coded-tsv", HEARD, 0, 0, 0.8, 1.0), ("0 lost:", "task", "coded-tsv", HEARD, 0, 0, 0.6, 0.8),
-            ("1 lost: 0", "task", "coded-tsv", 0.75, 1, 0, 0.5, 0.6), ("1 lost: 1", "task", "coded-tsv", 0.75, 1, 0, 0.3, 0.4),
-            ("task 2", "task", "unprotected", 2.0, 0, 1, 0.2, 0.3), ("no link", np.nan, "base", np.nan, 0, 1, 0.1, 0.2),
+            ("0 lost:", "task", "coded-tsv", HEARD, 0, 0, 0.8, 1.0),
+            ("0 lost:", "task", "coded-tsv", HEARD, 0, 0, 0.6, 0.8),
+            ("1 lost: 0", "task", "coded-tsv", 0.75, 1, 0, 0.5, 0.6),
+            ("1 lost: 1", "task", "coded-tsv", 0.75, 1, 0, 0.3, 0.4),
+            ("task 2", "task", "unprotected", 2.0, 0, 1, 0.2, 0.3),
+            ("no link", np.nan, "base", np.nan, 0, 1, 0.1, 0.2),
         ],
         columns=["scenario", "scale", "protection", "mse", "outage", "seed", "accuracy", "normalized"],
     )  # fmt: skip
@@ -66,6 +69,8 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(InputError, match="per_size"):
         outage_study(8, 0, 50)
     with pytest.raises(InputError, match="no column outage"):
-        by_users_lost(pd.DataFrame(columns=["scenario", "scale", "protection", "mse", "seed", "accuracy", "normalized"]))
-    with pytest.raises(InputError, match="noise scale"):
+        by_users_lost(
+            pd.DataFrame(columns=["scenario", "scale", "protection", "mse", "seed", "accuracy", "normalized"])
+        )
+    with pytest.raises(InputError, match="scale is 'none'"):
         uncoded_study(8, (0.1,), ("none",), 50)

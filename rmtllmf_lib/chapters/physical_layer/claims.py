@@ -71,11 +71,13 @@ class PhysicalEvidence:
         table = self.accuracies
         here = (table["kind"] == kind) & (table["order"] == order) & (table["sent"] == "coded")
         rows = table[here & (table["jnr_db"] == jnr_db)].pivot(index="seed", columns="knowledge", values="normalized")
+        if one not in rows or other not in rows:
+            raise UntestableError(f"no table here has {one} and {other} at {jnr_db:g} dB")
         return over_drops(rows[one] - rows[other])
 
 
 def enough_snapshots(seen: PhysicalEvidence) -> Finding:
-    """As many as eight times the antennas bring the mean MSE within a tenth of the matched receiver's, in every case."""
+    """Eight for each antenna bring the mean MSE within a tenth of the matched receiver's, in every case."""
     found = needed(seen.sensing)
     names = found["kind"].map(SHORT) + ", " + found["order"].str.replace("-", " ")
     most = float(found["needed"].max())
@@ -144,7 +146,8 @@ CLAIMS = (
         "Sensing or a gain", "beyond", "Knowing the jammer's noise saves users whom a measured gain alone does not.",
         "({numref}`fig-phy-outage`)", sensing_saves_users,
         ours="""at {power:g} dB sensing saves {SU_strongest} of eight users under SU and {SR_strongest} under SR where \
-the strongest is decoded first, {SU_weakest} and {SR_weakest} where the weakest is; the gain alone, {gain_SU} and {gain_SR}""",
+the strongest is decoded first, {SU_weakest} and {SR_weakest} where the weakest is; the gain alone saves {gain_SU} and \
+{gain_SR}""",
         why={
             "holds with caveat": "so under the attack on one user, decoded first, and not surely elsewhere",
             "does not hold": "one number a user does as well",
@@ -153,15 +156,15 @@ the strongest is decoded first, {SU_weakest} and {SR_weakest} where the weakest 
     Claim(
         "Physical layer, coded", "beyond", "Protection on the physical layer adds to what a code protects.",
         "({numref}`fig-phy-accuracy`)", protection_adds,
-        ours="""at {power:g} dB the merged model has {SU.points} points more under SU and {SR.points} under SR with {sensed}, \
-and {cheap_SU.points} and {cheap_SR.points} with a measured gain alone""",
+        ours="""at {power:g} dB the merged model has {SU.points} points more under SU and {SR.points} under SR with \
+{sensed}, and {cheap_SU.points} and {cheap_SR.points} with a measured gain alone""",
         why={"holds with caveat": "surely under one of the two attacks only"},
     ),
     Claim(
         "Where it ends", "beyond", "A receiver that knows everything keeps the merged model whole under any jammer.",
         "({numref}`fig-phy-outage`, {numref}`fig-phy-accuracy`)", where_it_ends,
-        ours="""at {high:g} dB it loses {users_SU:.1f} of eight users under SU and {users_SR:.1f} under SR, and the model keeps \
-{SU.points} and {SR.points} %, where it had {before.points} %""",
+        ours="""at {high:g} dB it loses {users_SU:.1f} of eight users under SU and {users_SR:.1f} under SR, and the \
+model keeps {SU.points} and {SR.points} %, where it had {before.points} %""",
         why={
             "holds with caveat": "so it holds against the attack on one user, and not against that on the sum rate",
             "does not hold": "so a strong jammer ends it",

@@ -31,9 +31,7 @@ def _looks(table: pd.DataFrame) -> dict[str, dict[str, object]]:
         MATCHED: style.look(MATCHED, "black", ".", "-"),
     }
     sensed = [name for name in table["knowledge"].unique() if name not in fixed]
-    return fixed | {
-        name: style.look(name, colour, "o") for name, colour in zip(sensed, SENSED, strict=False)
-    }
+    return fixed | {name: style.look(name, colour, "o") for name, colour in zip(sensed, SENSED, strict=False)}
 
 
 def snapshots(table: pd.DataFrame) -> Figure:
@@ -86,12 +84,16 @@ def directions(table: pd.DataFrame) -> Figure:
     figure, axes = style.panels(titles, 2.7, 3.6, "mean MSE")
     for ax, spread in zip(axes, spreads, strict=True):
         rows = table[table["jammer_spread"] == spread]
-        means = rows.groupby(["protection", "setting"], sort=False)["mse"].mean()
+        means = rows.groupby(["protection", "setting"])["mse"].mean()
         sensed = means["directions"]
         ax.plot(sensed.index, sensed, **style.look("directions sensed", BLUE, "o"))
         for (count, value), colour in zip(means["snapshots"].items(), (ORANGE, PURPLE), strict=False):
             ax.axhline(value, color=colour, linestyle="-.", label=f"{count:g} snapshots")
-        lines = {"none": ("no protection", RED, ":"), "matched": ("matched", "black", "-"), "no jammer": ("no jammer", GREEN, "--")}  # fmt: skip
+        lines = {
+            "none": ("no protection", RED, ":"),
+            "matched": ("matched", "black", "-"),
+            "no jammer": ("no jammer", GREEN, "--"),
+        }
         for name, (label, colour, line) in lines.items():
             ax.axhline(means[name, 0.0], color=colour, linestyle=line, label=label)
         ax.set(yscale="log", xlabel="error of directions (°)")
@@ -105,7 +107,7 @@ def outage(table: pd.DataFrame, users: int) -> Figure:
     looks = _looks(table)
     figure, grid = plt.subplots(2, -(-len(cells) // 2), figsize=(7.6, 6.2), sharex=True, sharey=True, squeeze=False)
     for ax, ((kind, order), rows) in zip(grid.flat, cells, strict=False):
-        means = rows.groupby(["knowledge", "jnr_db"], sort=False)["lost"].mean()
+        means = rows.groupby(["knowledge", "jnr_db"])["lost"].mean()
         for name, look in looks.items():
             ax.plot(means[name].index, means[name], markersize=5, **look)
         ax.set_title(_title(str(kind), str(order)), fontsize=10)
@@ -161,7 +163,9 @@ def accuracy(table: pd.DataFrame, order: str, names: Mapping[str, str]) -> Figur
     return figure
 
 
-def bars(lost: pd.DataFrame, accurate: pd.DataFrame, kind: str, order: str, users: int) -> tuple[np.ndarray, list[float], list[str]]:  # fmt: skip
+def bars(
+    lost: pd.DataFrame, accurate: pd.DataFrame, kind: str, order: str, users: int
+) -> tuple[np.ndarray, list[float], list[str]]:
     """What the slider shows: users in outage and normalised accuracy with a code, both in per cent.
 
     Returns

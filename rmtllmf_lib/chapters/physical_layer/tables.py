@@ -1,7 +1,7 @@
 """Tables of the chapter on the physical layer: what a base station knows, and whom it still hears.
 
 Tables are tidy, with one row for each drop, so that receivers can be compared drop by drop. Every MSE is a mean over
-the users. "scaled" MSEs are those of `mismatch.scaled_mse`: the receiver has measured the gain of each user's estimates.
+the users. "scaled" MSEs are those of `mismatch.scaled_mse`: the receiver has measured the gain of each user.
 """
 
 from __future__ import annotations
@@ -51,9 +51,7 @@ def _mse(uplink: Uplink, noise_cov: Complex, design_cov: Complex, order: Order) 
     return np.einsum("...ii->...i", mismatched_error_cov(uplink, noise_cov, design_cov, order)).real
 
 
-def sense(
-    uplink: Uplink, jnr_db: float, kinds: Iterable[str], snapshots: Sequence[int], seed: int
-) -> pd.DataFrame:
+def sense(uplink: Uplink, jnr_db: float, kinds: Iterable[str], snapshots: Sequence[int], seed: int) -> pd.DataFrame:
     """MSE of receivers that know more and more of the jammer, in both orders of decoding.
 
     Parameters
@@ -279,7 +277,11 @@ def users_lost(
                     MATCHED: sic_mse(uplink, C, order),
                 }
                 for name, mse in mses.items():
-                    columns = {"drop": np.arange(len(mse)), "lost": (mse > limit).sum(axis=-1), "mse": mse.mean(axis=-1)}
+                    columns = {
+                        "drop": np.arange(len(mse)),
+                        "lost": (mse > limit).sum(axis=-1),
+                        "mse": mse.mean(axis=-1),
+                    }
                     tables[kind, order, ratio, name] = pd.DataFrame(columns)
     return stacked(tables, "kind", "order", "jnr_db", "knowledge")
 
@@ -324,7 +326,9 @@ def accuracies(lost: pd.DataFrame, stored: pd.DataFrame, users: int) -> pd.DataF
             base = stored.query("sent == 'base' and seed == @seed")["normalized"].iloc[0]
             left = np.append(rows.sort_values("lost")["normalized"], base)
             if len(left) != users + 1:
-                raise InputError(f"the table has accuracies for {len(left) - 1} numbers of lost users: expected {users}")
+                raise InputError(
+                    f"the table has accuracies for {len(left) - 1} numbers of lost users: expected {users}"
+                )
             found = left[lost["lost"]]
         else:
             ordered = rows.sort_values("mse")

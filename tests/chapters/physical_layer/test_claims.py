@@ -27,7 +27,14 @@ def sensing(needed: int) -> pd.DataFrame:
 def lost(users: Callable[[str, str, str, float], float]) -> pd.DataFrame:
     """Users lost by attack, order, receiver and power, with a little noise over the drops that all receivers share."""
     rows = [
-        (kind, order, power, name, drop, users(kind, order, name, power) + drop % 3 + (drop % 2) * (name == SENSED) / 10)
+        (
+            kind,
+            order,
+            power,
+            name,
+            drop,
+            users(kind, order, name, power) + drop % 3 + (drop % 2) * (name == SENSED) / 10,
+        )
         for kind, order in CASES
         for power in (0.0, 18.0, 20.0)
         for name in (UNAWARE, GAIN, SENSED, MATCHED)
@@ -38,7 +45,15 @@ def lost(users: Callable[[str, str, str, float], float]) -> pd.DataFrame:
 
 def accurate(value: Callable[[str, str, str, float], float]) -> pd.DataFrame:
     rows = [
-        (kind, order, power, name, "coded", seed, value(kind, order, name, power) + seed / 50 + (name == SENSED) * seed / 500)
+        (
+            kind,
+            order,
+            power,
+            name,
+            "coded",
+            seed,
+            value(kind, order, name, power) + seed / 50 + (name == SENSED) * seed / 500,
+        )
         for kind, order in CASES
         for power in (0.0, 18.0, 20.0)
         for name in (UNAWARE, GAIN, SENSED, MATCHED)
@@ -70,7 +85,9 @@ def test_sensing_or_a_gain(where: list[tuple[str, str]], expected: str) -> None:
     assert verdict("Sensing or a gain", PhysicalEvidence(sensing(32), 16, lost(users))) == expected
 
 
-@pytest.mark.parametrize("where, expected", [(KINDS, "holds"), (("sum-rate",), "holds with caveat"), ((), "does not hold")])
+@pytest.mark.parametrize(
+    "where, expected", [(KINDS, "holds"), (("sum-rate",), "holds with caveat"), ((), "does not hold")]
+)
 def test_protection_adds(where: tuple[str, ...], expected: str) -> None:
     def value(kind: str, order: str, name: str, power: float) -> float:
         return 0.5 + 0.3 * (kind in where and name != UNAWARE) - 0.01 * (name == SENSED and kind not in where)

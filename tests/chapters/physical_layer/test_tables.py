@@ -111,7 +111,7 @@ def stored(users: int = 2) -> pd.DataFrame:
 
 def test_accuracies_are_means_over_the_drops() -> None:
     lost = pd.DataFrame(
-        [("SR", "weakest-first", 9.0, MATCHED, drop, gone, mse) for drop, (gone, mse) in enumerate([(0, 0.1), (2, 50.0)])],
+        [("SR", "weakest-first", 9.0, MATCHED, 0, 0, 0.1), ("SR", "weakest-first", 9.0, MATCHED, 1, 2, 50.0)],
         columns=["kind", "order", "jnr_db", "knowledge", "drop", "lost", "mse"],
     )  # fmt: skip
     found = tables.accuracies(lost, stored(), 2).set_index(["sent", "seed"])["normalized"]
