@@ -29,7 +29,7 @@ SUITES = 5
 USERS, PER_SIZE, IMAGES = 8, 4, 250
 STUDIES = (
     outage_study(USERS, PER_SIZE, IMAGES),
-    uncoded_study(USERS, (0.01, 0.03, 0.1, 0.3, 0.6, 1.0, 3.0, 10.0), ("task", "weight"), IMAGES),
+    uncoded_study(USERS, (0.01, 0.03, 0.1, 0.3, 0.6, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0), ("task", "weight"), IMAGES),
 )
 
 

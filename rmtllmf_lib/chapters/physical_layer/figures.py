@@ -49,7 +49,7 @@ def snapshots(table: pd.DataFrame) -> Figure:
         ax.plot(sensed.index, sensed["scaled"], **style.look("sensed, gain measured", ORANGE, "s", "--"))
         style.log_ticks(ax, [1, 4, 16, 64, 256])
         ax.set_title(title, fontsize=10)
-        ax.set_ylim(0, None)
+        ax.set_ylim(0, 1.06 * ax.dataLim.y1)
     for ax in grid[-1]:
         ax.set_xlabel("silent snapshots, $K$")
     for ax in grid[:, 0]:
@@ -60,7 +60,7 @@ def snapshots(table: pd.DataFrame) -> Figure:
 
 def pilots(table: pd.DataFrame) -> Figure:
     """Mean MSE and users lost against the length of the pilots, a colour for each noise; from `tables.pilots`."""
-    figure, axes = style.panels(("mean MSE", "users lost, of all"), 3.7, 3.6, sharey=False)
+    figure, axes = style.panels(("mean MSE", "users lost"), 3.7, 3.6, sharey=False)
     colours = dict(zip(table["noise"].unique(), (GREEN, BLUE, RED), strict=False))
     means = table.groupby(["noise", "cancelled", "length"], sort=False)[["mse", "lost"]].mean().reset_index()
     for ax, column in zip(axes, ("mse", "lost"), strict=True):
@@ -97,6 +97,8 @@ def directions(table: pd.DataFrame) -> Figure:
         for name, (label, colour, line) in lines.items():
             ax.axhline(means[name, 0.0], color=colour, linestyle=line, label=label)
         ax.set(yscale="log", xlabel="error of directions (°)")
+        ax.set_yticks([0.01, 0.03, 0.1, 0.3], ["0.01", "0.03", "0.1", "0.3"])
+        ax.minorticks_off()
     style.legend_above(figure, axes[0], ncols=4, fontsize=8)
     return figure
 
@@ -147,7 +149,7 @@ def accuracy(table: pd.DataFrame, order: str, names: Mapping[str, str]) -> Figur
     kinds = table["kind"].unique()
     figure, axes = style.panels([_title(str(kind), order) for kind in kinds], 3.8, 4.0, "normalised accuracy (%)")
     points = over_seeds(table[table["order"] == order], ["kind", "sent", "knowledge", "jnr_db"])
-    plain = {sent: (marker, colour) for sent, marker, colour in zip(names, "^v", (ORANGE, PURPLE), strict=False)}
+    plain = {sent: (marker, colour) for sent, marker, colour in zip(names, "^v", (GREEN, BLUE), strict=False)}
     for ax, kind in zip(axes, kinds, strict=True):
         here = points[points["kind"] == kind]
         for name, look in looks.items():

@@ -256,8 +256,9 @@ def users_lost(
 
     Returns
     -------
-    DataFrame with columns kind, order, jnr_db, knowledge, drop, lost (users), mse. The unaware receiver's MSE is as the
-    filters leave it, those of all others are scaled.
+    DataFrame with columns kind, order, jnr_db, knowledge, drop, lost (users), mse, ratio (noise over signal of
+    the estimates, `mu / (1 - mu)`, mean over the users). The unaware receiver's MSE is as the filters leave it, and
+    stands for the ratio as well; those of all others are scaled.
     """
     tables = {}
     for kind in kinds:
@@ -277,10 +278,13 @@ def users_lost(
                     MATCHED: sic_mse(uplink, C, order),
                 }
                 for name, mse in mses.items():
+                    heard = np.minimum(mse, 1 - 1e-9)
+                    noise = mse if name == UNAWARE else heard / (1 - heard)
                     columns = {
                         "drop": np.arange(len(mse)),
                         "lost": (mse > limit).sum(axis=-1),
                         "mse": mse.mean(axis=-1),
+                        "ratio": noise.mean(axis=-1),
                     }
                     tables[kind, order, ratio, name] = pd.DataFrame(columns)
     return stacked(tables, "kind", "order", "jnr_db", "knowledge")
@@ -303,7 +307,9 @@ def accuracies(lost: pd.DataFrame, stored: pd.DataFrame, users: int) -> pd.DataF
     """Normalised accuracy of the merged model for each power, receiver and way of sending, mean over the drops.
 
     With a code it is that of as many users lost, whoever they are: tasks fall to users at random. Without one it is
-    that of the mean MSE of the drop, linear in its logarithm between the MSEs of the table and constant beyond them.
+    linear in the logarithm of the mean error between the errors of the table, and constant beyond them. That error is
+    the ratio of noise to signal for errors relative to the task vectors, whose symbols have unit power; it is the MSE
+    for those relative to the weights, which is how the paper reads its MSEs.
 
     Parameters
     ----------
@@ -332,7 +338,8 @@ def accuracies(lost: pd.DataFrame, stored: pd.DataFrame, users: int) -> pd.DataF
             found = left[lost["lost"]]
         else:
             ordered = rows.sort_values("mse")
-            found = np.interp(np.log(lost["mse"]), np.log(ordered["mse"]), ordered["normalized"])
+            error = lost["ratio" if sent == "task" else "mse"]
+            found = np.interp(np.log(error), np.log(ordered["mse"]), ordered["normalized"])
         means = lost.assign(normalized=found).groupby(keys, sort=False)["normalized"].mean().reset_index()
         tables.append(means.assign(sent=sent, seed=seed))
     return pd.concat(tables, ignore_index=True)[[*keys, "sent", "seed", "normalized"]]

@@ -107,8 +107,17 @@ def test_where_it_ends(where: tuple[str, ...], expected: str) -> None:
     assert verdict("Where it ends", PhysicalEvidence(sensing(32), 16, *tables)) == expected
 
 
+@pytest.mark.parametrize("end, expected", [(0.5, "holds"), (0.95, "holds with caveat"), (1.2, "does not hold")])
+def test_code_or_none(end: float, expected: str) -> None:
+    """Without a code the accuracy is level, or falls below and rises above that with one."""
+    coded = accurate(lambda kind, order, name, power: 0.9 - power / 100)
+    level = accurate(lambda *_: end - 0.2 if end < 1 else end).assign(sent="task")
+    tables = lost(lambda *_: 1.0), pd.concat([coded, level], ignore_index=True)
+    assert verdict("Code or none", PhysicalEvidence(sensing(32), 16, *tables)) == expected
+
+
 def test_a_power_that_was_not_tried_is_not_testable() -> None:
     tables = lost(lambda *_: 1.0), accurate(lambda *_: 0.5)
     evidence = PhysicalEvidence(sensing(32), 16, *tables, power=7.0, high=8.0)
-    for label in ("Sensing or a gain", "Physical layer, coded", "Where it ends"):
+    for label in ("Sensing or a gain", "Physical layer, coded", "Where it ends", "Code or none"):
         assert verdict(label, evidence) == "not testable here"

@@ -100,24 +100,28 @@ def test_users_lost_are_those_above_the_limit() -> None:
         here = rows[rows["knowledge"] == name]
         np.testing.assert_array_equal(here["lost"], (mse > 0.6).sum(axis=-1))
         np.testing.assert_allclose(here["mse"], mse.mean(axis=-1))
+        noise = mse if name == UNAWARE else 1 / (1 / mse - 1)  # SNR = 1/mu - 1
+        np.testing.assert_allclose(here["ratio"], noise.mean(axis=-1))
 
 
 def stored(users: int = 2) -> pd.DataFrame:
     rows = [("coded", lost, 0.0, seed, 1.0 - lost / 4 + seed / 100) for lost in range(users) for seed in (0, 1)]
     rows += [("base", 0, 0.0, seed, 0.4 + seed / 100) for seed in (0, 1)]
     rows += [("task", 0, mse, seed, value) for mse, value in ((0.01, 0.8), (1.0, 0.2)) for seed in (0, 1)]
+    rows += [("weight", 0, mse, seed, value) for mse, value in ((0.01, 0.7), (1.0, 0.1)) for seed in (0, 1)]
     return pd.DataFrame(rows, columns=["sent", "lost", "mse", "seed", "normalized"])
 
 
 def test_accuracies_are_means_over_the_drops() -> None:
     lost = pd.DataFrame(
-        [("SR", "weakest-first", 9.0, MATCHED, 0, 0, 0.1), ("SR", "weakest-first", 9.0, MATCHED, 1, 2, 50.0)],
-        columns=["kind", "order", "jnr_db", "knowledge", "drop", "lost", "mse"],
+        [("SR", "weakest-first", 9.0, MATCHED, 0, 0, 0.9, 0.1), ("SR", "weakest-first", 9.0, MATCHED, 1, 2, 0.9, 50.0)],
+        columns=["kind", "order", "jnr_db", "knowledge", "drop", "lost", "mse", "ratio"],
     )  # fmt: skip
     found = tables.accuracies(lost, stored(), 2).set_index(["sent", "seed"])["normalized"]
     assert found["coded", 0] == pytest.approx((1.0 + 0.4) / 2)  # with both lost the base is left
     assert found["coded", 1] == pytest.approx((1.01 + 0.41) / 2)
     assert found["task", 0] == pytest.approx((0.5 + 0.2) / 2)  # half way in the logarithm; constant beyond the table
+    assert found["weight", 1] == pytest.approx(0.1 + 0.6 * np.log(0.9) / np.log(0.01))  # of the MSE
     with pytest.raises(InputError, match="2 numbers of lost users: expected 3"):
         tables.accuracies(lost, stored(), 3)
 
