@@ -362,6 +362,41 @@ not in the paper, the answer: low rank with a code and TSV-Merge
     tests/protection/test_resilience.py::test_protections_are_made_of_their_parts
     notebooks/09_send_less, "The answer": Fig. 9.4
 
+Section V, noise learned from silent snapshots
+    wireless.sensing.sensed_cov
+    tests/wireless/test_sensing.py::test_with_a_floor_it_is_the_most_likely_covariance
+    notebooks/10_physical_layer, "Listening while nobody sends": (10.1), Fig. 10.1
+
+Section V, one measured gain for each user
+    wireless.mismatch.scaled_mse
+    tests/wireless/test_mismatch.py::test_scaled_mse_is_the_least_of_all_scales
+    notebooks/10_physical_layer, "One number a user": (10.2), Fig. 10.1
+
+Section V, channels learned from pilots
+    wireless.pilots.channel_from_pilots
+    tests/wireless/test_pilots.py::test_estimates_have_the_law_of_pilots_sent_through_the_antennas
+    notebooks/10_physical_layer, "Channels that are estimated": (10.3), Fig. 10.2
+
+Section V, errors of a receiver with estimated channels
+    wireless.mismatch.mismatched_error_cov
+    tests/wireless/test_mismatch.py::test_mse_is_what_symbols_meet
+    notebooks/10_physical_layer, "Channels that are estimated": (10.4), Fig. 10.2
+
+Section V, surrogate covariance from sensed directions
+    wireless.linear_array.surrogate_cov
+    tests/wireless/test_linear_array.py::test_filters_for_the_true_surrogate_have_the_largest_sinr
+    notebooks/10_physical_layer, "Directions instead of snapshots": (10.5), Fig. 10.3
+
+Section V, angular spread before a linear array
+    wireless.linear_array.spread_correlation
+    tests/wireless/test_linear_array.py::test_spread_is_the_mean_over_scattered_paths
+    notebooks/10_physical_layer, "Directions instead of snapshots": (10.6), Fig. 10.3
+
+Section V, users lost to a jammer and what is merged without them
+    study.outage.outage_study
+    tests/study/test_outage.py::test_a_study_of_lost_users_is_made_of_deliveries
+    notebooks/10_physical_layer, "What the merged model is left with": Fig. 10.5
+
 Nothing is imported here, so that the wireless modules start without torch.
 """
 

@@ -74,6 +74,7 @@ def measure_mse(
     receiver: Receiver = "sic",
     cancellation: Cancellation = "genie",
     design_cov: ArrayLike | None = None,
+    csi: Uplink | None = None,
 ) -> MeasuredMse:
     """Send `n` symbols of every user through `y = H P^(1/2) s + z`, z ~ CN(0, C), and measure the errors.
 
@@ -92,6 +93,9 @@ def measure_mse(
         See `receive`.
     design_cov : (..., rx, rx) complex, W, optional
         The covariance that the receiver assumes; None is the matched receiver.
+    csi : Uplink, optional
+        The channels that the receiver assumes, for its filters, its order and what it subtracts, see `pilots`; None is
+        the true ones.
 
     Raises
     ------
@@ -105,7 +109,9 @@ def measure_mse(
     shape = (*uplink.batch_shape, *C.shape[-2:])
     root = covariance_root(fitted(C, shape, "noise_cov", "the uplink's batch and (rx, rx)"))
     design = C if design_cov is None else require_noise_cov(design_cov, uplink, "design_cov")
-    shape = uplink.power.shape
+    shape, known = uplink.power.shape, uplink if csi is None else require_uplink(csi, "csi")
+    if known.H.shape != uplink.H.shape:
+        raise InputError(f"csi has H of shape {known.H.shape}: expected that of the uplink, {uplink.H.shape}")
     sums: dict[str, Any] = dict.fromkeys(("power", "square", "outer", "wrong"), 0.0)
     block = max(1, _SYMBOLS_AT_ONCE // uplink.power.size)
     for start in range(0, n, block):
@@ -113,7 +119,7 @@ def measure_mse(
         s = draw_symbols((*shape, count), rng, symbols)
         y = uplink.G @ s + root @ draw_symbols((*root.shape[:-1], count), rng)
         estimates, decisions = receive(
-            y, uplink, design, order=order, receiver=receiver, cancellation=cancellation, symbols=symbols, sent=s
+            y, known, design, order=order, receiver=receiver, cancellation=cancellation, symbols=symbols, sent=s
         )
         errors = s - estimates
         power = np.square(errors.real) + np.square(errors.imag)

@@ -102,6 +102,7 @@ ACCEPTED: Mapping[Call, str] = {
     ("study.parts.build_parts", "configs", "empty"): _NOTHING,
     ("recorded.shown", "value", "a number as text"): "a recorded text",
     ("recorded.shown", "value", "below zero"): "any number",
+    ("wireless.linear_array.draw_places", "shape", "empty"): "one place",
     ("study.file.SuiteSpec", "difficulty", "a number as text"): _TYPED,
     ("study.study.run_study", "grid", "empty"): "the study's own settings",
     ("tasks.sources.severities", "difficulty", "a number as text"): _TYPED,
