@@ -76,7 +76,8 @@ def save_adapter(
     folder = file_path(folder, "folder")
     real_number(dropout, "dropout", minimum=0, maximum=1)
     numbers = require_made_for(lora, encoded, layout).numbers
-    factors, start, tensors = numbers.state_dict(), lora.start(layout), {}
+    factors, start = numbers.state_dict(), lora.start(layout)
+    tensors: dict[str, Tensor] = {}
     for slot in lora.slots(layout):
         A = start[slot.key] if lora.frozen else factors[slot.a]
         for matrix, rows in _parts(slot):
@@ -132,7 +133,8 @@ def load_adapter(folder: str | Path, base: Weights) -> tuple[Lora, Encoded]:
     if (lora.rank, lora.alpha) != (rank, alpha):
         raise InputError(f"{folder} has r {rank} and lora_alpha {alpha:g}, but was saved with {lora}: save it again")
     layout, numbers, start = base.layout, lora.numbers_layout(base.layout), lora.start(base.layout)
-    factors, wanted = {}, set()
+    factors: dict[str, Tensor] = {}
+    wanted: set[tuple[int, Matrix]] = set()
     for slot in lora.slots(layout):
         parts = [(_block(slot), matrix) for matrix, _ in _parts(slot)]
         wanted |= {*parts}

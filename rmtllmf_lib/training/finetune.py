@@ -193,7 +193,7 @@ def finetune(
         origin = [parameter.detach().clone() for parameter in trained]
         trainee = replace(trainee, penalty=lambda: proximal / 2 * _square_distance(trained, origin))
     run = {"start": start.hash} | ({"proximal": proximal} if proximal else {})
-    options = {"generator": generator, "device": device, "autocast": autocast, "progress": progress}
+    options: dict[str, Any] = {"generator": generator, "device": device, "autocast": autocast, "progress": progress}
     info = train(
         trainee, backbone, task, head, recipe, run, **options, checkpoint=checkpoint, checkpoint_every=checkpoint_every
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -105,10 +105,10 @@ def finetune_lora(
         layers = _Adapted(tower, base, fused=True, change=factors.changes(dropout, draws))
         return forward(layers, cut(tower, images))
 
-    groups = [{"params": [*factors.B]}]
+    groups: list[dict[str, Any]] = [{"params": [*factors.B]}]
     groups += [] if lora.frozen else [{"params": [*factors.A], "weight_decay": 0.0}]
     run = {"lora": asdict(lora), "dropout": dropout}
-    options = {"generator": generator, "device": device, "autocast": autocast, "progress": progress}
+    options: dict[str, Any] = {"generator": generator, "device": device, "autocast": autocast, "progress": progress}
     info = train(
         Trainee(factors, groups, features), backbone, task, head, recipe, run,
         **options, checkpoint=checkpoint, checkpoint_every=checkpoint_every,
