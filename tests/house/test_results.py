@@ -13,6 +13,7 @@ from places import ROOT
 from rmtllmf_lib.protection.resilience import protection_named
 from rmtllmf_lib.study.study import NO_LINK
 from rmtllmf_lib.study.suites import CHOSEN, CONDITION, GIVEN, leads
+from workflow import users_lost
 from workflow import when_the_link_helps as script
 from workflow.when_the_link_helps import Cell
 
@@ -39,6 +40,16 @@ def test_the_stored_conditions_are_those_of_the_script() -> None:
     for cell, record in zip(cells, made["cells"], strict=True):
         again = json.loads(json.dumps({**asdict(cell), "studies": [asdict(study) for study in script.studies(cell)]}))
         assert again == record
+
+
+def test_the_studies_of_lost_users_are_those_of_the_script(tmp_path: Path) -> None:
+    made = json.loads((RESULTS / "users_lost.json").read_text())
+    assert made["studies"] == json.loads(json.dumps([asdict(study) for study in users_lost.STUDIES]))
+    rows = pd.read_csv(RESULTS / "users_lost.csv")
+    assert rows["seed"].nunique() == users_lost.SUITES
+    users_lost.write(rows, tmp_path / "again.csv")
+    assert (tmp_path / "again.csv").read_text() == (RESULTS / "users_lost.csv").read_text()
+    assert json.loads((tmp_path / "again.json").read_text())["studies"] == made["studies"]
 
 
 def test_studies_treat_every_method_alike() -> None:
