@@ -73,7 +73,7 @@ def sensed_cov(snapshots: ArrayLike, noise_floor: ArrayLike) -> Complex:
     ------
     InputError
         for no snapshots, a negative floor, or a floor of 0 with fewer snapshots than antennas: the estimate is then
-        singular, and a receiver takes directions that it has not seen for free of noise.
+        singular, and a receiver believes that there is no noise in directions that it has not seen.
     """
     signals = complex_array(snapshots, "snapshots")
     if signals.ndim < 2 or signals.shape[-1] == 0 or signals.shape[-2] == 0:

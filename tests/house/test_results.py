@@ -19,7 +19,7 @@ from rmtllmf_lib.study.intervals import over_seeds
 from rmtllmf_lib.study.study import NO_LINK
 from rmtllmf_lib.study.suites import CHOSEN, CONDITION, GIVEN, leads
 from workflow import low_rank_and_rounds as rounds
-from workflow import payloads, the_answer
+from workflow import payloads, the_answer, users_lost
 from workflow import when_the_link_helps as script
 from workflow.when_the_link_helps import Cell
 
@@ -85,6 +85,16 @@ def test_settings_are_chosen_on_validation_images(monkeypatch: pytest.MonkeyPatc
     bench = SimpleNamespace(suite=SimpleNamespace(backbone=SimpleNamespace(weights=0.0)))
     assert rounds.chosen_rates(bench) == dict.fromkeys(rounds.ADAPTERS, 0.08)
     assert {*asked} == {0.01, 0.02, 0.04, 0.08, 0.16}
+
+
+def test_the_studies_of_lost_users_are_those_of_the_script(tmp_path: Path) -> None:
+    made = json.loads((RESULTS / "users_lost.json").read_text())
+    assert made["studies"] == json.loads(json.dumps([asdict(study) for study in users_lost.STUDIES]))
+    rows = pd.read_csv(RESULTS / "users_lost.csv")
+    assert rows["seed"].nunique() == users_lost.SUITES
+    users_lost.write(rows, tmp_path / "again.csv")
+    assert (tmp_path / "again.csv").read_text() == (RESULTS / "users_lost.csv").read_text()
+    assert json.loads((tmp_path / "again.json").read_text())["studies"] == made["studies"]
 
 
 def test_studies_treat_every_method_alike() -> None:

@@ -6,6 +6,7 @@ Means are over drops, of which each is an independent repetition; accuracies are
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
@@ -107,18 +108,18 @@ def sensing_saves_users(seen: PhysicalEvidence) -> Finding:
     }
     sure = [each.above() for each in saved.values()]
     where = [name.replace("_", ", ") + " first" for name, each in saved.items() if each.above()]
-    shown = {name: f"{each.mean:.2f} ± {each.half_width:.2f}" for name, each in (saved | gain).items()}
+    shown: dict[str, Any] = {name: f"{each.mean:.2f} ± {each.half_width:.2f}" for name, each in (saved | gain).items()}
     listed = "; ".join(where)
     return graded(all_of(sure), any_of(sure), power=seen.power, listed=listed, count=len(where), **shown)
 
 
 def protection_adds(seen: PhysicalEvidence) -> Finding:
     """A receiver that has sensed the jammer surely raises the coded model's accuracy above the unaware one's."""
-    gained = {
+    gained: dict[str, Any] = {
         SHORT[kind]: seen.difference(kind, "strongest-first", seen.sensed, UNAWARE, seen.power)
         for kind in ("strongest-user", "sum-rate")
     }
-    cheap = {
+    cheap: dict[str, Any] = {
         f"cheap_{SHORT[kind]}": seen.difference(kind, "strongest-first", GAIN, UNAWARE, seen.power)
         for kind in ("strongest-user", "sum-rate")
     }
@@ -147,7 +148,7 @@ def where_it_ends(seen: PhysicalEvidence) -> Finding:
     """A receiver that knows everything still merges what it merged without a jammer, at the high power."""
     lowest = float(seen.lost["jnr_db"].min())
     orders = ("weakest-first", "strongest-first")
-    kept = {
+    kept: dict[str, Any] = {
         SHORT[kind]: max(
             (seen.accuracy(kind, order, MATCHED, seen.high) for order in orders), key=lambda each: each.mean
         )
@@ -155,7 +156,7 @@ def where_it_ends(seen: PhysicalEvidence) -> Finding:
     }
     before = seen.accuracy("sum-rate", "strongest-first", MATCHED, lowest)
     rows = seen.lost[(seen.lost["jnr_db"] == seen.high) & (seen.lost["knowledge"] == MATCHED)]
-    users = {
+    users: dict[str, Any] = {
         f"users_{SHORT[str(kind)]}": float(part.groupby("order")["lost"].mean().min())
         for kind, part in rows.groupby("kind")
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,7 +24,7 @@ def _title(kind: str, order: str) -> str:
     return f"{ATTACKS.get(kind, kind)}, {order.replace('-', ' ')}"
 
 
-def _looks(table: pd.DataFrame) -> dict[str, dict[str, object]]:
+def _looks(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """One look for each receiver, those that have sensed the noise in the order of the table."""
     fixed = {
         UNAWARE: style.look(UNAWARE, RED, "s", ":"),
