@@ -68,7 +68,7 @@ def rounds(rows: pd.DataFrame) -> Axes:
     best = rows[rows["method"].str.contains("LoRA") & (rows["merger"] == "arithmetic")]
     style.with_intervals(ax, best["uses"], best, factor=100, **style.look("LoRA, L-LoRA, plain sum", GREY, "P", "none"))
     ax.set(xscale="log", xlabel="channel uses of a user, two numbers in each", ylabel="normalised accuracy (%)")
-    ax.legend(fontsize=8, loc="lower right")
+    ax.legend(fontsize=8, loc="upper left")
     return ax
 
 
