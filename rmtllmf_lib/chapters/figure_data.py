@@ -77,10 +77,10 @@ def _drawn(ax: Axes) -> Iterator[dict[str, Any]]:
     for collection in ax.collections:
         label = collection.get_label()
         if isinstance(collection, QuadMesh):
-            matrix = np.ma.filled(np.ma.asarray(collection.get_array(), dtype=float), np.nan)
-            corners = collection.get_coordinates()
-            middle = (corners[:-1, :-1] + corners[1:, 1:]) / 2
-            for (x, y), value in zip(middle.reshape(-1, 2), matrix.ravel(), strict=True):
+            matrix: Any = np.ma.filled(np.ma.asarray(collection.get_array(), dtype=float), np.nan)
+            corners: Any = collection.get_coordinates()
+            centres = (corners[:-1, :-1] + corners[1:, 1:]) / 2
+            for (x, y), value in zip(centres.reshape(-1, 2), matrix.ravel(), strict=True):
                 yield {"series": "", "x": x, "y": y, "value": value}
         elif isinstance(collection, PathCollection):
             yield from _points(label, np.ma.filled(np.ma.asarray(collection.get_offsets(), dtype=float), np.nan))

@@ -81,7 +81,7 @@ def show() -> None:
         figure.savefig(drawing, format="svg", metadata={"Date": None, "Creator": None})
         csv = figure_data(figure).to_csv(index=False, lineterminator="\n")
         data = {"image/svg+xml": drawing.getvalue(), "text/csv": csv, "text/plain": repr(figure)}
-        display(data, raw=True)  # type: ignore[no-untyped-call]  # IPython's own
+        display(data, raw=True)
         plt.close(figure)
 
 
