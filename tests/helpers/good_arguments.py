@@ -29,6 +29,7 @@ from rmtllmf_lib.payload.sparse import Sparse
 from rmtllmf_lib.protection.memory import draw_memory
 from rmtllmf_lib.protection.resilience import Station
 from rmtllmf_lib.storage.store import Store
+from rmtllmf_lib.study.payloads import Way
 from rmtllmf_lib.study.study import Study, study_units
 from rmtllmf_lib.study.units import Bench
 from rmtllmf_lib.tasks.base import Task
@@ -218,6 +219,11 @@ def of_functions() -> dict[str, dict[str, Any]]:
         "study.write_table": {"study": study, "path": files / "table.csv"},
         "file.save_study": {"study": study, "suite": None, "path": files / "study.json"},
         "file.load_study": {"path": study_file},
+        "payloads.Way": {"payload": LowRank(2), "bits": 2, "link": scenarios[0]},
+        "payloads.arrivals": {"way": Way(LowRank(2), 2), "taus": objects()["taus"]},
+        "payloads.error_ratios": {"link": scenarios[0], "taus": objects()["taus"]},
+        "payloads.task_accuracies": {"bench": Bench(objects()["suite"]), "split": "test", "images": 2},
+        "information.repeated_mse": {"mse": [0.5, 0.6], "uses": 2},
         "recorded.fill": {"notebook": {"cells": []}},
         "recorded.fill_page": {"text": "a <!--=x-->1<!--/-->", "known": {"x": 1.0}},
         "recorded.findings": {"notebook": {"cells": []}},

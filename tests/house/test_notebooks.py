@@ -172,9 +172,10 @@ def test_every_figure_is_numbered_captioned_and_described(path: Path) -> None:
             alt = settings.get("image", {}).get("alt", "")
             assert len(alt) >= 30, f"{where}: mystnb.image.alt must say what the picture shows"
             assert alt.strip() != figure["caption"].strip(), f"{where}: the alt text repeats the caption"
-        assert sum(kind not in ("text/plain", "text/csv") for output in cell.outputs for kind in output.get("data", {})) == 1, (
-            f"{where}: one picture for one caption"
-        )
+        assert (
+            sum(kind not in ("text/plain", "text/csv") for output in cell.outputs for kind in output.get("data", {}))
+            == 1
+        ), f"{where}: one picture for one caption"
 
 
 @each_notebook

@@ -11,20 +11,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rmtllmf_lib.chapters import style
-from rmtllmf_lib.chapters.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
+from rmtllmf_lib.chapters.style import BLUE, GREEN, GREY, LINKS, METHODS, ORANGE, PURPLE, RED
 
-LINKS = {"ideal": (GREEN, "o"), "SU": (ORANGE, "s"), "SR": (RED, "^")}  # colour and marker
 _NORMALISED = "normalised accuracy (%)"
 
 # Curves of `answer`: protection to title, colour, marker and line style.
 CURVES = {
-    "coded-tsv-realigned": ("the answer, under attack", BLUE, "o", "-"),
-    "rmtllmf": ("R-MTLLMF, full vectors, no noise", GREEN, "s", "--"),
-    "few-shot-specialists": ("own specialists, no link", PURPLE, "v", ":"),
-    "control": ("base realigned, no link", GREY, "P", ":"),
+    "coded-tsv-realigned": ("the answer, under attack", *METHODS["coded-tsv-realigned"]),
+    "rmtllmf": ("R-MTLLMF, full vectors, no noise", *METHODS["rmtllmf"]),
+    "few-shot-specialists": ("own specialists, no link", *METHODS["few-shot-specialists"]),
+    "control": ("base realigned, no link", *METHODS["control"]),
 }
 # The same methods without a memory.
 WITHOUT = {"coded-tsv": "coded-tsv-realigned", "unprotected": "rmtllmf", "base": "control"}
+
+_MERGED = {
+    "specialists": ("own specialists", GREY, "P"),
+    "arithmetic": ("plain sum", BLUE, "o"),
+    "tsv": ("TSV-Merge", ORANGE, "s"),
+}
+_UPLOADS = {"clean": ("FedAvg, exact uploads", GREEN, "o", "-"), "SR": ("FedAvg, errors of SR", RED, "^", "--")}
 
 
 def rates(table: pd.DataFrame) -> Axes:
@@ -208,3 +214,52 @@ def signs(rows: pd.DataFrame) -> Figure:
         ax.set_ylim(0, 100)
     style.legend_above(figure, axes[0], ncols=2)
     return figure
+
+
+def low_rank(rows: pd.DataFrame) -> Axes:
+    """Normalised accuracy of what is trained, a row for each, alone and merged.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Of the book's results "low_rank_and_rounds": method, numbers, merger, mean, half_width.
+    """
+    here = rows[rows["method"] != "FedAvg"]
+    names = list(dict.fromkeys(here["method"]))
+    sizes = here.groupby("method")["numbers"].first()
+    _, ax = plt.subplots(figsize=(7.4, 3.6))
+    for shift, (merger, (label, colour, marker)) in zip((-0.2, 0.0, 0.2), _MERGED.items(), strict=True):
+        points = here[here["merger"] == merger].set_index("method").loc[names]
+        place = np.arange(len(names)) + shift
+        look = style.look(label, colour, marker, "none")
+        style.with_intervals(ax, place, points, factor=100, sideways=True, **look)
+    ax.set_yticks(range(len(names)), [f"{name}\n{sizes[name]:,} numbers" for name in names], fontsize=9)
+    ax.invert_yaxis()
+    ax.set(xlabel="normalised accuracy, against specialists of whole weights (%)")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.4, 1.16), ncols=3, frameon=False)
+    return ax
+
+
+def rounds(rows: pd.DataFrame) -> Axes:
+    """Normalised accuracy of federated averaging against channel uses, with one upload of each kind beside it.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Of the book's results "low_rank_and_rounds": method, merger, link, round, uses, mean, half_width.
+    """
+    _, ax = plt.subplots(figsize=(7.2, 4.2))
+    for link, (label, colour, marker, line) in _UPLOADS.items():
+        points = rows[(rows["method"] == "FedAvg") & (rows["link"] == link)].sort_values("round")
+        style.with_intervals(ax, points["uses"], points, factor=100, **style.look(label, colour, marker, line))
+    for merger, (method, label, colour, marker) in {
+        "arithmetic": ("full", "whole vectors, plain sum", BLUE, "D"),
+        "tsv": ("full", "whole vectors, TSV-Merge", ORANGE, "s"),
+    }.items():
+        point = rows[(rows["method"] == method) & (rows["merger"] == merger)]
+        style.with_intervals(ax, point["uses"], point, factor=100, **style.look(label, colour, marker, "none"))
+    best = rows[rows["method"].str.contains("LoRA") & (rows["merger"] == "arithmetic")]
+    style.with_intervals(ax, best["uses"], best, factor=100, **style.look("LoRA, L-LoRA, plain sum", GREY, "P", "none"))
+    ax.set(xscale="log", xlabel="channel uses of a user, two numbers in each", ylabel="normalised accuracy (%)")
+    ax.legend(fontsize=8, loc="upper left")
+    return ax

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from drawn import centres, finished, legend, style_of_the_book  # noqa: F401 - a fixture for every test here
-from rmtllmf_lib.chapters.send_less import low_rank
+from rmtllmf_lib.chapters.send_less import figures, low_rank
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.suite import Suite
 from small import small_backbone, small_head, small_task
@@ -28,7 +28,7 @@ def stored() -> pd.DataFrame:
 
 
 def test_low_rank_has_a_row_for_each_method() -> None:
-    ax = low_rank.low_rank(stored())
+    ax = figures.low_rank(stored())
     finished(ax)
     assert legend(ax) == ["own specialists", "plain sum", "TSV-Merge"]
     assert [tick.get_text().split("\n") for tick in ax.get_yticklabels()] == [
@@ -39,7 +39,7 @@ def test_low_rank_has_a_row_for_each_method() -> None:
 
 
 def test_rounds_against_uses() -> None:
-    ax = low_rank.rounds(stored())
+    ax = figures.rounds(stored())
     finished(ax)
     assert ax.get_xscale() == "log" and len(legend(ax)) == 5
     np.testing.assert_allclose(centres(ax, "FedAvg, exact uploads"), [[500, 1000, 1500], [78, 86, 94]])
