@@ -13,7 +13,7 @@ import torch
 from pydantic import PositiveInt
 
 from rmtllmf_lib.arrays import one_of
-from rmtllmf_lib.model.task_vector import TaskVector, Weights
+from rmtllmf_lib.model.task_vector import TaskVector, Weights, require_alike
 from rmtllmf_lib.payload.payload import Encoded, Payload
 from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.study.units import Bench
@@ -66,8 +66,9 @@ def arrivals(way: Way, taus: Sequence[TaskVector], base: Weights, *, generator: 
     Raises
     ------
     InputError
-        for vectors that the payload cannot stand for, or a link for another number of users.
+        for no vectors, vectors that the payload cannot stand for, or a link for another number of users.
     """
+    require_alike(taus)
     if way.bits is not None:
         return [Quantised(way.payload, way.bits).arrived(tau) for tau in taus]
     encoded = [way.payload.encode(tau) for tau in taus]
@@ -103,8 +104,9 @@ def error_ratios(link: Scenario, taus: Sequence[TaskVector], base: Weights, repe
     Raises
     ------
     InputError
-        for a link for another number of users.
+        for no vectors, or a link for another number of users.
     """
+    require_alike(taus)
     errors = link.error_cov(taus, base).diagonal()
     ratios = [float(error) / tau.rms**2 for error, tau in zip(errors, taus, strict=True)]
     if link.scale == "task" and link.mean_mse > 0:
