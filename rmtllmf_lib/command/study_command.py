@@ -42,8 +42,9 @@ def study(
         control       the base alone, realigned: no received vector
         few-shot-specialists   a stronger control: specialists that the station
                       trains on its memory, merged and realigned
-        merge-tsv, merge-tsv-realigned   fused by another merger than the sum, without
-                      and with this protection; `rmtllmf fuse --merger list` has all
+        coded-tsv-realigned   low-rank payloads with a code, merged by TSV-Merge
+        merge-tsv, merge-tsv-realigned   another merger than the sum, without and
+                      with realignment; `rmtllmf fuse --merger list` has all
 
     Finished parts are stored: an interrupted study resumes with the same command,
     and several processes or machines with a common store share the work. The table

@@ -160,9 +160,17 @@ def test_a_file_is_executed_once_until_it_changes(tmp_path: Path) -> None:
     assert log.read_text() == "xx"
 
 
+ENDLESS = """
+def endless(taus):
+    merged = taus[0] * 1.0
+    merged.values[0] = float("inf")
+    return merged
+"""
+
+
 @pytest.mark.parametrize("name", [*NAMES, "own"])
 def test_vectors_and_results_that_are_not_finite_are_refused(name: str, tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(f"{OWN}\ndef endless(taus):\n    return taus[0] * float('inf')\n")
+    (tmp_path / "mine.py").write_text(f"{OWN}{ENDLESS}")
     taus = vectors(3)
     options = given_for(taus)
     taus[1].values[5] = torch.nan

@@ -99,7 +99,7 @@ def test_formulas_reach_the_page(look: Callable[[str], Look], name: str) -> None
 
 @each_page
 def test_figures_are_numbered(look: Callable[[str], Look], name: str) -> None:
-    assert [caption for caption in look(name).captions if not re.match(r"Fig\. (?:\d\.)?\d+\s", caption)] == []
+    assert [caption for caption in look(name).captions if not re.match(r"Fig\. (?:\d+\.)?\d+\s", caption)] == []
 
 
 @each_page
