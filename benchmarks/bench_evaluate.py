@@ -67,7 +67,7 @@ def run() -> list[Row]:
         )
         for name in tasks
     }
-    combinations = task_combinations(tasks, SIZES)
+    combinations = task_combinations(list(tasks), SIZES)
     singles = [(name,) for name in tasks]  # the table needs the specialists, too
 
     def plain() -> dict[tuple[Combination, str], Tensor]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
+from scipy.special import log_softmax
 
 from rmtllmf_lib.arrays import Complex, Real, complex_array, fitted, real_array, real_number, whole_number
 from rmtllmf_lib.errors import InputError
@@ -271,7 +271,7 @@ def minimax_sic(columns: Complex, floor: Real, gap: float, limit: int) -> Bracke
 
 def _normalised(logs: Real) -> Real:
     """Logarithms (..., user) of weights with the sum 1, none of which vanishes."""
-    return np.maximum(logs - logsumexp(logs, axis=-1, keepdims=True), np.log(_TINY))
+    return np.maximum(log_softmax(logs, axis=-1), np.log(_TINY))
 
 
 def _packed(logs: Real, parts: Complex) -> Real:
