@@ -15,8 +15,12 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
+from sklearn.isotonic import isotonic_regression
 
 from rmtllmf_lib.chapters.figure_data import figure_data
 
@@ -159,3 +163,61 @@ def log_ticks(ax: Axes, ticks: Sequence[float]) -> None:
 def legend_above(figure: Figure, ax: Axes, ncols: int, fontsize: float = 9, loc: Any = "outside upper center") -> None:
     """Give a figure one legend, that of `ax`, above its panels."""
     figure.legend(*ax.get_legend_handles_labels(), loc=loc, ncols=ncols, fontsize=fontsize, frameon=False)
+
+
+def label_lines(ax: Axes, fontsize: float = 9) -> tuple[list[Any], list[str]]:
+    """Name every labelled line of a panel at its right end, instead of in a legend: call it after all else is drawn.
+
+    Names that would cover one another are moved apart, as little as possible in the sense of least squares, and a thin
+    line leads from the curve to its name. A horizontal line ends at the right border.
+
+    Returns
+    -------
+    handles, labels
+        What has no right end and is left to a legend: bands, points alone, vertical lines.
+    """
+    ax.figure.draw_without_rendering()  # limits and the height of the panel are known from here on
+    apart = 1.25 * fontsize / (72 * ax.get_window_extent().height / ax.figure.dpi)
+    ends, others = [], []
+    for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
+        line = handle[0] if isinstance(handle, ErrorbarContainer) else handle
+        end = _right_end(ax, line) if isinstance(line, Line2D) else None
+        if end is None:
+            others.append((handle, name))
+        else:
+            ends.append((end[1], end[0], name, np.array(to_rgb(line.get_color()))))
+    ends.sort(key=lambda end: end[0])
+    steps = apart * np.arange(len(ends))
+    heights = isotonic_regression(np.array([end[0] for end in ends]) - steps) + steps if ends else []
+    for (height, across, name, colour), place in zip(ends, heights, strict=True):
+        dark = 0.75 * colour  # yellow and orange are hard to read as letters
+        lead = {"arrowstyle": "-", "color": dark, "linewidth": 0.6, "alpha": 0.7, "shrinkA": 0, "shrinkB": 3}
+        ax.annotate(
+            name, (across, height), (1.03, place), "axes fraction", "axes fraction", va="center", fontsize=fontsize,
+            color=dark, arrowprops=lead, annotation_clip=False,
+        )  # fmt: skip
+    return [handle for handle, _ in others], [name for _, name in others]
+
+
+def label_last(figure: Figure, axes: Sequence[Axes], fontsize: float = 9) -> None:
+    """Name the lines of panels side by side at the right of the last; a legend above has what it lacks."""
+    rest, names = label_lines(axes[-1], fontsize)
+    shown = set(axes[-1].get_legend_handles_labels()[1]) - set(names)
+    others = dict(zip(names, rest, strict=True))
+    for ax in axes[:-1]:
+        for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
+            others.setdefault(name, handle)
+    left = {name: handle for name, handle in others.items() if name not in shown}
+    if left:
+        figure.legend(left.values(), left.keys(), loc="outside upper center", ncols=3, fontsize=fontsize, frameon=False)
+
+
+def _right_end(ax: Axes, line: Line2D) -> tuple[float, float] | None:
+    """The last point of a line in coordinates of the panel, or None where it has none: points alone, or vertical."""
+    x, y = (np.asarray(values, float) for values in line.get_data())
+    known = np.isfinite(x) & np.isfinite(y)
+    if line.get_linestyle() == "None" or not known.any() or (known.sum() > 1 and np.ptp(x[known]) == 0):
+        return None
+    last = np.flatnonzero(known)[np.argmax(x[known])]
+    across, height = (line.get_transform() + ax.transAxes.inverted()).transform((x[last], y[last]))
+    return float(across), float(height)

@@ -9,6 +9,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
+from matplotlib.text import Annotation
 
 from rmtllmf_lib.chapters import style
 
@@ -39,6 +40,12 @@ def legend(owner: Axes | Legend | None) -> list[str]:
     found = owner.get_legend() if isinstance(owner, Axes) else owner
     assert found is not None
     return [text.get_text() for text in found.get_texts()]
+
+
+def names(ax: Axes) -> list[str]:
+    """Names at the ends of lines, from below."""
+    found = [text for text in ax.texts if isinstance(text, Annotation) and text.arrow_patch is not None]
+    return [text.get_text() for text in sorted(found, key=lambda text: float(text.xyann[1]))]
 
 
 def line(ax: Axes, label: str) -> tuple[np.ndarray, np.ndarray]:

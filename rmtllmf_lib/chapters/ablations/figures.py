@@ -104,7 +104,7 @@ def against_memory(table: pd.DataFrame, scenarios: Mapping[str, str]) -> Figure:
             style.with_intervals(ax, x, curve, factor=100, markersize=5, **look)
         ax.set_xticks(range(len(counts)), [f"{count}" for count in counts])
         ax.set(xlabel="memory, images per class")
-    style.legend_above(figure, axes[0], ncols=3)
+    style.label_last(figure, axes)
     return figure
 
 
@@ -151,7 +151,7 @@ def against_setting(table: pd.DataFrame, column: str, label: str, panels: Mappin
         style.log_ticks(ax, sorted(set(points[column])))
         ax.set_xlabel(label)
         ax.margins(x=0.12)
-    style.legend_above(figure, axes[0], ncols=3)
+    style.label_last(figure, axes)
     return figure
 
 
@@ -179,7 +179,7 @@ def lambda_under_noise(curves: pd.DataFrame, chosen: pd.DataFrame, lam: float) -
         ax.plot(found["lam"], 100 * found["normalized"], color=colour, markersize=8, **diamond)
     ax.plot([], [], color="black", label="chosen on the memory", **diamond)
     ax.set(xlabel=r"$\lambda$", ylabel="normalised accuracy (%)", ylim=(0, 100))
-    ax.legend(fontsize=8, loc="center right", bbox_to_anchor=(1.0, 0.36))
+    ax.legend(*style.label_lines(ax), fontsize=8, loc="lower left")
     return ax
 
 
@@ -205,7 +205,6 @@ def where_the_link_helps(rows: pd.DataFrame, control: str = "control") -> Axes:
     _, ax = plt.subplots(figsize=(7.4, 4.4))
     ax.axhline(0, color="black", linewidth=1)
     ours = rows[rows["protection"] == "rmtllmf"].sort_values(f"{control}_mean")
-    ends = []
     for order, (scenario, label) in enumerate(_TITLES.items()):
         colour, marker = style.LINKS[scenario]
         curve = ours[ours["scenario"] == scenario]
@@ -214,11 +213,6 @@ def where_the_link_helps(rows: pd.DataFrame, control: str = "control") -> Axes:
         x = 100 * curve[f"{control}_mean"] + 0.15 * (order - 1.5)  # side by side, so that no bar hides another
         points = over_control(curve, control)
         style.with_intervals(ax, x, points, factor=100, markersize=6, **style.look(label, colour, marker))
-        ends.append((float(100 * points["mean"].iloc[-1]), label, colour))
-    right, apart, above = 100 * ours[f"{control}_mean"].max(), 0.055 * np.ptp(ax.get_ylim()), np.inf
-    for height, label, colour in sorted(ends, reverse=True):
-        above = min(height, above - apart)
-        ax.annotate(label, (right, above), (12, 0), textcoords="offset points", va="center", color=colour, fontsize=9)
     for cell in ours.drop_duplicates(f"{control}_mean").itertuples():
         where = (100 * getattr(cell, f"{control}_mean"), 0.0)
         count = f"{cell.per_class} per class" if cell.per_class == 1 else f"{cell.per_class}"
@@ -227,4 +221,5 @@ def where_the_link_helps(rows: pd.DataFrame, control: str = "control") -> Axes:
         )
     ax.set(xlabel=f"{PROTECTIONS[control].title}: normalised accuracy (%)", ylabel="lead of R-MTLLMF over it (points)")
     ax.margins(x=0.08)
+    style.label_lines(ax)
     return ax

@@ -103,7 +103,7 @@ def lambda_sweep(table: pd.DataFrame, chosen: Mapping[int, float]) -> Axes:
         best = curve[np.isclose(curve["lam"], lam)]
         ax.plot(best["lam"], 100 * best["score"], "o", markersize=9, markerfacecolor="none", markeredgecolor=colour)
     ax.set(xlabel=r"$\lambda_N$", ylabel="normalised accuracy,\nvalidation images (%)")
-    ax.legend(ncols=2, fontsize=8)
+    style.label_lines(ax)
     return ax
 
 
@@ -127,7 +127,7 @@ def accuracy_against_n(table: pd.DataFrame, published: pd.DataFrame) -> Axes:
     ax.plot(n, 100 * groups.mean().to_numpy(), "o-", color=BLUE, label="embedded CLIP, mean")
     ax.plot(published["n_tasks"], 100 * published["normalized"], "s--", color=ORANGE, label="ViT-B/16, published")
     ax.set(xlabel="number of fused tasks N", ylabel="normalised accuracy (%)", xticks=n)
-    ax.legend(loc="lower left", fontsize=8)
+    ax.legend(*style.label_lines(ax), loc="lower left", fontsize=8)
     return ax
 
 
@@ -169,7 +169,7 @@ def accuracy_under_noise(table: pd.DataFrame, few: pd.DataFrame, scenarios: Sequ
             ax.plot(8.5, 100 * value, "*", color=colour, markersize=13, markeredgecolor="black", zorder=5)
         ax.plot([], [], "*", color="white", markersize=12, markeredgecolor="black", label="the paper, N = 8")
         ax.set(xlabel="number of fused tasks N", xticks=sizes, xlim=(sizes[0] - 0.5, 9), ylim=(0, 108))
-    style.legend_above(figure, axes[0], ncols=4, fontsize=8.5)
+    style.label_last(figure, axes)
     return figure
 
 

@@ -131,7 +131,7 @@ def users_lost(table: pd.DataFrame) -> Axes:
     style.with_intervals(ax, points["lost"], points, factor=100, **style.look("coded, those who are heard", BLUE, "o"))
     ax.axhline(100 * float(base["mean"].iloc[0]), color=GREY, linestyle="--", label="base alone")
     ax.set(xlabel="users lost, of eight", ylabel="normalised accuracy (%)", ylim=(0, 100))
-    ax.legend(fontsize=10, loc="lower left")
+    style.label_lines(ax)
     return ax
 
 
@@ -162,7 +162,7 @@ def accuracy(table: pd.DataFrame, order: str, names: Mapping[str, str]) -> Figur
             look = style.look(names[sent], colour, marker, "-.")
             style.with_intervals(ax, rows["jnr_db"], rows, factor=100, **look | {"capsize": 2})
         ax.set(xlabel="jammer over noise, per antenna (dB)", ylim=(0, 100))
-    style.legend_above(figure, axes[0], ncols=3, fontsize=8)
+    style.label_last(figure, axes)
     return figure
 
 

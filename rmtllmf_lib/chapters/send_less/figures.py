@@ -151,7 +151,7 @@ def answer(rows: pd.DataFrame, attacked: pd.DataFrame, per_class: int = 1) -> Fi
         ax.margins(x=0.1)
     for ax, label in zip(axes, ("memory, images per class", "tasks that are fused"), strict=False):
         ax.set_xlabel(label)
-    style.legend_above(figure, axes[0], ncols=2)
+    style.label_last(figure, axes)
     return figure
 
 
@@ -191,7 +191,7 @@ def outage(rows: pd.DataFrame) -> Axes:
         curve = rows[rows["tasks"] == tasks].sort_values("lost")
         style.with_intervals(ax, curve["lost"], curve, factor=100, markersize=6, **style.look(label, *look))
     ax.set(xlabel="users in outage, of eight", ylabel=_NORMALISED)
-    ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, 1.16), ncols=3, frameon=False)
+    style.label_lines(ax)
     return ax
 
 

@@ -152,7 +152,7 @@ def sum_rates(table: pd.DataFrame) -> Axes:
     for column, look in looks.items():
         style.with_band(ax, users, low[column], median[column], high[column], **look)
     ax.set(xlabel="number of users Q", ylabel="sum rate (nats per channel use)", xticks=users, ylim=(0, None))
-    ax.legend()
+    style.label_lines(ax)
     return ax
 
 

@@ -69,7 +69,7 @@ def unit_of_power(table: pd.DataFrame, right: float, white: float) -> Axes:
     ax.plot(table["unit_w"], table["sum_rate"], "o-", color=ORANGE, label="Eq. (14) as printed")
     ax.axhline(right, color=BLUE, label="power counted once")
     ax.set(xscale="log", xlabel="unit in which all powers are written (W)", ylabel="sum rate (nats)")
-    ax.legend(fontsize=10, loc="center left")
+    style.label_lines(ax)
     return ax
 
 
@@ -111,7 +111,7 @@ def user_rates(table: pd.DataFrame, panels: Mapping[str, str]) -> Figure:
         for kind, rows in table.sort_values("rank").groupby("kind", sort=False):
             ax.plot(rows["rank"], rows[column], markersize=6, **LOOKS[str(kind)])
         ax.set(xlabel="user, weakest first", xticks=sorted(table["rank"].unique()))
-    style.legend_above(figure, axes[0], ncols=3, fontsize=10)
+    style.label_last(figure, axes)
     return figure
 
 
@@ -124,7 +124,7 @@ def bounds(table: pd.DataFrame) -> Axes:
     ax.set(
         yscale=scale, xlabel="steps of the solver", ylabel="relative gap of the bounds", xticks=table["steps"].unique()
     )
-    ax.legend(fontsize=10)
+    style.label_lines(ax)
     return ax
 
 
@@ -211,7 +211,7 @@ def csi_loss(table: pd.DataFrame) -> Axes:
         ylim=(None, 1.05),
     )
     ax.set_ylabel("share kept of the\ngain over white noise")
-    ax.legend(fontsize=10, loc="lower left")
+    style.label_lines(ax)
     return ax
 
 

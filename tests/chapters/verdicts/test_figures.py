@@ -30,7 +30,7 @@ KNOWN: dict[str, str | float] = {
     "R-MTLLMF, attacked.SU": "44 ± 2", "R-MTLLMF, attacked.SR": "35 ± 7", "R-MTLLMF, attacked.own.SU": "81 ± 4",
     "R-MTLLMF, attacked.own.SR": "78 ± 5", "Unprotected, attacked.SU": "13 ± 2", "Unprotected, attacked.SR": "12 ± 1",
     "Unprotected, attacked.own.SU": "39 ± 7", "Unprotected, attacked.own.SR": "31 ± 6",
-    "Physical layer.kept.SR": "91 ± 1",
+    "Physical layer.kept.SR": "91 ± 1", "zero_shot": 61.9,
 }  # fmt: skip
 
 
@@ -39,7 +39,8 @@ def test_the_answer_has_each_number_at_its_place() -> None:
     texts = [text.text for text in drawn.findall(".//{*}text")]
     for words in (
         "same training, nothing received: 85",
-        "this book: less sent, coded: 91",
+        "this book, under SR: less sent, coded: 91",
+        "base alone: 62",
         "no protection: 59",
         "R-MTLLMF: 84",
     ):

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from drawn import finished, legend, line, style_of_the_book  # noqa: F401 - a fixture for every test here
+from drawn import finished, legend, line, names, style_of_the_book  # noqa: F401 - a fixture for every test here
 from rmtllmf_lib.chapters.worst_case_noise import figures as worst_case
 from rmtllmf_lib.chapters.worst_case_noise.figures import LOOKS, NAMES
 from rmtllmf_lib.wireless.adversary import KINDS
@@ -76,7 +76,7 @@ def test_user_rates() -> None:
     np.testing.assert_allclose(line(left, "no jammer"), [[1, 2, 3], [1, 0, 2]])
     np.testing.assert_allclose(line(right, "white"), [[1, 2, 3], [2, 3, 1]])
     assert [left.get_title(), right.get_title()] == ["each alone", "all"]
-    assert legend(figure.legends[0]) == ["no jammer", "white"]
+    assert names(right) == ["white", "no jammer"]
 
 
 def test_bounds() -> None:
@@ -142,4 +142,4 @@ def test_csi_loss() -> None:
     for how in ("estimate taken for the truth", "hedged"):
         np.testing.assert_allclose(line(ax, f"{name}: {how}"), [[1, 0.5], [0, 0.5]], atol=1e-12)
     assert ax.get_xscale() == "log"
-    assert "white noise" in legend(ax)
+    assert "white noise" in names(ax)
