@@ -46,14 +46,15 @@ def described() -> dict[str, dict[str, Any]]:
 def all_mergers() -> str:
     """Return a table of MyST Markdown with one row for each merger of the library."""
     texts = described()
-    lines = ["| merger | what it makes | formula | needs | ViT-B/16 |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| merger | ViT-B/16 | what it makes | needs |", "| --- | --- | --- | --- |"]
     for row in merger_table().itertuples():
         text = texts[row.merger]
         cited = f" {{cite}}`{text['cite']}`" if text["cite"] else ""
         needs = ", ".join(dict.fromkeys(_NEEDED[need] for need in row.needs.split(", ") if need in _NEEDED))
         values = [f"{text[key]:.1f}{mark}" for key, mark in (("shared", ""), ("authors", "*")) if key in text]
-        formula = text["formula"].replace("|", r"\vert ")
-        cells = (f"`{row.merger}`{cited}", text["line"], f"${formula}$", needs or "–", ", ".join(values) or "–")
+        formula = text["formula"].replace(r"\|", r"\Vert ").replace("|", r"\vert ")  # a bar would end the cell
+        makes = f"{text['line']}<br>${formula}$"
+        cells = (f"`{row.merger}`{cited}", ", ".join(values) or "–", makes, needs or "–")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
