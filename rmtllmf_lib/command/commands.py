@@ -47,7 +47,7 @@ def specs_typed(texts: Iterable[str], source: str, root: Path | None) -> list[Ta
         raise InputError("source 'torchvision' reads files: give root, the folder that holds the data")
     for spec in specs:
         if spec.root is not None and not spec.root.is_dir():
-            raise InputError(f"{spec.root} is not a folder: expected the images of task {spec.name!r} there")
+            raise InputError(f"{spec.root} is not a folder: expected the data of task {spec.name!r} there")
     return specs
 
 
