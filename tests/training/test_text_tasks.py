@@ -116,7 +116,10 @@ def test_fine_tuning_is_a_plain_loop(backbone: Backbone, one_thread: None) -> No
         functional.cross_entropy(logits, task.train.labels[chosen]).backward()
         optimizer.step()
     expected = type(backbone.weights).from_module(tower)
-    assert (backbone.weights.values + tau.values).allclose(expected.values, atol=1e-5)
+    found = (backbone.weights + tau).state_dict()
+    for name, view in expected.state_dict().items():
+        if not name.endswith("key.bias"):  # its gradient is rounding alone, which AdamW makes as large as any other
+            assert found[name].allclose(view, atol=1e-5), name
 
 
 def test_a_stopped_run_goes_on(backbone: Backbone, tmp_path: Path, one_thread: None) -> None:
