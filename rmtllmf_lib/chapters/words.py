@@ -66,7 +66,7 @@ def beyond_rounding(off: float, rounding: float) -> str:
 
 
 def where_sure(sure: Mapping[str, object]) -> str:
-    """Return on which links something is sure: "on no link", "on all links", "only on the link ideal", …
+    """Return on which links something is sure: "on no link", "on all links", "only without a jammer", …
 
     Parameters
     ----------
