@@ -127,9 +127,7 @@ def protection_adds(seen: PhysicalEvidence) -> Finding:
     sure = [each.above() for each in gained.values()]
     powers = [float(power) for power in sorted(seen.accuracies["jnr_db"].unique())]
     ahead = {
-        kind: {
-            power: seen.difference(kind, "strongest-first", seen.sensed, UNAWARE, power).above() for power in powers
-        }
+        kind: {power: seen.difference(kind, "strongest-first", seen.sensed, UNAWARE, power).above() for power in powers}
         for kind in ("strongest-user", "sum-rate")
     }
     everywhere = all_of(each for found in ahead.values() for each in found.values())
@@ -212,8 +210,8 @@ the strongest is decoded first, {SU_weakest} and {SR_weakest} where the weakest 
         ours="""at {power:g} dB the merged model has {SU.points} points more under SU and {SR.points} under SR with \
 {sensed}, and {cheap_SU.points} and {cheap_SR.points} with a measured gain alone""",
         why={
-            "holds with caveat": """of the powers tried, {least:g} to {most:g} dB, the gain is sure {where_SU} under SU \
-and {where_SR} under SR; under the weakest jammer an unaware receiver loses {quiet:.1f} users""",
+            "holds with caveat": """\
+of the powers tried, {least:g} to {most:g} dB, the gain is sure {where_SU} under SU and {where_SR} under SR; under the weakest jammer an unaware receiver loses {quiet:.1f} users""",
             "does not hold": "under neither attack is a gain sure",
         },
     ),
