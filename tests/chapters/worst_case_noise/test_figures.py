@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 
 from drawn import finished, legend, line, style_of_the_book  # noqa: F401 - a fixture for every test here
+from rmtllmf_lib.chapters.style import GREY
 from rmtllmf_lib.chapters.worst_case_noise import figures as worst_case
 from rmtllmf_lib.chapters.worst_case_noise.figures import LOOKS, NAMES
-from rmtllmf_lib.chapters.style import GREY
 from rmtllmf_lib.wireless.adversary import KINDS
 
 
