@@ -211,7 +211,8 @@ the strongest is decoded first, {SU_weakest} and {SR_weakest} where the weakest 
 {sensed}, and {cheap_SU.points} and {cheap_SR.points} with a measured gain alone""",
         why={
             "holds with caveat": """\
-of the powers tried, {least:g} to {most:g} dB, the gain is sure {where_SU} under SU and {where_SR} under SR; under the weakest jammer an unaware receiver loses {quiet:.1f} users""",
+of the powers tried, {least:g} to {most:g} dB, the gain is sure {where_SU} under SU and {where_SR} under SR; \
+under the weakest jammer an unaware receiver loses {quiet:.1f} users""",
             "does not hold": "under neither attack is a gain sure",
         },
     ),
