@@ -168,12 +168,17 @@ set of C_z, jammer on top of thermal noise
 (P1), as a semidefinite program for a general solver
     wireless.adversary.attack
     tests/wireless/test_adversary_convex.py::test_sum_rate
-    notebooks/03_worst_case_noise, "How we know that these are the minima": (3.9), Fig. 3.4
+    notebooks/03_worst_case_noise, "How we know that these are the minima": (3.10), Fig. 3.4
 
 Eq. (13), sum rate
     wireless.receiver.sum_rate
     tests/wireless/test_receiver.py::test_what_must_not_change_the_rates
     notebooks/01_system_model, "What the cell carries in total": (1.4), Fig. 1.4
+
+Eq. (14), as printed, power counted twice
+    wireless.allocation.published_covariance_eigenvalues
+    tests/wireless/test_allocation.py::test_printed_equation_counts_the_power_twice
+    notebooks/03_worst_case_noise, "What counting the power twice costs": (3.5), Fig. 3.2
 
 Eq. (14), eigenvalues of the worst noise, power counted once
     wireless.allocation.allocate
@@ -185,30 +190,25 @@ Eq. (14), conditions of optimality
     tests/wireless/test_optimality.py::test_kkt_residuals_of_the_allocation
     notebooks/03_worst_case_noise, "Where the jammer puts its power": (3.4), Fig. 3.1
 
-Eq. (14), as printed, power counted twice
-    wireless.allocation.published_covariance_eigenvalues
-    tests/wireless/test_allocation.py::test_printed_equation_counts_the_power_twice
-    notebooks/03_worst_case_noise, "What counting the power twice costs": Fig. 3.2
-
 (P2), largest rate of a user
     wireless.adversary.largest_rate
     tests/wireless/test_attack_budget.py::test_largest_rate
-    notebooks/03_worst_case_noise, "The strongest user": (3.5), Fig. 3.3
+    notebooks/03_worst_case_noise, "The strongest user": (3.6), Fig. 3.3
 
 (P2), solved where users choose their powers
     wireless.minimax.minimax
     tests/wireless/test_minimax.py::test_minimax_reaches_the_gap
-    notebooks/03_worst_case_noise, "The true minimax, when users may fall silent": (3.6), Fig. 3.3
+    notebooks/03_worst_case_noise, "The true minimax, when users may fall silent": (3.7), Fig. 3.3
 
 (P2), bounds that certify a solution of the minimax problem
     wireless.minimax.Bracket
     tests/wireless/test_minimax.py::test_bounds_hold_wherever_the_solvers_stop
-    notebooks/03_worst_case_noise, "The true minimax, when users may fall silent": (3.7), Fig. 3.4
+    notebooks/03_worst_case_noise, "The true minimax, when users may fall silent": (3.8), Fig. 3.4
 
 (P2), solved at full power
     wireless.minimax.minimax_sic
     tests/wireless/test_minimax.py::test_minimax_sic_reaches_the_gap
-    notebooks/03_worst_case_noise, "The true minimax at full power": (3.8), Fig. 3.3
+    notebooks/03_worst_case_noise, "The true minimax at full power": (3.9), Fig. 3.3
 
 Eq. (15), noise along the strongest user's channel
     wireless.adversary._strongest_user_design
@@ -218,7 +218,7 @@ Eq. (15), noise along the strongest user's channel
 not in the paper, error common to all users
     wireless.receiver.common_error
     tests/wireless/test_error_correlations.py::test_common_error
-    notebooks/03_worst_case_noise, "Do the users' errors add up?": (3.10), Fig. 3.7
+    notebooks/03_worst_case_noise, "Do the users' errors add up?": (3.11), Fig. 3.7
 
 Section III
 -----------
@@ -292,7 +292,7 @@ Figure 2, accuracy against the number of tasks, by link and protection
 Section IV-1, SNR and MSE of the ideal link
     chapters.worst_case_noise.paper_link.white_noise_bound
     tests/chapters/worst_case_noise/test_paper_link.py::test_white_noise_bound
-    notebooks/03_worst_case_noise, "The numbers of Section IV": (3.11), Fig. 3.8
+    notebooks/03_worst_case_noise, "The numbers of Section IV": (3.12), Fig. 3.8
 
 Section IV-1, settings nearest to the paper's MSEs under attack
     chapters.worst_case_noise.paper_link.closest_settings
@@ -380,7 +380,7 @@ Section V, noise learned from silent snapshots
 Section V, one measured gain for each user
     wireless.mismatch.scaled_mse
     tests/wireless/test_mismatch.py::test_scaled_mse_is_the_least_of_all_scales
-    notebooks/10_physical_layer, "One number a user": (10.2), Fig. 10.1
+    notebooks/10_physical_layer, "One gain per user": (10.2), Fig. 10.1
 
 Section V, channels learned from pilots
     wireless.pilots.channel_from_pilots

@@ -261,11 +261,13 @@ def items_at(path: Path) -> list[tuple[str, str]]:
     found: dict[str, list[str]] = defaultdict(list)
     for row in paper_map.rows():
         place = paper_map.place_of(row)
-        for code in (paper_map.find_function(row.function), paper_map.find_test(row.test)):
+        function, test = paper_map.find_function(row.function), paper_map.find_test(row.test)
+        for code in (function, test):
             if code.path == path:
                 text = html.escape(", ".join(filter(None, (row.paper, row.what))))
                 target = f"{place.document}.html#{anchor_of(place)}" if place else "book/map.html"
-                found[code.name].append(f'<a href="{up}{target}">{text}</a>')
+                tested = f' (<a href="{up}{page_of(test.path)}.html#{test.name}">tested by</a>)'
+                found[code.name].append(f'<a href="{up}{target}">{text}</a>{tested * (code is function)}')
     for label, place in paper_map.places().items():
         for name in place.drawn_by:
             code = paper_map.find_function(name)

@@ -34,6 +34,8 @@ def record(evidence: Any, labels: Sequence[str], claims: Iterable[Claim] = CLAIM
         What the claims' rules look at.
     labels : list of str
         Of the claims, in the order of the box.
+    claims : claims
+        By default the paper's; a box of others says that they are our own.
 
     Raises
     ------
@@ -42,7 +44,8 @@ def record(evidence: Any, labels: Sequence[str], claims: Iterable[Claim] = CLAIM
     """
     known = {claim.label: claim for claim in claims}
     rows = assess([known[label] for label in known_names(labels, known, "claim")], evidence).to_dict("records")
-    box = [":::{admonition} Claim, verdict, evidence", ":class: verdict"]
+    whose = "Claim" if claims is CLAIMS else "Our claim"
+    box = [f":::{{admonition}} {whose}, verdict, evidence", ":class: verdict"]
     for row in rows:
         statement = row["statement"].rstrip(".")
         box += [f"**{row['label']}** {statement} — **{row['verdict']}**: {row['ours']} {row['where']}.", ""]

@@ -60,6 +60,24 @@ def ends_counted(choices: pd.DataFrame) -> dict[str, str]:
     }
 
 
+def beyond_rounding(off: float, rounding: float) -> str:
+    """Return by how much two things differ, as a share: "by rounding alone" below `rounding`, or "by 3.20 %"."""
+    return "by rounding alone" if off < rounding else f"by {100 * off:.2f} %"
+
+
+def where_sure(sure: Mapping[str, object]) -> str:
+    """Return on which links something is sure: "on no link", "on all links", "only without a jammer", …
+
+    Parameters
+    ----------
+    sure : mapping of link to anything true or false
+    """
+    links = [name for name, each in sure.items() if each]
+    if len(links) in (0, len(sure)):
+        return "on all links" if links else "on no link"
+    return "only " + " and ".join("without a jammer" if name == "ideal" else f"under {name}" for name in links)
+
+
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table in Markdown. Bars inside formulas become a command, so that no text can end its cell."""
     lines = [head, ["---"] * len(head), *rows]

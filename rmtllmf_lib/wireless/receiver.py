@@ -226,7 +226,7 @@ def sic_mse(uplink: Uplink, noise_cov: ArrayLike, order: Order = "weakest-first"
     Cancellation is assumed perfect. A receiver that subtracts its own linear estimates is the joint LMMSE receiver,
     whose MSE is `lmmse_mse`.
 
-    Parameters, errors: as `sic_rates`.
+    Parameters, errors: see `sic_rates`.
 
     Returns
     -------

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from rmtllmf_lib.chapters.findings import collected, measured, record
-from rmtllmf_lib.chapters.verdicts.claims import Claim, Finding
+from rmtllmf_lib.chapters.verdicts.claims import Claim, Finding, assess
 from rmtllmf_lib.chapters.verdicts.comparisons import Comparison
 from rmtllmf_lib.chapters.verdicts.evidence import Interval, NoIntervalError
 from rmtllmf_lib.errors import InputError
@@ -44,10 +44,17 @@ def test_a_box_and_its_records() -> None:
     assert (
         "**B** Says $x$ — **does not hold**: 2.3 nats; because 50 ± 2 points ({numref}`fig-x`)." in box["text/markdown"]
     )
+    assert box["text/markdown"].startswith(":::{admonition} Our claim, verdict, evidence\n")
     (first, second) = box[FINDING]
     assert first["label"] == "B" and first["numbers"] == {"x": 2.345678, "y": "50 ± 2"} and second["verdict"] == "holds"
     assert first["rests_on"] == {"sure": True, "p": 0.01235, "seeds": 5}
     json.dumps(box)
+
+
+def test_the_paper_s_claims_are_not_called_ours() -> None:
+    with patch("rmtllmf_lib.chapters.findings.assess", lambda claims, seen: assess(TOYS[:1], 1.0)):
+        (box,) = outputs(lambda: record(None, ["Eq. (1)"]))
+    assert box["text/markdown"].startswith(":::{admonition} Claim, verdict, evidence\n")
 
 
 def test_only_known_claims_and_each_once() -> None:

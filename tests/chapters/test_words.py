@@ -4,7 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rmtllmf_lib.chapters.words import as_fractions, at_ends, ends_counted, in_points, markdown, percent, standing
+from rmtllmf_lib.chapters.words import (
+    as_fractions,
+    at_ends,
+    beyond_rounding,
+    ends_counted,
+    in_points,
+    markdown,
+    percent,
+    standing,
+    where_sure,
+)
 
 ROWS = pd.DataFrame({"mean": [0.514, -0.2], "half_width": [0.016, np.nan]})
 
@@ -45,6 +55,22 @@ def test_choices_at_an_end_are_named_and_counted() -> None:
     assert at_ends(choices, names) == r"learning rate (largest) of the control, $\lambda$ (smallest) of the control"
     assert at_ends(choices, {"few": "the other"}) == at_ends(choices[:0], names) == "none"
     assert ends_counted(choices) == {"lr": "3 of 4", "lam": "1 of 1"}
+
+
+def test_rounding_is_named() -> None:
+    assert beyond_rounding(1e-9, 1e-6) == "by rounding alone"
+    assert beyond_rounding(0.032, 1e-6) == "by 3.20 %"
+
+
+@pytest.mark.parametrize(
+    ("sure", "expected"),
+    [
+        ((False, False, False), "on no link"), ((True, True, True), "on all links"),
+        ((True, False, False), "only without a jammer"), ((False, True, True), "only under SU and under SR"),
+    ],
+)  # fmt: skip
+def test_links_on_which_something_is_sure(sure: tuple[bool, ...], expected: str) -> None:
+    assert where_sure(dict(zip(("ideal", "SU", "SR"), sure, strict=True))) == expected
 
 
 def test_a_bar_does_not_end_a_cell() -> None:

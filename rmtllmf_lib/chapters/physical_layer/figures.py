@@ -135,7 +135,7 @@ def users_lost(table: pd.DataFrame) -> Axes:
     return ax
 
 
-def accuracy(table: pd.DataFrame, order: str, names: Mapping[str, str]) -> Figure:
+def accuracy(table: pd.DataFrame, order: str, names: Mapping[str, str], base: float | None = None) -> Figure:
     """Normalised accuracy against the jammer's power, with intervals over suites; from `tables.accuracies`.
 
     Parameters
@@ -145,6 +145,8 @@ def accuracy(table: pd.DataFrame, order: str, names: Mapping[str, str]) -> Figur
         Of decoding.
     names : mapping of `sent` to its name
         With a code every receiver has a line, without one the matched receiver alone.
+    base : float, optional
+        Normalised accuracy of the base alone, a level line.
     """
     looks = _looks(table)
     kinds = table["kind"].unique()
@@ -152,6 +154,8 @@ def accuracy(table: pd.DataFrame, order: str, names: Mapping[str, str]) -> Figur
     points = over_seeds(table[table["order"] == order], ["kind", "sent", "knowledge", "jnr_db"])
     plain = {sent: (marker, colour) for sent, marker, colour in zip(names, "^v", (GREEN, BLUE), strict=False)}
     for ax, kind in zip(axes, kinds, strict=True):
+        if base is not None:
+            ax.axhline(100 * base, color=GREY, linestyle="--", linewidth=1, label="base alone")
         here = points[points["kind"] == kind]
         for name, look in looks.items():
             rows = here[(here["knowledge"] == name) & (here["sent"] == "coded")]

@@ -180,14 +180,12 @@ def markdown_table(table: pd.DataFrame, section: str) -> str:
 
 
 def main_claims(table: pd.DataFrame) -> str:
-    """Return the claims that have a group, by group, as a table of MyST Markdown; see `markdown_table`."""
+    """Return the claims that have a group as a table of MyST Markdown, each group under a row with its name."""
     rows = table[table["group"] != ""].sort_values("group", key=lambda each: each.map(_order(each)), kind="stable")
-    first = ~rows["group"].duplicated()
-    lines = [
-        (f"**{row.group}**" if new else "", _claim(row), _verdict(row))
-        for row, new in zip(rows.itertuples(), first, strict=True)
-    ]
-    return markdown(["", "Claim", "Verdict"], lines)
+    lines: list[tuple[str, str]] = []
+    for group, part in rows.groupby("group", sort=False):  # a column of groups would take a third of a telephone
+        lines += [(f"*{group}*", ""), *((_claim(row), _verdict(row)) for row in part.itertuples())]
+    return markdown(["Claim", "Verdict"], lines)
 
 
 def _order(names: Iterable[str]) -> dict[str, int]:

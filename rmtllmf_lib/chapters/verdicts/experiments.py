@@ -12,6 +12,7 @@ from rmtllmf_lib import published
 from rmtllmf_lib.chapters.verdicts.claims import VERDICTS, Finding, UntestableError, Verdict, graded, measures
 from rmtllmf_lib.chapters.verdicts.comparisons import Comparison, all_of, any_of
 from rmtllmf_lib.chapters.verdicts.evidence import Interval, ModelEvidence, at_least_three
+from rmtllmf_lib.chapters.words import where_sure
 from rmtllmf_lib.fusion.arithmetic import lambda_n
 from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.published import PAPER_LINKS
@@ -313,8 +314,9 @@ def _without_training(evidence: ModelEvidence) -> Finding:
 def _safeguards(evidence: ModelEvidence) -> Finding:
     leads: dict[str, Any] = {name: evidence.gain(_is(name), CONTROL) for name in PAPER_LINKS}
     own = {name: evidence.gain(_is(f"independent, {name}"), CONTROL) for name in PAPER_LINKS}
-    sure = [each.above() for each in leads.values()]
-    return graded(all_of(sure), any_of(sure), own=own, **leads)
+    sure, alone = ({name: each.above() for name, each in found.items()} for found in (leads, own))
+    numbers = {"own": own, "half": where_sure(sure), "alone": where_sure(alone)}
+    return graded(all_of(sure.values()), any_of(sure.values()), **numbers, **leads)
 
 
 @measures("Less interference")

@@ -8,6 +8,7 @@ from rmtllmf_lib.chapters.checks import covariance_bound, standard_errors
 from rmtllmf_lib.chapters.system_model import tables as link_tables
 from rmtllmf_lib.chapters.verdicts.claims import Finding, graded, measures
 from rmtllmf_lib.chapters.verdicts.evidence import LinkEvidence
+from rmtllmf_lib.chapters.words import beyond_rounding
 from rmtllmf_lib.chapters.worst_case_noise import paper_link
 from rmtllmf_lib.chapters.worst_case_noise.tables import compare_attacks, csi_sweep
 from rmtllmf_lib.recorded import typeset
@@ -79,11 +80,13 @@ def _linear(evidence: LinkEvidence) -> Finding:
 
 @measures("(P1)")
 def _saddle(evidence: LinkEvidence) -> Finding:
-    drops = evidence.drops[:50]
-    cov = attack(drops, evidence.power[:50], "sum-rate").noise_cov
-    margins = saddle_margins(sum_rate, drops, evidence.power[:50], cov, evidence.rng(), trials=6)
+    drops, power = evidence.drops, evidence.power
+    cov = attack(drops, power, "sum-rate").noise_cov
+    margins = saddle_margins(sum_rate, drops, power, cov, evidence.rng())
     gain = -min(margins.users, margins.jammer)
-    return graded(gain < 1e-9, trials=margins.trials, gain=round(100 * gain, 4))
+    lost = f"every one lost at least {-100 * gain:.1f} % of the sum rate"
+    most = lost if gain < 0 else f"the best gained {100 * gain:.1f} % of the sum rate"
+    return graded(gain < 1e-9, trials=margins.trials, gain=round(100 * gain, 4), most=most)
 
 
 @measures("Eq. (13)")
@@ -92,7 +95,7 @@ def _determinant(evidence: LinkEvidence) -> Finding:
     drops = evidence.drops
     cov = attacked_cov(drops, evidence.power, "sum-rate")
     off = float(np.abs(sum_rate(drops, cov) / sic_rates(drops, cov).sum(axis=-1) - 1).max())
-    return graded(off < ROUNDING, off=round(100 * off, 4))
+    return graded(off < ROUNDING, off=beyond_rounding(off, ROUNDING))
 
 
 @measures("Eq. (14)")
@@ -102,13 +105,16 @@ def _allocation(evidence: LinkEvidence) -> Finding:
     certified = bool((ours.objective - ours.lower_bound < 1e-6 * ours.objective).all())
     bound = ", and no noise of this power leaves fewer" if certified else ""
     same = np.allclose(printed.objective, ours.objective, rtol=ROUNDING)
-    return graded(same and certified, printed=printed.objective.mean(), ours=ours.objective.mean(), bound=bound)
+    numbers = {"printed": printed.objective.mean(), "ours": ours.objective.mean(), "jnr_db": evidence.jnr_db}
+    return graded(same and certified, bound=bound, **numbers)
 
 
 @measures("(P2)")
 def _strongest_is_best(evidence: LinkEvidence) -> Finding:
     share = float(compare_attacks(evidence.drops, evidence.power, ["strongest-user"])["strongest_is_best"].mean())
-    return graded(share == 1, share > 0.9, share=100 * share)
+    often = "never the best" if share == 0 else f"the best in {100 * share:.0f} % of the cells"
+    others = f"in {'every cell' if share == 0 else 'the others'} another user has the largest rate"
+    return graded(share == 1, share > 0.9, share=100 * share, often=often, others=others)
 
 
 @measures("(P2), full power")

@@ -15,6 +15,7 @@ from rmtllmf_lib.arrays import Real
 from rmtllmf_lib.chapters.verdicts.claims import Finding, UntestableError, graded, measures
 from rmtllmf_lib.chapters.verdicts.evidence import ModelEvidence, at_least_three
 from rmtllmf_lib.chapters.wde_mse_test.ratio_tables import acceptance, alarms, tame, variance_ratios
+from rmtllmf_lib.chapters.words import beyond_rounding
 from rmtllmf_lib.disentanglement.first_order import FirstOrder
 from rmtllmf_lib.disentanglement.linearise import Network, first_order, network
 from rmtllmf_lib.disentanglement.noisy_logits import VALID, linearisation_error, model_draws, perturb
@@ -124,7 +125,7 @@ def _difference(evidence: ModelEvidence) -> Finding:
     delta = fuse(base, arrived, lam).values - fuse(base, sent, lam).values
     errors = lam * torch.stack([one.values - two.values for one, two in zip(arrived, sent, strict=True)]).sum(0)
     off = float((delta - errors).norm() / errors.norm())
-    return graded(off < 1e-4, off=round(100 * off, 2))
+    return graded(off < 1e-4, off=beyond_rounding(off, 1e-4))
 
 
 @measures("Eq. (10)")

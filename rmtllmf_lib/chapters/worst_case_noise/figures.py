@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -154,33 +154,39 @@ def error_covariances(covs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     return figure
 
 
-def paper_plane(curves: pd.DataFrame, paper: tuple[float, float], reachable: float) -> Axes:
+def paper_plane(curves: pd.DataFrame, paper: tuple[float, float], reachable: float, near: Sequence[str] = ()) -> Axes:
     """Mean MSE under the two attacks of the paper, along the jammer's power, for every setting.
 
     Parameters
     ----------
     curves : DataFrame
-        setting, detection, knowledge, "strongest-user", "sum-rate", a row for each power.
+        setting, knowledge, "strongest-user", "sum-rate", a row for each power.
     paper : (float, float)
         The paper's point, strongest user and sum rate.
     reachable : float
         The most that the attack on the strongest user can do to a matched receiver.
+    near : sequence of str
+        Settings, four at most, that have colours and names; all others are grey.
     """
     _, ax = plt.subplots(figsize=(7.0, 4.6))
-    colours = dict(zip(curves["detection"].unique(), (BLUE, ORANGE, GREEN, PURPLE), strict=False))
+    colours = dict(zip(near, (BLUE, ORANGE, GREEN, PURPLE), strict=False))
     lines = dict(zip(curves["knowledge"].unique(), ("-", "--"), strict=False))
-    for (_, detection, knowledge), rows in curves.groupby(["setting", "detection", "knowledge"], sort=False):
-        line = {"color": colours[detection], "linestyle": lines[knowledge], "linewidth": 1.3}
-        ax.plot(rows["strongest-user"], rows["sum-rate"], **line)
+    for (setting, knowledge), rows in curves.groupby(["setting", "knowledge"], sort=False):
+        shown = setting in colours
+        line = {"color": colours.get(str(setting), GREY), "linestyle": lines[knowledge], "zorder": 2.5 if shown else 2}
+        ax.plot(rows["strongest-user"], rows["sum-rate"], **line, linewidth=2 if shown else 0.8)
     ax.plot(*paper, "*", markersize=16, color=RED)
     ax.axvline(reachable, color=GREY, linestyle=":", linewidth=1.5)
     ax.set(xscale="log", yscale="log", xlim=(0.01, 1), ylim=(0.01, 1.5))
     ax.set(xlabel="mean MSE, strongest user jammed", ylabel="mean MSE, sum rate jammed")
-    handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
-    handles += [Line2D([], [], color="black", linestyle=line, label=name) for name, line in lines.items()]
+    known = curves.drop_duplicates("setting").set_index("setting")["knowledge"]
+    handles = [
+        Line2D([], [], color=colour, linestyle=lines[known[name]], label=name) for name, colour in colours.items()
+    ]
+    handles += [Line2D([], [], color=GREY, linestyle=line, label=f"others, {name}") for name, line in lines.items()]
     handles.append(Line2D([], [], color=GREY, linestyle=":", label="most for a matched receiver"))
     handles.append(Line2D([], [], color=RED, marker="*", linestyle="none", markersize=12, label="the paper"))
-    ax.legend(handles=handles, fontsize=10, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
+    ax.legend(handles=handles, fontsize=10, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
     return ax
 
 

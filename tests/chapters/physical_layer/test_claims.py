@@ -96,15 +96,34 @@ def test_protection_adds(where: tuple[str, ...], expected: str) -> None:
     assert verdict("Physical layer, coded", PhysicalEvidence(sensing(32), 16, *tables)) == expected
 
 
+def test_protection_that_adds_only_against_a_strong_jammer_has_a_caveat() -> None:
+    def value(kind: str, order: str, name: str, power: float) -> float:
+        return 0.5 + 0.3 * (name != UNAWARE and power >= 18) - 0.01 * (name == SENSED and power < 18)
+
+    tables = lost(lambda kind, order, name, power: 2.0 * (name == UNAWARE)), accurate(value)
+    (claim,) = [each for each in CLAIMS if each.label == "Physical layer, coded"]
+    row = assess([claim], PhysicalEvidence(sensing(32), 16, *tables)).iloc[0]
+    assert row["verdict"] == "holds with caveat"
+    assert "0 to 20 dB, the gain is sure at 18 and 20 dB under SU and at 18 and 20 dB under SR" in row["ours"]
+    assert "loses 3.0 users" in row["ours"]  # two, and one that every receiver of these tables loses
+
+
 @pytest.mark.parametrize(
-    "where, expected", [((), "holds"), (("sum-rate",), "holds with caveat"), (KINDS, "does not hold")]
+    "where, expected, words",
+    [
+        ((), "holds", ""),
+        (("sum-rate",), "does not hold", "so the attack on the sum rate alone ends it"),
+        (("strongest-user",), "does not hold", "so the attack on one user alone ends it"),
+        (KINDS, "does not hold", "so either attack ends it"),
+    ],
 )
-def test_where_it_ends(where: tuple[str, ...], expected: str) -> None:
+def test_where_it_ends(where: tuple[str, ...], expected: str, words: str) -> None:
     def value(kind: str, order: str, name: str, power: float) -> float:
         return 0.9 - 0.3 * (kind in where and power == 20.0)
 
-    tables = lost(lambda *_: 1.0), accurate(value)
-    assert verdict("Where it ends", PhysicalEvidence(sensing(32), 16, *tables)) == expected
+    evidence = PhysicalEvidence(sensing(32), 16, lost(lambda *_: 1.0), accurate(value))
+    assert verdict("Where it ends", evidence) == expected
+    assert assess([CLAIMS[-1]], evidence)["ours"].item().endswith(words)
 
 
 @pytest.mark.parametrize("end, expected", [(0.5, "holds"), (0.95, "holds with caveat"), (1.2, "does not hold")])

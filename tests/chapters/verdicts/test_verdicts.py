@@ -125,8 +125,8 @@ def test_a_table_in_markdown() -> None:
 def test_claims_with_a_group_come_first() -> None:
     table = assess(TOYS, 7).assign(q=np.nan, sure=False, group=["Link", "", "Link"])
     lines = main_claims(table).splitlines()
-    assert lines[2].startswith("| **Link** | **A** Says") and lines[3].startswith("|  | **C** Says")
-    assert len(lines) == 4 and "| **holds** ({numref}`fig-x`) {rule}`A` |" in lines[2]
+    assert lines[2] == "| *Link* |  |" and lines[3].startswith("| **A** Says") and lines[4].startswith("| **C** Says")
+    assert len(lines) == 5 and "| **holds** ({numref}`fig-x`) {rule}`A` |" in lines[3]
 
 
 def test_all_verdicts_as_comma_separated_values() -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from drawn import finished, legend, line, names, style_of_the_book  # noqa: F401 - a fixture for every test here
+from rmtllmf_lib.chapters.style import GREY
 from rmtllmf_lib.chapters.worst_case_noise import figures as worst_case
 from rmtllmf_lib.chapters.worst_case_noise.figures import LOOKS, NAMES
 from rmtllmf_lib.wireless.adversary import KINDS
@@ -116,7 +117,7 @@ def test_paper_plane() -> None:
             "sum-rate": [0.1, 0.4, 0.05, 0.2],
         }
     )
-    ax = worst_case.paper_plane(table, (0.16, 0.21), reachable=0.14)
+    ax = worst_case.paper_plane(table, (0.16, 0.21), reachable=0.14, near=["b"])
     finished(ax)
     curves = ax.get_lines()
     np.testing.assert_allclose(curves[0].get_data(), [[0.02, 0.05], [0.1, 0.4]])
@@ -124,7 +125,8 @@ def test_paper_plane() -> None:
     assert curves[0].get_color() != curves[1].get_color()
     np.testing.assert_allclose(np.ravel(curves[2].get_data()), [0.16, 0.21])
     np.testing.assert_allclose(np.asarray(curves[3].get_xdata(), float), 0.14)
-    expected = ["SIC", "LMMSE", "matched", "unaware", "most for a matched receiver", "the paper"]
+    assert curves[0].get_color() == GREY != curves[1].get_color()
+    expected = ["b", "others, matched", "others, unaware", "most for a matched receiver", "the paper"]
     assert legend(ax) == expected
 
 
