@@ -176,16 +176,20 @@ def label_lines(ax: Axes, fontsize: float = 9) -> tuple[list[Any], list[str]]:
     handles, labels
         What has no right end and is left to a legend: bands, points alone, vertical lines.
     """
-    ax.figure.draw_without_rendering()  # limits and the height of the panel are known from here on
-    apart = 1.25 * fontsize / (72 * ax.get_window_extent().height / ax.figure.dpi)
-    ends, others = [], []
+    figure = ax.figure
+    assert isinstance(figure, Figure), "panels of subfigures are not supported"
+    figure.draw_without_rendering()  # limits and the height of the panel are known from here on
+    apart = 1.25 * fontsize / (72 * ax.get_window_extent().height / figure.dpi)
+    ends: list[tuple[float, float, str, Any]] = []
+    others: list[tuple[Any, str]] = []
     for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
         line = handle[0] if isinstance(handle, ErrorbarContainer) else handle
         end = _right_end(ax, line) if isinstance(line, Line2D) else None
         if end is None:
             others.append((handle, name))
         else:
-            ends.append((end[1], end[0], name, np.array(to_rgb(line.get_color()))))
+            colour: Any = to_rgb(line.get_color())
+            ends.append((end[1], end[0], name, np.array(colour)))
     ends.sort(key=lambda end: end[0])
     steps = apart * np.arange(len(ends))
     heights = isotonic_regression(np.array([end[0] for end in ends]) - steps) + steps if ends else []
