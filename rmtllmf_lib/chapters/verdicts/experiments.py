@@ -315,7 +315,7 @@ def _safeguards(evidence: ModelEvidence) -> Finding:
     leads: dict[str, Any] = {name: evidence.gain(_is(name), CONTROL) for name in PAPER_LINKS}
     own = {name: evidence.gain(_is(f"independent, {name}"), CONTROL) for name in PAPER_LINKS}
     sure, alone = ({name: each.above() for name, each in found.items()} for found in (leads, own))
-    numbers = {"own": own, "half": where_sure(sure), "alone": where_sure(alone)}
+    numbers: dict[str, Any] = {"own": own, "half": where_sure(sure), "alone": where_sure(alone)}
     return graded(all_of(sure.values()), any_of(sure.values()), **numbers, **leads)
 
 
