@@ -134,7 +134,7 @@ def protection_adds(seen: PhysicalEvidence) -> Finding:
     where: dict[str, Any] = {f"where_{SHORT[kind]}": _powers(found) for kind, found in ahead.items()}
     quiet = seen.lost[(seen.lost["jnr_db"] == powers[0]) & (seen.lost["knowledge"] == UNAWARE)]
     where["quiet"] = float(quiet.groupby(["kind", "order"])["lost"].mean().max())
-    numbers = {"least": powers[0], "most": powers[-1], **where, **gained, **cheap}
+    numbers: dict[str, Any] = {"least": powers[0], "most": powers[-1], **where, **gained, **cheap}
     return graded(everywhere, any_of(sure), power=seen.power, sensed=seen.sensed, **numbers)
 
 

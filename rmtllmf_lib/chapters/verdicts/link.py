@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from rmtllmf_lib.chapters.checks import covariance_bound, standard_errors
@@ -105,8 +107,8 @@ def _allocation(evidence: LinkEvidence) -> Finding:
     certified = bool((ours.objective - ours.lower_bound < 1e-6 * ours.objective).all())
     bound = ", and no noise of this power leaves fewer" if certified else ""
     same = np.allclose(printed.objective, ours.objective, rtol=ROUNDING)
-    numbers = {"printed": printed.objective.mean(), "ours": ours.objective.mean(), "jnr_db": evidence.jnr_db}
-    return graded(same and certified, bound=bound, **numbers)
+    numbers: dict[str, Any] = {"printed": printed.objective.mean(), "ours": ours.objective.mean(), "bound": bound}
+    return graded(same and certified, jnr_db=evidence.jnr_db, **numbers)
 
 
 @measures("(P2)")
