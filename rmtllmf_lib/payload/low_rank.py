@@ -44,7 +44,7 @@ class LowRank:
                     f"expected at most {min(rows, columns)}"
                 )
             shapes |= {name + _LEFT: (rows, self.rank), name + _RIGHT: (self.rank, columns)}
-        return Layout(tuple(sorted(shapes)), tuple(shapes[name] for name in sorted(shapes)))
+        return Layout.from_shapes(shapes)
 
     @validated_call
     def side_bits(self, layout: Layout) -> int:
