@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from rmtllmf_lib.compiled import compiled
 from rmtllmf_lib.model.layout import require_finite
 from rmtllmf_lib.model.task_vector import TaskVector, require_alike
 from rmtllmf_lib.threads import map_pieces, ordered
@@ -87,11 +90,38 @@ def by_name(taus: Sequence[TaskVector], rule: Callable[[str, Tensor], Tensor]) -
 
 
 def magnitude_of_rank(values: Tensor, count: int) -> float:
-    """Magnitude of the `count`-th largest entry, so that at least `count` entries are as large."""
-    magnitudes = values.abs().flatten().numpy()
-    place = len(magnitudes) - count
-    magnitudes.partition(place)
-    return float(magnitudes[place])
+    """Magnitude of the `count`-th largest entry, so that at least `count` entries are as large.
+
+    The bits of a float32 without its sign, as an integer, are in the order of magnitudes. Counting them by their upper
+    half, and those of one upper half by their lower one, takes two passes and no copy.
+    """
+    bits = values.reshape(-1).numpy().view(np.int32)
+    counts = np.zeros((2, 2**16), dtype=np.int64)
+    _count_upper(bits, counts[0])
+    upper, left = _last_with(counts[0], count)
+    _count_lower(bits, upper, counts[1])
+    lower, _ = _last_with(counts[1], left)
+    return float(np.array([upper << 16 | lower], dtype=np.int32).view(np.float32)[0])
+
+
+def _last_with(counts: NDArray[np.int64], count: int) -> tuple[int, int]:
+    """The last place from which on there are so many, and how many of them are at that place itself."""
+    at_least = counts[::-1].cumsum()[::-1]
+    place = int(np.flatnonzero(at_least >= count)[-1])
+    return place, count - int(at_least[place] - counts[place])
+
+
+@compiled
+def _count_upper(bits: NDArray[np.int32], counts: NDArray[np.int64]) -> None:
+    for each in bits:
+        counts[(each & 0x7FFFFFFF) >> 16] += 1
+
+
+@compiled
+def _count_lower(bits: NDArray[np.int32], upper: int, counts: NDArray[np.int64]) -> None:
+    for each in bits:
+        if (each & 0x7FFFFFFF) >> 16 == upper:
+            counts[each & 0xFFFF] += 1
 
 
 def singular_triplets(matrix: Tensor, count: int, scale: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
