@@ -167,25 +167,6 @@ class Layout:
         return values
 
     @validated_call
-    def joined(self, state_dict: Mapping[str, Any]) -> Tensor:
-        """The named tensors, of exactly this layout, as a flat buffer (size,) float32: their own memory if it is one.
-
-        Tensors of a safetensors file that holds nothing else lie side by side in their layout's order, and stay in the
-        file until they are read. Others are copied, as by `flatten`.
-        """
-        Layout.from_state_dict(state_dict).require_equal(self, "the state dict")
-        first = state_dict[self.names[0]]
-        start, whole = first.data_ptr(), first.untyped_storage().data_ptr()
-        side_by_side = all(
-            tensor.dtype == torch.float32
-            and tensor.is_contiguous()
-            and tensor.untyped_storage().data_ptr() == whole
-            and tensor.data_ptr() == start + 4 * offset
-            for tensor, offset in zip((state_dict[name] for name in self.names), self.offsets, strict=True)
-        )
-        return first.as_strided((self.size,), (1,)) if side_by_side else self.flatten(state_dict)
-
-    @validated_call
     def ranges(self, group: str) -> list[slice]:
         """Ranges of the flat buffer that hold the tensors of a group, in rising order."""
         one_of(group, GROUPS, "group")

@@ -24,7 +24,7 @@ from rmtllmf_lib.arrays import real_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.gram import inner_products
 from rmtllmf_lib.model.layout import PREFIX, Layout, listing, require_finite
-from rmtllmf_lib.model.tensor_file import read_own, write_own
+from rmtllmf_lib.model.tensor_file import mapped_numbers, read_own, write_own
 from rmtllmf_lib.model.vector_info import checked_info
 from rmtllmf_lib.validated import validated_call, validated_init
 
@@ -381,7 +381,8 @@ def _hash(layout: Layout, values: Tensor) -> str:
 def _load(path: str | Path, kind: str, mapped: bool = False) -> tuple[Layout, Tensor, dict[str, str]]:
     tensors, metadata = read_own(path, kind)
     layout = Layout.from_state_dict(tensors)
-    values = layout.joined(tensors) if mapped else layout.flatten(tensors)
+    found = mapped_numbers(path, tensors) if mapped else None
+    values = layout.flatten(tensors) if found is None else found
     if not re.fullmatch(r"([0-9a-f]{64})?", metadata["base_hash"]):
         raise InputError(f"{path} has base_hash {metadata['base_hash'][:80]!r}: expected a SHA-256 as 64 digits")
     if "hash" in metadata and metadata["hash"] != _hash(layout, values):  # a file of version 1

@@ -26,7 +26,7 @@ from rmtllmf_lib.wireless.receiver import sum_rate
 from rmtllmf_lib.wireless.square_root import adjoint
 
 _SHARPER = 20.0  # factor of the barrier's weight from one stage to the next
-_CENTRED = 1e-3  # Newton decrement, squared and halved, at which a stage ends
+_NEAR, _CENTRED = 1e-2, 1e-10  # Newton decrements, squared and halved: whole steps do from here, and a stage ends
 
 
 def worst_rotation(uplink: Uplink, eigenvalues: ArrayLike) -> Attack:
@@ -119,25 +119,29 @@ def _correlated(S: Complex, floor: float, d: Real, gap: float, limit: int) -> tu
     spared_signal = floor == 0 and np.abs(np.delete(S, here, axis=0)).any()
     if not len(here) or spared_signal or not S.any():  # no noise, a rate without bound, or none at all
         return jammer, _rate(S, jammer + floor * np.eye(len(d))), 0
-    unit = d.sum()
+    # in units of the jammer's amplitude at each antenna, C_j has ones on its diagonal, and the rate is the same
+    amplitude = np.sqrt(np.where(d > 0, d, 1))
+    scaled = S / np.outer(amplitude, amplitude)
     if floor == 0:  # and no signal at the antennas that are spared, whose noise would have no inverse
-        problem = _Correlation(S[np.ix_(here, here)] / unit, 0.0, d[here] / unit, np.arange(len(here)))
+        scaled, level, places = scaled[np.ix_(here, here)], np.zeros(len(here)), np.arange(len(here))
     else:
-        problem = _Correlation(S / unit, floor / unit, d[here] / unit, here)
-    X, weight, lower, steps = np.diag(problem.d).astype(np.complex128), 1.0, -np.inf, 0
+        level, places = floor / amplitude**2, here
+    problem = _Correlation(scaled, level, places)
+    X, weight, lower, steps = np.eye(len(here), dtype=np.complex128), 1.0, -np.inf, 0
     while steps < limit:
         P, Q = problem.inverses(X)
         B = np.linalg.inv(X)
         step, decrement = problem.newton(P, Q, B, weight)
         if decrement < _CENTRED:
             lower = max(lower, problem.bound(X, P, Q, B, weight))
-            if problem.rate(X) - lower <= gap * problem.rate(X):
+            wanted = gap * problem.rate(X)
+            if problem.rate(X) - lower <= wanted or len(here) / weight < wanted / 100:  # the rest is rounding
                 break
             weight *= _SHARPER
             continue
         X = problem.moved(X, step, decrement, weight)
         steps += 1
-    jammer[np.ix_(here, here)] = unit * X
+    jammer[np.ix_(here, here)] = X * np.outer(amplitude[here], amplitude[here])
     return jammer, max(lower, 0.0), steps
 
 
@@ -148,12 +152,11 @@ def _rate(S: Complex, C: Complex) -> float:
 
 
 class _Correlation:
-    """One drop with a budget of 1: signals S, floor, the diagonal d of the jammed antennas, and their places."""
+    """One drop: signals S, the noise floor of each antenna, and the places of those with a jammer of power 1."""
 
-    def __init__(self, S: Complex, floor: float, d: Real, here: np.ndarray) -> None:
-        self.S, self.d, self.places = S, d, np.ix_(here, here)
-        self.floor = floor * np.eye(len(S))
-        self.off = np.flatnonzero(~np.eye(len(d), dtype=bool).ravel())  # entries that may change
+    def __init__(self, S: Complex, floor: Real, here: np.ndarray) -> None:
+        self.S, self.floor, self.places = S, np.diag(floor), np.ix_(here, here)
+        self.off = np.flatnonzero(~np.eye(len(here), dtype=bool).ravel())  # entries that may change
 
     def cov(self, X: Complex) -> Complex:
         C = self.floor.astype(np.complex128)
@@ -179,6 +182,8 @@ class _Correlation:
 
     def moved(self, X: Complex, step: Complex, decrement: float, weight: float) -> Complex:
         """The next point: as far along the step as the barrier's value falls by a part of what the model says."""
+        if decrement < _NEAR:  # in the cone for sure, and the differences that follow would drown in rounding
+            return X + step
         before, size = self._barrier(X, weight), 1.0
         while size > 1e-12:
             there = X + size * step
@@ -193,12 +198,12 @@ class _Correlation:
         return np.inf if values[0] <= 0 else weight * self.rate(X) - float(np.log(values).sum())
 
     def bound(self, X: Complex, P: Complex, Q: Complex, B: Complex, weight: float) -> float:
-        """A lower bound of the rate over all jammers with this diagonal.
+        """A lower bound of the rate over all jammers with ones on the diagonal.
 
         With the gradient M = Q - P, any real y and the least eigenvalue l of `M - diag(y)`, every such jammer J has
-        `<M, J> >= sum y_i d_i + min(l, 0) sum d_i`; on the central path `M - diag(y) = B / weight` is positive.
+        `<M, J> >= sum y_i + n min(l, 0)`; on the central path `M - diag(y) = B / weight` is positive.
         """
         M = Q - P
         y = np.diag(M - B / weight).real
         least = min(float(np.linalg.eigvalsh(M - np.diag(y))[0]), 0.0)
-        return self.rate(X) - float(np.vdot(M, X).real) + float(y @ self.d) + least * float(self.d.sum())
+        return self.rate(X) - float(np.vdot(M, X).real) + float(y.sum()) + least * len(y)

@@ -19,6 +19,7 @@ from rmtllmf_lib.disentanglement.linearise import first_order, network
 from rmtllmf_lib.disentanglement.noisy_logits import linearisation_error, perturb
 from rmtllmf_lib.fusion.arithmetic import lambda_n
 from rmtllmf_lib.model.backbone import load_backbone, vision_tower
+from rmtllmf_lib.model.foreign import read_safetensors
 from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.payload.cores import Cores
 from rmtllmf_lib.payload.lora import Lora
@@ -305,6 +306,7 @@ def of_functions() -> dict[str, dict[str, Any]]:
         "payload.Encoded": {"numbers": tau},
         "payload.require_made_for": {"payload": Full(), "encoded": Full().encode(tau)},
         "low_rank.LowRank.decode": {"encoded": LowRank(2).encode(tau)},
+        "tensor_file.mapped_numbers": reading | {"tensors": read_safetensors(files / "base.safetensors")[0]},
         "low_rank.require_rank": {"rank": 2},
         "low_rank.weight_matrices": {},
         "cores.Cores": {"known": tau, "rank": 2},

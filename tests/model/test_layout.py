@@ -198,27 +198,6 @@ def test_listing() -> None:
     assert listing(range(9)) == "9 (0, 1, 2, 3, …)"
 
 
-def test_joined_is_the_tensors_own_memory_where_that_is_the_buffer() -> None:
-    tensors = state()
-    layout = Layout.from_state_dict(tensors)
-    flat = layout.flatten(tensors)
-    assert layout.joined(layout.views(flat)).data_ptr() == flat.data_ptr()
-    assert torch.equal(layout.joined(layout.views(flat)), flat)
-    views = layout.views(flat)
-    first, second = "visual.class_embedding", "visual.ln_post.bias"
-    apart = {
-        "of their own": tensors,
-        "half": {name: view.half() for name, view in views.items()},
-        "swapped": {**views, first: views[second], second: views[first]},
-        "turned": {name: view.T.contiguous().T if view.ndim == 2 else view for name, view in views.items()},
-    }
-    for what, named in apart.items():
-        joined = layout.joined(named)
-        assert torch.equal(joined, layout.flatten(named)) and joined.data_ptr() != flat.data_ptr(), what
-    with pytest.raises(InputError, match="not expected: 1"):
-        layout.joined({**views, "visual.more": torch.zeros(2)})
-
-
 def test_from_shapes_sorts() -> None:
     assert Layout.from_shapes(dict(reversed(SHAPES.items()))) == Layout.from_state_dict(state())
     with pytest.raises(InputError, match="start with"):
