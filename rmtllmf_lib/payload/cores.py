@@ -56,7 +56,7 @@ class Cores:
         layout, change = self.numbers_layout(tau.layout), (tau - self.known).state_dict()
         values = layout.empty()
         cores = layout.views(values)
-        for name, (U, V) in self._basis().items():
+        for name, (U, V) in self.directions().items():
             cores[f"{name}.core"].copy_(U.T @ change[name].double() @ V)
         return Encoded(replace(tau, layout=layout, values=values), torch.empty(0))
 
@@ -66,11 +66,11 @@ class Cores:
         numbers = require_made_for(self, encoded, layout).numbers
         cores, values = numbers.state_dict(), self.known.values.clone()
         tensors = layout.views(values)
-        for name, (U, V) in self._basis().items():
+        for name, (U, V) in self.directions().items():
             tensors[name].add_(U @ cores[f"{name}.core"].double() @ V.T)
         return replace(numbers, layout=layout, values=values)
 
-    def _basis(self) -> dict[str, tuple[Tensor, Tensor]]:
+    def directions(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Left and right directions of each matrix, float64; 0 where the known one has fewer."""
         tensors = self.known.state_dict()
         triplets = {name: singular_triplets(tensors[name], self.rank) for name in weight_matrices(self.known.layout)}

@@ -331,7 +331,7 @@ class Protection:
         the vectors themselves, which arrive with errors.
     basis : int, optional
         Rank of the basis in which users send, with all of their power, what the memory does not tell, see
-        `few_shot_basis.received_in_basis`. Both ends make it from the memory, by `few_shot_specialists`.
+        `few_shot_basis.received_cores`. Both ends make it from the memory, by `few_shot_specialists`.
     draws : bool
         Whether its merger draws random numbers, from the station's seed.
     """

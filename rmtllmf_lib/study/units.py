@@ -14,12 +14,14 @@ from pydantic import PositiveInt
 
 from rmtllmf_lib.fusion.arithmetic import fuse
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
-from rmtllmf_lib.protection.few_shot_basis import received_in_basis
+from rmtllmf_lib.payload.cores import Cores
+from rmtllmf_lib.protection.few_shot_basis import FIT, received_cores
 from rmtllmf_lib.protection.memory import Memory, draw_memory
 from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.protection.resilience import Protected, Station, few_shot_specialists, protect, protection_named
 from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.seeds import drawn_seed, generator_for
+from rmtllmf_lib.training.cores import finetune_cores
 from rmtllmf_lib.training.evaluate import Prepared, predictions, prepare
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.suite import Suite
@@ -28,6 +30,7 @@ from rmtllmf_lib.transport.scenario import Scenario
 from rmtllmf_lib.validated import validated_call
 
 NOISE, MEMORY, ORDER = range(3)  # purposes of random numbers
+FITTING = 4  # one more; 3 is a faulty user's, in workflow/mergers_under_noise.py
 
 
 @dataclass(frozen=True)
@@ -150,10 +153,20 @@ class Bench:
                 )
             )
 
+        def fitted() -> tuple[dict[str, Cores], dict[str, TaskVector]]:
+            payloads = {name: Cores(own, rank) for name, own in known().items()}
+            numbers = {}
+            for name, cores in payloads.items():
+                task, head, generator = suite.tasks[name], suite.heads[name], unit.generator(FITTING)
+                numbers[name] = finetune_cores(
+                    suite.backbone, task, head, cores, FIT, generator=generator, device=suite.device, progress=False
+                )
+            return payloads, numbers
+
         def draw() -> dict[str, TaskVector]:
-            base, generator = suite.backbone.weights, unit.generator(NOISE)
-            own = self._keep("known", key, known)
-            return received_in_basis(suite.taus, own, rank, scenario, base, generator=generator)
+            payloads, numbers = self._keep("fitted", (rank, key), fitted)
+            power, base = [tau.rms for tau in suite.taus.values()], suite.backbone.weights
+            return received_cores(numbers, payloads, power, scenario, base, generator=unit.generator(NOISE))
 
         return self._keep("in basis", (scenario, rank, key), draw)
 

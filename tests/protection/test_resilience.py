@@ -251,7 +251,7 @@ def test_mergers_that_need_the_vectors_alone_are_protections() -> None:
     assert len({each.title for each in PROTECTIONS.values()}) == len(PROTECTIONS)
 
 
-@pytest @ pytest.mark.parametrize("name", ["merge-dare", "merge-dare-ties-realigned"])
+@pytest.mark.parametrize("name", ["merge-dare", "merge-dare-ties-realigned"])
 def test_mergers_that_draw_take_the_seed_of_the_station(station: Station, name: str) -> None:
     assert PROTECTIONS[name].draws and not PROTECTIONS["merge-ties"].draws
     one, again, other = (protect(name, replace(station, seed=seed), realigned=False).weights.hash for seed in (5, 5, 6))
