@@ -130,7 +130,7 @@ def _correlated(S: Complex, floor: float, d: Real, gap: float, limit: int) -> tu
     X, weight, lower, steps = np.eye(len(here), dtype=np.complex128), 1.0, -np.inf, 0
     while steps < limit:
         P, Q = problem.inverses(X)
-        B = np.linalg.inv(X)
+        B = np.asarray(np.linalg.inv(X), dtype=np.complex128)
         step, decrement = problem.newton(P, Q, B, weight)
         if decrement < _CENTRED:
             lower = max(lower, problem.bound(X, P, Q, B, weight))
