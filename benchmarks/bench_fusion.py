@@ -40,8 +40,7 @@ def vit_b16() -> Layout:
         **{f"{ln}.{leaf}": shape for ln in ("ln_pre", "ln_post") for leaf, shape in norm.items()},
         **{f"transformer.resblocks.{i}.{name}": shape for i in range(layers) for name, shape in block.items()},
     }
-    shapes = {f"visual.{name}": shape for name, shape in sorted(shapes.items())}
-    layout = Layout(tuple(shapes), tuple(shapes.values()))
+    layout = Layout.from_shapes({f"visual.{name}": shape for name, shape in shapes.items()})
     assert (len(shapes), layout.size) == (152, 86_192_640)
     return layout
 

@@ -1,6 +1,6 @@
 """What users may train in place of whole weights, and what several rounds buy: LoRA, L-LoRA and federated averaging.
 
-    python workflow/low_rank_and_rounds.py
+    python -m workflow.low_rank_and_rounds
 
 writes three files to `book/results`: `low_rank_and_rounds.csv`, one row for each condition with its interval over
 suites; `…_suites.csv`, the values of every suite; and `….json`, the settings and versions. Learning rates and lambda
@@ -11,7 +11,6 @@ stopped, it goes on where it was. The files are written anew after each suite. C
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -28,7 +27,6 @@ from rmtllmf_lib.model.backbone import load_backbone
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.payload.lora import ALL, ATTENTION, Lora
 from rmtllmf_lib.seeds import generator_for
-from rmtllmf_lib.storage.atomic import atomic_write
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.intervals import over_seeds
 from rmtllmf_lib.study.units import Bench
@@ -38,6 +36,7 @@ from rmtllmf_lib.training.finetune import Recipe, recipe_for
 from rmtllmf_lib.training.lora import finetune_lora
 from rmtllmf_lib.training.suite import Suite, load_suite
 from rmtllmf_lib.transport.scenario import Scenario, inject_mse
+from workflow.results import write_results
 
 OUT = Path(__file__).parents[1] / "book" / "results" / "low_rank_and_rounds.csv"
 DIFFICULTY = "calibrated"
@@ -214,20 +213,11 @@ def settings_of_study() -> dict[str, Any]:
 
 def write(rows: pd.DataFrame, path: Path) -> None:
     """Write both tables, and what made them."""
-    path.parent.mkdir(exist_ok=True)
     means = over_seeds(rows, KEYS)
     settings = rows.groupby(KEYS, sort=False, dropna=False)[["lr", "lam"]].first().reset_index()
     tables = {path: means.merge(settings, on=KEYS), path.with_name(f"{path.stem}_suites.csv"): rows}
-    for file, table in tables.items():
-        with atomic_write(file) as temporary:
-            table.to_csv(temporary, index=False, float_format="%.6g")
-    made = {
-        "command": "python workflow/low_rank_and_rounds.py",
-        "versions": {"rmtllmf": __version__, "torch": torch.__version__},
-        "settings": {**settings_of_study(), "suites": int(rows["seed"].nunique())},
-    }
-    with atomic_write(path.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    origin = {"settings": {**settings_of_study(), "suites": int(rows["seed"].nunique())}}
+    write_results(tables, path.with_suffix(".json"), "python -m workflow.low_rank_and_rounds", origin)
 
 
 def main() -> None:

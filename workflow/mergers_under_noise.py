@@ -1,6 +1,6 @@
 """Every merger with its own lambda: without noise, under noise of every power and correlation, and with a faulty user.
 
-    python workflow/mergers_under_noise.py
+    python -m workflow.mergers_under_noise
 
 writes three files to `book/results`: `mergers_under_noise.csv`, one row per condition and merger, with intervals over
 suites that differ in images, fine-tuning and noise; `…_suites.csv`, the values of every suite; and `….json`, the
@@ -12,7 +12,6 @@ shows the table.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -22,13 +21,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rmtllmf_lib import __version__
 from rmtllmf_lib.fusion.arithmetic import choose_lambda
 from rmtllmf_lib.fusion.mergers import merge, merger_named
 from rmtllmf_lib.model.backbone import load_backbone
 from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.seeds import generator_for
-from rmtllmf_lib.storage.atomic import atomic_write
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.intervals import over_seeds
 from rmtllmf_lib.study.study import Choice, Condition, Study, provenance, run_study
@@ -37,6 +34,7 @@ from rmtllmf_lib.training.combinations import sample_combinations
 from rmtllmf_lib.training.evaluate import accuracy
 from rmtllmf_lib.training.suite import Suite, load_suite
 from rmtllmf_lib.transport.scenario import CLEAN, Scenario, noise_to_signal
+from workflow.results import write_results
 
 OUT = Path(__file__).parents[1] / "book" / "results" / "mergers_under_noise.csv"
 SUITES, USERS = 5, 8
@@ -196,20 +194,13 @@ def summarised(rows: pd.DataFrame) -> pd.DataFrame:
 
 def write(rows: pd.DataFrame, path: Path, stages: Sequence[Stage]) -> None:
     """Write both tables, and what made them."""
-    path.parent.mkdir(exist_ok=True)
     tables = {path: summarised(rows), path.with_name(f"{path.stem}_suites.csv"): rows}
-    for file, table in tables.items():
-        with atomic_write(file) as temporary:
-            table.to_csv(temporary, index=False, float_format="%.6g")
     origin = {
-        "command": "python workflow/mergers_under_noise.py",
-        "versions": {"rmtllmf": __version__, "torch": torch.__version__},
         "test_images": TEST_IMAGES,
         "validation_images": VALIDATION_IMAGES,
         "stages": [asdict(stage) for stage in stages],
     }
-    with atomic_write(path.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
+    write_results(tables, path.with_suffix(".json"), "python -m workflow.mergers_under_noise", origin)
 
 
 def results(stages: Sequence[Stage], suites: int = SUITES) -> Iterator[pd.DataFrame]:

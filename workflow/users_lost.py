@@ -1,6 +1,6 @@
 """What is left of the fused model when users are lost to a jammer, and what arrives of the others without a code.
 
-    python workflow/users_lost.py --workers 2
+    python -m workflow.users_lost --workers 2
 
 writes `book/results/users_lost.csv`, one row per suite and condition, and `users_lost.json`, the studies and versions.
 Everything that it computes is stored in parts: stopped, it goes on where it was. Chapter 10 shows the table.
@@ -9,7 +9,6 @@ Everything that it computes is stored in parts: stopped, it goes on where it was
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -17,12 +16,11 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from rmtllmf_lib import __version__
 from rmtllmf_lib.model.backbone import load_backbone
-from rmtllmf_lib.storage.atomic import atomic_write
 from rmtllmf_lib.study.outage import by_users_lost, outage_study, uncoded_study
 from rmtllmf_lib.study.suites import run_over_suites
 from rmtllmf_lib.training.suite import Suite, load_suite
+from workflow.results import write_results
 
 OUT = Path(__file__).parents[1] / "book" / "results" / "users_lost.csv"
 SUITES = 5
@@ -41,16 +39,8 @@ def drawn_suite(seed: int) -> Suite:
 
 def write(rows: pd.DataFrame, path: Path) -> None:
     """Write the table, and what made it."""
-    path.parent.mkdir(exist_ok=True)
-    with atomic_write(path) as temporary:
-        rows.to_csv(temporary, index=False, float_format="%.6g")
-    origin = {
-        "command": "python workflow/users_lost.py",
-        "versions": {"rmtllmf": __version__, "torch": torch.__version__},
-        "studies": [asdict(study) for study in STUDIES],
-    }
-    with atomic_write(path.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
+    origin = {"studies": [asdict(study) for study in STUDIES]}
+    write_results({path: rows}, path.with_suffix(".json"), "python -m workflow.users_lost", origin)
 
 
 def main() -> None:

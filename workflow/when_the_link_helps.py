@@ -1,6 +1,6 @@
 """What the link is worth: R-MTLLMF against two controls without a link, over difficulties, memories and suites.
 
-    python workflow/when_the_link_helps.py --workers 2
+    python -m workflow.when_the_link_helps --workers 2
 
 writes three files to `book/results`: `when_the_link_helps.csv`, one row per condition, with leads over the controls and
 their intervals; `…_suites.csv`, the values of every suite that it is made of; and `….json`, the studies and versions.
@@ -13,7 +13,6 @@ the JSON file says which.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
@@ -22,14 +21,13 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from rmtllmf_lib import __version__
 from rmtllmf_lib.model.backbone import load_backbone
 from rmtllmf_lib.protection.realign import REALIGNMENT
-from rmtllmf_lib.storage.atomic import atomic_write
 from rmtllmf_lib.study.study import Study
 from rmtllmf_lib.study.suites import CONDITION, by_suite, leads, link_benefit
 from rmtllmf_lib.training.suite import Suite, load_suite
 from rmtllmf_lib.transport.scenario import CLEAN, Scenario, inject_mse
+from workflow.results import write_results
 
 OUT = Path(__file__).parents[1] / "book" / "results" / "when_the_link_helps.csv"
 SUITES = 5
@@ -104,18 +102,9 @@ def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
 def write(rows: pd.DataFrame, path: Path, cells: Iterable[Cell]) -> None:
     """Write both tables, and what made them."""
-    path.parent.mkdir(exist_ok=True)
     tables = {path: summarised(rows), path.with_name(f"{path.stem}_suites.csv"): rows}
-    for file, table in tables.items():
-        with atomic_write(file) as temporary:
-            table.to_csv(temporary, index=False, float_format="%.6g")
-    origin = {
-        "command": "python workflow/when_the_link_helps.py",
-        "versions": {"rmtllmf": __version__, "torch": torch.__version__},
-        "cells": [{**asdict(cell), "studies": [asdict(study) for study in studies(cell)]} for cell in cells],
-    }
-    with atomic_write(path.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
+    made = [{**asdict(cell), "studies": [asdict(study) for study in studies(cell)]} for cell in cells]
+    write_results(tables, path.with_suffix(".json"), "python -m workflow.when_the_link_helps", {"cells": made})
 
 
 def main() -> None:

@@ -158,8 +158,15 @@ def finetuned_table(taus: Iterable[TaskVector]) -> pd.DataFrame:
     return table.rename(columns=names)
 
 
-def read_models(paths: Sequence[Path], base: Weights) -> tuple[dict[str, TaskVector], dict[str, Weights]]:
+def read_models(
+    paths: Sequence[Path], base: Weights, *, mapped: bool = False
+) -> tuple[dict[str, TaskVector], dict[str, Weights]]:
     """Task vectors of `base`, by task, and weights fused from them, by file name, from safetensors files.
+
+    Parameters
+    ----------
+    mapped : bool
+        Whether task vectors stay in their files, see `TaskVector.load`.
 
     Raises
     ------
@@ -170,7 +177,7 @@ def read_models(paths: Sequence[Path], base: Weights) -> tuple[dict[str, TaskVec
     points: dict[str, Weights] = {}
     for path in paths:
         if read_metadata(path).get("format") == "rmtllmf-task-vector":
-            tau = TaskVector.load(path, base)
+            tau = TaskVector.load(path, base, mapped=mapped)
             name = tau.info.get("task", path.stem)
             if not NAME.fullmatch(name):
                 raise InputError(f"{path} is of task {name[:80]!r}: expected letters, digits, _ . + - in the name")
@@ -209,8 +216,12 @@ def fuse_files(
     merger: str = "arithmetic",
     seed: int = 0,
 ) -> tuple[int, float]:
-    """Fuse task vectors, Eq. (6) or by another merger, into the weights file `out`; return their number and lambda."""
-    taus, points = read_models(paths, base)
+    """Fuse task vectors, Eq. (6) or by another merger, into the weights file `out`; return their number and lambda.
+
+    Vectors stay in their files until they are read, most mergers take one tensor of each at a time, and what they need
+    beyond the result does not grow with the number of vectors.
+    """
+    taus, points = read_models(paths, base, mapped=True)
     if points:
         raise InputError(f"{', '.join(points)} hold weights: expected task vectors, which alone can be fused")
     factor = coefficient(len(taus), lam, rule, merger)

@@ -20,14 +20,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rmtllmf_lib.arrays import real_number, torch_generator, whole_number
+from rmtllmf_lib.compiled import compiled
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.fusion.tensors import Rule, by_entry, by_tensor, magnitude_of_rank, mean, require_mergeable
 from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.validated import validated_call
+
+_PIECE = 1024  # entries, whose sums fit the fastest cache
 
 
 @validated_call
@@ -53,25 +58,49 @@ def ties(taus: Sequence[TaskVector], *, keep: float = 0.2) -> TaskVector:
     keep : float
         Share in (0, 1] of each vector's entries that survive, the largest of the whole vector.
     """
-    return _elected(taus, keep, _mean_of_nonzero)
+    return _elected(taus, keep, mean=True)
 
 
 @validated_call
 def ties_sum(taus: Sequence[TaskVector], *, keep: float = 0.2) -> TaskVector:
     """TIES-Merging as much public code does it: the sum of the entries that agree, where [1] takes their mean."""
-    return _elected(taus, keep, lambda agreed: agreed.sum(0))
+    return _elected(taus, keep, mean=False)
 
 
-def _elected(taus: Sequence[TaskVector], keep: float, combine: Rule) -> TaskVector:
+def _elected(taus: Sequence[TaskVector], keep: float, *, mean: bool) -> TaskVector:
     require_mergeable(taus)
     count = max(1, round(real_number(keep, "keep", positive=True, maximum=1) * taus[0].layout.size))
-    floors = torch.tensor([magnitude_of_rank(tau.values, count) for tau in taus])[:, None]
+    floors = np.array([magnitude_of_rank(tau.values, count) for tau in taus], dtype=np.float32)
+    return by_entry(taus, lambda stack: _agreed(stack, floors, mean))
 
-    return by_entry(taus, lambda stack: combine(agreeing(stack * (stack.abs() >= floors))))
+
+def _agreed(stack: Tensor, floors: NDArray[np.float32], mean: bool) -> Tensor:
+    """Sum or mean of the entries (N, b), of at least their user's floor, whose sign is that of the sum of all those."""
+    out = torch.empty(stack.shape[1:])
+    _agree(stack.numpy(), floors, mean, out.numpy())
+    return out
 
 
-def _mean_of_nonzero(stack: Tensor) -> Tensor:
-    return stack.sum(0) / (stack != 0).sum(0).clamp_min(1)
+@compiled
+def _agree(stack: NDArray[np.float32], floors: NDArray[np.float32], mean: bool, out: NDArray[np.float32]) -> None:
+    """A short piece at a time, whose sums stay in the cache; torch takes a dozen passes over memory."""
+    users, size = stack.shape
+    total, agreed, count = np.empty((3, _PIECE), dtype=np.float32)
+    for start in range(0, size, _PIECE):
+        places = min(_PIECE, size - start)
+        total[:], agreed[:], count[:] = 0, 0, 0
+        for user in range(users):
+            for k in range(places):
+                x = stack[user, start + k]
+                total[k] += x if abs(x) >= floors[user] else np.float32(0)
+        for user in range(users):
+            for k in range(places):
+                x = stack[user, start + k]
+                agrees = abs(x) >= floors[user] and ((x > 0 and total[k] > 0) or (x < 0 and total[k] < 0))
+                agreed[k] += x if agrees else np.float32(0)
+                count[k] += np.float32(1) if agrees else np.float32(0)
+        for k in range(places):
+            out[start + k] = agreed[k] / max(count[k], np.float32(1)) if mean else agreed[k]
 
 
 def agreeing(stack: Tensor) -> Tensor:
@@ -96,7 +125,8 @@ def dare(taus: Sequence[TaskVector], *, drop: float = 0.5, generator: torch.Gene
 @validated_call
 def dare_ties(taus: Sequence[TaskVector], *, drop: float = 0.5, generator: torch.Generator) -> TaskVector:
     """DARE [2] in place of the trimming of TIES [1]: drop at random, then the mean of those with the elected sign."""
-    return _dropped(taus, drop, generator, lambda stack: _mean_of_nonzero(agreeing(stack)))
+    floors = np.zeros(len(taus), dtype=np.float32)
+    return _dropped(taus, drop, generator, lambda stack: _agreed(stack, floors, True))
 
 
 def _dropped(taus: Sequence[TaskVector], drop: float, generator: torch.Generator, rule: Rule) -> TaskVector:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rmtllmf_lib.arrays import real_number
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.fusion.tensors import by_entry, by_name, by_tensor, require_mergeable, symmetric_power
+from rmtllmf_lib.fusion.tensors import SMALLEST, by_entry, by_name, by_tensor, require_mergeable, symmetric_power
 from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.validated import validated_call
 
@@ -36,17 +36,32 @@ def wudi(taus: Sequence[TaskVector]) -> TaskVector:
     require_mergeable(taus)
 
     def rule(stack: Tensor) -> Tensor:
-        W = stack.double()
-        sizes = W.square().sum((1, 2), keepdim=True)
-        G = W.mT @ W / torch.where(sizes > 0, sizes, 1)
-        return _minimum(W, G, W.sum(0))
+        start = stack.sum(0, dtype=torch.float64)
+        gram, right = torch.zeros(2 * stack.shape[2:], dtype=torch.float64), torch.zeros_like(start)
+        for matrix in stack:  # a wide one has a Gram matrix far larger than itself, and one at a time is enough
+            W = matrix.double()
+            unit = W / (W.norm() or 1.0)
+            own, change = unit.T @ unit, W - start
+            gram += own
+            right += change @ own if len(W) > W.shape[1] else (change @ unit.T) @ unit
+        return start + right @ _inverse(gram)
 
     return by_tensor(taus, rule)
 
 
 def _minimum(W: Tensor, G: Tensor, start: Tensor) -> Tensor:
     """The M nearest to `start` that minimises `sum_i tr (M - W_i) G_i (M - W_i)'`."""
-    return start + ((W - start) @ G).sum(0) @ symmetric_power(G.sum(0), -1)
+    return start + ((W - start) @ G).sum(0) @ _inverse(G.sum(0))
+
+
+def _inverse(gram: Tensor) -> Tensor:
+    """`symmetric_power(gram, -1)`: by Cholesky, which takes a tenth of the time, where no eigenvalue counts as 0."""
+    factor, failed = torch.linalg.cholesky_ex(gram)
+    if not failed:
+        inverse = torch.cholesky_inverse(factor)
+        if float(gram.norm() * inverse.norm()) < SMALLEST**-2:  # at least the ratio of the extreme eigenvalues
+            return inverse
+    return symmetric_power(gram, -1)
 
 
 @validated_call

@@ -123,8 +123,14 @@ class Layout:
         """
         for name, tensor in state_dict.items():
             require_float(name, tensor)
-        names = tuple(sorted(state_dict))
-        return cls(names, tuple(tuple(state_dict[name].shape) for name in names))
+        return cls.from_shapes({name: tuple(tensor.shape) for name, tensor in state_dict.items()})
+
+    @classmethod
+    @validated_call
+    def from_shapes(cls, shapes: Mapping[str, tuple[int, ...]]) -> Layout:
+        """Layout of tensors with these names and shapes, whatever their order; an `InputError` as for any layout."""
+        names = tuple(sorted(shapes))
+        return cls(names, tuple(shapes[name] for name in names))
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:

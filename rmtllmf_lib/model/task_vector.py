@@ -24,7 +24,7 @@ from rmtllmf_lib.arrays import real_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.gram import inner_products
 from rmtllmf_lib.model.layout import PREFIX, Layout, layout_name, listing, require_finite
-from rmtllmf_lib.model.tensor_file import read_own, write_own
+from rmtllmf_lib.model.tensor_file import mapped_numbers, read_own, write_own
 from rmtllmf_lib.model.vector_info import checked_info
 from rmtllmf_lib.validated import validated_call, validated_init
 
@@ -284,8 +284,17 @@ class TaskVector(_Flat):
 
     @classmethod
     @validated_call
-    def load(cls, path: str | Path, base: Weights | None = None) -> TaskVector:
+    def load(cls, path: str | Path, base: Weights | None = None, *, mapped: bool = False) -> TaskVector:
         """Read a file of `save`.
+
+        Parameters
+        ----------
+        base : Weights, optional
+            theta_base, if the vector should be of this one.
+        mapped : bool
+            Leave the numbers in the file, from which the system reads a page when it is needed and which it need not
+            keep: so more vectors than the memory holds can be merged. The file must not be overwritten in place
+            meanwhile; `save` replaces it, which does no harm.
 
         Raises
         ------
@@ -293,7 +302,7 @@ class TaskVector(_Flat):
             if it is another kind of file or damaged, its metadata are not what they should be (see `vector_info`), or
             `base` is given and is not the vector's.
         """
-        layout, values, metadata = _load(path, "rmtllmf-task-vector")
+        layout, values, metadata = _load(path, "rmtllmf-task-vector", mapped)
         info = {key[5:]: value for key, value in metadata.items() if key.startswith("info.")}
         tau = cls(layout, values, metadata["base_hash"], checked_info(info, path))
         if base is not None:
@@ -372,10 +381,11 @@ def _hash(layout: Layout, values: Tensor) -> str:
     return digest.hexdigest()
 
 
-def _load(path: str | Path, kind: str) -> tuple[Layout, Tensor, dict[str, str]]:
+def _load(path: str | Path, kind: str, mapped: bool = False) -> tuple[Layout, Tensor, dict[str, str]]:
     tensors, metadata = read_own(path, kind)
     layout = Layout.from_state_dict(tensors)
-    values = layout.flatten(tensors)
+    found = mapped_numbers(path, tensors) if mapped else None
+    values = layout.flatten(tensors) if found is None else found
     if not re.fullmatch(r"([0-9a-f]{64})?", metadata["base_hash"]):
         raise InputError(f"{path} has base_hash {metadata['base_hash'][:80]!r}: expected a SHA-256 as 64 digits")
     if "hash" in metadata and metadata["hash"] != _hash(layout, values):  # a file of version 1

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -84,6 +85,32 @@ def read_own(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, 
     else:
         log.warning("%s is of an older version: no checksum covers its metadata; save it again to add one", path)
     return tensors, metadata
+
+
+@validated_call
+def mapped_numbers(path: str | Path, tensors: Mapping[str, Tensor]) -> Tensor | None:
+    """The numbers of a safetensors file as one buffer (n,) float32 that stays in the file.
+
+    The system reads a page of it when it is needed, and need not keep it.
+
+    Parameters
+    ----------
+    tensors : mapping of name to Tensor
+        As `read_own` read them from this file.
+
+    Returns
+    -------
+    Tensor, or None where the file holds other types, or tensors in another order than that of their names.
+    """
+    ordered = [tensor for _, tensor in sorted(tensors.items())]
+    places = list(accumulate((tensor.nbytes for tensor in ordered), initial=ordered[0].data_ptr()))
+    for tensor, place in zip(ordered, places[:-1], strict=True):
+        if tensor.dtype != torch.float32 or tensor.data_ptr() != place:
+            return None
+    with open(path, "rb") as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
+    size = Path(path).stat().st_size
+    return torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)[start:].view(torch.float32)
 
 
 @validated_call

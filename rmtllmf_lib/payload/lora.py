@@ -35,9 +35,9 @@ ATTENTION: tuple[Matrix, ...] = ("in_proj", "out_proj")
 MLP: tuple[Matrix, ...] = ("c_fc", "c_proj")
 ALL = ATTENTION + MLP
 
-_ROWS = ("q", "k", "v")  # of the fused matrix in_proj, a third each
+ROWS: tuple[Matrix, ...] = ("q", "k", "v")  # of the fused matrix in_proj, a third each
 _ENDS = {"in_proj": "attn.in_proj_weight", "out_proj": "attn.out_proj.weight", "c_fc": "mlp.c_fc.weight",
-         "c_proj": "mlp.c_proj.weight"} | dict.fromkeys(_ROWS, "attn.in_proj_weight")  # fmt: skip
+         "c_proj": "mlp.c_proj.weight"} | dict.fromkeys(ROWS, "attn.in_proj_weight")  # fmt: skip
 _START = "lora_start"  # metadata: the start of A that the numbers belong to
 
 
@@ -101,7 +101,7 @@ class Lora:
     def __post_init__(self) -> None:
         if len({*self.matrices}) < len(self.matrices):
             raise InputError(f"matrices is {self.matrices}: expected each once")
-        if "in_proj" in self.matrices and {*_ROWS} & {*self.matrices}:
+        if "in_proj" in self.matrices and {*ROWS} & {*self.matrices}:
             raise InputError(f"matrices is {self.matrices}: expected in_proj, or some of its parts q, k and v")
 
     @property
@@ -158,7 +158,7 @@ class Lora:
             shapes[slot.b] = (slot.shape[0], self.rank)
             if not self.frozen:
                 shapes[slot.a] = (self.rank, slot.shape[1])
-        return Layout(tuple(sorted(shapes)), tuple(shapes[name] for name in sorted(shapes)))
+        return Layout.from_shapes(shapes)
 
     @validated_call
     def side_bits(self, layout: Layout) -> int:
@@ -212,7 +212,7 @@ class Lora:
 
 def _slot(tensor: str, shape: tuple[int, ...], matrix: Matrix) -> Slot:
     rows, columns = shape
-    if matrix not in _ROWS:
+    if matrix not in ROWS:
         return Slot(tensor, tensor, matrix, slice(0, rows), (rows, columns))
-    third, place = rows // 3, _ROWS.index(matrix)
+    third, place = rows // 3, ROWS.index(matrix)
     return Slot(f"{tensor}.{matrix}", tensor, matrix, slice(place * third, (place + 1) * third), (third, columns))

@@ -37,14 +37,9 @@ class LowRank:
     def numbers_layout(self, layout: Layout) -> Layout:
         """Two factors per matrix, see `Payload`; InputError for a layout without matrices, or with smaller ones."""
         shapes: dict[str, tuple[int, ...]] = {}
-        for name, (rows, columns) in _matrices(layout).items():
-            if self.rank > min(rows, columns):
-                raise InputError(
-                    f"rank is {self.rank}, and {name!r} is a matrix of {rows} by {columns}: "
-                    f"expected at most {min(rows, columns)}"
-                )
+        for name, (rows, columns) in require_rank(layout, self.rank).items():
             shapes |= {name + _LEFT: (rows, self.rank), name + _RIGHT: (self.rank, columns)}
-        return Layout(tuple(sorted(shapes)), tuple(shapes[name] for name in sorted(shapes)))
+        return Layout.from_shapes(shapes)
 
     @validated_call
     def side_bits(self, layout: Layout) -> int:
@@ -57,7 +52,7 @@ class LowRank:
         layout = self.numbers_layout(tau.layout)
         values = layout.empty()
         factors, tensors = layout.views(values), tau.state_dict()
-        for name in _matrices(tau.layout):
+        for name in weight_matrices(tau.layout):
             U, s, V = singular_triplets(tensors[name], self.rank)
             factors[name + _LEFT].copy_(U * s.sqrt())
             factors[name + _RIGHT].copy_((V * s.sqrt()).T)
@@ -69,13 +64,14 @@ class LowRank:
         numbers = require_made_for(self, encoded, layout).numbers
         factors, values = numbers.state_dict(), torch.zeros(layout.size)
         tensors = layout.views(values)
-        for name in _matrices(layout):
+        for name in weight_matrices(layout):
             torch.matmul(factors[name + _LEFT], factors[name + _RIGHT], out=tensors[name])
         return replace(numbers, layout=layout, values=values)
 
 
-def _matrices(layout: Layout) -> dict[str, tuple[int, int]]:
-    """Names and shapes of the weight matrices that are sent."""
+@validated_call
+def weight_matrices(layout: Layout) -> dict[str, tuple[int, int]]:
+    """Names and shapes of the weight matrices of the transformer's blocks; an `InputError` where there are none."""
     parts = zip(layout.names, layout.shapes, layout.groups, strict=True)
     found = {name: (shape[0], shape[1]) for name, shape, group in parts if len(shape) == 2 and group in _GROUPS}
     if not found:
@@ -83,4 +79,16 @@ def _matrices(layout: Layout) -> dict[str, tuple[int, int]]:
             f"the layout has no matrix among its {len(layout.names)} tensors, of attention or MLP: "
             "expected a transformer's blocks; send the full vector instead"
         )
+    return found
+
+
+@validated_call
+def require_rank(layout: Layout, rank: PositiveInt) -> dict[str, tuple[int, int]]:
+    """`weight_matrices`, if none has a side shorter than the rank; an `InputError` that names one otherwise."""
+    found = weight_matrices(layout)
+    for name, shape in found.items():
+        if rank > min(shape):
+            raise InputError(
+                f"rank is {rank}, and {name!r} is a matrix of {shape[0]} by {shape[1]}: expected at most {min(shape)}"
+            )
     return found

@@ -22,7 +22,7 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.foreign import read_json, read_safetensors
 from rmtllmf_lib.model.layout import Layout, listing, require_float
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
-from rmtllmf_lib.payload.lora import Lora, Matrix, Slot
+from rmtllmf_lib.payload.lora import ROWS, Lora, Matrix, Slot
 from rmtllmf_lib.payload.payload import Encoded, require_made_for
 from rmtllmf_lib.storage.atomic import atomic_write
 from rmtllmf_lib.storage.tensors import save_tensors
@@ -217,4 +217,4 @@ def _parts(slot: Slot) -> list[tuple[Matrix, slice]]:
     if slot.matrix != "in_proj":
         return [(slot.matrix, slice(None))]
     third = slot.shape[0] // 3
-    return [(matrix, slice(k * third, (k + 1) * third)) for k, matrix in enumerate(("q", "k", "v"))]  # type: ignore[misc]
+    return [(matrix, slice(k * third, (k + 1) * third)) for k, matrix in enumerate(ROWS)]

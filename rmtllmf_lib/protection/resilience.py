@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from pydantic import NonNegativeInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from rmtllmf_lib.arrays import Real, known_names, one_of, real_array
 from rmtllmf_lib.errors import InputError
@@ -26,6 +26,7 @@ from rmtllmf_lib.model.task_vector import TaskVector, Weights, cosine_matrix
 from rmtllmf_lib.protection.memory import Memory
 from rmtllmf_lib.protection.realign import REALIGNMENT, memory_loss, realign
 from rmtllmf_lib.reprs import short_repr
+from rmtllmf_lib.seeds import generator_for
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.heads import Head
 from rmtllmf_lib.transport.coded_payload import LADDER, Quantised
@@ -40,6 +41,8 @@ LAMBDA_PARTS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 
 
 _FROZEN = ("embeddings",)
+
+_DROPPED = 1  # purpose of random numbers: the entries that a merger drops; the order of images has the seed itself
 
 
 @validated_call
@@ -271,7 +274,8 @@ def _tsv(station: Station) -> _Start:
 
 def _merged(station: Station, merger: str, *, reload: bool = False) -> _Start:
     base = station.backbone.weights
-    model = base + station.lam * merge(merger, list(station.received.values()))
+    generator = generator_for(station.seed, _DROPPED)
+    model = base + station.lam * merge(merger, list(station.received.values()), generator=generator)
     return _Start(reload_embeddings(model, base) if reload else model, station.lam)
 
 
@@ -279,11 +283,29 @@ def _base(station: Station) -> _Start:
     return _Start(station.backbone.weights, 0.0)
 
 
-def _few_shot(station: Station) -> _Start:
-    """What the station can fuse without a link: specialists that it trains itself, each on one task's memory."""
+@validated_call
+def few_shot_specialists(station: Station) -> dict[str, TaskVector]:
+    """Task vectors that the station trains itself, each on one task's memory: what it can fuse without a link.
+
+    Whoever has the same memory and the same seed gets the same vectors.
+
+    Raises
+    ------
+    InputError
+        for a station without a memory of its tasks.
+    """
     memory, base = _memory(station), station.backbone.weights
-    own = [_trained(station, base, memory.of([name]), _FROZEN) - base for name in memory.splits]
-    return _Start(base + station.lam * tsv_merge(own), station.lam, station.recipe.steps * len(own))
+    return {name: _trained(station, base, memory.of([name]), _FROZEN) - base for name in memory.splits}
+
+
+def _few_shot(station: Station) -> _Start:
+    own = few_shot_specialists(station)
+    merged = tsv_merge(list(own.values()))
+    return _Start(station.backbone.weights + station.lam * merged, station.lam, station.recipe.steps * len(own))
+
+
+def _in_basis(station: Station) -> _Start:
+    return _tsv(station)._replace(steps=station.recipe.steps * len(station.received))
 
 
 def _trained(station: Station, start: Weights, memory: Memory, freeze: tuple[str, ...]) -> Weights:
@@ -317,6 +339,11 @@ class Protection:
     sends : tuple of Quantised, optional
         What users send with a code in place of their task vectors, the best first, see `coded_payload.plan`. None:
         the vectors themselves, which arrive with errors.
+    basis : int, optional
+        Rank of the basis in which users send, with all of their power, what the memory does not tell, see
+        `few_shot_basis.received_cores`. Both ends make it from the memory, by `few_shot_specialists`.
+    draws : bool
+        Whether its merger draws random numbers, from the station's seed.
     """
 
     title: str
@@ -327,6 +354,8 @@ class Protection:
     scales: bool = True
     published_lam: Callable[[int], float] = lambda_n
     sends: tuple[Quantised, ...] | None = None
+    basis: PositiveInt | None = None
+    draws: bool = False
 
     __repr__ = short_repr
 
@@ -346,10 +375,10 @@ _TSV_LAMBDA = merger_named("tsv").suggested_lambda
 
 _MERGE = "merge-"  # before the name of a merger
 
-# Of the library's mergers those that need the vectors alone. Others depend on images, on the task of an image, or on
-# random numbers, for which a condition of a study has no place.
+# Of the library's mergers those that need the vectors alone, and perhaps random numbers. Others depend on images, or on
+# the task of an image, for which a condition of a study has no place.
 VECTORS_ALONE = (
-    *(name for name, merger in MERGERS.items() if not merger.needs),
+    *(name for name, merger in MERGERS.items() if {*merger.needs} <= {"generator"}),
     *(f"arithmetic+{suffix}" for suffix in CALIBRATIONS),
 )
 
@@ -360,11 +389,14 @@ def _merging() -> dict[str, Protection]:
     for name in VECTORS_ALONE:
         merger = merger_named(name)
         found[f"{_MERGE}{name}"] = Protection(
-            f"{merger.title}, merged", partial(_merged, merger=name), published_lam=merger.suggested_lambda
+            f"{merger.title}, merged",
+            partial(_merged, merger=name),
+            published_lam=merger.suggested_lambda,
+            draws="generator" in merger.needs,
         )
         found[f"{_MERGE}{name}-realigned"] = Protection(
             f"{merger.title}, realigned", partial(_merged, merger=name, reload=True), _FROZEN,
-            published_lam=merger.suggested_lambda,
+            published_lam=merger.suggested_lambda, draws="generator" in merger.needs,
         )  # fmt: skip
     return found
 
@@ -401,6 +433,14 @@ PROTECTIONS: Mapping[str, Protection] = {
         receives=False,
         starts_from_memory=True,
         published_lam=_TSV_LAMBDA,
+    ),
+    "few-shot-basis": Protection(
+        "cores in a few-shot basis, TSV-Merge, realigned",
+        _in_basis,
+        _FROZEN,
+        starts_from_memory=True,
+        published_lam=_TSV_LAMBDA,
+        basis=4,
     ),
     **_merging(),
 }

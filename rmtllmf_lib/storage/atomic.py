@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
 from rmtllmf_lib.arrays import file_path
 from rmtllmf_lib.validated import validated_call
@@ -107,9 +108,9 @@ def device_errors(path: Path, temporary: Path) -> Iterator[None]:
     """Make an OSError of the block name `path` instead of `temporary`, whichever library reported it."""
     try:
         yield
-    except Exception as error:
+    except (OSError, SafetensorError) as error:
         # safetensors reports the code in the text of its own error: "I/O error: No space left on device (os error 28)"
-        reported = re.search(r"\(os error (\d+)\)", str(error)) if type(error).__name__ == "SafetensorError" else None
+        reported = re.search(r"\(os error (\d+)\)", str(error)) if isinstance(error, SafetensorError) else None
         code = int(reported[1]) if reported else error.errno if isinstance(error, OSError) else None
         ours = isinstance(error, OSError) and str(error.filename).startswith(str(temporary))
         if code is None or not (reported or ours or code in _DEVICE_ERRORS):

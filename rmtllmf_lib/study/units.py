@@ -14,11 +14,14 @@ from pydantic import PositiveInt
 
 from rmtllmf_lib.fusion.arithmetic import fuse
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
+from rmtllmf_lib.payload.cores import Cores
+from rmtllmf_lib.protection.few_shot_basis import FIT, received_cores
 from rmtllmf_lib.protection.memory import Memory, draw_memory
 from rmtllmf_lib.protection.realign import REALIGNMENT
-from rmtllmf_lib.protection.resilience import Protected, Station, protect, protection_named
+from rmtllmf_lib.protection.resilience import Protected, Station, few_shot_specialists, protect, protection_named
 from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.seeds import drawn_seed, generator_for
+from rmtllmf_lib.training.cores import finetune_cores
 from rmtllmf_lib.training.evaluate import Prepared, predictions, prepare
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.suite import Suite
@@ -27,6 +30,7 @@ from rmtllmf_lib.transport.scenario import Scenario
 from rmtllmf_lib.validated import validated_call
 
 NOISE, MEMORY, ORDER = range(3)  # purposes of random numbers
+FITTING = 4  # one more; 3 is a faulty user's, in workflow/mergers_under_noise.py
 
 
 @dataclass(frozen=True)
@@ -81,12 +85,16 @@ class Unit:
     @property
     def draws(self) -> bool:
         """Whether the models depend on the seed."""
-        noisy = self.scenario is not None and self.scenario.mean_mse > 0
-        return self.per_class > 0 or (noisy and protection_named(self.protection).sends is None)
+        noisy, protection = self.scenario is not None and self.scenario.mean_mse > 0, protection_named(self.protection)
+        return self.per_class > 0 or protection.draws or (noisy and protection.sends is None)
 
     def generator(self, purpose: int) -> torch.Generator:
         """A generator for one purpose, which depends on the seed but not on the scenario or protection."""
         return generator_for(self.seed, purpose, int(self.split != "test"))
+
+    def order(self) -> int:
+        """Seed of the order of the images in training."""
+        return drawn_seed(self.generator(ORDER))
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +123,8 @@ class Bench:
             return dict(taus)
         if (delivery := self.delivery(unit)) is not None:
             return dict(delivery.arrived)
+        if (rank := protection_named(unit.protection).basis) is not None:
+            return self._in_basis(unit, scenario, rank)
         base = self.suite.backbone.weights
 
         def draw() -> dict[str, TaskVector]:
@@ -122,6 +132,43 @@ class Bench:
             return dict(zip(taus, arrived, strict=True))
 
         return self._keep("received", (scenario, unit.seed, unit.split), draw)
+
+    def _in_basis(self, unit: Unit, scenario: Scenario, rank: int) -> dict[str, TaskVector]:
+        """What the station estimates where users send in a basis that both ends make from the memory."""
+        suite, key = self.suite, (unit.per_class, unit.seed, unit.split, unit.recipe, unit.autocast)
+
+        def known() -> dict[str, TaskVector]:
+            return few_shot_specialists(
+                Station(
+                    suite.backbone,
+                    {},
+                    0.0,
+                    suite.heads,
+                    self.memory(unit),
+                    recipe=unit.recipe or REALIGNMENT,
+                    seed=unit.order(),
+                    device=suite.device,
+                    autocast=unit.autocast,
+                    outage=tuple(suite.taus),
+                )
+            )
+
+        def fitted() -> tuple[dict[str, Cores], dict[str, TaskVector]]:
+            payloads = {name: Cores(own, rank) for name, own in known().items()}
+            numbers = {}
+            for name, cores in payloads.items():
+                task, head, generator = suite.tasks[name], suite.heads[name], unit.generator(FITTING)
+                numbers[name] = finetune_cores(
+                    suite.backbone, task, head, cores, FIT, generator=generator, device=suite.device, progress=False
+                )
+            return payloads, numbers
+
+        def draw() -> dict[str, TaskVector]:
+            payloads, numbers = self._keep("fitted", (rank, key), fitted)
+            power, base = [tau.rms for tau in suite.taus.values()], suite.backbone.weights
+            return received_cores(numbers, payloads, power, scenario, base, generator=unit.generator(NOISE))
+
+        return self._keep("in basis", (scenario, rank, key), draw)
 
     def delivery(self, unit: Unit) -> Delivery | None:
         """What arrives of coded payloads; None where users send their task vectors, or nothing."""
@@ -156,7 +203,6 @@ def models(bench: Bench, unit: Unit) -> Iterator[tuple[tuple[str, ...], Protecte
     users = list(suite.taus)
     noisy = unit.scenario if protection_named(unit.protection).sends is None else None
     error = noisy.error_cov(list(suite.taus.values()), suite.backbone.weights) if noisy else None
-    order = drawn_seed(unit.generator(ORDER))
     for combination, lam in zip(unit.combinations, unit.lams, strict=True):
         places = [users.index(name) for name in combination]
         station = Station(
@@ -167,7 +213,7 @@ def models(bench: Bench, unit: Unit) -> Iterator[tuple[tuple[str, ...], Protecte
             memory,
             None if error is None else error[np.ix_(places, places)],
             unit.recipe or REALIGNMENT,
-            order,
+            unit.order(),
             suite.device,
             unit.autocast,
             tuple(name for name in combination if name not in received),

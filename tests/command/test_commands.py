@@ -17,7 +17,7 @@ from image_files import write_image
 from rmtllmf_lib.command import commands
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.fusion.arithmetic import LAMBDA_GRID, choose_lambda, fuse, lambda_n
-from rmtllmf_lib.fusion.mergers import merger_named
+from rmtllmf_lib.fusion.mergers import merge, merger_named
 from rmtllmf_lib.model.backbone import Backbone, WordTokenizer
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.protection.memory import draw_memory
@@ -207,6 +207,16 @@ def test_fusing_files(vectors: dict[str, TaskVector], folder: Path, tmp_path: Pa
     with pytest.raises(InputError, match="hold weights: expected task vectors"):
         commands.fuse_files([*paths, out], base, out, None, None)
     assert Weights.load(out).hash == fused.hash
+
+
+@pytest.mark.parametrize("merger", ["arithmetic", "ties", "tsv", "wudi", "dare", "arithmetic+svc"])
+def test_vectors_in_files_merge_to_the_same_bits(
+    merger: str, vectors: dict[str, TaskVector], folder: Path, tmp_path: Path
+) -> None:
+    out, base, taus = tmp_path / "fused.safetensors", BACKBONE.weights, [vectors["cold"], vectors["warm"]]
+    commands.fuse_files(sorted(folder.iterdir()), base, out, 0.4, None, merger, seed=3)
+    merged = taus if merger == "arithmetic" else [merge(merger, taus, generator=torch.Generator().manual_seed(3))]
+    assert Weights.load(out).hash == fuse(base, merged, 0.4).hash
 
 
 # ---------------------------------------------------------------- evaluation

@@ -19,7 +19,9 @@ from rmtllmf_lib.disentanglement.linearise import first_order, network
 from rmtllmf_lib.disentanglement.noisy_logits import linearisation_error, perturb
 from rmtllmf_lib.fusion.arithmetic import lambda_n
 from rmtllmf_lib.model.backbone import fresh_tower, load_backbone
+from rmtllmf_lib.model.foreign import read_safetensors
 from rmtllmf_lib.model.task_vector import TaskVector
+from rmtllmf_lib.payload.cores import Cores
 from rmtllmf_lib.payload.lora import Lora
 from rmtllmf_lib.payload.low_rank import LowRank
 from rmtllmf_lib.payload.payload import Full
@@ -86,7 +88,7 @@ def objects() -> dict[str, Any]:
         "uplink": uplink, "scenario": Scenario("s", 0.1), "scheme": Analog(), "another scheme": Pcm(),
         "merged": [*taus.values()][0],
         "a payload": Full(), "low rank": LowRank(2), "sparse": Sparse(0.5),
-        "a sign payload": Signs(), "lora": Lora(2, 2.0),
+        "a sign payload": Signs(), "lora": Lora(2, 2.0), "cores": Cores(small_tau(base, 3, task="x"), 2),
         "sent": Quantised(LowRank(2), 3), "mcs": Mcs(2, 0.5), "tau": small_tau(base, 3, task="x"),
         "direction": torch.ones(base.layout.size),
         "cotangent": torch.ones(5, 5), "numbers": torch.ones(3), "error_cov": np.eye(2),
@@ -155,6 +157,8 @@ def of_functions() -> dict[str, dict[str, Any]]:
         "adversary.attacked_cov": {"kind": "sum-rate", "power": 0.5},
         "allocation.allocate": {"eigenvalues": [1.0, 2.0], "power": 0.5},
         "allocation.counted_twice": {"values": [1.0, 2.0]},
+        "constrained.worst_rotation": {"eigenvalues": np.ones(4)},
+        "constrained.worst_correlation": {"diagonal": np.ones(4), "gap": 1e-3, "max_iterations": 20},
         "channel.Uplink": {"H": G, "power": [1.0, 2.0], "noise_floor": 1.0},
         "channel.exponential_correlation": {"coefficient": 0.5},
         "minimax.minimax": solvable,
@@ -313,6 +317,17 @@ def of_functions() -> dict[str, dict[str, Any]]:
         "payload.Encoded": {"numbers": tau},
         "payload.require_made_for": {"payload": Full(), "encoded": Full().encode(tau)},
         "low_rank.LowRank.decode": {"encoded": LowRank(2).encode(tau)},
+        "tensor_file.mapped_numbers": reading | {"tensors": read_safetensors(files / "base.safetensors")[0]},
+        "low_rank.require_rank": {"rank": 2},
+        "low_rank.weight_matrices": {},
+        "cores.Cores": {"known": tau, "rank": 2},
+        "cores.Cores.decode": {"encoded": Cores(tau, 2).encode(tau)},
+        "spreading.spread": {"numbers": tau, "rms": 0.1},
+        "spreading.despread": {"received": tau, "numbers": base.layout, "rms": 0.1, "number_rms": 0.1, "error": 0.1},
+        "few_shot_basis.received_cores": {"numbers": {"a": Cores(tau, 2).encode(tau).numbers},
+                                          "payloads": {"a": Cores(tau, 2)}, "rms": 0.1, "scenario": scenarios[0]},
+        "cores.finetune_cores": {"cores": Cores(small_tau(base, 3), 2)},
+        "layout.Layout.from_shapes": {"shapes": {"visual.proj": (4, 2)}},
         "lora.Lora": {"matrices": ("q", "v")},
         "lora.Lora.decode": {"encoded": lora.encode(tau)},
         "lora.Lora.encoded": {"numbers": lora.encode(tau).numbers},

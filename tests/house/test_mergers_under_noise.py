@@ -11,8 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from rmtllmf_lib.chapters.mergers import tables
-from rmtllmf_lib.chapters.mergers.tables import RESULTS
+from rmtllmf_lib.chapters import results
 from rmtllmf_lib.fusion.mergers import merge
 from rmtllmf_lib.model.task_vector import Weights
 from rmtllmf_lib.protection.resilience import PROTECTIONS
@@ -53,13 +52,13 @@ def small(
 
 
 def test_the_stored_conditions_are_those_of_the_script() -> None:
-    made = json.loads((RESULTS.with_suffix(".json")).read_text())
+    made = results.made("mergers_under_noise")
     assert made["stages"] == json.loads(json.dumps([asdict(stage) for stage in mergers_under_noise.STAGES]))
     assert (made["test_images"], made["validation_images"]) == (
         mergers_under_noise.TEST_IMAGES,
         mergers_under_noise.VALIDATION_IMAGES,
     )
-    rows, expected = tables.stored(), set()
+    rows, expected = results.stored_results("mergers_under_noise"), set()
     for stage in mergers_under_noise.STAGES:
         faults = stage.faults if len(stage.faults) == 1 else ("nothing", *stage.faults[1:])
         expected |= {(stage.n_tasks, fault, link.name, link.correlation, merger) for fault in faults

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from places import ROOT
-from rmtllmf_lib.chapters.send_less.tables import stored
+from rmtllmf_lib.chapters.results import stored_results
 from rmtllmf_lib.protection.resilience import protection_named
 from rmtllmf_lib.study.intervals import over_seeds
 from rmtllmf_lib.study.study import NO_LINK
@@ -249,9 +249,9 @@ def test_stored_payloads_are_the_summary_of_their_suites_and_of_the_script() -> 
     made = json.loads((RESULTS / "payloads.json").read_text())
     wanted = [condition.labels() for condition in payloads.conditions()]
     assert made["conditions"] == json.loads(json.dumps(wanted))
-    suites = stored("payloads_suites")
+    suites = stored_results("payloads_suites")
     assert len(suites) == made["settings"]["suites"] * (len(wanted) + 3 * len(payloads.LOST) * len(payloads.STARTS))
-    again, table = payloads.summarised(suites), stored("payloads")
+    again, table = payloads.summarised(suites), stored_results("payloads")
     for column in ("mean", "half_width", "lam", "bits_a_user", "uses"):
         np.testing.assert_allclose(table[column], again[column].astype(float), rtol=1e-4, atol=2e-6)
     # in suite 0 the lambda was chosen; the same one holds in all
@@ -261,7 +261,9 @@ def test_stored_payloads_are_the_summary_of_their_suites_and_of_the_script() -> 
 @pytest.mark.slow
 def test_a_row_of_the_payloads_computed_again() -> None:
     wanted = payloads.Condition("rank 1", payloads.Way(payloads.LowRank(1), 2), "tsv")
-    rows = stored("payloads_suites").query("payload == 'rank 1' and bits == 2 and merger == 'tsv' and seed == 0")
+    rows = stored_results("payloads_suites").query(
+        "payload == 'rank 1' and bits == 2 and merger == 'tsv' and seed == 0"
+    )
     bench = payloads.Bench(payloads.drawn_suite("calibrated", 0))
     counts = payloads.specialists(bench, payloads.TEST_IMAGES).set_index("task")
     lam = float(rows["lam"].iloc[0])

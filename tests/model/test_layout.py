@@ -196,3 +196,9 @@ def test_opposite_infinities_do_not_cancel_and_large_numbers_pass() -> None:
 def test_listing() -> None:
     assert listing(["a", "b"]) == "2 (a, b)"
     assert listing(range(9)) == "9 (0, 1, 2, 3, …)"
+
+
+def test_from_shapes_sorts() -> None:
+    assert Layout.from_shapes(dict(reversed(SHAPES.items()))) == Layout.from_state_dict(state())
+    with pytest.raises(InputError, match="start with"):
+        Layout.from_shapes({"proj": (2, 3)})

@@ -333,3 +333,33 @@ def test_control_characters_of_a_received_file_do_not_reach_the_terminal(tmp_pat
         with pytest.raises(InputError) as caught:
             TaskVector.load(path, BASE)
         assert str(caught.value).isprintable()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux says what lies where in memory")
+def test_a_vector_may_stay_in_its_file(tmp_path: Path) -> None:
+    tau = vector(3, task="a")
+    tau.save(tmp_path / "tau.safetensors")
+    mapped = TaskVector.load(tmp_path / "tau.safetensors", BASE, mapped=True)
+    assert mapped.hash == tau.hash and mapped.info == tau.info and mapped.values.is_contiguous()
+
+    def in_file(values: Tensor) -> bool:
+        regions = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if "tau.safe" in line]
+        bounds = [[int(end, 16) for end in region[0].split("-")] for region in regions]
+        return any(low <= values.data_ptr() < high for low, high in bounds)
+
+    assert in_file(mapped.values) and not in_file(TaskVector.load(tmp_path / "tau.safetensors").values)
+    vector(4).save(tmp_path / "tau.safetensors")  # another file of that name, and the vector keeps the old one
+    assert torch.equal(mapped.values, tau.values)
+
+
+def test_a_mapped_vector_of_a_damaged_or_another_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tau.safetensors"
+    vector(3).save(path)
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="is damaged"):
+        TaskVector.load(path, mapped=True)
+    BASE.save(path)
+    with pytest.raises(InputError, match="rmtllmf-weights"):
+        TaskVector.load(path, mapped=True)

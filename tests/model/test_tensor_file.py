@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model import foreign, tensor_file
 from rmtllmf_lib.model.foreign import read_foreign, read_metadata, read_safetensors
-from rmtllmf_lib.model.tensor_file import CHECKSUM, read_own, read_sealed, write_own, write_sealed
+from rmtllmf_lib.model.tensor_file import CHECKSUM, mapped_numbers, read_own, read_sealed, write_own, write_sealed
 
 TENSORS = {"visual.a": torch.arange(6.0).view(2, 3), "visual.b": torch.ones(4)}
 HASHES = {"base_hash": "z"}
@@ -222,3 +222,15 @@ def test_a_truncated_file_is_not_taken_for_another_kind(first: int, tmp_path: Pa
     (tmp_path / "a.safetensors").write_bytes(bytes([first, 2, 0, 0, 0, 0, 0, 0]) + b'{"x":{"dtype"')
     with pytest.raises(InputError, match="truncated"):
         read_safetensors(tmp_path / "a.safetensors")
+
+
+def test_numbers_that_do_not_lie_side_by_side_are_not_mapped(tmp_path: Path) -> None:
+    path, numbers = tmp_path / "x.safetensors", torch.arange(6.0)
+    write_sealed(path, {"a": numbers[:2], "b": numbers[2:].reshape(2, 2).clone()}, {})
+    mapped = mapped_numbers(path, read_sealed(path)[0])
+    assert mapped is not None and torch.equal(mapped, numbers)
+    write_sealed(path, {"a": numbers[:2].half(), "b": numbers[2:].clone()}, {})  # types are sorted by their size
+    assert mapped_numbers(path, read_sealed(path)[0]) is None
+    content = save({"a": numbers[:2], "b": numbers[2:].clone()})
+    path.write_bytes(content.replace(b'"a"', b'"c"'))  # so that c comes before b
+    assert mapped_numbers(path, read_safetensors(path)[0]) is None

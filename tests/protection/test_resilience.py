@@ -26,6 +26,7 @@ from rmtllmf_lib.protection.resilience import (
     search_lambda,
     wiener_weights,
 )
+from rmtllmf_lib.seeds import generator_for
 from rmtllmf_lib.study.study import Study
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.transport.scenario import Scenario
@@ -153,8 +154,9 @@ def test_protections_are_made_of_their_parts(station: Station) -> None:
         part = reload_embeddings(fused, base, (kind,))
         expected |= {f"freeze-{kind}": part.hash, f"rmtllmf-{kind}": trained(station, part, frozen)}
     assert len(set(expected.values())) == len(expected)
+    expected["few-shot-basis"] = expected["coded-tsv-realigned"]  # they differ in what is received
     for name in VECTORS_ALONE:
-        model = base + LAM * merge(name, taus)
+        model = base + LAM * merge(name, taus, generator=generator_for(station.seed, 1))
         clean = reload_embeddings(model, base)
         expected |= {f"merge-{name}": model.hash, f"merge-{name}-realigned": trained(station, clean, frozen)}
     found = {name: protect(name, station) for name in PROTECTIONS}
@@ -168,6 +170,7 @@ def test_protections_are_made_of_their_parts(station: Station) -> None:
 
 # Those of mergers are made in one way: two stand for all of them.
 OF_EVERY_KIND = [name for name in PROTECTIONS if name in ("merge-ties", "merge-tsv-realigned") or "merge-" not in name]
+FEW_SHOT = ("few-shot-specialists", "few-shot-basis")  # with a specialist of each task, trained on its memory
 
 
 @pytest.mark.parametrize("name", OF_EVERY_KIND)
@@ -188,12 +191,12 @@ def test_the_registry_knows_what_each_one_uses(station: Station, name: str) -> N
     assert station.memory is not None
     assert usual.samples == (station.memory.samples if protection.remembers else 0)
     assert usual.bytes == (station.memory.bytes if protection.remembers else 0)
-    runs = {"few-shot-specialists": 4}.get(name, int(protection.trains))  # one for each task, and the realignment
+    runs = dict.fromkeys(FEW_SHOT, 4).get(name, int(protection.trains))  # one for each task, and the realignment
     assert (usual.steps, longer.steps) == (2 * runs, 3 * runs)
     assert usual.seconds > 0
     other_lam = protect(name, replace(station, lam=1.1 * LAM))
     assert (other_lam.weights.hash != usual.weights.hash) == protection.scales
-    merged_by_tsv = name == "few-shot-specialists" or protection.sends is not None
+    merged_by_tsv = name in FEW_SHOT or protection.sends is not None
     merger = name.removeprefix("merge-").removesuffix("-realigned")
     suggested = merger_named(merger).suggested_lambda(3) if merger in VECTORS_ALONE else lambda_n(3)
     assert protection.published_lam(3) == (1 if merged_by_tsv else suggested)
@@ -209,7 +212,7 @@ def test_before_realignment(station: Station, name: str) -> None:
         assert before.weights.hash == protect(same, station).weights.hash
     assert (before.weights.hash != protect(name, station).weights.hash) == protection.trains
     assert (before.samples > 0) == protection.starts_from_memory
-    assert before.steps == (6 if name == "few-shot-specialists" else 0)
+    assert before.steps == (6 if name in FEW_SHOT else 0)
     if not protection.starts_from_memory:
         assert protect(name, replace(station, memory=None), realigned=False).weights.hash == before.weights.hash
 
@@ -241,11 +244,18 @@ def test_unknown_protections_are_refused(station: Station) -> None:
 
 
 def test_mergers_that_need_the_vectors_alone_are_protections() -> None:
-    plain = {name for name, merger in MERGERS.items() if not merger.needs}
+    plain = {name for name, merger in MERGERS.items() if not merger.needs} | {"dare", "dare-ties"}
     assert {*VECTORS_ALONE} == {*plain, "arithmetic+svc", "arithmetic+lines"}
     merging = {name for name in PROTECTIONS if name.startswith("merge-")}
     assert merging == {f"merge-{name}{end}" for name in VECTORS_ALONE for end in ("", "-realigned")}
     assert len({each.title for each in PROTECTIONS.values()}) == len(PROTECTIONS)
+
+
+@pytest.mark.parametrize("name", ["merge-dare", "merge-dare-ties-realigned"])
+def test_mergers_that_draw_take_the_seed_of_the_station(station: Station, name: str) -> None:
+    assert PROTECTIONS[name].draws and not PROTECTIONS["merge-ties"].draws
+    one, again, other = (protect(name, replace(station, seed=seed), realigned=False).weights.hash for seed in (5, 5, 6))
+    assert one == again != other
 
 
 @pytest.mark.parametrize(
@@ -253,7 +263,6 @@ def test_mergers_that_need_the_vectors_alone_are_protections() -> None:
     [
         ("merge-tvs", "did you mean 'tsv'"),
         ("merge-regmean", "'regmean' needs grams.*merge_suite"),
-        ("merge-dare-realigned", "'dare' needs generator"),
         ("merge-emr", "'emr' needs task"),
         ("merge-tsv+lines", r"'tsv\+lines' is not one of those"),
         ("merge-mine.py:own", "'mine.py:own' is not one of those"),

@@ -38,6 +38,8 @@ def test_whether_the_seed_matters() -> None:
     assert UNIT.draws and replace(UNIT, scenario=CLEAN).draws and replace(UNIT, per_class=0).draws
     assert not replace(UNIT, scenario=CLEAN, per_class=0).draws
     assert not replace(UNIT, scenario=None, per_class=0).draws
+    dropped = replace(UNIT, scenario=CLEAN, per_class=0, protection="merge-dare")  # the entries, with every seed
+    assert dropped.draws and dropped.described() != replace(dropped, seed=1).described()
 
 
 def test_the_cache_does_not_mix_units(suite: Suite) -> None:

@@ -5,18 +5,15 @@ The studies themselves are run by `study.run_study`.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 
 import pandas as pd
 
-import rmtllmf_lib
+from rmtllmf_lib.chapters.results import made, stored_results
 from rmtllmf_lib.chapters.words import standing
-from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.protection.resilience import protection_named
 from rmtllmf_lib.published import PAPER_LINKS
@@ -25,8 +22,6 @@ from rmtllmf_lib.study.study import Choice, Condition
 from rmtllmf_lib.study.suites import grid_ends
 from rmtllmf_lib.transport.scenario import Scenario, inject_mse, inject_snr, noise_to_signal
 from rmtllmf_lib.transport.surrogate import CORRELATIONS, SCALES
-
-RESULTS = Path(rmtllmf_lib.__file__).resolve().parents[1] / "book" / "results"
 
 
 def noise_readings(scales: Sequence[str] = SCALES, correlations: Sequence[str] = CORRELATIONS) -> tuple[Scenario, ...]:
@@ -104,30 +99,10 @@ def costs(table: pd.DataFrame) -> pd.DataFrame:
     return means.assign(seconds=groups["seconds"].min()).reset_index()
 
 
-def link_leads(name: str = "when_the_link_helps") -> pd.DataFrame:
-    """Return a table of the book's results that `workflow/when_the_link_helps.py` wrote.
-
-    Parameters
-    ----------
-    name : str
-        "when_the_link_helps", rows of `suites.leads`; or "when_the_link_helps_suites", the values of every suite.
-
-    Raises
-    ------
-    InputError
-        where it is not there.
-    """
-    path = RESULTS / f"{name}.csv"
-    if not path.is_file():
-        raise InputError(f"{path} is not there: run workflow/when_the_link_helps.py, or read the book in its checkout")
-    return pd.read_csv(path, keep_default_na=False, na_values=[""]).fillna({"correlation": ""})
-
-
 def link_choices() -> pd.DataFrame:
     """Return `suites.grid_ends` of the table "when_the_link_helps", with the grids that its studies share."""
-    made = json.loads((RESULTS / "when_the_link_helps.json").read_text(encoding="utf-8"))
-    study = made["cells"][0]["studies"][0]
-    return grid_ends(link_leads(), study["lr_grid"], study["lam_grid"])
+    study = made("when_the_link_helps")["cells"][0]["studies"][0]
+    return grid_ends(stored_results("when_the_link_helps"), study["lr_grid"], study["lam_grid"])
 
 
 def chosen_before(rows: pd.DataFrame, scenarios: Sequence[Scenario]) -> dict[Condition, Choice]:

@@ -24,7 +24,7 @@ class MergerEvidence:
     Attributes
     ----------
     rows : DataFrame
-        From `tables.stored(suites=True)`.
+        From `stored_results("mergers_under_noise_suites")`.
     weak, middle, strong : float
         Three of the measured ratios of noise to signal: the paper's worst link at the scale of task vectors, its ideal
         link at the scale of the weights, and its worst one there.

@@ -1,11 +1,10 @@
 """Tables of the chapter on mergers: what each does, the stored results, and what follows from them.
 
-The results were computed by `workflow/mergers_under_noise.py`.
+The results, `stored_results("mergers_under_noise")`, were computed by the script of that name in `workflow`.
 """
 
 from __future__ import annotations
 
-import json
 import time
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -16,18 +15,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-import rmtllmf_lib
 from rmtllmf_lib.arrays import known_names, whole_number
+from rmtllmf_lib.chapters.results import made
 from rmtllmf_lib.chapters.words import percent
-from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.fusion.mergers import NEEDS, merge, merger_named, merger_table
 from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.study.compare import gap
 from rmtllmf_lib.study.intervals import over_seeds
 from rmtllmf_lib.study.study import Choice, Condition
 from rmtllmf_lib.transport.scenario import CLEAN, Scenario
-
-RESULTS = Path(rmtllmf_lib.__file__).resolve().parents[1] / "book" / "results" / "mergers_under_noise.csv"
 
 FINE_TUNED = 92.3  # mean accuracy (%) of the fine-tuned ViT-B/16 of the checkpoints that `shared` values are for
 
@@ -71,23 +67,9 @@ def published() -> pd.Series:
 # --- the stored results -----------------------------------------------------------------------------------------------
 
 
-def stored(suites: bool = False) -> pd.DataFrame:
-    """Return the book's results: a row for each condition and merger, or for each of its suites, too.
-
-    Raises
-    ------
-    InputError
-        where they are not there.
-    """
-    path = RESULTS.with_name(f"{RESULTS.stem}_suites.csv") if suites else RESULTS
-    if not path.is_file():
-        raise InputError(f"{path} is not there: run workflow/mergers_under_noise.py, or read the book in its checkout")
-    return pd.read_csv(path, keep_default_na=False, na_values=[""])
-
-
 def images_behind() -> int:
     """Test images of each task behind the stored results."""
-    return int(json.loads(RESULTS.with_suffix(".json").read_text(encoding="utf-8"))["test_images"])
+    return int(made("mergers_under_noise")["test_images"])
 
 
 def noisy(rows: pd.DataFrame, correlation: str) -> pd.DataFrame:
@@ -129,7 +111,7 @@ def same_as_stored(found: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     found : DataFrame
         From `run_study`.
     rows : DataFrame
-        From `stored(suites=True)`, of one suite and one correlation.
+        From `stored_results("mergers_under_noise_suites")`, of one suite and one correlation.
 
     Returns
     -------
@@ -149,7 +131,7 @@ def leads(rows: pd.DataFrame, other: str = "arithmetic", by: Sequence[str] = ("r
     Parameters
     ----------
     rows : DataFrame
-        From `stored(suites=True)`.
+        From `stored_results("mergers_under_noise_suites")`.
     by : sequence of str
         Columns that tell conditions apart.
 
@@ -168,7 +150,7 @@ def crossing(rows: pd.DataFrame, one: str, other: str = "arithmetic") -> pd.Data
     Parameters
     ----------
     rows : DataFrame
-        From `stored(suites=True)`, of one correlation.
+        From `stored_results("mergers_under_noise_suites")`, of one correlation.
 
     Returns
     -------
@@ -237,7 +219,7 @@ def under_faults(rows: pd.DataFrame, faults: Sequence[str]) -> pd.DataFrame:
     Parameters
     ----------
     rows : DataFrame
-        From `stored(suites=True)`.
+        From `stored_results("mergers_under_noise_suites")`.
     faults : sequence of str
         Values of the column `faulty`, in the order of the columns.
 
@@ -259,7 +241,7 @@ def fault_losses(rows: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     rows : DataFrame
-        From `stored(suites=True)`.
+        From `stored_results("mergers_under_noise_suites")`.
 
     Returns
     -------

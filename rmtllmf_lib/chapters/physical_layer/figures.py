@@ -124,7 +124,7 @@ def outage(table: pd.DataFrame, users: int) -> Figure:
 
 
 def users_lost(table: pd.DataFrame) -> Axes:
-    """Normalised accuracy against the number of users lost, with intervals over suites; from `stored_accuracies`."""
+    """Normalised accuracy against the number of users lost, with intervals over suites; from `stored_results`."""
     _, ax = plt.subplots(figsize=(6.2, 3.6))
     points = over_seeds(table[table["sent"] == "coded"], ["lost"]).sort_values("lost")
     base = over_seeds(table[table["sent"] == "base"], ["sent"])

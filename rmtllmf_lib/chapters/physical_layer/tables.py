@@ -7,13 +7,11 @@ the users. "scaled" MSEs are those of `mismatch.scaled_mse`: the receiver has me
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-import rmtllmf_lib
 from rmtllmf_lib.arrays import Complex, Real
 from rmtllmf_lib.chapters.tidy import stacked
 from rmtllmf_lib.chapters.verdicts.evidence import Interval
@@ -35,8 +33,6 @@ from rmtllmf_lib.wireless.mismatch import Cancelled, mismatched_error_cov, scale
 from rmtllmf_lib.wireless.pilots import channel_from_pilots, pilot_quality, with_estimation_error
 from rmtllmf_lib.wireless.receiver import ORDERS, Order, sic_mse
 from rmtllmf_lib.wireless.sensing import draw_snapshots, nulling_cov, sensed_cov
-
-RESULTS = Path(rmtllmf_lib.__file__).resolve().parents[1] / "book" / "results" / "users_lost.csv"
 
 UNAWARE, GAIN, MATCHED = "unaware", "gain measured", "matched"
 
@@ -290,19 +286,6 @@ def users_lost(
     return stacked(tables, "kind", "order", "jnr_db", "knowledge")
 
 
-def stored_accuracies() -> pd.DataFrame:
-    """Return the book's table of `workflow/users_lost.py`, see `study.outage.by_users_lost`.
-
-    Raises
-    ------
-    InputError
-        if the file is not there.
-    """
-    if not RESULTS.is_file():
-        raise InputError(f"{RESULTS} is not there: run workflow/users_lost.py, or read the book in its checkout")
-    return pd.read_csv(RESULTS)
-
-
 def accuracies(lost: pd.DataFrame, stored: pd.DataFrame, users: int) -> pd.DataFrame:
     """Normalised accuracy of the merged model for each power, receiver and way of sending, mean over the drops.
 
@@ -316,7 +299,7 @@ def accuracies(lost: pd.DataFrame, stored: pd.DataFrame, users: int) -> pd.DataF
     lost : DataFrame
         From `users_lost`.
     stored : DataFrame
-        From `stored_accuracies`.
+        From `stored_results("users_lost")`, see `study.outage.by_users_lost`.
     users : int
         Q; with all of them lost the base is left.
 

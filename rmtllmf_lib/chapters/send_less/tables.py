@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-import rmtllmf_lib
 from rmtllmf_lib.arrays import Real, real_number, whole_number
 from rmtllmf_lib.chapters.fusion.tables import CLOSEST
 from rmtllmf_lib.chapters.tidy import stacked
@@ -30,25 +28,6 @@ from rmtllmf_lib.transport.scenario import inject_mse
 from rmtllmf_lib.wireless.adversary import attacked_cov, jammer_power
 from rmtllmf_lib.wireless.channel import Uplink, complex_normal
 from rmtllmf_lib.wireless.information import capacity_bits, ideal_distortion, repeated_mse
-
-RESULTS = Path(rmtllmf_lib.__file__).resolve().parents[1] / "book" / "results"
-
-
-def stored(name: str) -> pd.DataFrame:
-    """Return a table of the book's results, such as "the_answer" or "payloads_suites".
-
-    Raises
-    ------
-    InputError
-        where it is not there.
-    """
-    path = RESULTS / f"{name}.csv"
-    if not path.is_file():
-        script = name.removesuffix("_suites")
-        raise InputError(f"{path} is not there: run python -m workflow.{script}, or read the book in its checkout")
-    texts = {"correlation": "", "link": "", "scale": "", "signs": ""}
-    table = pd.read_csv(path, keep_default_na=False, na_values=[""])
-    return table.fillna({column: value for column, value in texts.items() if column in table})
 
 
 def rates(uses: Sequence[int], draws: int, *, rng: np.random.Generator) -> pd.DataFrame:

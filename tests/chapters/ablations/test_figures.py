@@ -7,7 +7,7 @@ from matplotlib.text import Text
 from drawn import centres, finished, legend, names, style_of_the_book  # noqa: F401 - a fixture for every test here
 from rmtllmf_lib.chapters.ablations import figures as ablations
 from rmtllmf_lib.chapters.ablations.figures import LOOKS
-from rmtllmf_lib.chapters.ablations.tables import link_leads
+from rmtllmf_lib.chapters.results import stored_results
 from rmtllmf_lib.protection.resilience import PROTECTIONS
 
 
@@ -174,7 +174,7 @@ def test_labels_of_curves_that_meet_are_apart() -> None:
 
 
 def test_the_figure_of_the_stored_table() -> None:
-    rows = link_leads().query("protection == 'rmtllmf' and lam_rule == 'chosen'")
+    rows = stored_results("when_the_link_helps").query("protection == 'rmtllmf' and lam_rule == 'chosen'")
     ax = ablations.where_the_link_helps(rows)
     finished(ax)
     for scenario, label in (("clean", "no noise"), ("SR", "SR, errors half common")):

@@ -1,25 +1,21 @@
 """Ablations: readings of the noise, their comparison with the paper, and paired differences."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
 from rmtllmf_lib.chapters.ablations.tables import (
-    RESULTS,
     chosen_before,
     costs,
     distance_to_paper,
     link_choices,
-    link_leads,
     noise_readings,
     over_control,
     reading_table,
     who_is_ahead,
 )
-from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.chapters.results import made, stored_results
 from rmtllmf_lib.study.study import Choice
 from rmtllmf_lib.study.suites import CONDITION, leads
 from rmtllmf_lib.transport.scenario import Scenario
@@ -131,7 +127,7 @@ def test_settings_are_read_back() -> None:
 
 def test_the_stored_summary_is_that_of_the_stored_suites() -> None:
     """Both files of the book's results: every condition has a row, and means, intervals and leads agree."""
-    summary, rows = link_leads(), link_leads("when_the_link_helps_suites")
+    summary, rows = (stored_results(f"when_the_link_helps{part}") for part in ("", "_suites"))
     columns = [*CONDITION]
     assert not summary.duplicated(["difficulty", *columns]).any()
     assert not rows.duplicated(["difficulty", *columns, "seed"]).any()
@@ -150,16 +146,10 @@ def test_the_stored_summary_is_that_of_the_stored_suites() -> None:
 
 
 def test_stored_choices_lie_in_the_grids_of_every_study() -> None:
-    made = json.loads((RESULTS / "when_the_link_helps.json").read_text(encoding="utf-8"))
-    studies = [study for cell in made["cells"] for study in cell["studies"]]
+    studies = [study for cell in made("when_the_link_helps")["cells"] for study in cell["studies"]]
     assert all(study["lr_grid"] == studies[0]["lr_grid"] for study in studies)
     assert all(study["lam_grid"] == studies[0]["lam_grid"] for study in studies)
-    found, rows = link_choices(), link_leads()
+    found, rows = link_choices(), stored_results("when_the_link_helps")
     assert len(found) == rows["lr"].notna().sum() + rows["lam_rule"].eq("chosen").sum()
     largest = found[found["setting"].eq("lr") & found["end"].eq("largest")]
     assert len(largest) == (rows["lr"] == max(studies[0]["lr_grid"])).sum()
-
-
-def test_results_that_are_not_there() -> None:
-    with pytest.raises(InputError, match=r"none\.csv"):
-        link_leads("none")

@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose
 from places import ROOT
 from rmtllmf_lib.chapters.mergers import tables
 from rmtllmf_lib.chapters.mergers.claims import CLAIMS, SPECTRAL, MergerEvidence
+from rmtllmf_lib.chapters.results import stored_results
 from rmtllmf_lib.chapters.verdicts.claims import assess
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.fusion.mergers import merger_table
@@ -192,14 +193,8 @@ def test_crossings_over_the_suites() -> None:
 # --- the stored results -----------------------------------------------------------------------------------------------
 
 
-def test_results_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "RESULTS", tables.RESULTS.with_name("none.csv"))
-    with pytest.raises(InputError, match=r"none_suites\.csv"):
-        tables.stored(suites=True)
-
-
 def test_the_stored_results_fit_together() -> None:
-    rows, summary = tables.stored(suites=True), tables.stored()
+    rows, summary = (stored_results(f"mergers_under_noise{part}") for part in ("_suites", ""))
     condition = ["n_tasks", "faulty", "scenario", "correlation", "merger"]
     assert not summary.duplicated(condition).any() and not rows.duplicated([*condition, "seed"]).any()
     means = rows.groupby(condition)["normalized"].mean()

@@ -6,6 +6,7 @@ import pytest
 
 from rmtllmf_lib.chapters.physical_layer import tables
 from rmtllmf_lib.chapters.physical_layer.tables import GAIN, MATCHED, UNAWARE, snapshots_named
+from rmtllmf_lib.chapters.results import stored_results
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import load_backbone
 from rmtllmf_lib.transport.coded_payload import plan
@@ -127,14 +128,8 @@ def test_accuracies_are_means_over_the_drops() -> None:
 
 
 def test_the_book_s_table() -> None:
-    found = tables.stored_accuracies()
+    found = stored_results("users_lost")
     coded = found[found["sent"] == "coded"].pivot(index="seed", columns="lost", values="normalized")
     assert coded.shape == (5, 8) and coded.notna().all(axis=None)
     assert (coded[0] > coded[7]).all()
     assert set(found["sent"]) == {"coded", "base", "task", "weight"}
-
-
-def test_a_table_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(tables, "RESULTS", tmp_path / "none.csv")
-    with pytest.raises(InputError, match=r"none.csv is not there: run workflow/users_lost.py"):
-        tables.stored_accuracies()

@@ -120,9 +120,3 @@ def test_decomposition_takes_each_step_from_its_table() -> None:
     found = tables.decomposition(payloads, answers, [1, 10])
     assert found["normalized"].tolist() == [1, 2, 3, 4, 5, 6, 7]
     assert found["step"].is_unique
-
-
-def test_results_that_are_not_there() -> None:
-    assert len(tables.stored("the_answer")) > 0
-    with pytest.raises(InputError, match=r"run python -m workflow\.nothing"):
-        tables.stored("nothing_suites")

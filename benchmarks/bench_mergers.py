@@ -1,0 +1,238 @@
+"""Mergers of eight ViT-B/16 task vectors against public implementations, or their published algorithms written out.
+
+FusionBench and mergekit are compared where they are installed; they are no dependency of this library. Without them the
+algorithms are written out here as those programs run them: whole singular value decompositions in float32, descent by
+Adam, and dicts of tensors. Matrices are those of one of the twelve blocks, all of which are alike.
+"""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from benchmarks import Row, apart, available_memory, medians, resident
+from benchmarks.bench_fusion import LAM, vit_b16
+from benchmarks.bench_link import USERS, vectors
+from rmtllmf_lib.command.commands import fuse_files
+from rmtllmf_lib.fusion.entries import ties
+from rmtllmf_lib.fusion.quadratic import wudi
+from rmtllmf_lib.fusion.tsv import tsv_merge
+from rmtllmf_lib.model.layout import Layout
+from rmtllmf_lib.model.task_vector import TaskVector, Weights
+
+BLOCK = "visual.transformer.resblocks.0."
+KEEP = 0.2  # of TIES
+STEPS, TIMED = 300, 2  # of Adam in WUDI-Merging, and how many of them are timed
+DISK = 4.5 * 10**9  # bytes of files
+MERGED = ("arithmetic", "ties", "tsv")  # from files
+NEEDED = 14 * 2**30  # for the stack of eight vectors that public code makes, and as much again
+
+
+def one_block() -> list[TaskVector]:
+    """The users' vectors of one block: four matrices, norms and biases."""
+    layout = vit_b16()
+    return vectors(
+        Layout.from_shapes({n: s for n, s in zip(layout.names, layout.shapes, strict=True) if n.startswith(BLOCK)})
+    )
+
+
+# --- the published algorithms, written out ----------------------------------------------------------------------------
+
+
+def ties_written_out(stack: Tensor) -> Tensor:
+    """Trim by the k-th value of each user's magnitudes, elect signs by the sum, mean of those that agree: (N, d)."""
+    size = stack.shape[1]
+    magnitudes = stack.abs()
+    floors = magnitudes.kthvalue(size - int(KEEP * size) + 1, dim=1, keepdim=True).values
+    trimmed = stack * (magnitudes >= floors)
+    sign = trimmed.sum(0).sign()
+    agreed = torch.where((sign > 0) == (trimmed > 0), trimmed, 0.0)
+    return agreed.sum(0) / (agreed != 0).sum(0).clamp(min=1)
+
+
+def tsv_written_out(matrices: Sequence[Tensor]) -> Tensor:
+    """The whole singular value decomposition of every user's matrix, and of both stacks of their strongest vectors."""
+    count = min(matrices[0].shape) // len(matrices)
+    parts = [torch.linalg.svd(matrix, full_matrices=False) for matrix in matrices]
+    U = torch.cat([part[0][:, :count] for part in parts], 1)
+    s = torch.cat([part[1][:count] for part in parts])
+    V = torch.cat([part[2][:count] for part in parts])
+    (p, _, q), (v, _, w) = (torch.linalg.svd(each, full_matrices=False) for each in (U, V))
+    return torch.linalg.multi_dot((p, q, torch.diag(s), v, w))
+
+
+def wudi_written_out(stack: Tensor, steps: int) -> Tensor:
+    """Descent by Adam from the sum, at a learning rate of 1e-5, on the loss that WUDI-Merging solves."""
+    M = torch.nn.Parameter(stack.sum(0))
+    descent, sizes = torch.optim.Adam([M], lr=1e-5), stack.square().sum((1, 2))
+    for _ in range(steps):
+        loss = (((M - stack) @ stack.mT).square().sum((1, 2)) / sizes).sum()
+        descent.zero_grad()
+        loss.backward()
+        descent.step()
+    return M.detach()
+
+
+def files_written_out(base: Path, paths: Sequence[Path], out: Path) -> None:
+    """Task arithmetic as published with it: dicts of tensors, one vector after the other, and a file of the result."""
+    total: dict[str, Tensor] = {}
+    for path in paths:
+        update = load_file(path)
+        total = {name: total[name] + update[name] for name in update} if total else update
+    start = load_file(base)
+    save_file({name: start[name] + LAM * total[name] for name in start}, out)
+
+
+# --- public implementations -------------------------------------------------------------------------------------------
+
+
+def public(module: str, function: str) -> Callable[..., Any] | None:
+    """A function of a package that may be installed."""
+    try:
+        return getattr(importlib.import_module(module), function, None)
+    except ImportError:
+        return None
+
+
+def run() -> list[Row]:
+    return [*ties_rows(), *tsv_rows(), *wudi_rows(), *file_rows()]
+
+
+def close(ours: Tensor, theirs: Tensor, relative: float) -> float:
+    """Relative difference, which must be as small as that."""
+    off = float((ours - theirs).norm() / theirs.norm())
+    assert off <= relative, f"results differ by {off:.1e}"
+    return off
+
+
+def row(name: str, seconds: dict[str, float], bound: float, off: float, reference: str = "written out") -> Row:
+    detail = f"{seconds['ours']:.2f} s, {reference} {seconds['theirs']:.1f} s; results differ by {off:.0e}"
+    return Row(name, seconds["theirs"] / seconds["ours"], bound, detail=detail)
+
+
+def ties_rows() -> list[Row]:
+    name = f"TIES of {USERS} ViT-B/16 vectors / as published"
+    memory = available_memory()
+    if memory is not None and memory < NEEDED:
+        return [Row(name, None, detail=f"needs {NEEDED / 2**30:.0f} GiB of free memory")]
+    taus = vectors(vit_b16())
+    stack = torch.stack([tau.values for tau in taus])
+    off = close(ties(taus, keep=KEEP).values, ties_written_out(stack), 1e-5)
+    ways = {"ours": lambda: ties(taus, keep=KEEP), "theirs": lambda: ties_written_out(stack)}
+    rows = [row(name, medians(ways, repeats=1), 5, off)]
+    module, function = "fusion_bench.method.ties_merging.ties_merging_utils", "ties_merging"
+    if (theirs := public(module, function)) is None:
+        return [*rows, Row(name.replace("as published", "FusionBench"), None, detail="not installed")]
+    ways["theirs"] = lambda: theirs(stack, reset_thresh=100 * KEEP, merge_func="mean")
+    return [*rows, row(name.replace("as published", "FusionBench"), medians(ways, repeats=1), 5, off, "FusionBench")]
+
+
+def tsv_rows() -> list[Row]:
+    taus = one_block()
+    named = [tau.state_dict() for tau in taus]
+    merged = tsv_merge(taus).state_dict()
+    matrices = {key: [each[key] for each in named] for key, tensor in merged.items() if tensor.ndim == 2}
+    # in float32 the published algorithm differs from itself in float64 by more than ours does
+    exact = {key: tsv_written_out([each.double() for each in users]) for key, users in matrices.items()}
+    off = max(close(merged[key], tensor, 1e-5) for key, tensor in exact.items())
+    theirs = public("fusion_bench.method.task_singular_vector.utils.TSVM_utils", "compute_and_sum_svd_mem_reduction")
+    ways: dict[str, Callable[[], Any]] = {
+        "ours": lambda: tsv_merge(taus),
+        "theirs": lambda: [tsv_written_out(each) for each in matrices.values()],
+    }
+    if theirs:
+        ways["theirs"] = lambda: theirs(task_vectors=named, accelerator="cpu")
+    name = f"TSV-Merge of a ViT-B/16 block, {USERS} users / whole decompositions"
+    return [row(name, medians(ways, 1), 5, off, "FusionBench" if theirs else "written out")]
+
+
+def wudi_rows() -> list[Row]:
+    taus = one_block()
+    named = [tau.state_dict() for tau in taus]
+    matrices = [torch.stack([each[key] for each in named]) for key, tensor in named[0].items() if tensor.ndim == 2]
+    seconds = medians({"ours": lambda: wudi(taus)}, 1)
+    start = time.perf_counter()
+    for stack in matrices:
+        wudi_written_out(stack, TIMED)
+    seconds["theirs"] = (time.perf_counter() - start) * STEPS / TIMED
+    detail = f"{seconds['ours']:.2f} s, {STEPS} steps of Adam {seconds['theirs']:.0f} s, from {TIMED} of them"
+    name = f"WUDI of a ViT-B/16 block, {USERS} users, exactly / by descent"
+    return [Row(name, seconds["theirs"] / seconds["ours"], 100, detail=detail)]
+
+
+# --- from files -------------------------------------------------------------------------------------------------------
+
+
+def write_files(folder: Path) -> tuple[Path, list[Path]]:
+    """Files of the base and of the users' vectors."""
+    layout, generator = vit_b16(), torch.Generator().manual_seed(1)
+    base = Weights(layout, layout.empty().uniform_(-0.04, 0.04, generator=generator))
+    base.save(folder / "base.safetensors")
+    paths = []
+    for place in range(USERS):
+        values = layout.empty().uniform_(-2e-4, 2e-4, generator=generator)
+        paths.append(folder / f"tau{place}.safetensors")
+        TaskVector(layout, values, base.hash, {"task": f"task{place}"}).save(paths[-1])
+    return folder / "base.safetensors", paths
+
+
+def file_rows() -> list[Row]:
+    name = f"task arithmetic of {USERS} ViT-B/16 vectors from files to a file / dicts of tensors"
+    with TemporaryDirectory() as folder:
+        if shutil.disk_usage(folder).free < DISK:
+            return [Row(name, None, detail=f"needs {DISK / 1e9:.1f} GB of disk")]
+        base, paths = write_files(Path(folder))
+        out, other = Path(folder) / "out.safetensors", Path(folder) / "other.safetensors"
+        files_written_out(base, paths, other)
+        point = Weights.load(base)
+        fuse_files(paths, point, out, LAM, None)
+        off = close(Weights.load(out).values, vit_b16().flatten(load_file(other)), 1e-6)
+        seconds = medians(
+            {
+                "ours": lambda: fuse_files(paths, Weights.load(base), out, LAM, None),
+                "theirs": lambda: files_written_out(base, paths, other),
+            },
+            repeats=3,
+        )
+        rows = [row(name, seconds, 2, off)]
+        other.unlink()
+        for merger in MERGED:
+            found = apart("benchmarks.bench_mergers", "from_files", folder, merger)
+            rows.append(
+                Row(
+                    f"memory to merge {USERS} ViT-B/16 vectors from files by {merger}",
+                    found["peak"], 6, "GB", at_least=False,
+                    detail=f"{found['own']:.1f} GB without the pages of the files, which the system may take back; "
+                    f"{found['seconds']:.0f} s",
+                )
+            )  # fmt: skip
+    return rows
+
+
+def from_files(folder: str, merger: str) -> dict[str, float]:
+    """Seconds, and GB at most with and without what is mapped from files."""
+    paths, own, done = sorted(Path(folder).glob("tau*.safetensors")), [0.0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.02):
+            own.append(resident("RssAnon"))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    start = time.perf_counter()
+    base = Weights.load(Path(folder) / "base.safetensors")
+    fuse_files(paths, base, Path(folder) / "out.safetensors", LAM, None, merger)
+    seconds = time.perf_counter() - start
+    done.set()
+    watcher.join()
+    return {"seconds": seconds, "peak": resident("VmHWM"), "own": max(own)}
