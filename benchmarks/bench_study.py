@@ -206,7 +206,7 @@ def _realigned(suite: Suite, unit: Unit, tower: torch.nn.Module, memory: Memory)
 
 def _pictures(suite: Suite, memory: Memory, chosen: list[tuple[str, int]]) -> tuple[Tensor, Tensor]:
     parts = [memory.splits[name].subset([place]) for name, place in chosen]
-    images = torch.cat([part.images for part in parts if isinstance(part.images, Tensor)])
+    images = torch.cat([part.inputs for part in parts if isinstance(part.inputs, Tensor)])
     whole = Split(images, torch.cat([part.labels for part in parts]))
     ((pictures, labels),) = batches(suite.backbone, whole, batch_size=len(whole))
     return pictures, labels

@@ -96,8 +96,8 @@ def _root(
 ) -> None:
     """Resilient multi-task model fusion over wireless links.
 
-    Several users fine-tune the same pre-trained image model, each on a task of
-    their own. Each sends its task vector, the fine-tuned weights minus the
+    Several users fine-tune the same pre-trained model, of images or of texts, each
+    on a task of their own. Each sends its task vector, the fine-tuned weights minus the
     pre-trained ones, to a base station. The base station fuses the vectors it
     receives: the pre-trained weights plus lambda times the sum of the vectors
     are one model for all tasks.
@@ -128,8 +128,8 @@ _Backbone = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="tiny (ships with the library), ViT-B-16-quickgelu (OpenAI's, through open_clip), or a folder written by"
-        " 'rmtllmf pretrain'.",
+        help="Of images: tiny (ships with the library), ViT-B-16-quickgelu (OpenAI's, through open_clip), or a folder"
+        " written by 'rmtllmf pretrain'. Of texts: minilm (all-MiniLM-L6-v2), or the folder of a BERT.",
     ),
 ]
 _BackboneFile = Annotated[
@@ -139,7 +139,7 @@ _Source = Annotated[
     str,
     typer.Option(
         metavar="SOURCE",
-        help="Source of the images: procedural (drawn on the spot), torchvision or folder. A task may name its own, as"
+        help="Source of the data: procedural (drawn on the spot), torchvision or folder. A task may name its own, as"
         " in torchvision:mnist or folder:pets.",
     ),
 ]
@@ -172,7 +172,7 @@ app.command()(pretrain)
 @app.command()
 def finetune(
     tasks: Annotated[
-        list[str], typer.Argument(metavar="TASK", help="Task name; for a folder of images, name=path or just the path.")
+        list[str], typer.Argument(metavar="TASK", help="Task name; for a folder of images or texts, name=path or just the path.")
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder, one task vector file per task.")],
     backbone: _Backbone = "tiny",
@@ -183,7 +183,7 @@ def finetune(
         str,
         typer.Option(
             metavar="text|prototype",
-            help="The frozen classifier: text features of the class names, or mean features of the training images"
+            help="The frozen classifier: text features of the class names, or mean features of the training data"
             " (prototype), for class names that the text tower does not know.",
         ),
     ] = "text",
@@ -196,7 +196,7 @@ def finetune(
         float | None, typer.Option(metavar="RATE", help="Learning rate.  [default: the backbone's recipe]")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(metavar="NUMBER", help="Images per step.  [default: the backbone's recipe]")
+        int | None, typer.Option(metavar="NUMBER", help="Images or texts per step.  [default: the backbone's recipe]")
     ] = None,
     device: _Device = "cpu",
     autocast: Annotated[
@@ -205,7 +205,7 @@ def finetune(
     train_images: Annotated[
         int | None,
         typer.Option(
-            metavar="NUMBER", help="Training images per task; a tenth of them is used for validation.  [default: all]"
+            metavar="NUMBER", help="Training inputs per task; a tenth of them is used for validation.  [default: all]"
         ),
     ] = None,
     checkpoint_every: Annotated[int, typer.Option(metavar="NUMBER", help="Training steps between checkpoints.")] = 250,
@@ -223,6 +223,7 @@ def finetune(
       procedural   cars textures landuse signs digits aerial scenes housenumbers
       torchvision  mnist gtsrb eurosat svhn dtd sun397 cars, below --root
       folder       your images: train/<class>/*.jpg and test/<class>/*.jpg
+                   your texts: train.tsv and test.tsv, each line label, tab, text
 
     \b
     Examples:
@@ -231,6 +232,7 @@ def finetune(
           --head prototype --out tau
       rmtllmf finetune pets=photos/pets --source folder --head prototype \\
           --train-images 2000 --out tau
+      rmtllmf finetune topics=texts/topics --backbone minilm --out tau
     """
     from rmtllmf_lib.arrays import one_of, seed_number, whole_number
     from rmtllmf_lib.command import commands
@@ -292,8 +294,8 @@ def import_models(
 ) -> None:
     """Make task vectors of published fine-tuned models.
 
-    Reads CLIP image towers with open_clip's or Hugging Face's parameter names, from
-    safetensors or plain state dicts. Models of another base are refused, and so is
+    Reads CLIP image towers with open_clip's or Hugging Face's parameter names, and
+    BERTs with Hugging Face's, from safetensors or plain state dicts. Models of another base are refused, and so is
     the same model under two names.
 
     \b

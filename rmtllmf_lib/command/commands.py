@@ -22,11 +22,11 @@ from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.model.vector_info import MAX_DRAWN, below_current
 from rmtllmf_lib.protection.memory import draw_memory
 from rmtllmf_lib.storage.canonical import config_key
-from rmtllmf_lib.tasks.base import require_readable
 from rmtllmf_lib.tasks.sources import NAME, SOURCES, TaskSpec, load_spec, parse_tasks, severities
 from rmtllmf_lib.training.evaluate import accuracy, prepare
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.heads import build_head
+from rmtllmf_lib.training.loading import require_tasks
 from rmtllmf_lib.training.merging import merge_suite, training_sample
 from rmtllmf_lib.training.suite import Suite
 
@@ -47,7 +47,7 @@ def specs_typed(texts: Iterable[str], source: str, root: Path | None) -> list[Ta
         raise InputError("source 'torchvision' reads files: give root, the folder that holds the data")
     for spec in specs:
         if spec.root is not None and not spec.root.is_dir():
-            raise InputError(f"{spec.root} is not a folder: expected the images of task {spec.name!r} there")
+            raise InputError(f"{spec.root} is not a folder: expected the data of task {spec.name!r} there")
     return specs
 
 
@@ -116,7 +116,7 @@ def prepared(
                 "give --overwrite"
             )
         return lambda: kept
-    require_readable(task)
+    require_tasks(backbone, [task])
     # class names that the text tower does not know are found at once; a prototype head is a pass over all images
     classifier = build_head(backbone, task, head) if head == "text" else None
 

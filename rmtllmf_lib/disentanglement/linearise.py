@@ -98,9 +98,9 @@ def network(backbone: Backbone, split: Split, head: Head, *, limit: int | None =
         for an empty split, a tower that `read_tower` refuses, a head of another dimension, or a device that does not
         exist.
     """
-    tower = read_tower(backbone.model.visual)
+    tower = read_tower(backbone.tower)
     ready = prepare(backbone, split, limit=limit, device=device, keep=False)
-    features = backbone.model.visual.output_dim
+    features = backbone.output_dim
     if head.weight.shape[1] != features:
         raise InputError(
             f"the head has {head.weight.shape[1]} columns and backbone {backbone.name!r} makes {features} features: "

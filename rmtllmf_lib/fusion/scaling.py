@@ -13,7 +13,6 @@ References
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import torch
@@ -23,11 +22,11 @@ from torch import Tensor
 from rmtllmf_lib.arrays import real_array, real_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.fusion.tensors import by_entry, by_name, by_tensor, require_mergeable
-from rmtllmf_lib.model.layout import Layout
+from rmtllmf_lib.model.layout import Layout, block_of
 from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.validated import validated_call
 
-_FIRST = ("visual.conv1.", "visual.class_embedding", "visual.positional_embedding", "visual.ln_pre.")
+_FIRST = ("visual.conv1.", "visual.class_embedding", "visual.positional_embedding", "visual.ln_pre.", "bert.embeddings.")
 
 
 @validated_call
@@ -57,12 +56,12 @@ def depths(layout: Layout) -> dict[str, int]:
     InputError
         for a tower without blocks.
     """
-    found = {name: re.match(r"visual\.transformer\.resblocks\.(\d+)\.", name) for name in layout.names}
-    blocks = [int(match[1]) for match in found.values() if match]
+    found = {name: block_of(name) for name in layout.names}
+    blocks = [block for block in found.values() if block is not None]
     if not blocks:
-        raise InputError(f"{layout.names[0]!r} and the others are in no block: expected open_clip's vision transformer")
+        raise InputError(f"{layout.names[0]!r} and the others are in no block: expected a vision transformer or a BERT")
     outside = {name: 0 if name.startswith(_FIRST) else max(blocks) + 2 for name in layout.names}
-    return {name: int(match[1]) + 1 if match else outside[name] for name, match in found.items()}
+    return {name: outside[name] if block is None else block + 1 for name, block in found.items()}
 
 
 @validated_call
@@ -82,7 +81,7 @@ def lines(taus: Sequence[TaskVector], merged: TaskVector, *, slope: float = 0.5)
     require_mergeable(taus)
     require_mergeable([taus[0], merged])
     rise, depth = real_number(slope, "slope", minimum=0), depths(merged.layout)
-    last = max(level for name, level in depth.items() if ".resblocks." in name) - 1
+    last = max(level for name, level in depth.items() if block_of(name) is not None) - 1
     total = by_entry(taus, lambda stack: stack.sum(0)).values.abs().sum(dtype=torch.float64)
     size = float(merged.values.abs().sum(dtype=torch.float64))
     alpha = float(total) / (len(taus) * size) if size else 1.0

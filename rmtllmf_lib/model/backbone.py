@@ -1,7 +1,8 @@
-"""The pre-trained CLIP that all users share, with its image tower as a flat point `theta_base`.
+"""The pre-trained model that all users share, with its tower as a flat point `theta_base`.
 
-`load_backbone("tiny")` is the miniature that ships with the library, `load_backbone("ViT-B-16-quickgelu")` is OpenAI's
-model through open_clip. Both are `open_clip.CLIP` modules, and run the same code.
+`load_backbone("tiny")` is the miniature CLIP that ships with the library, `load_backbone("ViT-B-16-quickgelu")` is
+OpenAI's model through open_clip; their towers read images. `load_backbone("minilm")` is a language model: its tower reads
+texts. All run the same code.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import open_clip
 import safetensors.torch
@@ -22,9 +23,12 @@ import torch
 from pydantic import PositiveInt
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn import functional
 
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.model.minilm import unpacked_minilm
 from rmtllmf_lib.model.task_vector import Weights
+from rmtllmf_lib.model.text_tower import LOGIT_SCALE, TextTower, read_text_model
 from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD
@@ -32,6 +36,7 @@ from rmtllmf_lib.validated import validated_call, validated_init
 
 ASSETS = Path(__file__).parents[1] / "assets"
 OPENAI_VIT = "ViT-B-16-quickgelu"
+MINILM = "minilm"
 
 PAD, START = 0, 1  # the end token has the largest number: open_clip finds it by argmax
 
@@ -91,30 +96,30 @@ class WordTokenizer:
 @validated_init
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """A pre-trained CLIP.
+    """A pre-trained model whose tower makes features of images (a CLIP) or of texts (a BERT).
 
     Attributes
     ----------
     name : str
         Argument of `load_backbone`.
-    model : open_clip.CLIP
+    model : open_clip.CLIP or TextTower
         Evaluation mode, float32, CPU; shared, never changed in place.
     tokenizer : callable
-        list of str → (n, context) int64 tokens.
-    image_size : int
-        Side of the input in pixels.
+        list of str → (n, context) int64 tokens: of a CLIP for the class names, of a BERT for all texts.
+    image_size : int or None
+        Side of the input in pixels; None for a tower that reads texts.
     vocabulary : frozenset of str or None
         The words that the text tower knows; None for any text.
     weights : Weights
-        `theta_base`: the image tower as one flat buffer.
+        `theta_base`: the tower as one flat buffer.
     mean, std : 3 floats
         Pixel statistics of its training images.
     """
 
     name: str
-    model: open_clip.CLIP
+    model: open_clip.CLIP | TextTower
     tokenizer: Callable[[list[str]], Tensor]
-    image_size: PositiveInt
+    image_size: PositiveInt | None
     vocabulary: frozenset[str] | None
     weights: Weights
     mean: tuple[float, float, float] = CLIP_MEAN
@@ -124,8 +129,31 @@ class Backbone:
 
     @property
     def logit_scale(self) -> float:
-        """The logit scale exp(t) of its training."""
-        return float(self.model.logit_scale.exp())
+        """What cosines are multiplied by: exp(t) of a CLIP's training, or 20."""
+        return LOGIT_SCALE if isinstance(self.model, TextTower) else float(self.model.logit_scale.exp())
+
+    @property
+    def reads(self) -> Literal["images", "texts"]:
+        """What the tower reads."""
+        return "texts" if isinstance(self.model, TextTower) else "images"
+
+    @property
+    def tower(self) -> nn.Module:
+        """The module that maps inputs, as `training.loading.batches` yields them, to features (n, output_dim)."""
+        return self.model if isinstance(self.model, TextTower) else self.model.visual
+
+    @property
+    def output_dim(self) -> int:
+        """Number of features."""
+        return int(self.tower.output_dim)  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def text_features(self, texts: list[str]) -> Tensor:
+        """Features (n, output_dim) of texts, of norm 1, that are compared with those of inputs."""
+        tokens = self.tokenizer(texts)
+        if isinstance(self.model, TextTower):
+            return functional.normalize(self.model(tokens), dim=-1)
+        return self.model.encode_text(tokens, normalize=True)
 
 
 @validated_call
@@ -140,13 +168,14 @@ def new_model(config: dict[str, Any]) -> open_clip.CLIP:
 
 @validated_call
 def load_backbone(name: str | Path = "tiny", *, weights_file: str | Path | None = None) -> Backbone:
-    """Load a pre-trained CLIP.
+    """Load a pre-trained model.
 
     Parameters
     ----------
     name : str or path
-        "tiny" (ships with the library), "ViT-B-16-quickgelu" (OpenAI's weights through open_clip), or a folder that
-        `rmtllmf pretrain` has written.
+        "tiny" (ships with the library), "ViT-B-16-quickgelu" (OpenAI's weights through open_clip), "minilm" (the language
+        model all-MiniLM-L6-v2, with the extra `language`), a folder that `rmtllmf pretrain` has written, or that of a
+        sentence-transformers model of BERT's type, see `text_tower.read_text_model`.
     weights_file : path, optional
         For ViT-B-16-quickgelu: a local file of OpenAI's weights in open_clip's format, to load without a network.
 
@@ -154,7 +183,7 @@ def load_backbone(name: str | Path = "tiny", *, weights_file: str | Path | None 
     ------
     InputError
         for an unknown name; files that are missing, truncated or changed; weights that can neither be found nor
-        downloaded.
+        downloaded; a text model without transformers, or of another type than BERT's.
     """
     if str(name) == OPENAI_VIT:
         return _openai(weights_file)
@@ -164,13 +193,17 @@ def load_backbone(name: str | Path = "tiny", *, weights_file: str | Path | None 
         )
     if str(name) == "ViT-B-16":
         raise InputError(f"'ViT-B-16' would run OpenAI's weights with the wrong activation: expected {OPENAI_VIT!r}")
+    if str(name) == MINILM:
+        return _text(MINILM, unpacked_minilm())
     folder = ASSETS / "tiny" if str(name) == "tiny" else Path(name)
     if not (folder / "config.json").is_file():
         raise InputError(
-            f"unknown backbone {str(name)!r}: expected 'tiny', {OPENAI_VIT!r} or a folder with config.json and "
-            "model.safetensors as written by `rmtllmf pretrain`"
+            f"unknown backbone {str(name)!r}: expected 'tiny', {MINILM!r}, {OPENAI_VIT!r} or a folder with config.json and "
+            "model.safetensors, of a text model or as written by `rmtllmf pretrain`"
         )
     folder = folder.resolve()
+    if _is_text(folder / "config.json"):
+        return _text(str(name), folder)
     files = [folder / file for file in ("config.json", "provenance.json", "model.safetensors")]
     if missing := [file.name for file in files if not file.is_file()]:
         raise InputError(
@@ -211,6 +244,27 @@ def _assemble(name: str, folder: Path, config_json: bytes, provenance_json: byte
     return _finish(name, model, tokenizer, frozenset(words))
 
 
+def _is_text(config: Path) -> bool:
+    """Whether a configuration is one of transformers, which name their type; those of `rmtllmf pretrain` do not."""
+    try:
+        return "model_type" in json.loads(config.read_bytes())
+    except (ValueError, TypeError, RecursionError):
+        return False
+
+
+def _text(name: str, folder: Path) -> Backbone:
+    """A text model, read once for each state of its files."""
+    files = [path for path in sorted(folder.glob("*")) if path.suffix in (".json", ".safetensors") and path.is_file()]
+    return _read_text(name, folder, tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files))
+
+
+@lru_cache(maxsize=2)
+def _read_text(name: str, folder: Path, _state: tuple[tuple[str, int, int], ...]) -> Backbone:
+    tower, tokenizer = read_text_model(folder)
+    tower.eval().requires_grad_(False)
+    return Backbone(name, tower, tokenizer, None, None, Weights.from_module(tower))
+
+
 @lru_cache(maxsize=1)
 def _openai(weights_file: str | Path | None) -> Backbone:
     source = "openai" if weights_file is None else str(weights_file)
@@ -241,9 +295,9 @@ def _finish(name: str, model: open_clip.CLIP, tokenizer: Any, vocabulary: frozen
 
 
 @validated_call
-def vision_tower(backbone: Backbone, weights: Weights | None = None) -> nn.Module:
-    """A fresh copy of the image tower, holding `weights` if given: (n, 3, H, W) → (n, embed_dim)."""
-    tower = copy.deepcopy(backbone.model.visual)
+def fresh_tower(backbone: Backbone, weights: Weights | None = None) -> nn.Module:
+    """A copy of the tower, holding `weights` if given: inputs → features (n, output_dim)."""
+    tower = copy.deepcopy(backbone.tower)
     if weights is not None:
         weights.load_into(tower)
     return tower

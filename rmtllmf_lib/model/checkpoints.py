@@ -1,8 +1,8 @@
-"""Import of published fine-tuned CLIP vision towers as `Weights` and `TaskVector`s.
+"""Import of published fine-tuned CLIP vision towers, and of BERTs, as `Weights` and `TaskVector`s.
 
 Reads safetensors files and plain state dicts of `torch.save`, with open_clip's names (whole models or towers, also in
 the wrappers of training scripts) or those of Hugging Face's `CLIPModel`, `CLIPVisionModel` and
-`CLIPVisionModelWithProjection`.
+`CLIPVisionModelWithProjection`; and of BERTs with Hugging Face's names, see `text_tower.bert_tensors`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from torch import Tensor
 from rmtllmf_lib.arrays import file_path, real_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.foreign import read_foreign
-from rmtllmf_lib.model.layout import PREFIX, Layout, listing, require_float
+from rmtllmf_lib.model.layout import PREFIX, TEXT_PREFIX, Layout, listing, require_float
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.model.tensor_file import read_own
+from rmtllmf_lib.model.text_tower import bert_tensors
 from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.tasks.sources import NAME
 from rmtllmf_lib.validated import validated_call
@@ -57,13 +58,13 @@ _HF_NAMES = {  # Hugging Face's names, as patterns, and open_clip's
 
 @dataclass(frozen=True)
 class PublishedTower:
-    """An imported vision tower.
+    """An imported tower.
 
     Attributes
     ----------
     weights : Weights
     kind : str
-        "open_clip" or "Hugging Face": the names that the file used.
+        "open_clip", "Hugging Face" or "BERT": the names that the file used.
     notes : tuple of str
         Caveats for results: tensors taken from the base, half precision.
     """
@@ -125,14 +126,14 @@ def task_vector_from_published(
 
 @validated_call
 def load_published(path: str | Path, base: Weights) -> PublishedTower:
-    """Read the vision tower of a fine-tuned model, of the same architecture as `base`.
+    """Read the tower of a fine-tuned model, of the same architecture as `base`.
 
     A missing projection (Hugging Face's `CLIPVisionModel` has none) is taken from the base, with a note.
 
     Raises
     ------
     InputError
-        if there is no such file, it is damaged, or it holds pickled objects, no CLIP vision tower or more than one,
+        if there is no such file, it is damaged, or it holds pickled objects, no tower of the base's kind or more than one,
         an adapter that is not merged, another architecture, entries that are not floating-point or have only 8 bits,
         or NaN or infinite numbers.
     """
@@ -153,7 +154,8 @@ def load_published(path: str | Path, base: Weights) -> PublishedTower:
     if len(unwrapped) < len(tensors):
         raise InputError(f"{path} holds entries twice, with and without a wrapper's part of the name; save one model")
     tensors = unwrapped
-    kind, prefix = _find_tower(tensors, path)
+    text = base.layout.names[0].startswith(TEXT_PREFIX)
+    kind, prefix = ("BERT", "") if text else _find_tower(tensors, path)
     try:
         return _tower(tensors, kind, prefix, base)
     except InputError as error:
@@ -161,7 +163,9 @@ def load_published(path: str | Path, base: Weights) -> PublishedTower:
 
 
 def _tower(tensors: Mapping[str, Tensor], kind: str, prefix: str, base: Weights) -> PublishedTower:
-    if kind == "open_clip":
+    if kind == "BERT":
+        tower = bert_tensors(tensors, "the file")
+    elif kind == "open_clip":
         tower = {PREFIX + name[len(prefix) :]: x for name, x in tensors.items() if name.startswith(prefix)}
     else:
         tower = from_hugging_face(tensors, prefix)

@@ -1,6 +1,6 @@
 """The forward pass of open_clip's vision transformer for differentiation: as in `tower`, but nothing in place.
 
-It serves training (reverse mode through torch's fused kernels) and Jacobians. For those it is cut into steps, so that a
+It serves training (reverse mode through torch's fused kernels; for a text tower with its own forward) and Jacobians. For those it is cut into steps, so that a
 Jacobian can be propagated one step at a time, and into layers, which give the inner products of their parameters'
 gradients from the layer's input and the gradients at its output.
 """
@@ -13,10 +13,10 @@ from functools import partial
 from typing import TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from rmtllmf_lib.model.tower import Tower
+from rmtllmf_lib.model.tower import AnyTower, Tower, cut, encode
 from rmtllmf_lib.reprs import short_repr
 
 Recorded: TypeAlias = tuple[Tensor, Callable[[Tensor], Tensor]]
@@ -110,6 +110,19 @@ def forward(layers: Layers, patches: Tensor, rows: Tensor | None = None) -> Tens
     for step in steps(layers.tower, rows):
         x = step(layers, x)
     return x
+
+
+def features(tower: AnyTower, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+    """Features (n, d) of inputs as `training.loading.batches` yields them, for reverse mode in the named weights.
+
+    Parameters
+    ----------
+    tower
+        From `tower.trainable_tower`.
+    """
+    if isinstance(tower, nn.Module):
+        return encode(tower, weights, inputs)
+    return forward(Layers(tower, weights, fused=True), cut(tower, inputs))
 
 
 def _products(rows: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Position of each named tensor in one flat buffer with all parameters of a vision tower."""
+"""Position of each named tensor in one flat buffer with all parameters of a tower, for images or for texts."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.validated import validated_call, validated_init
 
-PREFIX = "visual."
+PREFIX, TEXT_PREFIX = "visual.", "bert."  # of the names of the parameters of CLIP's image tower, and of BERT's
 
 GROUPS = ("embeddings", "attention", "mlp", "norm", "projection")
 
-# The first match counts; the names are open_clip's.
+# The first match counts; the names are open_clip's and those of transformers' BERT.
 _GROUP_PATTERNS = (
-    ("embeddings", re.compile(r"visual\.(conv1\.\w+|class_embedding|positional_embedding)")),
-    ("attention", re.compile(r"visual\..*\.attn\..+")),
-    ("mlp", re.compile(r"visual\..*\.mlp\..+")),
+    ("embeddings", re.compile(r"visual\.(conv1\.\w+|class_embedding|positional_embedding)|bert\.embeddings\..+")),
+    ("norm", re.compile(r"bert\.encoder\..*\.LayerNorm\..+")),
+    ("attention", re.compile(r"visual\..*\.attn\..+|bert\.encoder\..*\.attention\..+")),
+    ("mlp", re.compile(r"visual\..*\.mlp\..+|bert\.encoder\..*\.(intermediate|output)\.dense\..+")),
     ("norm", re.compile(r"visual\.(.*\.)?ln_\w+\.\w+")),
     ("projection", re.compile(r"visual\.proj")),
 )
@@ -37,22 +38,36 @@ _GROUP_PATTERNS = (
 
 @validated_call
 def group_of(name: str) -> str:
-    """Group of a parameter of an open_clip vision transformer, one of `GROUPS`.
+    """Group of a parameter of an open_clip vision transformer or of a BERT, one of `GROUPS`.
 
-    "embeddings" are what the paper freezes: patches, class token and positions.
+    "embeddings" are what the paper freezes: patches, class token and positions; of a BERT words, positions and token
+    types with the norm of their sum.
 
     Raises
     ------
     InputError
-        if the name is in no group (another kind of tower, or a name without `visual.`).
+        if the name is in no group (another kind of tower, or a name without `visual.` or `bert.`).
     """
     for group, pattern in _GROUP_PATTERNS:
         if pattern.fullmatch(name):
             return group
     raise InputError(
         f"the parameter {name!r} belongs to none of the groups {', '.join(GROUPS)}; "
-        "groups are defined for open_clip vision transformers, with names that start with 'visual.'"
+        "groups are defined for open_clip vision transformers and BERT, with names that start with 'visual.' or 'bert.'"
     )
+
+
+@validated_call
+def layout_name(name: str) -> str:
+    """Name in a layout of a tower's own parameter: with `visual.` in front, but for BERT's, whose own begin with `bert.`."""
+    return name if name.startswith(TEXT_PREFIX) else PREFIX + name
+
+
+@validated_call
+def block_of(name: str) -> int | None:
+    """Number of the transformer's block that a parameter is in, from 0; None outside of the blocks."""
+    found = re.match(r"visual\.transformer\.resblocks\.(\d+)\.|bert\.encoder\.layer\.(\d+)\.", name)
+    return int(found[1] or found[2]) if found else None
 
 
 @validated_call
@@ -76,7 +91,7 @@ class Layout:
     Attributes
     ----------
     names : tuple of str
-        Each starts with `visual.`.
+        Each starts with `visual.`, or each with `bert.`.
     shapes : tuple of tuple of int
     """
 
@@ -90,16 +105,16 @@ class Layout:
             raise InputError("a layout needs at least one tensor, got none; check the prefix of the names")
         if len(self.names) != len(self.shapes):
             raise InputError(f"a layout needs one shape for each name, got {len(self.names)} and {len(self.shapes)}")
-        strange = [name for name in self.names if not name.startswith(PREFIX)]
-        if strange:
-            raise InputError(f"names in a layout start with {PREFIX!r}, but not {listing(strange)}; add the prefix")
+        prefix = TEXT_PREFIX if self.names[0].startswith(TEXT_PREFIX) else PREFIX
+        if strange := [name for name in self.names if not name.startswith(prefix)]:
+            raise InputError(f"names in a layout start with {prefix!r}, but not {listing(strange)}; add the prefix")
         if any(first >= second for first, second in zip(self.names, self.names[1:], strict=False)):
             raise InputError("names in a layout are sorted and differ; build it with Layout.from_state_dict")
 
     @classmethod
     @validated_call
     def from_state_dict(cls, state_dict: Mapping[str, Any]) -> Layout:
-        """Layout of a dict whose names start with `visual.`, whatever its order.
+        """Layout of a dict whose names start with `visual.` or `bert.`, whatever its order.
 
         Raises
         ------

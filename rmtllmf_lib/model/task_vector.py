@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from rmtllmf_lib.arrays import real_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.gram import inner_products
-from rmtllmf_lib.model.layout import PREFIX, Layout, listing, require_finite
+from rmtllmf_lib.model.layout import PREFIX, Layout, layout_name, listing, require_finite
 from rmtllmf_lib.model.tensor_file import read_own, write_own
 from rmtllmf_lib.model.vector_info import checked_info
 from rmtllmf_lib.validated import validated_call, validated_init
@@ -76,7 +76,7 @@ class _Flat:
 @validated_init
 @dataclass(frozen=True, eq=False)
 class Weights(_Flat):
-    """A point theta: all parameters of a vision tower.
+    """A point theta: all parameters of a tower.
 
     Attributes
     ----------
@@ -118,8 +118,10 @@ class Weights(_Flat):
     @classmethod
     @validated_call
     def from_module(cls, module: nn.Module) -> Weights:
-        """Copy the parameters of a CLIP model's vision tower, or of the tower itself."""
-        return cls.from_state_dict(_tower(module).state_dict(), prefix="")
+        """Copy the parameters of a CLIP model's vision tower, or of a tower itself."""
+        named = _named_tensors(module)
+        layout = Layout.from_state_dict(named)
+        return cls(layout, layout.flatten(named))
 
     @property
     def origin(self) -> str:
@@ -128,9 +130,8 @@ class Weights(_Flat):
 
     @validated_call
     def load_into(self, module: nn.Module) -> None:
-        """Copy the numbers into a CLIP model's vision tower, or into the tower itself, of the same layout."""
-        tower = _tower(module)
-        target = {PREFIX + name: tensor for name, tensor in tower.state_dict().items()}
+        """Copy the numbers into a CLIP model's vision tower, or into a tower itself, of the same layout."""
+        target = _named_tensors(module)
         self.layout.require_equal(Layout.from_state_dict(target), "the weights")
         with torch.no_grad():
             for name, view in self.state_dict().items():
@@ -358,9 +359,11 @@ def _other_base(what: str, found: str, expected: str) -> str:
     )
 
 
-def _tower(module: nn.Module) -> nn.Module:
+def _named_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a tower, or of a CLIP's, by their names in a layout."""
     visual = getattr(module, "visual", None)
-    return visual if isinstance(visual, nn.Module) else module
+    tower = visual if isinstance(visual, nn.Module) else module
+    return {layout_name(name): tensor for name, tensor in tower.state_dict().items()}
 
 
 def _hash(layout: Layout, values: Tensor) -> str:

@@ -1,9 +1,9 @@
-"""Image features of open_clip's vision towers from named tensors, for evaluation only.
+"""Features of towers from named tensors, for evaluation only.
 
 For the plain vision transformer there is a fast forward pass. It computes what `VisionTransformer.forward` computes in
 evaluation mode, to rounding, but reads any mapping of tensors (views of a flat buffer: no model is loaded), and in the
-last block it computes the class token alone, since nothing else reaches the output. Every other tower runs open_clip's
-own forward on the same tensors.
+last block it computes the class token alone, since nothing else reaches the output. Every other tower, and that
+of a text model, runs its own forward on the same tensors.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.layout import PREFIX
+from rmtllmf_lib.model.text_tower import TextTower
 from rmtllmf_lib.validated import validated_call
 
 EMBEDDINGS = ("visual.conv1.weight", "visual.class_embedding", "visual.positional_embedding")
@@ -49,6 +50,18 @@ def any_tower(visual: nn.Module) -> AnyTower:
         return read_tower(visual)
     except InputError:
         return visual
+
+
+@validated_call
+def trainable_tower(tower: nn.Module) -> AnyTower:
+    """What `differentiable_tower.features` takes: a text tower itself, or what `read_tower` makes of another.
+
+    Raises
+    ------
+    InputError
+        as `read_tower`.
+    """
+    return tower if isinstance(tower, TextTower) else read_tower(tower)
 
 
 def read_tower(visual: Any) -> Tower:
@@ -89,7 +102,7 @@ def _require(known: bool, what: str) -> None:
 
 
 def cut(tower: AnyTower, images: Tensor) -> Tensor:
-    """Images (n, 3, H, W) as `embed` takes them: patches (n, patches, 3 * patch**2), or as they are for a module."""
+    """Inputs as `embed` takes them: images (n, 3, H, W) as patches (n, patches, 3 * patch**2), or unchanged for a module."""
     return images if isinstance(tower, nn.Module) else patchify(images, tower.patch)
 
 
@@ -104,7 +117,7 @@ def patchify(images: Tensor, patch: int) -> Tensor:
 def embed(tower: AnyTower, weights: Mapping[str, Tensor], patches: Tensor) -> Tensor:
     """Tokens (n, patches + 1, width) before `ln_pre`: the class token, then the patches, plus their positions.
 
-    A module embeds its images itself: they are returned as they are.
+    A module embeds its inputs itself: they are returned as they are.
     """
     if isinstance(tower, nn.Module):
         return patches
@@ -117,7 +130,7 @@ def embed(tower: AnyTower, weights: Mapping[str, Tensor], patches: Tensor) -> Te
 
 
 def encode(tower: AnyTower, weights: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
-    """Image features (n, d) of the output of `embed`, as open_clip computes them in evaluation mode.
+    """Features (n, d) of the output of `embed`, as the module computes them in evaluation mode.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Few-shot realignment: a fused model trained for a few steps on the memory of all its tasks (Section III).
 
-The loss is the mean cross-entropy over a batch that mixes the tasks, each image through the frozen head of its own
-task. The forward pass equals open_clip's, to rounding; it skips all tokens but the class token in the last block, and
-the gradients of frozen parameters.
+The loss is the mean cross-entropy over a batch that mixes the tasks, each input through the frozen head of its own
+task. The forward pass is that of training, see `differentiable_tower.features`, without the gradients of frozen
+parameters.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from torch.nn import functional
 from rmtllmf_lib.arrays import one_of, torch_generator
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone
-from rmtllmf_lib.model.differentiable_tower import Layers, forward
+from rmtllmf_lib.model.differentiable_tower import features
 from rmtllmf_lib.model.layout import group_of
 from rmtllmf_lib.model.task_vector import Weights
-from rmtllmf_lib.model.tower import cut, read_tower
+from rmtllmf_lib.model.tower import trainable_tower
 from rmtllmf_lib.protection.memory import Memory
+from rmtllmf_lib.tasks.base import Split
 from rmtllmf_lib.training.evaluate import prepare
 from rmtllmf_lib.training.finetune import Recipe, precision, training_step
 from rmtllmf_lib.training.heads import Head
-from rmtllmf_lib.training.loading import Schedule, normalize, resolve_device
+from rmtllmf_lib.training.loading import Schedule, inputs, resolve_device
 from rmtllmf_lib.validated import validated_call
 
 OPTIMIZERS = ("adamw", "sgd")
@@ -34,12 +35,13 @@ OPTIMIZERS = ("adamw", "sgd")
 REALIGNMENT = Recipe(steps=60, batch_size=64, lr=1e-3, freeze=("embeddings",))
 
 
-def _joined(memory: Memory, heads: Mapping[str, Head], device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _joined(memory: Memory, heads: Mapping[str, Head], device: torch.device) -> tuple[Split, Tensor, Tensor, Tensor]:
     """The memory of several tasks as one task whose classes are those of all heads.
 
     Returns
     -------
-    images : (n, 3, S, S) uint8
+    inputs : Split
+        All of them, with their labels in their own tasks.
     labels : (n,) int64
         Positions in `rows`.
     foreign : (n, C) bool
@@ -53,10 +55,9 @@ def _joined(memory: Memory, heads: Mapping[str, Head], device: torch.device) -> 
     starts = [sum(sizes[:place]) for place in range(len(sizes))]
     splits = list(memory.splits.values())
     labels = torch.cat([split.labels + start for split, start in zip(splits, starts, strict=True)])
-    images = torch.cat([split.images for split in splits if isinstance(split.images, Tensor)])
     rows = torch.cat([heads[name].logit_scale * heads[name].weight for name in memory.splits])
     foreign = owner[labels][:, None] != owner
-    return images, labels, foreign.to(device), rows.to(device)
+    return Split.joined(splits), labels, foreign.to(device), rows.to(device)
 
 
 def _require_heads(memory: Memory, heads: Mapping[str, Head]) -> None:
@@ -96,7 +97,7 @@ def realign(
     recipe : Recipe
         Steps, batch size, learning rate; `freeze` names the groups that are not trained.
     generator : torch.Generator
-        On the CPU; one number is drawn, which seeds the order of the images.
+        On the CPU; one number is drawn, which seeds the order of the inputs.
     optimizer : "adamw" or "sgd"
         "sgd" has momentum .9 and the learning rates of the recipe.
     device, autocast
@@ -110,7 +111,7 @@ def realign(
     Raises
     ------
     InputError
-        for an unknown optimiser or precision, a recipe with augmentation, a tower that `read_tower` refuses, a head
+        for an unknown optimiser or precision, a recipe with augmentation, a tower that `trainable_tower` refuses, a head
         that does not match the memory, or a loss or gradient that is not finite.
     """
     weights.layout.require_equal(backbone.weights.layout, "the weights to realign")
@@ -120,10 +121,9 @@ def realign(
         raise InputError(f"augment is {recipe.augment!r}: expected 'none', since realignment uses the memory unchanged")
     where = resolve_device(device)
     matmul = precision(where, autocast)
-    images, labels, foreign, rows = _joined(memory, heads, where)
-    tower = read_tower(backbone.model.visual)
+    kept, labels, foreign, rows = _joined(memory, heads, where)
+    tower = trainable_tower(backbone.tower)
     tensors = {name: view.to(where, copy=True) for name, view in weights.state_dict().items()}
-    layers = Layers(tower, tensors, fused=True)
     trained = [tensor for name, tensor in tensors.items() if group_of(name) not in recipe.freeze]
     for tensor in trained:
         tensor.requires_grad_(True)
@@ -131,10 +131,10 @@ def realign(
     schedule = Schedule.draw(len(labels), recipe.steps, recipe.batch_size, generator)
     for step in range(recipe.steps):
         chosen = schedule.indices(step)
-        patches = cut(tower, normalize(images[chosen], backbone, where))
+        batch = inputs(backbone, kept, chosen, where)
         with matmul:
-            features = forward(layers, patches)
-        logits = functional.normalize(features.float(), dim=-1) @ rows.T
+            found = features(tower, tensors, batch)
+        logits = functional.normalize(found.float(), dim=-1) @ rows.T
         logits = logits.masked_fill(foreign[chosen.to(where)], -math.inf)
         training_step(descent, functional.cross_entropy(logits, labels[chosen].to(where)), recipe, step)
     values = weights.layout.flatten({name: tensor.detach() for name, tensor in tensors.items()})
@@ -145,7 +145,7 @@ def realign(
 def memory_loss(
     backbone: Backbone, weights: Weights, memory: Memory, heads: Mapping[str, Head], *, device: str = "cpu"
 ) -> float:
-    """Mean cross-entropy (nats) of a model over the memory, each image through the head of its own task.
+    """Mean cross-entropy (nats) of a model over the memory, each input through the head of its own task.
 
     Infinite where logits are not finite, so that a model destroyed by noise is never preferred.
     """

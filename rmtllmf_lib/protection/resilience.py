@@ -43,21 +43,21 @@ _FROZEN = ("embeddings",)
 
 
 @validated_call
-def reload_embeddings(fused: Weights, base: Weights, kinds: Sequence[str] = EMBEDDING_KINDS) -> Weights:
-    """The fused model with the base's patch, class and position embeddings (Section III, first module).
+def reload_embeddings(fused: Weights, base: Weights, kinds: Sequence[str] | None = None) -> Weights:
+    """The fused model with the base's embeddings: the group of that name in its layout (Section III, first module).
 
     The base station knows theta_base without noise. This removes all noise from the embeddings, and also what
     fine-tuning changed in them, if anything.
 
     Parameters
     ----------
-    kinds : sequence of {"position", "patch", "class"}
-        Which of them.
+    kinds : sequence of {"position", "patch", "class"}, optional
+        Which of them, for an image tower; default all.
 
     Raises
     ------
     InputError
-        if `fused` was not made from `base`, or for an unknown kind.
+        if `fused` was not made from `base`, or for an unknown kind, or one that the tower does not have.
     """
     fused.layout.require_equal(base.layout, "the fused weights")
     if fused.origin != base.origin:
@@ -65,14 +65,24 @@ def reload_embeddings(fused: Weights, base: Weights, kinds: Sequence[str] = EMBE
             f"the fused weights belong to base {fused.origin[:12]}…, expected {base.origin[:12]}…: "
             "reload from the base they were fused with"
         )
-    known_names(kinds, EMBEDDING_KINDS, "kind of embeddings")
-    values = fused.values.clone()
-    prefixes = tuple(_PREFIXES[kind] for kind in kinds)
-    clean = base.state_dict()
-    for name, view in fused.layout.views(values).items():
-        if name.startswith(prefixes):
-            view.copy_(clean[name])
+    values, names, groups = fused.values.clone(), fused.layout.names, fused.layout.groups
+    if kinds is None:
+        chosen = [name for name, group in zip(names, groups, strict=True) if group == "embeddings"]
+    else:
+        chosen = _of_kinds(names, known_names(kinds, EMBEDDING_KINDS, "kind of embeddings"))
+    clean, views = base.state_dict(), fused.layout.views(values)
+    for name in chosen:
+        views[name].copy_(clean[name])
     return replace(fused, values=values)
+
+
+def _of_kinds(names: Sequence[str], kinds: Sequence[str]) -> list[str]:
+    chosen = []
+    for kind in kinds:
+        if not (found := [name for name in names if name.startswith(_PREFIXES[kind])]):
+            raise InputError(f"kinds has {kind!r}, and the tower no such embeddings: leave kinds out, to reload all")
+        chosen += found
+    return chosen
 
 
 @validated_init
@@ -89,13 +99,13 @@ class Station:
         lambda_N, as chosen without noise.
     heads : dict of task name to Head
     memory : Memory or None
-        A few training images of the fused tasks.
+        A few training inputs of the fused tasks.
     error_cov : (user, user) array or None
         Covariance of the users' errors in one parameter, where the link gives it.
     recipe : Recipe
         Of the realignment; each protection decides which groups are frozen.
     seed : int
-        Seeds the order of the images in the realignment.
+        Seeds the order of the inputs in the realignment.
     device, autocast
         As in `finetune`.
     outage : tuple of task names
@@ -127,7 +137,7 @@ class Protected:
     lam : float
         The coefficient that was used; the mean where each user has its own.
     samples, bytes : int
-        Images of the memory that were used, and the bytes that store them.
+        Inputs of the memory that were used, and the bytes that store them.
     steps : int
         Of training: of the realignment, and of specialists that the station trains itself.
     seconds : float
@@ -150,7 +160,7 @@ def _fused(station: Station, lam: float | Sequence[float]) -> Weights:
 
 def _memory(station: Station) -> Memory:
     if station.memory is None:
-        raise InputError("this protection needs a memory of training images: draw one, see draw_memory")
+        raise InputError("this protection needs a memory of training inputs: draw one, see draw_memory")
     return station.memory.of((*station.received, *station.outage))
 
 
@@ -231,7 +241,7 @@ def _unprotected(station: Station) -> _Start:
     return _Start(_fused(station, station.lam), station.lam)
 
 
-def _reloaded(station: Station, kinds: Sequence[str] = EMBEDDING_KINDS) -> _Start:
+def _reloaded(station: Station, kinds: Sequence[str] | None = None) -> _Start:
     fused = _fused(station, station.lam)
     return _Start(reload_embeddings(fused, station.backbone.weights, kinds), station.lam)
 

@@ -1,8 +1,8 @@
-"""The form of a task: images with labels in three splits, class names and prompt templates.
+"""The form of a task: images or texts with labels in three splits, class names and prompt templates.
 
-Every source (procedural, torchvision, a folder of images) returns the same `Task`, so that nothing downstream depends
-on where the images came from. Two rules hold for all splits: validation images are carved out of the training images,
-never out of the test images; and a hash of an image's name decides its split, so the split depends neither on the
+Every source (procedural, torchvision, a folder) returns the same `Task`, so that nothing downstream depends on where
+its inputs came from. Two rules hold for all splits: validation inputs are carved out of the training inputs, never out
+of the test inputs; and a hash of an image's name, or of a text, decides its split, so the split depends neither on the
 order of the files nor on a random number generator.
 """
 
@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -33,58 +33,108 @@ SPLITS = ("train", "validation", "test")
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
+# RGB pixels in memory, images decoded on demand, or texts. Only the packages `tasks` and `model`, and the loading of
+# batches, look inside.
+Inputs: TypeAlias = Tensor | LazyImages | tuple[str, ...]
+
 VALIDATION_FRACTION = 0.1
 VALIDATION_AT_MOST = 5000
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images with their labels.
+    """Inputs of a model with their labels.
 
     Attributes
     ----------
-    images : (n, 3, H, W) uint8 tensor, or LazyImages of length n
-        RGB pixels in memory (0–255), or images that are decoded on demand at their own sizes.
+    inputs : (n, 3, H, W) uint8 tensor, LazyImages of length n, or tuple of n str
+        RGB pixels in memory (0–255), images that are decoded on demand at their own sizes, or texts.
     labels : (n,) int64 tensor
         Positions in the task's `class_names`.
 
     Raises
     ------
     InputError
-        if the images have another form, or the numbers of images and labels differ.
+        if the inputs have another form, or the numbers of inputs and labels differ.
     """
 
-    images: Tensor | LazyImages
+    inputs: Inputs
     labels: Tensor
 
     __repr__ = short_repr
 
     def __post_init__(self) -> None:
-        images, labels = self.images, self.labels
-        rgb = isinstance(images, Tensor) and images.dtype == torch.uint8 and images.ndim == 4 and images.shape[1] == 3
-        if not rgb and not isinstance(images, LazyImages):
-            raise InputError(f"images are {_form(images)}; expected LazyImages or a uint8 tensor of shape (n, 3, H, W)")
+        inputs, labels = self.inputs, self.labels
+        rgb = isinstance(inputs, Tensor) and inputs.dtype == torch.uint8 and inputs.ndim == 4 and inputs.shape[1] == 3
+        texts = isinstance(inputs, tuple) and all(isinstance(text, str) for text in inputs)
+        if not rgb and not texts and not isinstance(inputs, LazyImages):
+            raise InputError(
+                f"inputs are {_form(inputs)}; expected LazyImages, a uint8 tensor of shape (n, 3, H, W), or a tuple of "
+                "texts"
+            )
         if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.ndim != 1:
             raise InputError(f"labels are {_form(labels)}; expected int64 of shape (n,)")
-        if len(images) != len(labels):
-            raise InputError(f"{len(images)} images but {len(labels)} labels; each image needs one label")
+        if len(inputs) != len(labels):
+            raise InputError(f"{len(inputs)} {self.what} but {len(labels)} labels; each of them needs one label")
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def what(self) -> str:
+        """What the inputs are: "images" or "texts"."""
+        return "texts" if isinstance(self.inputs, tuple) else "images"
+
+    @property
+    def bytes(self) -> int:
+        """Uncompressed size of inputs and labels; texts count in UTF-8."""
+        labels = self.labels.numel() * self.labels.element_size()
+        if isinstance(self.inputs, tuple):
+            return labels + sum(len(text.encode()) for text in self.inputs)
+        if isinstance(self.inputs, LazyImages):
+            raise InputError("images that are decoded on demand have no size: take them into memory first")
+        return labels + self.inputs.numel() * self.inputs.element_size()
+
     @validated_call
     def subset(self, indices: Indices) -> Split:
-        """The images at `indices`, in that order: a copy of a tensor, or still lazy."""
+        """The inputs at `indices`, in that order: a copy of a tensor, or still lazy."""
         found, n = np.asarray(indices), len(self)
         if found.size and (found.ndim != 1 or found.dtype.kind not in "iu" or not -n <= found.min() <= found.max() < n):
             raise InputError(f"indices are {indices!r:.60}: expected a list of whole numbers from 0 to {n - 1}")
         chosen = torch.as_tensor(found, dtype=torch.int64)
-        images = self.images[chosen] if isinstance(self.images, Tensor) else self.images.take(chosen)
-        return Split(images, self.labels[chosen])
+        return Split(take(self.inputs, chosen), self.labels[chosen])
 
-    def in_memory(self, image_size: int) -> Split:
-        """The same split with all images decoded or resized to (n, 3, image_size, image_size); see `decode_images`."""
-        return Split(decode_images(self.images, image_size), self.labels)
+    def in_memory(self, image_size: int | None) -> Split:
+        """The same split with all images decoded or resized to (n, 3, image_size, image_size); texts as they are."""
+        if isinstance(self.inputs, tuple):
+            return self
+        if image_size is None:
+            raise InputError("image_size is None, which is for texts: give the side in pixels for images")
+        return Split(decode_images(self.inputs, image_size), self.labels)
+
+    @classmethod
+    @validated_call
+    def joined(cls, splits: Sequence[Split]) -> Split:
+        """One split after another, all of texts, or all of images in memory at one size; InputError otherwise."""
+        if not splits:
+            raise InputError("there is no split to join: give at least one")
+        first, labels = splits[0], torch.cat([split.labels for split in splits])
+        if all(isinstance(split.inputs, tuple) for split in splits):
+            return cls(tuple(text for split in splits for text in split.inputs), labels)  # type: ignore[misc]
+        shapes = {tuple(split.inputs.shape[1:]) for split in splits if isinstance(split.inputs, Tensor)}
+        if len(shapes) != 1 or not all(isinstance(split.inputs, Tensor) for split in splits):
+            raise InputError(
+                f"splits of {', '.join(sorted({split.what for split in splits}))} cannot be joined: expected {first.what} "
+                "alone, and images in memory at one size"
+            )
+        return cls(torch.cat([split.inputs for split in splits if isinstance(split.inputs, Tensor)]), labels)
+
+
+def take(inputs: Inputs, indices: Tensor | NDArray[np.int64]) -> Inputs:
+    """The inputs at `indices`, in that order."""
+    if isinstance(inputs, tuple):
+        return tuple(inputs[int(i)] for i in indices)
+    return inputs.take(indices) if isinstance(inputs, LazyImages) else inputs[indices]
 
 
 def _form(value: object) -> str:
@@ -94,7 +144,7 @@ def _form(value: object) -> str:
 @validated_init
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A classification task with its images, class names and prompt templates.
+    """A classification task with its inputs, class names and prompt templates.
 
     Attributes
     ----------
@@ -105,14 +155,14 @@ class Task:
     templates : tuple of str
         Prompts with one `{}` for the class name: `"a photo of a {}."`.
     train, validation, test : Split
-        `validation` is carved out of the training images.
+        `validation` is carved out of the training inputs.
     source : str
         `"procedural"`, `"torchvision"` or `"folder"`.
     fingerprint : str
-        sha256 that identifies the images, the labels and the split; a key for stored results.
+        sha256 that identifies the inputs, the labels and the split; a key for stored results.
     mean, std : three floats
-        Pixel statistics for normalisation, RGB, for intensities in [0, 1]. They must equal those of the backbone
-        (checked by `training.heads.build_head`).
+        Pixel statistics for the normalisation of images, RGB, for intensities in [0, 1]. They must equal those of the
+        backbone (checked by `training.heads.build_head`).
     """
 
     name: str
@@ -129,9 +179,16 @@ class Task:
 
     __repr__ = short_repr
 
+    @property
+    def what(self) -> str:
+        """What its inputs are: "images" or "texts"."""
+        return self.train.what
+
     def __post_init__(self) -> None:
         require_class_names(self.class_names, f"task {self.name!r}")
         require_templates(self.templates, f"task {self.name!r}")
+        if len({split.what for split in (self.train, self.validation, self.test)}) > 1:
+            raise InputError(f"task {self.name!r} has splits of texts and of images: expected one kind in all of them")
         for split_name in ("train", "validation", "test"):
             labels = getattr(self, split_name).labels
             if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.class_names):
@@ -144,7 +201,7 @@ class Task:
 def require_readable(*tasks: Task) -> None:
     """Decode every lazy image of all splits once; `InputError` names all that cannot be decoded."""
     splits = (split for task in tasks for split in (task.train, task.validation, task.test))
-    require_decodable([split.images for split in splits if isinstance(split.images, LazyImages)])
+    require_decodable([split.inputs for split in splits if isinstance(split.inputs, LazyImages)])
 
 
 @validated_call

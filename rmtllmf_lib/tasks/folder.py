@@ -36,6 +36,9 @@ from rmtllmf_lib.validated import validated_call
 
 LAYOUT = "train/<class>/*.jpg and test/<class>/*.jpg (optional: classes.txt, templates.txt)"
 
+TABLES = ("train.tsv", "test.tsv")
+TEXT_LAYOUT = "train.tsv and test.tsv, a label, a tab and a text in each line (optional: classes.tsv, templates.txt)"
+
 logger = logging.getLogger(__name__)
 
 
@@ -58,7 +61,7 @@ def read_folder(folder: str | Path, name: str | None = None) -> RawTask:
     """
     folder = Path(folder).expanduser()
     _require_folder(folder)
-    if not holds_task(folder):
+    if not holds_task(folder) or holds_texts(folder):
         raise InputError(f"neither train nor test found in {folder}; expected {LAYOUT}")
     name = name or folder.resolve().name
     prompts = prompts_for(name)
@@ -82,7 +85,7 @@ def read_folder(folder: str | Path, name: str | None = None) -> RawTask:
         title=prompts.title if prompts else readable_name(name),
         source="folder",
         class_names=[renamed.get(c) or readable_name(c, prompts) for c in classes],
-        templates=_read_templates(folder / "templates.txt") or (prompts.templates if prompts else DEFAULT_TEMPLATES),
+        templates=read_templates(folder / "templates.txt") or (prompts.templates if prompts else DEFAULT_TEMPLATES),
         train=train_pool,
         test=test_pool,
         split_note="folders train and test",
@@ -101,20 +104,31 @@ def find_folder(name: str | None, root: Path) -> Path:
     for folder in candidates:
         if holds_task(folder):
             return folder
-    if root not in candidates and any((root / split).is_dir() for split in ("train", "test")):
+    if root not in candidates and any((root / split).exists() for split in ("train", "test", *TABLES)):
         raise InputError(
             f"neither train nor test found in {candidates[0]}; {root} itself holds a task, but its name is "
             f"{root.resolve().name!r}: give that name, or None, or the folder that holds {name!r} as root"
         )
-    raise InputError(f"neither train nor test found in {' or '.join(map(str, candidates))}; expected {LAYOUT}")
+    raise InputError(f"neither train nor test found in {' or '.join(map(str, candidates))}; expected {LAYOUT}, or {TEXT_LAYOUT}")
 
 
 @validated_call
 def holds_task(folder: Path) -> bool:
-    """Whether a folder holds `train` and `test`; `InputError` for one without the other."""
+    """Whether a folder holds `train` and `test`, of images or of texts; `InputError` for one without the other."""
     found = [(folder / split).is_dir() for split in ("train", "test")]
+    if any(found) and holds_texts(folder):
+        raise InputError(f"{folder} has tables of texts and folders of images: expected one kind; move the other")
     if any(found) and not all(found):
         raise InputError(f"{folder} has no folder {'test' if found[0] else 'train'!r}; expected {LAYOUT}")
+    return all(found) or holds_texts(folder)
+
+
+@validated_call
+def holds_texts(folder: Path) -> bool:
+    """Whether a folder holds the two tables of a text task, see `texts`; `InputError` for one without the other."""
+    found = [(folder / name).is_file() for name in TABLES]
+    if any(found) and not all(found):
+        raise InputError(f"{folder} has no {TABLES[found.index(False)]}; expected {TEXT_LAYOUT}")
     return all(found)
 
 
@@ -204,7 +218,7 @@ def read_classes(path: Path, classes: list[str]) -> dict[str, str]:
     """
     names: dict[str, str] = {}
     first_line: dict[str, int] = {}
-    for number, line in _lines(path):
+    for number, line in read_lines(path):
         folder, tab, readable = (text.strip() for text in line.partition("\t"))
         where = f"{path}, line {number}"
         if not folder or not readable or "\t" in readable:
@@ -225,16 +239,18 @@ def read_classes(path: Path, classes: list[str]) -> dict[str, str]:
     return names
 
 
-def _read_templates(path: Path) -> tuple[str, ...]:
+@validated_call
+def read_templates(path: Path) -> tuple[str, ...]:
     """Prompt templates, one per line, from a `templates.txt`; empty if there is no such file or it is blank."""
     templates = []
-    for number, line in _lines(path):
+    for number, line in read_lines(path):
         require_templates([line.strip()], f"{path}, line {number}")
         templates.append(line.strip())
     return tuple(templates)
 
 
-def _lines(path: Path) -> list[tuple[int, str]]:
+@validated_call
+def read_lines(path: Path) -> list[tuple[int, str]]:
     """The non-blank lines of a text file with their numbers, from 1; none if there is no such file."""
     if not path.is_file():
         return []
@@ -244,4 +260,4 @@ def _lines(path: Path) -> list[tuple[int, str]]:
         raise InputError(
             f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
         ) from error
-    return [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    return [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]

@@ -1,4 +1,4 @@
-"""Load a task by name from any of the three sources: drawn here, in torchvision's layout, or a folder of images.
+"""Load a task by name from any of the three sources: drawn here, in torchvision's layout, or a folder of images or of texts.
 
 A task is written as a short text (`signs`, `torchvision:mnist`, `folder:pets=photos/pets`). `parse_tasks` turns such
 texts into `TaskSpec`s, and `load_spec` loads them; `load_task` takes name, source and root as arguments. Everything
@@ -16,10 +16,11 @@ from typing import Any
 
 from rmtllmf_lib.arrays import one_of, seed_number, whole_number
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.tasks.assemble import MEMORY_LIMIT, assemble_task
+from rmtllmf_lib.tasks.assemble import MEMORY_LIMIT, RawTask, assemble_task
 from rmtllmf_lib.tasks.base import Task, fingerprint
 from rmtllmf_lib.tasks.embedded.difficulty import DEFAULT, UNDRAWN, severity
-from rmtllmf_lib.tasks.folder import find_folder, holds_task, read_folder
+from rmtllmf_lib.tasks.folder import find_folder, holds_task, holds_texts, read_folder
+from rmtllmf_lib.tasks.texts import read_texts
 from rmtllmf_lib.validated import validated_call
 
 # Images with up to this many pixels a side are decoded once and kept in memory; larger ones are decoded when used.
@@ -111,19 +112,19 @@ def severities(specs: Iterable[TaskSpec], difficulty: str | float | None) -> dic
 @validated_call
 def load_spec(
     spec: TaskSpec,
-    resolution: int,
+    resolution: int | None,
     *,
     seed: int,
     difficulty: str | float | None = None,
     n_train: int | None = None,
     n_test: int | None = None,
 ) -> Task:
-    """`load_task` for `spec`, decoded to the backbone's resolution if that is at most `DECODED_SIDE`."""
+    """`load_task` for `spec`, images decoded to the backbone's resolution if that is at most `DECODED_SIDE`."""
     seed_number(seed)
-    side = resolution if resolution <= DECODED_SIDE else None
+    side = resolution if resolution is not None and resolution <= DECODED_SIDE else None
     sizes: dict[str, Any] = {"image_size": side, "n_train": n_train, "n_test": n_test}
     if spec.source == "folder" and spec.root is not None and difficulty is None:  # this folder, whatever its name
-        return assemble_task(read_folder(spec.root, spec.name), **sizes)
+        return assemble_task(_read(spec.root, spec.name), **sizes)
     return load_task(spec.name, spec.source, root=spec.root, seed=seed, difficulty=difficulty, **sizes)
 
 
@@ -184,7 +185,7 @@ def load_task(
         raise InputError(f"source {source!r} reads files: give root, the folder that holds the data")
     place = Path(root or "").expanduser()
     if source == "folder":
-        raw = read_folder(find_folder(name, place), name)
+        raw = _read(find_folder(name, place), name)
     elif name is None:
         raise InputError(f"source {source!r} needs a task name; only a folder has one of its own")
     elif source == "torchvision":
@@ -197,6 +198,11 @@ def load_task(
         task = procedural_task(name, seed=seed, difficulty=difficulty, n_train=n_train, n_test=n_test)
         return task if image_size is None else _resized(task, image_size)
     return assemble_task(raw, image_size=image_size, n_train=n_train, n_test=n_test, memory_limit=memory_limit)
+
+
+def _read(folder: Path, name: str | None) -> RawTask:
+    """The task of images or of texts in a folder."""
+    return read_texts(folder, name) if holds_texts(folder) else read_folder(folder, name)
 
 
 def _resized(task: Task, image_size: int) -> Task:

@@ -1,6 +1,6 @@
-"""Accuracy of a model on the images of one task.
+"""Accuracy of a model on the inputs of one task.
 
-Evaluation dominates the cost of a study: thousands of models see the same images. So a split can be prepared once for
+Evaluation dominates the cost of a study: thousands of models see the same inputs. So a split can be prepared once for
 all models.
 """
 
@@ -22,7 +22,7 @@ from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.tasks.base import Split, pinned_sample
 from rmtllmf_lib.tasks.images import LazyImages
 from rmtllmf_lib.training.heads import Head
-from rmtllmf_lib.training.loading import batches, resolve_device
+from rmtllmf_lib.training.loading import batches, require_kind, resolve_device
 from rmtllmf_lib.validated import validated_call
 
 BATCH = 125  # images; their activations in the tiny tower about fill a typical L2 cache
@@ -40,6 +40,9 @@ class Prepared:
         Images cut into patches; their embeddings by the base, for all models that share its embeddings.
     embeddings : mapping
         The base's embedding weights, by name.
+    order : (n,) int64, optional
+        Order in which inputs are taken: texts of like lengths together, since the longest fills a batch up. Logits are
+        in the order of the split all the same.
     """
 
     backbone: Backbone
@@ -50,16 +53,18 @@ class Prepared:
     patches: list[Tensor] = field(default_factory=list)
     tokens: list[Tensor] = field(default_factory=list)
     embeddings: Mapping[str, Tensor] = field(default_factory=dict)
+    order: Tensor | None = None
 
     __repr__ = short_repr
 
     def cut(self) -> Iterator[Tensor]:
-        """Yield the patches (b, patches, 3 * patch**2), batch by batch."""
+        """Yield patches (b, patches, 3 * patch**2) of images, or tokens of texts, batch by batch."""
         if self.patches:
             yield from self.patches
         else:
-            for images, _ in batches(self.backbone, self.split, batch_size=self.batch_size, device=self.device):
-                yield cut(self.tower, images)
+            split = self.split if self.order is None else self.split.subset(self.order)
+            for inputs, _ in batches(self.backbone, split, batch_size=self.batch_size, device=self.device):
+                yield cut(self.tower, inputs)
 
     @torch.no_grad()
     def logits(self, weights: Weights, head: Head) -> Tensor:
@@ -67,15 +72,16 @@ class Prepared:
         weights.layout.require_equal(self.backbone.weights.layout, "the weights")
         tensors = weights.layout.views(weights.values.to(self.device))
         rows = head.weight.to(self.device)
-        if rows.shape[1] != self.backbone.model.visual.output_dim:
+        if rows.shape[1] != self.backbone.output_dim:
             raise InputError(
                 f"the head has {rows.shape[1]} columns and the backbone {self.backbone.name!r} makes "
-                f"{self.backbone.model.visual.output_dim} features; build the head with the same backbone"
+                f"{self.backbone.output_dim} features; build the head with the same backbone"
             )
         shared = bool(self.tokens) and all(torch.equal(tensors[name], base) for name, base in self.embeddings.items())
         batch_tokens = self.tokens if shared else (embed(self.tower, tensors, patches) for patches in self.cut())
         features = (encode(self.tower, tensors, tokens) for tokens in batch_tokens)
-        return torch.cat([(head.logit_scale * functional.normalize(part, dim=-1) @ rows.T).cpu() for part in features])
+        found = torch.cat([(head.logit_scale * functional.normalize(part, dim=-1) @ rows.T).cpu() for part in features])
+        return found if self.order is None else found[self.order.argsort()]
 
 
 @validated_call
@@ -94,9 +100,9 @@ def prepare(
     Parameters
     ----------
     limit : int, optional
-        Use only so many images, stratified by class, the same ones each time.
+        Use only so many inputs, stratified by class, the same ones each time.
     batch_size : int
-        Images per forward pass.
+        Inputs per forward pass.
     device : "cpu", "cuda", "cuda:<number>" or "auto"
     keep : bool
         False, for a single model, keeps nothing in memory.
@@ -112,13 +118,17 @@ def prepare(
         if limit < len(split):
             split = split.subset(pinned_sample(split.labels, limit, salt="limit"))
     if len(split) == 0:
-        raise InputError("there are no images to evaluate on: the split is empty; give one with at least one image")
-    tower = any_tower(backbone.model.visual)
-    if keep and isinstance(split.images, LazyImages) and len(split) * 3 * backbone.image_size**2 <= CACHE_BYTES:
-        split = split.in_memory(backbone.image_size)
+        raise InputError("there is nothing to evaluate on: the split is empty; give one with at least one input")
+    tower = any_tower(backbone.tower)
+    require_kind(backbone, split.what)
+    side = backbone.image_size
+    if side is None:
+        return _prepared_texts(Prepared(backbone, tower, split, batch_size, resolve_device(device)), keep)
+    if keep and isinstance(split.inputs, LazyImages) and len(split) * 3 * side**2 <= CACHE_BYTES:
+        split = split.in_memory(side)
     plain = Prepared(backbone, tower, split, batch_size, resolve_device(device))
     base = backbone.weights.state_dict()
-    one = cut(tower, torch.zeros(1, 3, backbone.image_size, backbone.image_size))
+    one = cut(tower, torch.zeros(1, 3, side, side))
     per_image = 4 * (one.numel() + embed(tower, base, one).numel())
     if not keep or per_image * len(split) > CACHE_BYTES:
         return plain
@@ -128,11 +138,18 @@ def prepare(
     return replace(plain, patches=patches, tokens=tokens, embeddings=embeddings)
 
 
+def _prepared_texts(plain: Prepared, keep: bool) -> Prepared:
+    """Texts in the order of their lengths, as tokens if they are to be kept; embedding them again costs little."""
+    lengths = torch.tensor([len(text) for text in plain.split.inputs])
+    plain = replace(plain, order=lengths.argsort(stable=True))
+    return replace(plain, patches=[*plain.cut()]) if keep else plain
+
+
 @validated_call
 def predictions(
     backbone: Backbone, weights: Weights, split: Split | Prepared, head: Head, *, device: str = "cpu"
 ) -> Tensor:
-    """The class that a model predicts for each image.
+    """The class that a model predicts for each input.
 
     Parameters
     ----------
@@ -160,7 +177,7 @@ def predictions(
 def accuracy(
     backbone: Backbone, weights: Weights, split: Split | Prepared, head: Head, *, device: str = "cpu"
 ) -> float:
-    """Share of the images that a model classifies correctly, in [0, 1]; see `predictions`.
+    """Share of the inputs that a model classifies correctly, in [0, 1]; see `predictions`.
 
     Raises
     ------

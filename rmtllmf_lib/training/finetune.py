@@ -1,4 +1,4 @@
-"""Fine-tuning of the image tower on one task: a `Task` and a frozen head in, a `TaskVector` out, Eq. (1).
+"""Fine-tuning of the tower on one task: a `Task` and a frozen head in, a `TaskVector` out, Eq. (1).
 
 The same loop trains the embedded tower and ViT-B/16, with a different `Recipe`. Weights, optimiser state and task
 vector stay in float32 even under autocast: a task vector is a small difference of large numbers, and most of it would
@@ -24,15 +24,15 @@ from torch.nn import functional
 
 from rmtllmf_lib.arrays import one_of, real_number, whole_number
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.backbone import OPENAI_VIT, Backbone, load_backbone, vision_tower
-from rmtllmf_lib.model.layout import GROUPS, PREFIX, group_of
+from rmtllmf_lib.model.backbone import MINILM, OPENAI_VIT, Backbone, fresh_tower, load_backbone
+from rmtllmf_lib.model.layout import GROUPS, group_of, layout_name
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.progress import tqdm
 from rmtllmf_lib.reprs import short_repr
-from rmtllmf_lib.tasks.base import Task, require_readable
+from rmtllmf_lib.tasks.base import Task
 from rmtllmf_lib.training.evaluate import accuracy
 from rmtllmf_lib.training.heads import Head
-from rmtllmf_lib.training.loading import Schedule, resolve_device, training_batches
+from rmtllmf_lib.training.loading import Schedule, require_tasks, resolve_device, training_batches
 from rmtllmf_lib.training.training_state import TrainingState
 from rmtllmf_lib.validated import validated, validated_call
 
@@ -98,6 +98,7 @@ RECIPES = {
     OPENAI_VIT: Recipe(
         steps=2000, batch_size=128, lr=1e-5, weight_decay=0.1, warmup_steps=200, clip_norm=1.0, augment="crop"
     ),
+    MINILM: Recipe(steps=120, batch_size=32, lr=1e-4, warmup_steps=12, freeze=("embeddings",)),
 }
 
 
@@ -105,7 +106,7 @@ RECIPES = {
 def recipe_for(
     backbone: Backbone, *, steps: int | None = None, lr: float | None = None, batch_size: int | None = None
 ) -> Recipe:
-    """The default recipe of a backbone, by its name; a base from a folder with tiny's architecture gets tiny's.
+    """The default recipe of a backbone, by its name; one from a folder gets that of its kind: minilm's or tiny's.
 
     Parameters
     ----------
@@ -117,12 +118,14 @@ def recipe_for(
     InputError
         for any other backbone: a recipe that suits one architecture may ruin another.
     """
-    if backbone.name not in RECIPES and backbone.weights.layout != load_backbone("tiny").weights.layout:
+    usual = MINILM if backbone.reads == "texts" else "tiny"
+    known = backbone.name in RECIPES or usual == MINILM
+    if not known and backbone.weights.layout != load_backbone("tiny").weights.layout:
         raise InputError(
             f"there is no recipe for backbone {backbone.name!r}: expected {' or '.join(RECIPES)}, or a folder with a "
             "base of the architecture of tiny; give one, recipe=Recipe(steps=…, batch_size=…, lr=…)"
         )
-    recipe = RECIPES.get(backbone.name, RECIPES["tiny"])
+    recipe = RECIPES.get(backbone.name, RECIPES[usual])
     given: dict[str, Any] = {"steps": steps, "lr": lr, "batch_size": batch_size}
     warmup = recipe.warmup_steps if steps is None else round(recipe.warmup_steps * steps / recipe.steps)
     return replace(recipe, warmup_steps=warmup, **{name: value for name, value in given.items() if value is not None})
@@ -144,7 +147,7 @@ def finetune(
     checkpoint_every: int = 250,
     progress: bool = True,
 ) -> TaskVector:
-    """The task vector of fine-tuning the image tower on a task's training images under its frozen head.
+    """The task vector of fine-tuning the tower on a task's training inputs under its frozen head.
 
     Parameters
     ----------
@@ -186,9 +189,9 @@ def finetune(
     where = resolve_device(device)
     start.layout.require_equal(backbone.weights.layout, "the start")
     # The copy stays in evaluation mode: layers that are random in training mode would use other generators.
-    tower = vision_tower(backbone, start).to(where)
+    tower = fresh_tower(backbone, start).to(where)
     trained = _trained(tower, recipe)
-    trainee = Trainee(tower, [{"params": trained}], lambda images, _step, _seed: tower(images))
+    trainee = Trainee(tower, [{"params": trained}], lambda inputs, _step, _seed: tower(inputs))
     if real_number(proximal, "proximal", minimum=0):
         origin = [parameter.detach().clone() for parameter in trained]
         trainee = replace(trainee, penalty=lambda: proximal / 2 * _square_distance(trained, origin))
@@ -211,8 +214,8 @@ class Trainee:
         Holds the parameters, all in float32 on the device of the training.
     groups : list of dict
         The trained ones, as groups of AdamW.
-    features : function of images (b, 3, S, S), step and seed of the run
-        Image features (b, d).
+    features : function of a batch of inputs, step and seed of the run
+        Features (b, d).
     penalty : function, optional
         Added to the loss.
     """
@@ -257,7 +260,7 @@ def train(
     """
     where = resolve_device(device)
     if len(task.train) == 0:
-        raise InputError(f"task {task.name!r} has no training images: expected at least one")
+        raise InputError(f"task {task.name!r} has no training {task.what}: expected at least one")
     head.require_classes(task)
     matmul = precision(where, autocast)
     whole_number(checkpoint_every, "checkpoint_every")
@@ -276,15 +279,15 @@ def train(
     }
     state = TrainingState(Path(checkpoint), run, trainee.module, optimizer) if checkpoint else None
     first = state.resume() if state else 0
-    require_readable(task)  # a file found damaged at the end would cost the whole run
+    require_tasks(backbone, [task])  # a file found damaged at the end would cost the whole run
     rows = head.weight.to(where)
     stream = training_batches(backbone, task.train, schedule, augment=recipe.augment, first_step=first, device=where)
     shown = None if progress else True  # None: on a terminal only
     bar = tqdm(total=recipe.steps, initial=first, desc=task.name, unit="step", disable=shown, leave=False)
     with bar, closing(stream):
-        for step, (images, labels) in enumerate(stream, first):
+        for step, (inputs, labels) in enumerate(stream, first):
             with matmul:
-                features = trainee.features(images, step, schedule.seed)
+                features = trainee.features(inputs, step, schedule.seed)
             logits = head.logit_scale * functional.normalize(features.float(), dim=-1) @ rows.T
             objective = functional.cross_entropy(logits, labels)
             if trainee.penalty:
@@ -353,7 +356,7 @@ def training_step(optimizer: torch.optim.Optimizer, loss: Tensor, recipe: Recipe
 def _trained(tower: nn.Module, recipe: Recipe) -> list[nn.Parameter]:
     """The parameters that the recipe trains; the others are frozen in place."""
     for name, parameter in tower.named_parameters():
-        parameter.requires_grad_(group_of(PREFIX + name) not in recipe.freeze)
+        parameter.requires_grad_(group_of(layout_name(name)) not in recipe.freeze)
     return [parameter for parameter in tower.parameters() if parameter.requires_grad]
 
 

@@ -1,4 +1,4 @@
-"""Classification heads: a frozen linear classifier built from class names or from mean image features."""
+"""Classification heads: a frozen linear classifier built from class names or from mean features."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from rmtllmf_lib.arrays import one_of
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone, WordTokenizer
 from rmtllmf_lib.reprs import short_repr
-from rmtllmf_lib.tasks.base import Task, require_readable
-from rmtllmf_lib.training.loading import batches
+from rmtllmf_lib.tasks.base import Task
+from rmtllmf_lib.training.loading import batches, require_kind, require_tasks
 from rmtllmf_lib.validated import validated_call
 
 HEAD_KINDS = ("text", "prototype")
@@ -22,7 +22,7 @@ HEAD_KINDS = ("text", "prototype")
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """A frozen classifier on image features: logits = logit_scale · normalise(f(x)) · weightᵀ.
+    """A frozen classifier on features: logits = logit_scale · normalise(f(x)) · weightᵀ.
 
     Attributes
     ----------
@@ -62,17 +62,20 @@ def build_head(backbone: Backbone, task: Task, kind: str = "text") -> Head:
     ----------
     kind : "text" or "prototype"
         "text": for each class, the text features of all templates, normalised, averaged, normalised (Radford et al.,
-        2021). "prototype": for each class, the mean of the base's normalised features of the training images,
+        2021). "prototype": for each class, the mean of the base's normalised features of the training inputs,
         normalised; for class names outside the text tower's vocabulary.
 
     Raises
     ------
     InputError
         for an unknown kind; class names or templates outside the vocabulary (kind "text"); a class without training
-        images, and images of any split that cannot be decoded (kind "prototype"); a task with other pixel statistics
-        than the backbone, which normalises all images.
+        inputs, and images of any split that cannot be decoded (kind "prototype"); a task of texts for a backbone that
+        reads images, or the reverse; a task with other pixel statistics than the backbone, which normalises all images.
     """
     one_of(kind, HEAD_KINDS, "head")
+    require_kind(backbone, task.what, f"task {task.name!r}")
+    if task.what == "texts":
+        require_tasks(backbone, [task])
     for statistic in ("mean", "std"):
         asked, used = (tuple(getattr(owner, statistic)) for owner in (task, backbone))
         if asked != used:
@@ -97,8 +100,7 @@ def _text_rows(backbone: Backbone, task: Task) -> Tensor:
             )
     rows = []
     for name in task.class_names:
-        tokens = backbone.tokenizer([template.format(name) for template in task.templates])
-        rows.append(backbone.model.encode_text(tokens, normalize=True).mean(0))
+        rows.append(backbone.text_features([template.format(name) for template in task.templates]).mean(0))
     return torch.stack(rows)
 
 
@@ -107,12 +109,12 @@ def _prototype_rows(backbone: Backbone, task: Task) -> Tensor:
     counts = torch.bincount(task.train.labels, minlength=len(task.class_names))
     if empty := [name for name, count in zip(task.class_names, counts.tolist(), strict=True) if count == 0]:
         raise InputError(
-            f"task {task.name!r} has no training image of {', '.join(map(repr, empty[:5]))}: a prototype head needs "
-            "at least one of every class; take more training images"
+            f"task {task.name!r} has no training {task.what} of {', '.join(map(repr, empty[:5]))}: a prototype head needs "
+            "at least one of every class; take more of them"
         )
-    require_readable(task)
-    total = torch.zeros(len(task.class_names), backbone.model.visual.output_dim)
-    for images, labels in batches(backbone, task.train):
-        features = torch.nn.functional.normalize(backbone.model.encode_image(images), dim=-1)
+    require_tasks(backbone, [task])
+    total = torch.zeros(len(task.class_names), backbone.output_dim)
+    for inputs, labels in batches(backbone, task.train):
+        features = torch.nn.functional.normalize(backbone.tower(inputs), dim=-1)
         total.index_add_(0, labels, features)
     return total

@@ -1,4 +1,6 @@
-"""Normalised float batches of a `Split`: in its own order for evaluation, shuffled for training.
+"""Batches of a `Split` as a backbone takes them: in its own order for evaluation, shuffled for training.
+
+Normalised floats of images, tokens of texts. This is the one place that turns the former into the latter.
 
 Lazy images are decoded ahead by a few threads: decoders release Python's lock, so no processes are needed. The batches
 do not depend on the number of threads, since every random number belongs to a training step.
@@ -6,10 +8,12 @@ do not depend on the number of threads, since every random number belongs to a t
 
 from __future__ import annotations
 
+import logging
 import math
 import os
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -22,11 +26,14 @@ from torchvision.transforms import functional as transforms
 from rmtllmf_lib.arrays import one_of, seed_number, whole_number
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone
+from rmtllmf_lib.model.text_tower import TextTokenizer
 from rmtllmf_lib.seeds import drawn_seed, generator_for
-from rmtllmf_lib.tasks.base import Split
-from rmtllmf_lib.tasks.images import resize_batch, resize_image
+from rmtllmf_lib.tasks.base import SPLITS, Split, Task, require_readable
+from rmtllmf_lib.tasks.images import LazyImages, resize_batch, resize_image
 from rmtllmf_lib.threads import ordered
 from rmtllmf_lib.validated import validated_call
+
+log = logging.getLogger(__name__)
 
 AUGMENTATIONS = ("none", "crop")
 CROP_SCALE = (0.9, 1.0)  # share of the area, Ilharco et al. (2023)
@@ -76,6 +83,43 @@ def normalize(images: Tensor, backbone: Backbone, device: str | torch.device = "
     return images.to(device).to(torch.float32).mul_(gain).sub_(shift)
 
 
+def require_kind(backbone: Backbone, what: str, of: str = "the split") -> None:
+    """Raise an `InputError` unless a backbone reads "images" or "texts", whichever `of` holds."""
+    if backbone.reads != what:
+        other = "'minilm'" if what == "texts" else "'tiny'"
+        raise InputError(
+            f"{of} holds {what}, and backbone {backbone.name!r} reads {backbone.reads}: expected {backbone.reads}; choose "
+            f"another task, or a backbone that reads {what}, such as {other}"
+        )
+
+
+@validated_call
+def require_tasks(backbone: Backbone, tasks: Sequence[Task]) -> None:
+    """Look once at every input of tasks, before the first of them is used.
+
+    Texts that are longer than the backbone reads are cut, with one warning for each task.
+
+    Raises
+    ------
+    InputError
+        for tasks of another kind than the backbone reads, images that cannot be decoded, all of which are named, and a
+        text without tokens.
+    """
+    for task in tasks:
+        require_kind(backbone, task.what, f"task {task.name!r}")
+    require_readable(*tasks)
+    for task in tasks:
+        texts = [text for part in SPLITS for text in getattr(task, part).inputs] if task.what == "texts" else []
+        tokenizer = backbone.tokenizer
+        if texts and isinstance(tokenizer, TextTokenizer) and (cut := tokenizer.beyond(texts)):
+            _warn_of_cut(task.name, cut, len(texts), tokenizer.context_length)
+
+
+@lru_cache(maxsize=1000)
+def _warn_of_cut(task: str, cut: int, texts: int, length: int) -> None:
+    log.warning("task %r: %d of %d texts are longer than %d tokens, and are cut there", task, cut, texts, length)
+
+
 @validated_call
 def batches(
     backbone: Backbone,
@@ -85,30 +129,33 @@ def batches(
     device: str | torch.device = "cpu",
     threads: int | None = None,
 ) -> Generator[tuple[Tensor, Tensor], None, None]:
-    """Yield a split in batches, in its own order, resized (bicubic, centre square) and normalised for the backbone.
+    """Yield a split in batches, in its own order, as the backbone takes them.
 
     Parameters
     ----------
     backbone
         Determines the image size and the pixel statistics.
     batch_size : int
-        Images per batch; the last batch may be smaller.
+        Inputs per batch; the last batch may be smaller.
     threads : int, optional
         Threads that decode lazy images ahead, 0 for none; default: none for images in memory, else up to 8.
 
     Yields
     ------
-    images (b, 3, S, S) float32 on `device`, labels (b,) int64 on `device`
+    inputs, labels (b,) int64 on `device`
+        The inputs are images (b, 3, S, S) float32, resized (bicubic, centre square) and normalised, or the tokens
+        (b, T) int64 of texts.
     """
+    require_kind(backbone, split.what)
     whole_number(batch_size, "batch_size")
     starts = range(0, len(split), batch_size)
 
     def make(start: int) -> tuple[Tensor, Tensor]:
         chosen = torch.arange(start, min(start + batch_size, len(split)))
-        return pixels(split, chosen, backbone.image_size), split.labels[chosen]
+        return chosen_inputs(backbone, split, chosen), split.labels[chosen]
 
-    for images, labels in ordered(make, starts, _threads(split, threads)):
-        yield normalize(images, backbone, device), labels.to(device)
+    for found, labels in ordered(make, starts, _threads(split, threads)):
+        yield ready(found, backbone, device), labels.to(device)
 
 
 @dataclass(frozen=True)
@@ -170,35 +217,61 @@ def training_batches(
 
     Yields
     ------
-    images (b, 3, S, S) float32 on `device`, labels (b,) int64 on `device`
+    inputs, labels (b,) int64 on `device`
+        The inputs are images (b, 3, S, S) float32, resized (bicubic, centre square) and normalised, or the tokens
+        (b, T) int64 of texts.
     """
     one_of(augment, AUGMENTATIONS, "augment")
     whole_number(first_step, "first_step", minimum=0)
+    require_kind(backbone, split.what)
+    side = backbone.image_size or 0
+    if augment != "none" and split.what == "texts":
+        raise InputError(f"augment is {augment!r}: expected 'none' for texts, which are not cropped")
 
     def make(step: int) -> tuple[Tensor, Tensor]:
         chosen = schedule.indices(step)
         if augment == "none":
-            return pixels(split, chosen, backbone.image_size), split.labels[chosen]
+            return chosen_inputs(backbone, split, chosen), split.labels[chosen]
         uniforms = schedule.uniforms(step, 2 * CROP_TRIES + 2)
-        return cropped_pixels(split, chosen, backbone.image_size, uniforms), split.labels[chosen]
+        return cropped_pixels(split, chosen, side, uniforms), split.labels[chosen]
 
     ahead = _threads(split, threads, busy=augment != "none")
-    for images, labels in ordered(make, range(first_step, schedule.steps), ahead):
-        yield normalize(images, backbone, device), labels.to(device)
+    for found, labels in ordered(make, range(first_step, schedule.steps), ahead):
+        yield ready(found, backbone, device), labels.to(device)
+
+
+def inputs(backbone: Backbone, split: Split, indices: Tensor, device: str | torch.device = "cpu") -> Tensor:
+    """The inputs of a split at `indices` as the backbone takes them, see `batches`."""
+    return ready(chosen_inputs(backbone, split, indices), backbone, device)
+
+
+def chosen_inputs(backbone: Backbone, split: Split, indices: Tensor) -> Tensor:
+    """Pixels of the images at `indices`, see `pixels`, or the tokens (n, T) int64 of the texts."""
+    require_kind(backbone, split.what)
+    if isinstance(split.inputs, tuple):
+        return backbone.tokenizer([split.inputs[int(i)] for i in indices])
+    return pixels(split, indices, backbone.image_size or 0)
+
+
+def ready(found: Tensor, backbone: Backbone, device: str | torch.device = "cpu") -> Tensor:
+    """What `chosen_inputs` returned, on a device: images normalised, tokens as they are."""
+    return found.to(device) if backbone.reads == "texts" else normalize(found, backbone, device)
 
 
 def pixels(split: Split, indices: Tensor, image_size: int) -> Tensor:
     """The images at `indices`, resized to the shorter side, centre square: (n, 3, image_size, image_size) uint8."""
-    if isinstance(split.images, Tensor):
-        return resize_batch(split.images[indices], image_size)
-    return _stack(resize_image(split.images[int(i)], image_size) for i in indices)
+    if isinstance(split.inputs, Tensor):
+        return resize_batch(split.inputs[indices], image_size)
+    images = split.inputs
+    assert isinstance(images, LazyImages)
+    return _stack(resize_image(images[int(i)], image_size) for i in indices)
 
 
 def cropped_pixels(split: Split, indices: Tensor, image_size: int, uniforms: NDArray[np.float64]) -> Tensor:
     """Random crops of the images at `indices`, see `crop_box`: (n, 3, image_size, image_size) uint8."""
 
     def crop(index: int, numbers: NDArray[np.float64]) -> NDArray[np.uint8]:
-        image = split.images[index]
+        image = split.inputs[index]
         if isinstance(image, Tensor):
             image = Image.fromarray(image.permute(1, 2, 0).numpy())
         box = crop_box(numbers, image.height, image.width)
@@ -239,6 +312,6 @@ def _stack(images: Iterable[NDArray[np.uint8]]) -> Tensor:
 
 def _threads(split: Split, threads: int | None, busy: bool = False) -> int:
     if threads is None:
-        lazy = busy or not isinstance(split.images, Tensor)
+        lazy = busy or isinstance(split.inputs, LazyImages)
         return min(8, os.cpu_count() or 1) if lazy else 0
     return whole_number(threads, "threads", minimum=0)

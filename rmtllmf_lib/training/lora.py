@@ -98,7 +98,7 @@ def finetune_lora(
     where = resolve_device(device)
     factors = _Factors(lora, slots, lora.start(layout)).to(where)
     base = {name: view.to(where) for name, view in backbone.weights.state_dict().items()}
-    tower = read_tower(backbone.model.visual)
+    tower = read_tower(backbone.tower)
 
     def features(images: Tensor, step: int, seed: int) -> Tensor:
         draws = generator_for(seed, _DROPOUT, step) if dropout else None

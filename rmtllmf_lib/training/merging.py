@@ -1,4 +1,4 @@
-"""What some mergers need to know of the users' images: Gram matrices, Fisher diagonals, learnt coefficients.
+"""What some mergers need to know of the users' inputs: Gram matrices, Fisher diagonals, learnt coefficients.
 
 All of them take training images that the caller chooses; none may see test images. The published mergers of [1] adapt
 to the unlabelled *test* images; here the same loss is minimised on training images.
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from rmtllmf_lib.arrays import Real, one_of, real_number, torch_generator, whole_number
@@ -23,13 +23,15 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.fusion.mergers import merge, merger_named
 from rmtllmf_lib.fusion.scaling import depths
 from rmtllmf_lib.fusion.tensors import require_mergeable
-from rmtllmf_lib.model.backbone import Backbone
-from rmtllmf_lib.model.differentiable_tower import Layers, forward
+from rmtllmf_lib.model.backbone import Backbone, fresh_tower
+from rmtllmf_lib.model.differentiable_tower import Layers, features, forward
+from rmtllmf_lib.model.layout import layout_name
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
-from rmtllmf_lib.model.tower import cut, read_tower
+from rmtllmf_lib.model.text_tower import TextTower
+from rmtllmf_lib.model.tower import cut, read_tower, trainable_tower
 from rmtllmf_lib.tasks.base import Split, pinned_sample
 from rmtllmf_lib.training.heads import Head
-from rmtllmf_lib.training.loading import Schedule, batches, normalize, pixels
+from rmtllmf_lib.training.loading import Schedule, batches, inputs
 from rmtllmf_lib.training.suite import Suite
 from rmtllmf_lib.validated import validated_call
 
@@ -69,10 +71,33 @@ def input_grams(backbone: Backbone, weights: Weights, split: Split) -> dict[str,
     dict of parameter name to (n, n) float64
     """
     _require(backbone, weights, split)
-    layers = _Listening(read_tower(backbone.model.visual), weights.state_dict())
+    if isinstance(backbone.tower, TextTower):
+        return _text_grams(backbone, weights, split)
+    layers = _Listening(read_tower(backbone.tower), weights.state_dict())
     for images, _ in batches(backbone, split):
         forward(layers, cut(layers.tower, images))
     return layers.grams
+
+
+def _text_grams(backbone: Backbone, weights: Weights, split: Split) -> dict[str, Tensor]:
+    """Of what enters every linear layer of a text tower, without the tokens that fill rows up."""
+    tower, grams = fresh_tower(backbone, weights), dict[str, Tensor]()
+    counted = torch.ones(1, 1, dtype=torch.bool)
+
+    def listen(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hear(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+            rows = given[0][counted].double()
+            grams[name] = grams.get(name, 0) + rows.T @ rows
+
+        return hear
+
+    for name, part in tower.named_modules():
+        if isinstance(part, nn.Linear):
+            part.register_forward_pre_hook(listen(layout_name(f"{name}.weight")))
+    for tokens, _ in batches(backbone, split):
+        counted = tokens != backbone.tower.pad
+        tower(tokens)
+    return grams
 
 
 @validated_call
@@ -95,11 +120,11 @@ def fisher_diagonal(backbone: Backbone, weights: Weights, split: Split, head: He
     """
     _require(backbone, weights, split)
     tensors = {name: view.clone().requires_grad_(True) for name, view in weights.state_dict().items()}
-    layers = Layers(read_tower(backbone.model.visual), tensors, fused=True)
+    tower = trainable_tower(backbone.tower)
     total = [torch.zeros_like(tensor) for tensor in tensors.values()]
-    for images, _ in batches(backbone, split):
-        for patches in cut(layers.tower, images):
-            log_p = _logits(forward(layers, patches[None]), head).log_softmax(-1)[0]
+    for found, _ in batches(backbone, split):
+        for one in found:
+            log_p = _logits(features(tower, tensors, one[None]), head).log_softmax(-1)[0]
             for likelihood, p in zip(log_p, log_p.detach().exp(), strict=True):
                 if p > _RARE:
                     gradients = torch.autograd.grad(likelihood, [*tensors.values()], retain_graph=True)
@@ -150,7 +175,7 @@ def learn_coefficients(
     require_mergeable(taus)
     taus[0].require_base(backbone.weights)
     if not splits or any(name not in heads for name in splits):
-        raise InputError(f"there are images of {list(splits)} and heads of {list(heads)}: expected a head for each")
+        raise InputError(f"there are inputs of {list(splits)} and heads of {list(heads)}: expected a head for each")
     for name, count in (("steps", steps), ("batch_size", batch_size)):
         whole_number(count, name)
     base, depth = backbone.weights.state_dict(), depths(backbone.weights.layout)
@@ -158,18 +183,19 @@ def learn_coefficients(
     c = torch.full(shape, real_number(start, "start", minimum=0, maximum=1), requires_grad=True)
     descent = torch.optim.Adam([c], real_number(lr, "lr", positive=True))
     schedules = {name: Schedule.draw(len(split), steps, batch_size, generator) for name, split in splits.items()}
-    tower, users = read_tower(backbone.model.visual), [tau.state_dict() for tau in taus]
+    tower, users = trainable_tower(backbone.tower), [tau.state_dict() for tau in taus]
     for step in range(steps):
         chosen = {name: schedule.indices(step) for name, schedule in schedules.items()}
-        images = torch.cat([pixels(splits[name], where, backbone.image_size) for name, where in chosen.items()])
+        parts = [splits[name].subset(where).in_memory(backbone.image_size) for name, where in chosen.items()]
+        batch = inputs(backbone, Split.joined(parts), torch.arange(len(parts) * batch_size))
         row = c if by_depth else c.expand(-1, 1 + max(depth.values()))
         merged = {
             name: tensor + sum(row[k, depth[name]] * user[name] for k, user in enumerate(users))
             for name, tensor in base.items()
         }
-        features = forward(Layers(tower, merged, fused=True), cut(tower, normalize(images, backbone)))
+        found = features(tower, merged, batch)
         total = torch.zeros(())
-        for (name, where), part in zip(chosen.items(), features.split(batch_size), strict=True):
+        for (name, where), part in zip(chosen.items(), found.split(batch_size), strict=True):
             total = total + _loss(_logits(part, heads[name]), splits[name].labels[where], loss)
         descent.zero_grad()
         total.backward()
@@ -193,7 +219,7 @@ def _logits(features: Tensor, head: Head) -> Tensor:
 def _require(backbone: Backbone, weights: Weights, split: Split) -> None:
     weights.layout.require_equal(backbone.weights.layout, "the weights")
     if not len(split):
-        raise InputError("there are no images to learn from: the split is empty; give at least one image")
+        raise InputError("there is nothing to learn from: the split is empty; give at least one input")
 
 
 @validated_call
@@ -238,7 +264,7 @@ def merge_suite(
     merger, taus, backbone = merger_named(name), suite.taus, suite.backbone
     images = {"grams", "fishers", "coefficients"} & {*merger.needs}
     if images and (missing := [task for task in taus if task not in splits]):
-        raise InputError(f"merger {name!r} needs images of {', '.join(missing)}: expected training images of each task")
+        raise InputError(f"merger {name!r} needs inputs of {', '.join(missing)}: expected training inputs of each task")
     if "coefficients" in merger.needs:
         users = {task: splits[task] for task in taus}
         learnt = {"loss": merger.learns, "by_depth": merger.by_depth, **settings, "generator": generator}

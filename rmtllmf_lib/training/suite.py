@@ -26,13 +26,13 @@ from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.progress import tqdm
 from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.storage.store import Store
-from rmtllmf_lib.tasks.base import SPLITS, TASK_NAMES, Task, require_readable
+from rmtllmf_lib.tasks.base import SPLITS, TASK_NAMES, Task
 from rmtllmf_lib.tasks.embedded.difficulty import severity
 from rmtllmf_lib.tasks.sources import TaskSpec, load_spec, parse_tasks, severities
 from rmtllmf_lib.training.evaluate import accuracy, prepare
 from rmtllmf_lib.training.finetune import Recipe, finetune, recipe_for
 from rmtllmf_lib.training.heads import Head, build_head
-from rmtllmf_lib.training.loading import resolve_device
+from rmtllmf_lib.training.loading import require_tasks, resolve_device
 from rmtllmf_lib.validated import validated_call
 
 log = logging.getLogger(__name__)
@@ -202,7 +202,7 @@ def load_suite(
     for one, other in combinations(suite.tasks, 2):
         if suite.tasks[one].fingerprint == suite.tasks[other].fingerprint:
             raise InputError(
-                f"tasks {one!r} and {other!r} hold the same images: expected different ones, check the root"
+                f"tasks {one!r} and {other!r} hold the same {suite.tasks[one].what}: expected different ones, check the root"
             )
     if not taus:
         suite = with_vectors(suite, recipe, seed, autocast=autocast, store=store)
@@ -289,7 +289,7 @@ def assemble_suite(
         if tau is not None:
             _require_same(tau, spec.name, {"classes": str(len(task.class_names))})
             if n_test is None and info.get("data", task.fingerprint) != task.fingerprint:
-                log.warning("the task vector of %r was trained on other images than the task has here", spec.name)
+                log.warning("the task vector of %r was trained on other %s than the task has here", spec.name, task.what)
         tasks[spec.name] = task
         heads[spec.name] = build_head(backbone, task, head or info.get("head", "text"))
     return Suite(backbone, tasks, heads, taus, device)
@@ -350,7 +350,7 @@ def _stored_vector(
     }
 
     def train() -> dict[str, torch.Tensor]:
-        require_readable(*suite.tasks.values())  # of all tasks, before the first of them is trained
+        require_tasks(backbone, [*suite.tasks.values()])  # of all tasks, before the first of them is trained
         checkpoint = store.checkpoint("task-vector", config)
         return {"values": suite.train(name, recipe, seed, checkpoint=checkpoint, autocast=autocast).values}
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rmtllmf_lib.arrays import whole_number
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.layout import PREFIX, Layout
+from rmtllmf_lib.model.layout import Layout, layout_name
 from rmtllmf_lib.model.tensor_file import read_sealed, write_sealed
 from rmtllmf_lib.reprs import short_repr
 
@@ -58,7 +58,7 @@ class TrainingState:
         parameters = self._parameters()
         layout = Layout.from_state_dict(parameters)
         buffers = {"weights": layout.flatten(parameters)}
-        averages = {PREFIX + name: self.optimizer.state.get(p, {}) for name, p in self.tower.named_parameters()}
+        averages = {layout_name(name): self.optimizer.state.get(p, {}) for name, p in self.tower.named_parameters()}
         for key in AVERAGES:
             # Frozen parameters have no averages; zeros keep all buffers in the same layout.
             buffers[key] = layout.flatten({n: averages[n].get(key, torch.zeros_like(p)) for n, p in parameters.items()})
@@ -99,7 +99,7 @@ class TrainingState:
         return step
 
     def _parameters(self) -> dict[str, Tensor]:
-        return {PREFIX + name: parameter.detach() for name, parameter in self.tower.named_parameters()}
+        return {layout_name(name): parameter.detach() for name, parameter in self.tower.named_parameters()}
 
     def _require_same(self, other: Mapping[str, Any]) -> None:
         mine = json.loads(json.dumps(self.run))
@@ -122,7 +122,7 @@ class TrainingState:
         views = {key: layout.views(buffer) for key, buffer in buffers.items()}
         for name, parameter in parameters.items():
             parameter.copy_(views["weights"][name])
-        names = {parameter: PREFIX + name for name, parameter in self.tower.named_parameters()}
+        names = {parameter: layout_name(name) for name, parameter in self.tower.named_parameters()}
         trained = [names[parameter] for group in self.optimizer.param_groups for parameter in group["params"]]
         state = {
             # Copies: the buffers may be memory maps of the file, and AdamW updates its averages in place.

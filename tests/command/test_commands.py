@@ -363,7 +363,7 @@ def test_lambda_is_chosen_on_validation_images_alone(
 
     def other_test(*arguments: Any, **named: Any) -> Any:
         task = load(*arguments, **named)
-        return replace(task, test=Split(task.test.images, (task.test.labels + 1) % 3))
+        return replace(task, test=Split(task.test.inputs, (task.test.labels + 1) % 3))
 
     monkeypatch.setattr(suite, "load_spec", other_test)
     assert evaluated(vectors, {}, specs, lam="validation")[1] == lam

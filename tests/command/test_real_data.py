@@ -29,7 +29,7 @@ def test_all_of_mnist_is_there(real_data: Path) -> None:
     task = load_task("mnist", "torchvision", root=real_data, image_size=32)
     parts = (task.train, task.validation, task.test)
     assert [len(part) for part in parts] == [55_000, 5_000, 10_000]
-    assert [part.images.shape for part in parts] == [(len(part), 3, 32, 32) for part in parts]
+    assert [part.inputs.shape for part in parts] == [(len(part), 3, 32, 32) for part in parts]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def setting(quick_gelu: bool = False) -> tuple[Backbone, Head, Network, Weights]
 def brute_force(quick_gelu: bool = False) -> np.ndarray:
     """Jacobian (n, C, P) by reverse mode through open_clip's module, one row after the other."""
     backbone, head, _, weights = setting(quick_gelu)
-    images = normalize(small_split(N).images, backbone)
+    images = normalize(small_split(N).inputs, backbone)
 
     def function(named: dict[str, Tensor]) -> Tensor:
         bare = {name.removeprefix("visual."): x for name, x in named.items()}
@@ -115,7 +115,7 @@ def test_standard_error_of_the_estimate() -> None:
 
 def test_logits_are_those_of_evaluation() -> None:
     backbone, head, net, weights = setting()
-    images = normalize(small_split(N).images, backbone)
+    images = normalize(small_split(N).inputs, backbone)
     visual = {name.removeprefix("visual."): x for name, x in weights.state_dict().items()}
     features = functional.normalize(functional_call(backbone.model.visual, visual, (images,)), dim=-1)
     np.testing.assert_allclose(logits(net, weights), head.logit_scale * features @ head.weight.T, rtol=0, atol=1e-4)

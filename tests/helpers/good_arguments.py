@@ -18,7 +18,7 @@ from PIL import Image
 from rmtllmf_lib.disentanglement.linearise import first_order, network
 from rmtllmf_lib.disentanglement.noisy_logits import linearisation_error, perturb
 from rmtllmf_lib.fusion.arithmetic import lambda_n
-from rmtllmf_lib.model.backbone import load_backbone, vision_tower
+from rmtllmf_lib.model.backbone import load_backbone, fresh_tower
 from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.payload.lora import Lora
 from rmtllmf_lib.payload.low_rank import LowRank
@@ -119,7 +119,7 @@ def of_functions() -> dict[str, dict[str, Any]]:
     uncoded.k = 3  # bits of a word
     G = uplink.G
     tau, of_users = objects()["tau"], dict(zip("ab", objects()["taus"], strict=True))
-    tiny, tower, lora = load_backbone("tiny"), vision_tower(objects()["backbone"]).requires_grad_(True), Lora(2, 2.0)
+    tiny, tower, lora = load_backbone("tiny"), fresh_tower(objects()["backbone"]).requires_grad_(True), Lora(2, 2.0)
     trainee = Trainee(tower, [{"params": [*tower.parameters()]}], lambda images, _step, _seed: tower(images))
     save_adapter(files / "adapter", lora, lora.encode(tau), base.layout)
     (files / "settings.json").write_text("{}")
@@ -255,8 +255,9 @@ def of_functions() -> dict[str, dict[str, Any]]:
         "vision.read_data_set": {"name": "mnist", "root": files},
         "vision.read_idx": {"path": files / "MNIST" / "raw" / "train-labels-idx1-ubyte", "ndim": 1},
         "assemble.assemble_task": {"raw": read_folder(files / "photos")},
-        "base.Split": {"images": small_split(5).images, "labels": small_split(5).labels},
+        "base.Split": {"inputs": small_split(5).inputs, "labels": small_split(5).labels},
         "base.Split.subset": {"indices": [0, 1]},
+        "base.Split.joined": {"splits": [small_split(5), small_split(5)]},
         "base.Task": {each.name: getattr(small_task(), each.name) for each in dataclasses.fields(Task)},
         "base.carve_validation": {"labels": [0, 1], "keys": ["a", "b"]},
         "base.pinned_sample": {"labels": [0, 1], "keys": ["a", "b"]},

@@ -58,11 +58,20 @@ def write_folder(root: Path, classes: tuple[str, ...]) -> None:
                 write_image(root / part / name / f"{shade}.jpg", 3 * label, (40, 30), shade)
 
 
+def write_tables(root: Path, classes: tuple[str, ...]) -> None:
+    root.mkdir(parents=True)
+    for part, count in (("train", 12), ("test", 3)):
+        lines = [f"{name}\tnumber {number} is about {name}" for number in range(count) for name in classes]
+        (root / f"{part}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 @pytest.fixture
 def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what the pages say that a reader brings; training takes two steps."""
     write_folder(tmp_path / "my_task", ("cat", "dog", "horse"))
     write_folder(tmp_path / "photos" / "pets", ("cat", "dog", "rabbit"))
+    write_tables(tmp_path / "my_texts", ("sport", "get_the_weather"))
+    write_tables(tmp_path / "texts" / "moods", ("joy", "anger"))
     write_mnist(tmp_path / "data")
     (tmp_path / "notebooks").symlink_to(ROOT / "notebooks")
     usual = finetune.recipe_for

@@ -81,6 +81,19 @@ def test_the_wireless_half_imports_the_ground_alone_and_no_torch() -> None:
     subprocess.run([sys.executable, "-c", command], check=True, timeout=300, cwd=ROOT)
 
 
+def test_what_an_input_is_is_known_to_tasks_model_and_training_alone() -> None:
+    """Images or texts: below and beside these packages nobody opens an image, reads a token, or looks into a split."""
+    blind = ("wireless", "transport", "fusion", "payload", "protection", "disentanglement")
+    ours = {module for module in MODULES if house.package_of(module) in blind}
+    readers = {f"rmtllmf_lib.tasks.{name}" for name in ("images", "texts", "folder", "vision", "assemble", "prompts")}
+    readers |= {"rmtllmf_lib.model.text_tower", "rmtllmf_lib.model.minilm"}
+    assert {(module, other) for module in ours for other in EDGES[module] & readers} == set()
+    libraries = {"PIL", "torchvision", "transformers", "tokenizers"}
+    assert {module for module in ours if {name.split(".")[0] for name in IMPORTS[module]} & libraries} == set()
+    looks = {(module, node.attr) for module, node in nodes() if isinstance(node, ast.Attribute) and module in ours}
+    assert {(module, name) for module, name in looks if name == "inputs"} == set()
+
+
 def test_nobody_imports_chapters_or_the_command() -> None:
     tops = {"chapters", "command"}
     found = {(module, other) for module, others in EDGES.items() for other in others if house.package_of(other) in tops}

@@ -27,7 +27,7 @@ from rmtllmf_lib.model.backbone import (
     WordTokenizer,
     load_backbone,
     new_model,
-    vision_tower,
+    fresh_tower,
 )
 from rmtllmf_lib.model.task_vector import Weights
 from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD, TASK_NAMES, Task
@@ -206,15 +206,15 @@ def test_unknown_names(name: str, weights_file: str | None, message: str) -> Non
 def test_a_tower_is_a_copy(backbone: Backbone) -> None:
     before = backbone.weights.hash
     other = Weights(backbone.weights.layout, backbone.weights.values + 1)
-    tower = vision_tower(backbone, other)
+    tower = fresh_tower(backbone, other)
     assert Weights.from_module(tower).hash == other.hash
     with torch.no_grad():
-        for parameter in vision_tower(backbone).parameters():
+        for parameter in fresh_tower(backbone).parameters():
             parameter.zero_()
     assert Weights.from_module(backbone.model).hash == before
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        assert torch.equal(vision_tower(backbone)(images), backbone.model.encode_image(images))
+        assert torch.equal(fresh_tower(backbone)(images), backbone.model.encode_image(images))
 
 
 # --- heads ------------------------------------------------------------------------------------------------------------
@@ -252,7 +252,7 @@ def test_prototype_head_is_the_mean_direction_of_each_class(backbone: Backbone, 
     mean, std = (torch.tensor(x).view(3, 1, 1) for x in (backbone.mean, backbone.std))
     rows = []
     for label in range(12):
-        images = signs.train.images[signs.train.labels == label].float() / 255  # type: ignore[index]
+        images = signs.train.inputs[signs.train.labels == label].float() / 255  # type: ignore[index]
         with torch.no_grad():
             features = backbone.model.encode_image((images - mean) / std).double()
         directions = features / features.norm(dim=1, keepdim=True)
@@ -299,7 +299,7 @@ def test_what_no_head_can_be_made_of(backbone: Backbone, signs: Task) -> None:
         build_head(backbone, signs, "linear")
     task = clip_task()
     without = replace(task, train=task.train.subset(torch.flatten(torch.nonzero(task.train.labels != 3))))
-    with pytest.raises(InputError, match=f"task 'colours' has no training image of '{CLASSES[3]}'"):
+    with pytest.raises(InputError, match=f"task 'colours' has no training images of '{CLASSES[3]}'"):
         build_head(backbone, without, "prototype")
 
 

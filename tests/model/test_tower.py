@@ -138,6 +138,6 @@ def test_a_backbone_with_another_tower_is_evaluated() -> None:
     weights = backbone.weights + small_tau(backbone.weights, 1)
     other = copy.deepcopy(visual)
     weights.load_into(other)
-    expected = other(normalize(split.images, backbone)) @ head.weight.T
+    expected = other(normalize(split.inputs, backbone)) @ head.weight.T
     for images in (split, prepare(backbone, split)):
         assert torch.equal(predictions(backbone, weights, images, head), expected.argmax(1))

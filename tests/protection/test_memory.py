@@ -21,9 +21,9 @@ def tasks() -> dict[str, Task]:
 
 
 def pictures(split: Split) -> set[tuple[bytes, int]]:
-    assert isinstance(split.images, torch.Tensor)
+    assert isinstance(split.inputs, torch.Tensor)
     return {
-        (image.numpy().tobytes(), int(label)) for image, label in zip(split.images, split.labels, strict=True)
+        (image.numpy().tobytes(), int(label)) for image, label in zip(split.inputs, split.labels, strict=True)
     }  # fmt: skip
 
 
@@ -61,7 +61,7 @@ def test_classes_with_few_images_give_all_they_have(tasks: dict[str, Task]) -> N
 def test_images_are_kept_at_the_backbones_size() -> None:
     task = replace(small_task(), train=small_split(30, size=48))
     memory = draw_memory({"a": task}, 1, image_size=32, generator=generator())
-    assert memory.splits["a"].images.shape == (5, 3, 32, 32)
+    assert memory.splits["a"].inputs.shape == (5, 3, 32, 32)
 
 
 def test_the_memory_of_some_tasks(tasks: dict[str, Task]) -> None:

@@ -115,7 +115,7 @@ def test_one_noise_for_all_protections_one_memory_for_all_scenarios(suite: Suite
     units = [unit for unit in study_units(STUDY, suite) if unit.seed == 1 and unit.per_class == 2]
     noisy = [unit for unit in units if unit.scenario == NOISY]
     assert len({tuple(tau.hash for tau in bench.received(unit).values()) for unit in noisy}) == 1
-    images = {bench.memory(unit).splits["b"].images.numpy().tobytes() for unit in units}  # type: ignore[union-attr]
+    images = {bench.memory(unit).splits["b"].inputs.numpy().tobytes() for unit in units}  # type: ignore[union-attr]
     assert len(images) == 1 and {unit.protection for unit in units} == {"rmtllmf", "noise-aware", "control"}
 
 
@@ -123,9 +123,9 @@ def poisoned(suite: Suite, part: str, *, images: bool) -> Suite:
     """The labels of one split turned by one class, and its images made noise, if asked for."""
 
     def poison(split: Split) -> Split:
-        assert isinstance(split.images, torch.Tensor)
-        noise = torch.randint(256, split.images.shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-        return Split(noise if images else split.images, (split.labels + 1) % 5)
+        assert isinstance(split.inputs, torch.Tensor)
+        noise = torch.randint(256, split.inputs.shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+        return Split(noise if images else split.inputs, (split.labels + 1) % 5)
 
     tasks = {name: replace(task, **{part: poison(getattr(task, part))}) for name, task in suite.tasks.items()}
     return replace(suite, tasks=tasks)

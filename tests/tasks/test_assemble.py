@@ -34,7 +34,7 @@ def assembled(**changes: object) -> Task:
 
 
 def numbers(task: Task, part: str) -> list[int]:
-    return getattr(task, part).images[:, 0, 0, 0].tolist()
+    return getattr(task, part).inputs[:, 0, 0, 0].tolist()
 
 
 def test_every_image_lands_in_one_split() -> None:
@@ -48,9 +48,9 @@ def test_every_image_lands_in_one_split() -> None:
 
 def test_arrays_stay_lazy_without_a_size() -> None:
     lazy, decoded = assembled(image_size=None), assembled()
-    assert isinstance(lazy.train.images, LazyImages)
-    assert lazy.train.images[0].mode == "RGB" and lazy.train.images[0].size == (6, 6)
-    assert torch.equal(lazy.train.in_memory(6).images, decoded.train.images)
+    assert isinstance(lazy.train.inputs, LazyImages)
+    assert lazy.train.inputs[0].mode == "RGB" and lazy.train.inputs[0].size == (6, 6)
+    assert torch.equal(lazy.train.in_memory(6).inputs, decoded.train.inputs)
     assert lazy.fingerprint != decoded.fingerprint
 
 
@@ -126,6 +126,6 @@ def test_the_order_of_the_pool_does_not_matter() -> None:
     straight = assembled()
     train = pool([0] * 60 + [1] * 36 + [2] * 4, "train")
     order = np.random.default_rng(0).permutation(100)
-    shuffled = Pool(train.images[order], [train.labels[i] for i in order], [train.keys[i] for i in order])
+    shuffled = Pool(train.inputs[order], [train.labels[i] for i in order], [train.keys[i] for i in order])
     assert assembled(train=shuffled).fingerprint == straight.fingerprint
     assert assembled(train=shuffled, n_train=30).fingerprint == assembled(n_train=30).fingerprint

@@ -60,10 +60,10 @@ def test_statistics_are_those_of_clip() -> None:
 @pytest.mark.parametrize("indices", [[2, 0], np.array([2, 0]), torch.tensor([2, 0])])
 def test_subset_keeps_the_order_asked_for(indices: object) -> None:
     chosen = split().subset(indices)
-    assert chosen.images[:, 0, 0, 0].tolist() == [2, 0]
+    assert chosen.inputs[:, 0, 0, 0].tolist() == [2, 0]
     assert chosen.labels.tolist() == [0, 0]
     lazy = Split(LazyImages([10, 11, 12, 13], lambda i: Image.new("RGB", (i, 1))), torch.arange(4)).subset(indices)
-    assert [image.width for image in lazy.images] == [12, 10]
+    assert [image.width for image in lazy.inputs] == [12, 10]
     assert lazy.labels.tolist() == [2, 0]
 
 
@@ -84,8 +84,8 @@ def test_lazy_images_are_a_sequence() -> None:
 def test_in_memory_decodes_or_resizes() -> None:
     lazy = Split(LazyImages([0, 1], lambda i: Image.new("RGB", (20, 10), (i, 7, 9))), torch.arange(2))
     for part in (lazy.in_memory(6), split(2).in_memory(6)):
-        assert part.images.shape == (2, 3, 6, 6) and part.images.dtype == torch.uint8
-        assert part.images[:, 0].float().mean(dim=(1, 2)).tolist() == [0, 1]
+        assert part.inputs.shape == (2, 3, 6, 6) and part.inputs.dtype == torch.uint8
+        assert part.inputs[:, 0].float().mean(dim=(1, 2)).tolist() == [0, 1]
         assert part.labels.tolist() == [0, 1]
 
 

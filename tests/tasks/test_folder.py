@@ -44,17 +44,17 @@ def test_a_folder_is_a_task(folder: Path) -> None:
     assert [len(part) for part in (task.train, task.validation, task.test)] == [27, 3, 10]
     assert torch.bincount(task.validation.labels).tolist() == [2, 1]
     for part in (task.train, task.validation, task.test):
-        assert isinstance(part.images, torch.Tensor) and part.images.shape[1:] == (3, 6, 6)
+        assert isinstance(part.inputs, torch.Tensor) and part.inputs.shape[1:] == (3, 6, 6)
         expected = torch.tensor([colour(label) for label in part.labels.tolist()])
-        assert torch.equal(part.images[:, :, 3, 3].long(), expected), "labels and images do not belong together"
+        assert torch.equal(part.inputs[:, :, 3, 3].long(), expected), "labels and images do not belong together"
 
 
 def test_without_a_size_the_images_stay_lazy(folder: Path) -> None:
     lazy, decoded = folder_task(root=folder), folder_task(root=folder, image_size=8)
-    assert isinstance(lazy.test.images, LazyImages)
-    assert lazy.test.images[0].mode == "RGB" and lazy.test.images[0].size == (8, 8)
+    assert isinstance(lazy.test.inputs, LazyImages)
+    assert lazy.test.inputs[0].mode == "RGB" and lazy.test.inputs[0].size == (8, 8)
     for part in ("train", "validation", "test"):
-        assert torch.equal(getattr(lazy, part).in_memory(8).images, getattr(decoded, part).images)
+        assert torch.equal(getattr(lazy, part).in_memory(8).inputs, getattr(decoded, part).inputs)
 
 
 def test_a_folder_under_its_name(folder: Path) -> None:
@@ -92,7 +92,7 @@ def test_the_splits_do_not_share_images(folder: Path) -> None:
     task = folder_task(root=folder, image_size=8)
 
     def shades(part: Split) -> set[int]:
-        return set(part.images[:, 2, 0, 0].tolist())
+        return set(part.inputs[:, 2, 0, 0].tolist())
 
     train, validation, test = shades(task.train), shades(task.validation), shades(task.test)
     assert train | validation == set(range(1, 31)) and test == set(range(31, 41))
@@ -109,8 +109,8 @@ def test_the_same_folder_is_the_same_task_anywhere(folder: Path, tmp_path: Path)
     again = Path(shutil.copytree(folder, tmp_path / "elsewhere" / "pets", copy_function=shutil.copyfile))
     first, second = folder_task(root=folder), folder_task(root=again)
     assert first.fingerprint == second.fingerprint
-    names = [path.relative_to(folder) for path in first.validation.images.items]
-    assert names == [path.relative_to(again) for path in second.validation.images.items]
+    names = [path.relative_to(folder) for path in first.validation.inputs.items]
+    assert names == [path.relative_to(again) for path in second.validation.inputs.items]
 
 
 def test_the_fingerprint_follows_the_data(folder: Path) -> None:
@@ -242,7 +242,7 @@ def test_files_left_out_are_counted(folder: Path, caplog: pytest.LogCaptureFixtu
 @pytest.mark.parametrize("image_size", [None, 8])
 def test_every_broken_file_of_all_splits_is_named(folder: Path, image_size: int | None) -> None:
     names = ["train/cat/3.png", "train/dog/4.png", "train/dog/5.png", "test/cat/1.png", "test/dog/2.png"]
-    validation = next(iter(folder_task(root=folder).validation.images.items)).relative_to(folder).as_posix()
+    validation = next(iter(folder_task(root=folder).validation.inputs.items)).relative_to(folder).as_posix()
     for name in {*names, validation}:
         replace_file(folder / name, (folder / name).read_bytes()[:60])
     replace_file(folder / names[0], "no image")
@@ -272,7 +272,7 @@ def test_copies_of_training_images_in_test_are_reported(folder: Path, caplog: py
     assert not caplog.records
     (folder / "test" / "cat" / "copy.png").write_bytes((folder / "train" / "cat" / "0.png").read_bytes())
     folder_task(root=folder)
-    assert "1 test files are copies of training files" in caplog.text
+    assert "1 test inputs are copies of training inputs" in caplog.text
 
 
 @pytest.mark.parametrize("missing", ["train", "test"])
@@ -341,7 +341,7 @@ def test_an_image_that_breaks_off_is_named_when_it_is_decoded(folder: Path) -> N
     whole = BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(whole, "png")
     replace_file(folder / "test" / "dog" / "3.png", whole.getvalue()[:2000])
-    lazy = folder_task(root=folder).test.images
+    lazy = folder_task(root=folder).test.inputs
     with pytest.raises(InputError, match=r"unreadable image .*test/dog/3\.png"):
         list(lazy)
     with pytest.raises(InputError, match=r"unreadable image .*test/dog/3\.png"):
@@ -362,5 +362,5 @@ def test_real_folders(real_data: Path, name: str, classes: int, train: int, test
     assert len(task.class_names) == classes
     assert len(task.train) + len(task.validation) == train and len(task.test) == test
     small = load_task(name, "folder", root=real_data, image_size=16, n_train=max(3 * classes, 60), n_test=classes)
-    assert small.train.images.shape == (len(small.train), 3, 16, 16)
+    assert small.train.inputs.shape == (len(small.train), 3, 16, 16)
     assert sorted(set(small.train.labels.tolist())) == sorted(set(small.test.labels.tolist())) == list(range(classes))

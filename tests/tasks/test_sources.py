@@ -19,15 +19,15 @@ def test_one_function_for_every_source(tmp_path: Path) -> None:
     folder = load_task("pets", "folder", root=tmp_path, image_size=16, n_train=4, n_test=2)
     drawn = load_task("digits", image_size=16, n_train=40, n_test=20)
     for task in (folder, drawn):
-        assert task.train.images.shape[1:] == (3, 16, 16)
-        assert task.train.images.dtype == torch.uint8
+        assert task.train.inputs.shape[1:] == (3, 16, 16)
+        assert task.train.inputs.dtype == torch.uint8
     assert (folder.source, drawn.source) == ("folder", "procedural")
 
 
 def test_a_size_changes_the_fingerprint_of_drawn_tasks() -> None:
     tasks = [load_task("digits", image_size=size, n_train=40, n_test=20) for size in (None, 16, 24)]
     assert len({task.fingerprint for task in tasks}) == 3
-    assert tasks[0].train.images.shape[1:] == (3, 32, 32)
+    assert tasks[0].train.inputs.shape[1:] == (3, 32, 32)
     assert torch.equal(tasks[0].test.labels, tasks[1].test.labels)
 
 

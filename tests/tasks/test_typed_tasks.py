@@ -93,5 +93,5 @@ def test_the_home_folder_is_understood(images: Path, monkeypatch: pytest.MonkeyP
 
 def test_images_of_a_large_backbone_stay_in_their_files(images: Path) -> None:
     (spec,) = parse_tasks(["warm"], "folder", images)
-    small, large = (load_spec(spec, resolution, seed=0).train.images for resolution in (32, 224))
+    small, large = (load_spec(spec, resolution, seed=0).train.inputs for resolution in (32, 224))
     assert small.shape[2:] == (32, 32) and not hasattr(large, "dtype")

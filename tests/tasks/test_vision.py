@@ -113,14 +113,14 @@ def test_miniatures(name: str, miniatures: Path, any_md5: None) -> None:
     if train is not None:
         assert (len(task.train) + len(task.validation), len(task.test)) == (train, test)
     for part in (task.train, task.validation, task.test):
-        assert part.images.shape == (len(part), 3, 8, 8)
-        for image, label in zip(part.images[:, :, 4, 4].tolist(), part.labels.tolist(), strict=True):
+        assert part.inputs.shape == (len(part), 3, 8, 8)
+        for image, label in zip(part.inputs[:, :, 4, 4].tolist(), part.labels.tolist(), strict=True):
             wanted = [label * 20] * 3 if name == "mnist" else colour(label)
             assert np.abs(np.array(image) - wanted).max() <= 4, "labels and images do not belong together"
     assert set(task.train.labels.tolist()) == set(task.test.labels.tolist()) == set(range(classes))
     lazy = load(name, miniatures)
-    assert isinstance(lazy.test.images, LazyImages)
-    difference = (lazy.test.in_memory(8).images.int() - task.test.images.int()).abs()
+    assert isinstance(lazy.test.inputs, LazyImages)
+    difference = (lazy.test.in_memory(8).inputs.int() - task.test.inputs.int()).abs()
     assert difference.max() <= 1
     assert load(name, miniatures, seed=1).fingerprint == lazy.fingerprint, "the seed moved a pinned split"
     n_train = 2 * classes
@@ -212,7 +212,7 @@ def test_mnist_packed_and_unpacked_are_the_same(tmp_path: Path) -> None:
 
 
 def as_pairs(split: Split) -> list:
-    return list(zip(split.images, split.labels.tolist(), strict=True))
+    return list(zip(split.inputs, split.labels.tolist(), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_the_pinned_split_of_an_image_does_not_depend_on_the_others(tmp_path: Pa
     copy("eurosat")
 
     def tested() -> set[str]:
-        return {path.name for path in load("eurosat", tmp_path).test.images.items}
+        return {path.name for path in load("eurosat", tmp_path).test.inputs.items}
 
     before = tested()
     assert 20 <= len(before) <= 60  # 40 of 200 expected
@@ -342,7 +342,7 @@ def test_dtd_tests_on_nothing_it_trained_on(miniatures: Path) -> None:
         return {line for part in parts for line in (miniatures / f"dtd/dtd/labels/{part}.txt").read_text().split()}
 
     def used(*splits: Split) -> set[str]:
-        return {f"{path.parent.name}/{path.name}" for split in splits for path in split.images.items}
+        return {f"{path.parent.name}/{path.name}" for split in splits for path in split.inputs.items}
 
     assert used(task.train, task.validation) == listed("train1", "val1")
     assert used(task.test) == listed("test1")
@@ -360,7 +360,7 @@ def test_dtd_labels_come_from_the_folders(tmp_path: Path, copy: Copy) -> None:
     replace_file(val, "".join(line for line in val.read_text().splitlines(True) if not line.startswith("banded")))
     task = load("dtd", tmp_path, image_size=8)
     for split in (task.train, task.validation):
-        for image, label in zip(split.images[:, :, 4, 4].tolist(), split.labels.tolist(), strict=True):
+        for image, label in zip(split.inputs[:, :, 4, 4].tolist(), split.labels.tolist(), strict=True):
             assert np.abs(np.array(image) - colour(label)).max() <= 4
 
 
@@ -372,8 +372,8 @@ def test_sun397_lists(place: str, tmp_path: Path, copy: Copy) -> None:
         (tmp_path / "SUN397" / file).rename(tmp_path / place / file)
     task = load("sun397", tmp_path)
     assert task.class_names == ("abbey", "apartment building outdoor", "bank vault")
-    assert {int(path.stem[-3:]) % 2 for path in task.test.images.items} == {0}
-    assert {int(path.stem[-3:]) % 2 for path in task.train.images.items} == {1}
+    assert {int(path.stem[-3:]) % 2 for path in task.test.inputs.items} == {0}
+    assert {int(path.stem[-3:]) % 2 for path in task.train.inputs.items} == {1}
 
 
 def test_sun397_without_lists_uses_the_pinned_split(
@@ -415,12 +415,12 @@ def test_all_of_mnist(real_data: Path) -> None:
     assert torch.bincount(task.test.labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     lazy = real("mnist", "MNIST", real_data, n_test=300)
     small = real("mnist", "MNIST", real_data, n_test=300, image_size=32, n_train=100)
-    assert (lazy.test.in_memory(32).images.int() - small.test.images.int()).abs().max() <= 1
+    assert (lazy.test.in_memory(32).inputs.int() - small.test.inputs.int()).abs().max() <= 1
 
 
 def test_real_gtsrb(real_data: Path) -> None:
     task = real("gtsrb", "gtsrb", real_data, image_size=32)
-    assert len(task.class_names) == 43 and task.train.images.shape[1:] == (3, 32, 32)
+    assert len(task.class_names) == 43 and task.train.inputs.shape[1:] == (3, 32, 32)
     assert set(task.train.labels.tolist()) == set(task.test.labels.tolist()) == set(range(43))
     assert abs(len(task.validation) - (len(task.train) + len(task.validation)) / 10) < 1
 

@@ -134,8 +134,8 @@ def poisoned(suite: Suite, part: str) -> Suite:
     """The labels of one part turned by one class, its images made noise."""
 
     def poison(split: Split, classes: int) -> Split:
-        assert isinstance(split.images, torch.Tensor)
-        noise = torch.randint(256, split.images.shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+        assert isinstance(split.inputs, torch.Tensor)
+        noise = torch.randint(256, split.inputs.shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
         return Split(noise, (split.labels + 1) % classes)
 
     tasks = {

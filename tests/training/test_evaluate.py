@@ -7,7 +7,7 @@ from torchvision.transforms.functional import to_pil_image
 
 import rmtllmf_lib.training.evaluate as module
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.backbone import Backbone, vision_tower
+from rmtllmf_lib.model.backbone import Backbone, fresh_tower
 from rmtllmf_lib.model.task_vector import Weights
 from rmtllmf_lib.tasks.base import Split
 from rmtllmf_lib.tasks.images import LazyImages
@@ -29,9 +29,9 @@ def weights(backbone: Backbone) -> Weights:
 
 def slow_logits(backbone: Backbone, weights: Weights, split: Split, head: Head) -> torch.Tensor:
     """The definition: load the module, encode everything at once."""
-    assert isinstance(split.images, torch.Tensor)
+    assert isinstance(split.inputs, torch.Tensor)
     with torch.no_grad():
-        features = vision_tower(backbone, weights)(normalize(split.images, backbone))
+        features = fresh_tower(backbone, weights)(normalize(split.inputs, backbone))
     return head.logit_scale * torch.nn.functional.normalize(features, dim=-1) @ head.weight.T
 
 
@@ -54,11 +54,11 @@ def test_logits_equal_those_of_the_module(quick_gelu: bool, frozen: bool, keep: 
 def test_accuracy_counts(backbone: Backbone, weights: Weights) -> None:
     split, head = small_split(24), small_head()
     expected = slow_logits(backbone, weights, split, head).argmax(1)
-    assert accuracy(backbone, weights, Split(split.images, expected), head) == 1
+    assert accuracy(backbone, weights, Split(split.inputs, expected), head) == 1
     wrong = expected.clone()
     wrong[:6] = (wrong[:6] + 1) % 5
-    assert accuracy(backbone, weights, Split(split.images, wrong), head) == 0.75
-    assert accuracy(backbone, weights, prepare(backbone, Split(split.images, wrong)), head) == 0.75
+    assert accuracy(backbone, weights, Split(split.inputs, wrong), head) == 0.75
+    assert accuracy(backbone, weights, prepare(backbone, Split(split.inputs, wrong)), head) == 0.75
 
 
 def test_a_split_beyond_the_cache_size_is_not_cached(
@@ -77,7 +77,7 @@ def test_lazy_images_are_decoded_once(backbone: Backbone, weights: Weights, monk
 
     def decode(index: int) -> Image.Image:
         decoded.append(index)
-        return to_pil_image(split.images[index])
+        return to_pil_image(split.inputs[index])
 
     lazy = Split(LazyImages(range(20), decode), split.labels)
     prepared = prepare(backbone, lazy, batch_size=8)
@@ -97,14 +97,14 @@ def test_limit_takes_the_same_images_of_every_class(backbone: Backbone) -> None:
     labels = prepare(backbone, sorted_split, limit=20).split.labels
     assert torch.bincount(labels).tolist() == [4] * 5
     again = prepare(backbone, sorted_split, limit=20)
-    assert torch.equal(again.split.images, prepare(backbone, sorted_split, limit=20).split.images)
+    assert torch.equal(again.split.inputs, prepare(backbone, sorted_split, limit=20).split.inputs)
     assert len(prepare(backbone, split, limit=1000).split) == 100
 
 
 def test_a_destroyed_model_gets_no_credit(backbone: Backbone) -> None:
     values = backbone.weights.values.clone()
     values[:] = 3e38
-    split = Split(small_split(5).images, torch.zeros(5, dtype=torch.int64))
+    split = Split(small_split(5).inputs, torch.zeros(5, dtype=torch.int64))
     destroyed = Weights(backbone.weights.layout, values)
     assert predictions(backbone, destroyed, split, small_head()).tolist() == [-1] * 5
     assert accuracy(backbone, destroyed, split, small_head()) == 0
@@ -117,7 +117,7 @@ def test_bad_input_is_named(backbone: Backbone, weights: Weights) -> None:
     with pytest.raises(InputError, match="0 to 4 and the head has 3 classes"):
         accuracy(backbone, weights, split, small_head(classes=CLASSES[:3]))
     with pytest.raises(InputError, match="from -1 to"):
-        accuracy(backbone, weights, Split(split.images, split.labels - 1), head)
+        accuracy(backbone, weights, Split(split.inputs, split.labels - 1), head)
     with pytest.raises(InputError, match="the layout of the weights"):
         accuracy(backbone, small_backbone(layers=2).weights, split, head)
     with pytest.raises(InputError, match="32 columns .* 64 features"):

@@ -9,7 +9,7 @@ import torch
 
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.fusion.arithmetic import fuse
-from rmtllmf_lib.model.backbone import Backbone, vision_tower
+from rmtllmf_lib.model.backbone import Backbone, fresh_tower
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.tasks.base import Task
 from rmtllmf_lib.training import fedavg
@@ -119,13 +119,13 @@ def test_the_proximal_term_is_that_of_the_definition(backbone: Backbone, task: T
     recipe = replace(SHORT, freeze=(), clip_norm=None, weight_decay=0.0)
     tau = finetune(backbone, task, head, recipe, start=start, proximal=rho, generator=generator(3))
     schedule = Schedule.draw(len(task.train), recipe.steps, recipe.batch_size, generator(3))
-    tower = vision_tower(backbone, start).requires_grad_(True)
+    tower = fresh_tower(backbone, start).requires_grad_(True)
     origin = [parameter.detach().clone() for parameter in tower.parameters()]
     optimizer = torch.optim.AdamW(tower.parameters(), lr=1.0, weight_decay=0.0, fused=False, foreach=False)
-    assert isinstance(task.train.images, torch.Tensor)
+    assert isinstance(task.train.inputs, torch.Tensor)
     for step in range(recipe.steps):
         chosen = schedule.indices(step)
-        features = torch.nn.functional.normalize(tower(normalize(task.train.images[chosen], backbone)), dim=1)
+        features = torch.nn.functional.normalize(tower(normalize(task.train.inputs[chosen], backbone)), dim=1)
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(
             head.logit_scale * features @ head.weight.T, task.train.labels[chosen]

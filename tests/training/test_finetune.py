@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 import rmtllmf_lib.training.finetune as module
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.backbone import OPENAI_VIT, Backbone, load_backbone, vision_tower
+from rmtllmf_lib.model.backbone import OPENAI_VIT, Backbone, load_backbone, fresh_tower
 from rmtllmf_lib.model.layout import GROUPS
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.tasks.base import Split, Task
@@ -50,15 +50,15 @@ def test_equals_a_plain_loop(backbone: Backbone, task: Task, head: Head) -> None
     recipe = replace(SHORT, freeze=())
     tau = finetune(backbone, task, head, recipe, generator=generator(3))
     schedule = Schedule.draw(len(task.train), recipe.steps, recipe.batch_size, generator(3))
-    tower = vision_tower(backbone).train().requires_grad_(True)
+    tower = fresh_tower(backbone).train().requires_grad_(True)
     optimizer = torch.optim.AdamW(tower.parameters(), lr=1e-3, weight_decay=0.1, fused=False, foreach=False)
     warmup = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / 2, 1, total_iters=1)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=4)
     both = torch.optim.lr_scheduler.SequentialLR(optimizer, [warmup, cosine], milestones=[2])
-    assert isinstance(task.train.images, torch.Tensor)
+    assert isinstance(task.train.inputs, torch.Tensor)
     for step in range(recipe.steps):
         chosen = schedule.indices(step)
-        features = tower(normalize(task.train.images[chosen], backbone))
+        features = tower(normalize(task.train.inputs[chosen], backbone))
         cosines = features / features.norm(dim=1, keepdim=True) @ head.weight.T
         loss = -(head.logit_scale * cosines).log_softmax(1)[torch.arange(len(chosen)), task.train.labels[chosen]].mean()
         optimizer.zero_grad()
@@ -125,7 +125,7 @@ def test_all_files_are_checked_before_the_first_step(
         def decode(index: int) -> Image.Image:
             if f"{name}/{index}" in broken:
                 raise InputError(f"unreadable image {name}/{index}")
-            return ArrayImages(split.images)(index)
+            return ArrayImages(split.inputs)(index)
 
         return Split(LazyImages(range(len(split)), decode), split.labels)
 

@@ -38,24 +38,24 @@ def backbone() -> Backbone:
 
 def lazy(split: Split) -> Split:
     """The same images, decoded on demand."""
-    return Split(LazyImages(range(len(split)), lambda i: transforms.to_pil_image(split.images[i])), split.labels)
+    return Split(LazyImages(range(len(split)), lambda i: transforms.to_pil_image(split.inputs[i])), split.labels)
 
 
 def test_normalisation_is_that_of_the_backbone(backbone: Backbone) -> None:
-    images = small_split(4).images
+    images = small_split(4).inputs
     assert isinstance(images, torch.Tensor)
     expected = transforms.normalize(images.double() / 255, [*backbone.mean], [*backbone.std])
     found = normalize(images, backbone)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-6)
-    assert images.dtype == torch.uint8 and torch.equal(images, small_split(4).images)
+    assert images.dtype == torch.uint8 and torch.equal(images, small_split(4).inputs)
 
 
 @pytest.mark.parametrize("size", [32, 40])
 @pytest.mark.parametrize("threads", [None, 0, 1, 3])
 def test_batches_are_the_split_in_order(backbone: Backbone, size: int, threads: int | None) -> None:
     split = small_split(23, size=size)
-    reference = normalize(split.in_memory(32).images, backbone)
+    reference = normalize(split.in_memory(32).inputs, backbone)
     for source in (split, lazy(split)):
         images, labels = zip(*batches(backbone, source, batch_size=10, threads=threads), strict=True)
         assert [len(part) for part in images] == [len(part) for part in labels] == [10, 10, 3]
@@ -166,7 +166,7 @@ def test_crops_show_parts_of_the_right_image(backbone: Backbone) -> None:
     uniforms = Schedule(10, 1, 10, 5).uniforms(0, 2 * CROP_TRIES + 2)
     cropped = cropped_pixels(split, torch.arange(10), 32, uniforms)
     assert cropped.shape == (10, 3, 32, 32) and cropped.dtype == torch.uint8
-    whole = split.in_memory(32).images
+    whole = split.in_memory(32).inputs
     assert isinstance(whole, torch.Tensor) and not torch.equal(cropped, whole)
     distance = (cropped.float().mean((2, 3))[:, None] - whole.float().mean((2, 3))[None]).abs().sum(2)
     # Each class comes twice (labels in turn), so its own image or the other of its colour is nearest.

@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 
 import rmtllmf_lib.training.finetune as loop
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.backbone import Backbone, vision_tower
+from rmtllmf_lib.model.backbone import Backbone, fresh_tower
 from rmtllmf_lib.model.differentiable_tower import Layers, forward
 from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.model.tower import cut, read_tower
@@ -42,8 +42,8 @@ def random_factors(backbone: Backbone, lora: Lora, seed: int) -> _Factors:
 
 def images(backbone: Backbone, n: int = 6) -> Tensor:
     split = small_split(n, 1)
-    assert isinstance(split.images, Tensor)
-    return normalize(split.images, backbone)
+    assert isinstance(split.inputs, Tensor)
+    return normalize(split.inputs, backbone)
 
 
 def test_it_learns(backbone: Backbone, task: Task) -> None:
@@ -66,8 +66,8 @@ def test_the_adapted_tower_is_that_of_the_merged_weights(backbone: Backbone, lor
     layers = _Adapted(tower, backbone.weights.state_dict(), fused=True, change=factors.changes(0.0, None))
     with torch.no_grad():
         ours = forward(layers, cut(tower, x))
-        merged = vision_tower(backbone, backbone.weights + tau)(x)
-        plain = vision_tower(backbone)(x)
+        merged = fresh_tower(backbone, backbone.weights + tau)(x)
+        plain = fresh_tower(backbone)(x)
     assert (ours - merged).abs().max() < 1e-4 * merged.abs().max() < 0.1 * (merged - plain).abs().max()
 
 
@@ -94,7 +94,7 @@ def test_equals_a_plain_loop(backbone: Backbone, task: Task, head: Head, frozen:
     lora = replace(LORA, frozen=frozen)
     made = finetune_lora(backbone, task, head, lora, RECIPE, generator=generator(3))
     schedule = Schedule.draw(len(task.train), RECIPE.steps, RECIPE.batch_size, generator(3))
-    tower = vision_tower(backbone).requires_grad_(False)
+    tower = fresh_tower(backbone).requires_grad_(False)
     slots, start = lora.slots(backbone.weights.layout), lora.start(backbone.weights.layout)
     A, B = [], []
     for tensor in {slot.tensor: None for slot in slots}:
@@ -104,10 +104,10 @@ def test_equals_a_plain_loop(backbone: Backbone, task: Task, head: Head, frozen:
         A, B = [*A, *product.A], [*B, *product.B]
     groups = [{"params": B}] + ([] if frozen else [{"params": A, "weight_decay": 0.0}])
     optimizer = torch.optim.AdamW(groups, lr=1.0, weight_decay=RECIPE.weight_decay, fused=False, foreach=False)
-    assert isinstance(task.train.images, Tensor)
+    assert isinstance(task.train.inputs, Tensor)
     for step in range(RECIPE.steps):
         chosen = schedule.indices(step)
-        features = tower(normalize(task.train.images[chosen], backbone))
+        features = tower(normalize(task.train.inputs[chosen], backbone))
         logits = head.logit_scale * torch.nn.functional.normalize(features, dim=1) @ head.weight.T
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(logits, task.train.labels[chosen]).backward()

@@ -47,7 +47,7 @@ def test_grams_are_what_open_clips_own_modules_see() -> None:
             module.register_forward_hook(listen(f"visual.{name}.weight"))
         elif name.endswith(".attn"):
             module.register_forward_hook(listen(f"visual.{name}.in_proj_weight"))
-    model(normalize(split.images, BACKBONE))
+    model(normalize(split.inputs, BACKBONE))
     grams = input_grams(BACKBONE, weights, split)
     # after the last block only the class token is read, so there the two differ in what they compute at all
     first = [name for name in seen if "resblocks.0" in name or name.endswith("1.attn.in_proj_weight")]
@@ -65,7 +65,7 @@ def test_fisher_is_the_mean_square_of_single_gradients() -> None:
     model = small_backbone(layers=2).model.visual.requires_grad_(True)
     weights.load_into(model)
     total = {name: torch.zeros_like(tensor) for name, tensor in model.named_parameters()}
-    for image in normalize(split.images, BACKBONE):
+    for image in normalize(split.inputs, BACKBONE):
         for label in range(5):
             model.zero_grad()
             logits = head.logit_scale * functional.normalize(model(image[None]), dim=-1) @ head.weight.T
@@ -104,7 +104,7 @@ def test_learning_lowers_its_loss(loss: str, by_depth: bool) -> None:
 
 def test_entropy_needs_no_labels() -> None:
     splits = {name: task.train for name, task in TASKS.items()}
-    blind = {name: type(split)(split.images, torch.zeros_like(split.labels)) for name, split in splits.items()}
+    blind = {name: type(split)(split.inputs, torch.zeros_like(split.labels)) for name, split in splits.items()}
     options = {"steps": 3, "batch_size": 8, "lr": 0.05}
     one, other = (
         learn_coefficients(BACKBONE, [*TAUS.values()], given, HEADS, generator=generator(), **options)
@@ -129,8 +129,8 @@ def test_the_sample_is_of_the_training_images_alone() -> None:
     splits = training_sample(SUITE, 10)
     for name, split in splits.items():
         assert len(split) == 10 and split.labels.bincount().tolist() == [2] * 5
-        train = {image.numpy().tobytes() for image in TASKS[name].train.images}
-        assert all(image.numpy().tobytes() in train for image in split.images)
+        train = {image.numpy().tobytes() for image in TASKS[name].train.inputs}
+        assert all(image.numpy().tobytes() in train for image in split.inputs)
     assert len(training_sample(SUITE, 1000)["a"]) == 40
 
 

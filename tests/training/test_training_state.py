@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.backbone import vision_tower
+from rmtllmf_lib.model.backbone import fresh_tower
 from rmtllmf_lib.model.layout import Layout
 from rmtllmf_lib.model.tensor_file import CHECKSUM, read_sealed, write_sealed
 from rmtllmf_lib.training.training_state import TrainingState
@@ -19,7 +19,7 @@ from small import small_backbone
 
 def new_run(path: Path, start: int, **run: Any) -> TrainingState:
     """A small tower with a frozen part, and AdamW after two steps on random gradients."""
-    tower = vision_tower(small_backbone(start, layers=1)).requires_grad_(True)
+    tower = fresh_tower(small_backbone(start, layers=1)).requires_grad_(True)
     tower.conv1.weight.requires_grad_(False)
     trained = [parameter for parameter in tower.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=0.01, fused=True)

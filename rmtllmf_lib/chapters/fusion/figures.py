@@ -42,7 +42,7 @@ def gallery(tasks: Mapping[str, Task], per_task: int = 10) -> Figure:
             places = np.flatnonzero(labels == column)
             if not len(places):  # no such class, or no test image of it
                 continue
-            image = task.test.images[int(places[0])]
+            image = task.test.inputs[int(places[0])]
             ax.imshow(image.permute(1, 2, 0).numpy() if isinstance(image, Tensor) else image, interpolation="nearest")
             ax.set_title(task.class_names[column].replace(" sign", ""), fontsize=8, pad=2)
         beside = {"transform": row[0].transAxes, "rotation": 90, "va": "center", "ha": "right", "fontsize": 8}

@@ -232,5 +232,5 @@ def procedural_task(
         validation=train.subset(held_out),
         test=test,
         source="procedural",
-        fingerprint=fingerprint([train.images, train.labels, test.images, test.labels, class_names]),
+        fingerprint=fingerprint([train.inputs, train.labels, test.inputs, test.labels, class_names]),
     )

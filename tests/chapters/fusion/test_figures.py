@@ -32,7 +32,7 @@ def test_gallery_shows_one_image_of_each_class() -> None:
         for label, ax in enumerate(row[:5]):
             first = int(torch.nonzero(task.test.labels == label)[0])
             shown = np.asarray(ax.images[0].get_array())
-            assert np.array_equal(shown, task.test.images[first].permute(1, 2, 0))  # type: ignore[index]
+            assert np.array_equal(shown, task.test.inputs[first].permute(1, 2, 0))  # type: ignore[index]
         assert all(not ax.images for ax in row[5:])
 
 
@@ -45,7 +45,7 @@ def test_gallery_leaves_out_what_is_not_there() -> None:
 
 def test_gallery_of_images_that_are_decoded_on_demand() -> None:
     task = small_task()
-    arrays = [image.permute(1, 2, 0).numpy() for image in task.test.images]  # type: ignore[union-attr]
+    arrays = [image.permute(1, 2, 0).numpy() for image in task.test.inputs]  # type: ignore[union-attr]
     lazy = replace(task, test=replace(task.test, images=LazyImages(arrays, Image.fromarray)))
     figure = finished(fusion.gallery({"a": lazy}, per_task=2))
     assert np.array_equal(np.asarray(figure.axes[1].images[0].get_array()), arrays[1])

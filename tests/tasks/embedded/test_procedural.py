@@ -29,8 +29,8 @@ def small(name: str, seed: int = 0) -> Task:
 
 
 def pictures(split: Split) -> set[bytes]:
-    assert isinstance(split.images, torch.Tensor)
-    return {image.numpy().tobytes() for image in split.images}
+    assert isinstance(split.inputs, torch.Tensor)
+    return {image.numpy().tobytes() for image in split.inputs}
 
 
 def test_eight_tasks_with_a_name_for_every_class() -> None:
@@ -48,7 +48,7 @@ def test_sizes_and_balance(name: str) -> None:
     task = small(name)
     for part in PARTS:
         split = getattr(task, part)
-        assert split.images.dtype == torch.uint8 and split.images.shape == (len(split), 3, 32, 32)
+        assert split.inputs.dtype == torch.uint8 and split.inputs.shape == (len(split), 3, 32, 32)
         assert split.labels.dtype == torch.int64
     assert len(task.train) + len(task.validation) == 100 and len(task.test) == 60
     assert len(task.validation) == 10
@@ -78,7 +78,7 @@ def test_bits_do_not_depend_on_the_number_of_cores(name: str, monkeypatch: pytes
     assert again.fingerprint == expected.fingerprint
     for part in PARTS:
         first, second = getattr(expected, part), getattr(again, part)
-        assert torch.equal(first.images, second.images) and torch.equal(first.labels, second.labels)
+        assert torch.equal(first.inputs, second.inputs) and torch.equal(first.labels, second.labels)
 
 
 @pytest.mark.parametrize("name", TASK_NAMES)
@@ -107,7 +107,7 @@ def test_fingerprint_covers_every_pixel_and_label(part: str, monkeypatch: pytest
         def changed(name: str, own: str, *rest: Any, place: int = place) -> Split:
             drawn = plain(name, own, *rest)
             if own == part:
-                (drawn.images, drawn.labels)[place].view(-1)[-1] ^= 1
+                (drawn.inputs, drawn.labels)[place].view(-1)[-1] ^= 1
             return drawn
 
         monkeypatch.setattr(procedural, "_drawn", changed)
@@ -151,7 +151,7 @@ def test_labels_are_those_of_the_concepts(name: str, monkeypatch: pytest.MonkeyP
     assert task.class_names == tuple(names)
     for part in PARTS:
         split = getattr(task, part)
-        assert torch.equal(split.images[:, 0, 0, 0].long(), 10 * split.labels)
+        assert torch.equal(split.inputs[:, 0, 0, 0].long(), 10 * split.labels)
 
 
 # Mean of red, green and blue, standard deviation, and mean step from row to row: of grey levels, to two places.
@@ -171,7 +171,7 @@ LOOKS = {
 def test_images_are_those_that_the_base_was_trained_for(name: str) -> None:
     """Other drawings would ask for another base. Bits may differ between processors, these numbers hardly."""
     difficulty = None if name == "digits" else "easy"
-    levels = procedural_task(name, difficulty=difficulty, n_train=20, n_test=100).test.images.float()
+    levels = procedural_task(name, difficulty=difficulty, n_train=20, n_test=100).test.inputs.float()
     rows = (levels[:, :, 1:] - levels[:, :, :-1]).abs().mean()
     found = [*levels.mean((0, 2, 3)).tolist(), levels.std().item(), rows.item()]
     assert found == pytest.approx(LOOKS[name], abs=0.02)
@@ -181,7 +181,7 @@ def test_the_digits_are_real() -> None:
     """Every image is one of scikit-learn's, enlarged, with its own label; no one serves for training and test."""
     real = load_digits()
     # enlarged linearly to four times the side, then averaged over 4 x 4 pixels: a known small blur
-    blurred = real.images / 16
+    blurred = real.inputs / 16
     for axis in (1, 2):
         blurred = convolve1d(blurred, [0.125, 0.75, 0.125], axis=axis, mode="nearest")
     tree = KDTree(blurred.reshape(-1, 64))
@@ -189,7 +189,7 @@ def test_the_digits_are_real() -> None:
     index: dict[str, np.ndarray] = {}
     for part in PARTS:
         split = getattr(task, part)
-        images = split.images.numpy() / 255
+        images = split.inputs.numpy() / 255
         assert (images[:, :1] == images).all()  # grey
         small_again = images[:, 0].reshape(-1, 8, 4, 8, 4).mean((2, 4)).reshape(-1, 64)
         gaps, index[part] = tree.query(small_again, p=np.inf)
