@@ -34,9 +34,10 @@ from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.study import Study
 from rmtllmf_lib.study.suites import CHOSEN, CONDITION, GIVEN, by_suite, leads, run_over_suites
+from rmtllmf_lib.tasks.sources import parse_tasks
 from rmtllmf_lib.training.evaluate import accuracy, prepare
 from rmtllmf_lib.training.heads import build_head
-from rmtllmf_lib.training.suite import Suite, load_suite, with_vectors
+from rmtllmf_lib.training.suite import Suite, assemble_suite, with_vectors
 from rmtllmf_lib.transport.coded_payload import Quantised
 from rmtllmf_lib.transport.payload_file import write_payload
 from rmtllmf_lib.transport.scenario import CLEAN, inject_mse
@@ -99,7 +100,7 @@ def studies(per_class: int, stronger: bool) -> Iterator[Study]:
 @lru_cache(maxsize=1)
 def sentences(data: Path) -> Suite:
     """The tasks of a folder and their heads, without vectors."""
-    raise NotImplementedError
+    return assemble_suite(load_backbone("minilm"), parse_tasks(TASKS, "folder", data), {})
 
 
 @lru_cache(maxsize=2)

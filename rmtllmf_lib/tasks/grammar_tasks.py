@@ -5,15 +5,20 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import torch
 
-from rmtllmf_lib.arrays import numpy_generator, one_of, whole_number
+from rmtllmf_lib.arrays import numpy_generator, one_of, seed_number, whole_number
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.tasks.base import Split, Task, carve_validation, fingerprint
 from rmtllmf_lib.tasks.grammars import GRAMMARS, Grammar
 from rmtllmf_lib.validated import validated_call
 
 GRAMMAR_NAMES = tuple(GRAMMARS)
 
 _WORD = re.compile(r"\{([^{}]+)\}")
+TRAIN, TEST = 1000, 400  # sentences of a task, the validation sentences among the former
+LARGEST = 3000  # sentences of one part, well below what the smallest grammar has
+
 _TRIES = 50  # for each sentence that has not been drawn yet
 
 
@@ -64,6 +69,39 @@ def grammar_texts(name: str, count: int, *, rng: np.random.Generator) -> tuple[l
 def grammar_classes(name: str) -> tuple[str, ...]:
     """Class names of one of the drawn tasks, in the order of its labels; `InputError` for an unknown one."""
     return tuple(GRAMMARS[one_of(name, GRAMMARS, "drawn text task")].sentences)
+
+
+@validated_call
+def grammar_task(name: str, *, seed: int = 0, n_train: int | None = None, n_test: int | None = None) -> Task:
+    """One of the eight drawn text tasks.
+
+    Parameters
+    ----------
+    name : str
+        One of `GRAMMAR_NAMES`.
+    seed : int
+        Draws other sentences of the same task.
+    n_train, n_test : int, optional
+        Sentences in train (with validation) and in test; default 1,000 and 400. No sentence stands in both.
+
+    Raises
+    ------
+    InputError
+        for an unknown name, a negative seed, or fewer than 10 or more than 3,000 sentences.
+    """
+    grammar = GRAMMARS[one_of(name, GRAMMARS, "drawn text task")]
+    seed_number(seed)
+    count = TRAIN if n_train is None else whole_number(n_train, f"n_train of task {name!r}", 10, LARGEST)
+    tested = TEST if n_test is None else whole_number(n_test, f"n_test of task {name!r}", 10, LARGEST)
+    rng = np.random.default_rng([seed, *name.encode()])
+    texts, labels = grammar_texts(name, tested + count, rng=rng)  # the test does not depend on how much is trained on
+    test, train = (Split(tuple(texts[part]), torch.tensor(labels[part])) for part in (slice(tested), slice(tested, None)))
+    kept, held_out = carve_validation(train.labels, seed=seed, keys=texts[tested:])
+    class_names = tuple(grammar.sentences)
+    return Task(
+        name, grammar.title, class_names, grammar.templates, train.subset(kept), train.subset(held_out), test,
+        "procedural", fingerprint([texts, labels, tested, seed, class_names, grammar.templates]),
+    )  # fmt: skip
 
 
 def _sentence(grammar: Grammar, class_name: str, rng: np.random.Generator) -> str:

@@ -1,0 +1,117 @@
+"""Tables of the chapter on a language model: shipped payloads, drawn tasks, and stored results of the public ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from rmtllmf_lib.chapters.send_less.tables import stored
+from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.model.backbone import ASSETS, Backbone
+from rmtllmf_lib.model.layout import GROUPS
+from rmtllmf_lib.model.task_vector import TaskVector, Weights
+from rmtllmf_lib.study.payloads import error_ratios
+from rmtllmf_lib.tasks.base import Task
+from rmtllmf_lib.tasks.grammar_tasks import grammar_task
+from rmtllmf_lib.tasks.sources import load_task
+from rmtllmf_lib.training.evaluate import accuracy, prepare
+from rmtllmf_lib.training.heads import build_head
+from rmtllmf_lib.transport.payload_file import read_payload
+from rmtllmf_lib.transport.scenario import inject_mse
+
+PAYLOADS = ASSETS / "minilm"
+TEST = 200  # test sentences of each public task in the stored results
+
+
+def shipped(base: Weights, folder: Path = PAYLOADS) -> dict[str, TaskVector]:
+    """Return the task vectors that the library's payload files stand for, by task.
+
+    Raises
+    ------
+    InputError
+        for a folder without payload files, or files of another base.
+    """
+    files = sorted(folder.glob("*.payload"))
+    if not files:
+        raise InputError(f"{folder} has no payload file: run python -m workflow.language_model --payloads")
+    return {path.stem: read_payload(path, base) for path in files}
+
+
+def payload_table(taus: Mapping[str, TaskVector], base: Weights, folder: Path = PAYLOADS) -> pd.DataFrame:
+    """Return what a user sends: task, bytes (of its file), part (of the whole vector's), size (norm over the base's)."""
+    whole = base.values.nbytes
+    rows = []
+    for name, tau in taus.items():
+        held = (folder / f"{name}.payload").stat().st_size
+        rows.append((name, held, held / whole, tau.norm / base.norm))
+    return pd.DataFrame(rows, columns=["task", "bytes", "part", "size"])
+
+
+def shares(base: Weights) -> pd.Series:
+    """Return the part of a model's parameters that each group of its layout has."""
+    sizes = {group: sum(part.stop - part.start for part in base.layout.ranges(group)) for group in GROUPS}
+    return pd.Series(sizes) / base.layout.size
+
+
+def noise(taus: Sequence[TaskVector], base: Weights) -> dict[str, float]:
+    """Return the power of the errors at the scale of the weights over that of the vectors, mean over users, by link."""
+    return {link.name: float(np.mean(error_ratios(link, taus, base))) for link in inject_mse("independent")}
+
+
+def received_sum(
+    taus: Sequence[TaskVector], base: Weights, lam: float, link: str, *, generator: torch.Generator
+) -> Weights:
+    """Return the base plus lambda times the sum of vectors as they arrive over one of the paper's links, errors half common."""
+    (scenario,) = [each for each in inject_mse("half") if each.name == link]
+    arrived = scenario.receive(taus, base, generator=generator)
+    return base + lam * sum(arrived[1:], arrived[0])
+
+
+def drawn_accuracies(
+    backbone: Backbone, tasks: Mapping[str, Task], models: Mapping[str, Weights]
+) -> pd.DataFrame:
+    """Return a row for each task: task, classes, and the accuracy of each model on its test sentences, prompts for a head."""
+    rows = []
+    for name, task in tasks.items():
+        prepared, head = prepare(backbone, task.test), build_head(backbone, task)
+        scores = {label: accuracy(backbone, weights, prepared, head) for label, weights in models.items()}
+        rows.append({"task": name, "classes": len(task.class_names), **scores})
+    return pd.DataFrame(rows)
+
+
+def drawn_tasks(names: Sequence[str], sentences: int, seed: int) -> dict[str, Task]:
+    """Return drawn text tasks with so many test sentences each."""
+    return {name: grammar_task(name, seed=seed, n_test=sentences) for name in names}
+
+
+def public_accuracies(backbone: Backbone, weights: Weights, data: Path, names: Sequence[str]) -> pd.Series:
+    """Return a model's accuracy on the test sentences of public tasks that the stored results count, by task."""
+    found = {}
+    for name in names:
+        task = load_task(name, "folder", root=data / name)
+        found[name] = accuracy(backbone, weights, prepare(backbone, task.test, limit=TEST), build_head(backbone, task))
+    return pd.Series(found)
+
+
+def normalised(accuracies: pd.Series, seed: int = 0) -> float:
+    """Return the mean over the tasks of accuracy over that of the stored specialist of the same seed."""
+    own = stored("language_model_tasks")
+    return float((accuracies / own[own["seed"] == seed].set_index("task")["fine_tuned"][accuracies.index]).mean())
+
+
+def sentence_error(tasks: pd.DataFrame, count: int = TEST) -> float:
+    """Return the standard error of a mean over tasks of normalised accuracies, from the number of sentences alone.
+
+    For accuracies like those of the specialists: each has the variance `p (1 - p) / count`.
+
+    Parameters
+    ----------
+    tasks : DataFrame
+        fine_tuned; a row for each task.
+    """
+    p = tasks["fine_tuned"].to_numpy()
+    return float(np.sqrt(np.sum((1 - p) / p / count)) / len(p))
