@@ -8,7 +8,7 @@ every seed; `…_tasks.csv`, accuracies of base and specialists, task by task; a
 the data and the versions. With `--payloads` it writes the payload files of seed 0 as well, which the library ships.
 
 A seed is that of the fine-tuning, and of noise, memory and order of training in the studies; the sentences are the
-same. Lambda and learning rates are chosen once, with seed 0, on validation sentences. Everything that is computed is
+same. Lambda is chosen once, with seed 0, on validation sentences. Everything that is computed is
 stored in parts: stopped, it goes on where it was. The files are written anew after each part that is new.
 """
 
@@ -48,20 +48,21 @@ OUT = ROOT / "book" / "results" / "language_model.csv"
 PAYLOADS = ROOT / "rmtllmf_lib" / "assets" / "minilm"
 
 TASKS = ("agnews", "banking", "emotion", "mpqa", "snips", "sst2", "subj", "trec")
-TEST, VALIDATION = 200, 100  # sentences of each task
+TEST, VALIDATION = 200, 60  # sentences of each task
 SENT = Quantised(LowRank(24), 2)
-RATES = (3e-5, 1e-4)
 
-_OF_SUM = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7)
+_OF_SUM = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6)
 _OF_TSV = (0.5, 0.75, 1.0, 1.25, 1.5)
 LAMBDAS = {
     **dict.fromkeys(("unprotected", "freeze", "rmtllmf"), _OF_SUM),
     **dict.fromkeys(("merge-tsv", "coded-tsv", "coded-tsv-realigned"), _OF_TSV),
 }
 
-# The parts of the results: examples a class in the memory, and whether the stronger control is among them, which trains
-# eight specialists for every model and so takes as long as all others together.
-PARTS = ((0, False), (1, False), (10, False), (2, False), (10, True), (1, True), (2, True))
+MAIN, LINKS, STRONGER = "main", "links", "stronger control"
+
+# Examples a class in the memory, and which of the conditions: the stronger control trains eight specialists for every
+# model, and so takes as long as all others together.
+PARTS = ((0, MAIN), (1, MAIN), (10, MAIN), (0, LINKS), (2, MAIN), (10, STRONGER), (1, STRONGER), (2, STRONGER))
 
 # What the others are compared with, as columns.
 NO_NOISE = ", no noise"
@@ -72,28 +73,29 @@ REFERENCES = {
 }
 
 
-def studies(per_class: int, stronger: bool) -> Iterator[Study]:
-    """The studies of a part of the results."""
+def studies(per_class: int, kind: str) -> Iterator[Study]:
+    """The studies of a part of the results; the learning rate of realignment is the same for every method."""
     half = inject_mse("half")
     attacked = tuple(link for link in half if link.name == "SR")
     whole = Study(
         (), ("base",), seeds=1, per_class=(max(per_class, 1),), sizes=(len(TASKS),), per_size=1, test_images=TEST,
-        validation_images=VALIDATION, realignment=replace(REALIGNMENT, lr=1e-4), lr_grid=RATES, lam_grid=LAMBDAS,
-        sends=((SENT.payload.rank, SENT.bits),),  # type: ignore[attr-defined]
+        validation_images=VALIDATION, realignment=replace(REALIGNMENT, lr=1e-4), lam_grid=LAMBDAS, sends=((24, 2),),
     )  # fmt: skip
-    if stronger:
-        # It is given what is best for the realigned base; a grid would train its specialists anew at every point.
-        yield replace(whole, protections=("few-shot-specialists",), lr={"few-shot-specialists": 1e-4})
+    if kind == STRONGER:
+        yield replace(whole, protections=("few-shot-specialists",))
+    elif kind == LINKS:
+        others = tuple(link for link in half if link not in attacked)
+        unit_power = tuple(replace(link, name="SR, unit power", scale="task") for link in attacked)
+        yield replace(whole, scenarios=(*others, *unit_power), protections=("unprotected",))
+        yield replace(whole, scenarios=others, protections=("freeze",))
     elif per_class:
         yield replace(whole, protections=("control",))
         yield replace(whole, scenarios=(CLEAN, *attacked), protections=("rmtllmf",))
         yield replace(whole, scenarios=attacked, protections=("coded-tsv-realigned",))
     else:
-        unit_power = tuple(replace(link, name="SR, unit power", scale="task") for link in attacked)
         yield replace(whole, protections=("base",))
-        yield replace(whole, scenarios=(CLEAN, *half, *unit_power), protections=("unprotected",))
-        yield replace(whole, scenarios=attacked, protections=("coded-tsv",))
-        yield replace(whole, scenarios=half, protections=("freeze",))
+        yield replace(whole, scenarios=(CLEAN, *attacked), protections=("unprotected",))
+        yield replace(whole, scenarios=attacked, protections=("freeze", "coded-tsv"))
         yield replace(whole, scenarios=(CLEAN,), protections=("merge-tsv",))
 
 
@@ -109,10 +111,10 @@ def public_suite(data: Path, seed: int) -> Suite:
     return with_vectors(sentences(data), seed=seed)
 
 
-def run_part(data: Path, per_class: int, stronger: bool, seeds: int) -> pd.DataFrame:
+def run_part(data: Path, per_class: int, kind: str, seeds: int) -> pd.DataFrame:
     """The rows of `by_suite` for a part, with the channel uses of all users."""
     tables = []
-    for study in studies(per_class, stronger):
+    for study in studies(per_class, kind):
         table = run_over_suites(study, partial(public_suite, data), seeds)
         rule = table["protection"].map(lambda name: CHOSEN if name in study.lam_grid else GIVEN)
         tables.append(table.assign(lam_rule=rule))
@@ -180,13 +182,13 @@ def hashes(data: Path) -> dict[str, str]:
 def settings() -> dict[str, Any]:
     """What decided the results, beside data, versions and seeds."""
     made = [
-        {"per_class": count, "stronger": stronger, "studies": [asdict(study) for study in studies(count, stronger)]}
-        for count, stronger in PARTS
+        {"per_class": count, "kind": kind, "studies": [asdict(study) for study in studies(count, kind)]}
+        for count, kind in PARTS
     ]
     return {"tasks": TASKS, "test": TEST, "validation": VALIDATION, "parts": made}
 
 
-def write(parts: Mapping[tuple[int, bool], pd.DataFrame], tasks: pd.DataFrame, data: Path, path: Path) -> None:
+def write(parts: Mapping[tuple[int, str], pd.DataFrame], tasks: pd.DataFrame, data: Path, path: Path) -> None:
     """Write the tables of the parts that there are, and what made them."""
     rows = pd.concat(parts.values(), ignore_index=True)
     own = {path: summarised(rows), path.with_name(f"{path.stem}_suites.csv"): rows}
@@ -212,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--payloads", action="store_true", help="write the payload files of seed 0 first")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    parts: dict[tuple[int, bool], pd.DataFrame] = {}
+    parts: dict[tuple[int, str], pd.DataFrame] = {}
     tasks = pd.DataFrame()
     for seed in range(options.seeds):
         tasks = pd.concat([tasks, tasks_table(options.data, seed)], ignore_index=True)
@@ -221,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for part in PARTS[: options.parts]:
             parts[part] = run_part(options.data, *part, seed + 1)
             write(parts, tasks, options.data, options.out)
-            print(f"seed {seed}, {part[0]} a class{', stronger control' if part[1] else ''}: written", flush=True)
+            print(f"seed {seed}, {part[0]} a class, {part[1]}: written", flush=True)
 
 
 if __name__ == "__main__":

