@@ -172,7 +172,8 @@ app.command()(pretrain)
 @app.command()
 def finetune(
     tasks: Annotated[
-        list[str], typer.Argument(metavar="TASK", help="Task name; for a folder of images or texts, name=path or just the path.")
+        list[str],
+        typer.Argument(metavar="TASK", help="Task name; for a folder of your own, name=path or just the path."),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder, one task vector file per task.")],
     backbone: _Backbone = "tiny",

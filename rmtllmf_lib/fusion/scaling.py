@@ -26,7 +26,13 @@ from rmtllmf_lib.model.layout import Layout, block_of
 from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.validated import validated_call
 
-_FIRST = ("visual.conv1.", "visual.class_embedding", "visual.positional_embedding", "visual.ln_pre.", "bert.embeddings.")
+_FIRST = (
+    "visual.conv1.",
+    "visual.class_embedding",
+    "visual.positional_embedding",
+    "visual.ln_pre.",
+    "bert.embeddings.",
+)
 
 
 @validated_call

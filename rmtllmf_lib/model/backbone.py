@@ -1,8 +1,8 @@
 """The pre-trained model that all users share, with its tower as a flat point `theta_base`.
 
 `load_backbone("tiny")` is the miniature CLIP that ships with the library, `load_backbone("ViT-B-16-quickgelu")` is
-OpenAI's model through open_clip; their towers read images. `load_backbone("minilm")` is a language model: its tower reads
-texts. All run the same code.
+OpenAI's model through open_clip; their towers read images. `load_backbone("minilm")` is a language model, whose tower
+reads texts. All run the same code.
 """
 
 from __future__ import annotations
@@ -173,9 +173,9 @@ def load_backbone(name: str | Path = "tiny", *, weights_file: str | Path | None 
     Parameters
     ----------
     name : str or path
-        "tiny" (ships with the library), "ViT-B-16-quickgelu" (OpenAI's weights through open_clip), "minilm" (the language
-        model all-MiniLM-L6-v2, with the extra `language`), a folder that `rmtllmf pretrain` has written, or that of a
-        sentence-transformers model of BERT's type, see `text_tower.read_text_model`.
+        "tiny" (ships with the library), "ViT-B-16-quickgelu" (OpenAI's weights through open_clip), "minilm" (the
+        language model all-MiniLM-L6-v2, with the extra `language`), a folder that `rmtllmf pretrain` has written, or
+        that of a sentence-transformers model of BERT's type, see `text_tower.read_text_model`.
     weights_file : path, optional
         For ViT-B-16-quickgelu: a local file of OpenAI's weights in open_clip's format, to load without a network.
 
@@ -198,8 +198,8 @@ def load_backbone(name: str | Path = "tiny", *, weights_file: str | Path | None 
     folder = ASSETS / "tiny" if str(name) == "tiny" else Path(name)
     if not (folder / "config.json").is_file():
         raise InputError(
-            f"unknown backbone {str(name)!r}: expected 'tiny', {MINILM!r}, {OPENAI_VIT!r} or a folder with config.json and "
-            "model.safetensors, of a text model or as written by `rmtllmf pretrain`"
+            f"unknown backbone {str(name)!r}: expected 'tiny', {MINILM!r}, {OPENAI_VIT!r} or a folder with config.json "
+            "and model.safetensors, of a text model or as written by `rmtllmf pretrain`"
         )
     folder = folder.resolve()
     if _is_text(folder / "config.json"):

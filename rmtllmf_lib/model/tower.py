@@ -102,7 +102,7 @@ def _require(known: bool, what: str) -> None:
 
 
 def cut(tower: AnyTower, images: Tensor) -> Tensor:
-    """Inputs as `embed` takes them: images (n, 3, H, W) as patches (n, patches, 3 * patch**2), or unchanged for a module."""
+    """Images (n, 3, H, W) as `embed` takes them: patches (n, patches, 3 * patch**2); for a module unchanged."""
     return images if isinstance(tower, nn.Module) else patchify(images, tower.patch)
 
 

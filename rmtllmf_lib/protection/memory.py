@@ -55,8 +55,8 @@ def draw_memory(
 ) -> Memory:
     """Keep `per_class` random TRAINING inputs of every class of every task.
 
-    The same state of the generator gives nested memories: the first five of ten are the memory of five. A class
-    with fewer than `per_class` training inputs contributes all of them.
+    The same state of the generator gives nested memories: the first five of ten are the memory of five. A class with
+    fewer than `per_class` training inputs contributes all of them.
 
     Parameters
     ----------
@@ -70,8 +70,8 @@ def draw_memory(
     Raises
     ------
     InputError
-        if there is no task, `per_class` is not a positive whole number, a class has no training input, or images
-        are to be kept without a size.
+        if there is no task, `per_class` is not a positive whole number, a class has no training input, or images are
+        to be kept without a size.
     """
     whole_number(per_class, "per_class")
     torch_generator(generator)
@@ -84,7 +84,8 @@ def draw_memory(
             places = torch.nonzero(task.train.labels == label)[:, 0]
             if len(places) == 0:
                 raise InputError(
-                    f"task {name!r} has no training {task.what} of {class_name!r}: a memory needs at least one of every class"
+                    f"task {name!r} has no training {task.what} of {class_name!r}: a memory needs at least one "
+                    "of every class"
                 )
             chosen.append(places[torch.randperm(len(places), generator=generator)[:per_class]])
         splits[name] = task.train.subset(torch.cat(chosen)).in_memory(image_size)

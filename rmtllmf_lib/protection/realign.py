@@ -111,8 +111,8 @@ def realign(
     Raises
     ------
     InputError
-        for an unknown optimiser or precision, a recipe with augmentation, a tower that `trainable_tower` refuses, a head
-        that does not match the memory, or a loss or gradient that is not finite.
+        for an unknown optimiser or precision, a recipe with augmentation, a tower that `trainable_tower` refuses, a
+        head that does not match the memory, or a loss or gradient that is not finite.
     """
     weights.layout.require_equal(backbone.weights.layout, "the weights to realign")
     one_of(optimizer, OPTIMIZERS, "optimizer")

@@ -124,8 +124,8 @@ class Split:
         shapes = {tuple(split.inputs.shape[1:]) for split in splits if isinstance(split.inputs, Tensor)}
         if len(shapes) != 1 or not all(isinstance(split.inputs, Tensor) for split in splits):
             raise InputError(
-                f"splits of {', '.join(sorted({split.what for split in splits}))} cannot be joined: expected {first.what} "
-                "alone, and images in memory at one size"
+                f"splits of {', '.join(sorted({split.what for split in splits}))} cannot be joined: expected "
+                f"{first.what} alone, and images in memory at one size"
             )
         return cls(torch.cat([split.inputs for split in splits if isinstance(split.inputs, Tensor)]), labels)
 

@@ -109,7 +109,9 @@ def find_folder(name: str | None, root: Path) -> Path:
             f"neither train nor test found in {candidates[0]}; {root} itself holds a task, but its name is "
             f"{root.resolve().name!r}: give that name, or None, or the folder that holds {name!r} as root"
         )
-    raise InputError(f"neither train nor test found in {' or '.join(map(str, candidates))}; expected {LAYOUT}, or {TEXT_LAYOUT}")
+    raise InputError(
+        f"neither train nor test found in {' or '.join(map(str, candidates))}; expected {LAYOUT}, or {TEXT_LAYOUT}"
+    )
 
 
 @validated_call

@@ -1,4 +1,4 @@
-"""Load a task by name from any of the three sources: drawn here, in torchvision's layout, or a folder of images or of texts.
+"""Load a task by name from any of three sources: drawn here, in torchvision's layout, or a folder of images or texts.
 
 A task is written as a short text (`signs`, `torchvision:mnist`, `folder:pets=photos/pets`). `parse_tasks` turns such
 texts into `TaskSpec`s, and `load_spec` loads them; `load_task` takes name, source and root as arguments. Everything

@@ -57,8 +57,8 @@ def read_texts(folder: str | Path, name: str | None = None) -> RawTask:
     for label, _, where in test:
         if label not in number:
             raise InputError(
-                f"{where}: the label {label!r} is not in {folder / TABLES[0]}, which has {len(labels)}; a task can only "
-                "learn classes with training texts: add some, or remove the line"
+                f"{where}: the label {label!r} is not in {folder / TABLES[0]}, which has {len(labels)}; a task can "
+                "only learn classes with training texts: add some, or remove the line"
             )
     words = _class_words(folder / "classes.tsv", labels)
     name = name or folder.resolve().name

@@ -109,8 +109,8 @@ def _prototype_rows(backbone: Backbone, task: Task) -> Tensor:
     counts = torch.bincount(task.train.labels, minlength=len(task.class_names))
     if empty := [name for name, count in zip(task.class_names, counts.tolist(), strict=True) if count == 0]:
         raise InputError(
-            f"task {task.name!r} has no training {task.what} of {', '.join(map(repr, empty[:5]))}: a prototype head needs "
-            "at least one of every class; take more of them"
+            f"task {task.name!r} has no training {task.what} of {', '.join(map(repr, empty[:5]))}: a prototype head "
+            "needs at least one of every class; take more of them"
         )
     require_tasks(backbone, [task])
     total = torch.zeros(len(task.class_names), backbone.output_dim)

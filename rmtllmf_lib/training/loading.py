@@ -88,8 +88,8 @@ def require_kind(backbone: Backbone, what: str, of: str = "the split") -> None:
     if backbone.reads != what:
         other = "'minilm'" if what == "texts" else "'tiny'"
         raise InputError(
-            f"{of} holds {what}, and backbone {backbone.name!r} reads {backbone.reads}: expected {backbone.reads}; choose "
-            f"another task, or a backbone that reads {what}, such as {other}"
+            f"{of} holds {what}, and backbone {backbone.name!r} reads {backbone.reads}: expected {backbone.reads}; "
+            f"choose another task, or a backbone that reads {what}, such as {other}"
         )
 
 

@@ -202,7 +202,8 @@ def load_suite(
     for one, other in combinations(suite.tasks, 2):
         if suite.tasks[one].fingerprint == suite.tasks[other].fingerprint:
             raise InputError(
-                f"tasks {one!r} and {other!r} hold the same {suite.tasks[one].what}: expected different ones, check the root"
+                f"tasks {one!r} and {other!r} hold the same {suite.tasks[one].what}: expected different "
+                "ones, check the root"
             )
     if not taus:
         suite = with_vectors(suite, recipe, seed, autocast=autocast, store=store)
@@ -289,7 +290,9 @@ def assemble_suite(
         if tau is not None:
             _require_same(tau, spec.name, {"classes": str(len(task.class_names))})
             if n_test is None and info.get("data", task.fingerprint) != task.fingerprint:
-                log.warning("the task vector of %r was trained on other %s than the task has here", spec.name, task.what)
+                log.warning(
+                    "the task vector of %r was trained on other %s than the task has here", spec.name, task.what
+                )
         tasks[spec.name] = task
         heads[spec.name] = build_head(backbone, task, head or info.get("head", "text"))
     return Suite(backbone, tasks, heads, taus, device)

@@ -18,7 +18,7 @@ from PIL import Image
 from rmtllmf_lib.disentanglement.linearise import first_order, network
 from rmtllmf_lib.disentanglement.noisy_logits import linearisation_error, perturb
 from rmtllmf_lib.fusion.arithmetic import lambda_n
-from rmtllmf_lib.model.backbone import load_backbone, fresh_tower
+from rmtllmf_lib.model.backbone import fresh_tower, load_backbone
 from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.payload.lora import Lora
 from rmtllmf_lib.payload.low_rank import LowRank

@@ -25,9 +25,9 @@ from rmtllmf_lib.model.backbone import (
     OPENAI_VIT,
     Backbone,
     WordTokenizer,
+    fresh_tower,
     load_backbone,
     new_model,
-    fresh_tower,
 )
 from rmtllmf_lib.model.task_vector import Weights
 from rmtllmf_lib.tasks.base import CLIP_MEAN, CLIP_STD, TASK_NAMES, Task

@@ -174,7 +174,9 @@ def renamed(state: dict[str, torch.Tensor], old: str, new: str) -> dict[str, tor
         lambda state: {f"0.auto_model.{name}": x for name, x in state.items()},
         lambda state: {f"bert.{name}": x for name, x in state.items()} | {"classifier.weight": torch.ones(2, 32)},
         lambda state: state | {"embeddings.position_ids": torch.arange(LENGTH)[None]},
-        lambda state: renamed(renamed(state, "LayerNorm.weight", "LayerNorm.gamma"), "LayerNorm.bias", "LayerNorm.beta"),
+        lambda state: renamed(
+            renamed(state, "LayerNorm.weight", "LayerNorm.gamma"), "LayerNorm.bias", "LayerNorm.beta"
+        ),
     ],
 )
 def test_names_of_others_are_understood(folder: Path, change: Callable[..., Any], tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ def load(folder: Path, **options: int) -> Task:
 
 
 def rows(*splits: Split) -> list[tuple[int, str]]:
-    return sorted((int(label), text) for split in splits for label, text in zip(split.labels, split.inputs, strict=True))
+    pairs = (zip(split.labels.tolist(), split.inputs, strict=True) for split in splits)
+    return sorted(pair for part in pairs for pair in part)
 
 
 def test_a_folder_becomes_a_task(tmp_path: Path) -> None:
@@ -53,8 +54,9 @@ def test_words_and_templates(tmp_path: Path) -> None:
 
 def test_order_of_the_lines_decides_nothing(tmp_path: Path) -> None:
     many = [f"{label}\t{text}" for label, text in zip("ab" * 20, text_split(40).inputs, strict=True)]
-    one, other = load(write(tmp_path / "a", train=many, test=["a\tx"])), load(
-        write(tmp_path / "b", train=many[::-1], test=["a\tx"])
+    one, other = (
+        load(write(tmp_path / "a", train=many, test=["a\tx"])),
+        load(write(tmp_path / "b", train=many[::-1], test=["a\tx"])),
     )
     assert rows(one.validation) == rows(other.validation) and one.train.inputs[:5] == other.train.inputs[:5]
     few = load(tmp_path / "a", n_train=10)
@@ -64,7 +66,11 @@ def test_order_of_the_lines_decides_nothing(tmp_path: Path) -> None:
 def test_the_fingerprint_covers_the_texts(tmp_path: Path) -> None:
     first = load(write(tmp_path / "a"))
     assert load(write(tmp_path / "a")).fingerprint == first.fingerprint
-    for change in ({"train": [*TRAIN[:-1], "sport\tour teams"]}, {"classes": ["sport\tgames"]}, {"templates": ["a {}"]}):
+    for change in (
+        {"train": [*TRAIN[:-1], "sport\tour teams"]},
+        {"classes": ["sport\tgames"]},
+        {"templates": ["a {}"]},
+    ):
         assert load(write(tmp_path / "a", **change)).fingerprint != first.fingerprint
 
 

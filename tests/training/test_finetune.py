@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 import rmtllmf_lib.training.finetune as module
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.backbone import OPENAI_VIT, Backbone, load_backbone, fresh_tower
+from rmtllmf_lib.model.backbone import OPENAI_VIT, Backbone, fresh_tower, load_backbone
 from rmtllmf_lib.model.layout import GROUPS
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.tasks.base import Split, Task

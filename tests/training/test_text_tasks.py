@@ -15,12 +15,13 @@ from rmtllmf_lib.fusion.mergers import MERGERS
 from rmtllmf_lib.fusion.tsv import tsv_merge
 from rmtllmf_lib.model.backbone import Backbone, fresh_tower, load_backbone
 from rmtllmf_lib.model.task_vector import TaskVector
+from rmtllmf_lib.payload.lora import Lora
 from rmtllmf_lib.payload.low_rank import LowRank
 from rmtllmf_lib.protection.memory import draw_memory
 from rmtllmf_lib.protection.realign import memory_loss, realign
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.study import Study, run_study
-from rmtllmf_lib.tasks.base import Split, Task
+from rmtllmf_lib.tasks.base import Split
 from rmtllmf_lib.training.evaluate import accuracy, predictions, prepare
 from rmtllmf_lib.training.finetune import RECIPES, Recipe, finetune, recipe_for
 from rmtllmf_lib.training.heads import Head, build_head
@@ -28,7 +29,6 @@ from rmtllmf_lib.training.loading import batches
 from rmtllmf_lib.training.lora import finetune_lora
 from rmtllmf_lib.training.merging import fisher_diagonal, input_grams, merge_suite, training_sample
 from rmtllmf_lib.training.suite import Suite
-from rmtllmf_lib.payload.lora import Lora
 from rmtllmf_lib.transport.scenario import Scenario
 from small import generator, small_backbone, small_task, small_tau
 from texts import LENGTH, text_backbone, text_split, text_task, write_text_model, write_texts
@@ -82,7 +82,8 @@ def test_evaluation_sorts_by_length_and_answers_in_the_splits_order(backbone: Ba
     assert prepared.logits(backbone.weights, head).allclose(expected, atol=1e-4)
     assert torch.equal(predictions(backbone, backbone.weights, prepared, head), expected.argmax(1))
     lengths = [part.shape[1] for part in prepared.cut()]
-    assert lengths[0] < lengths[-1] and sum(lengths) < sum(part.shape[1] for part, _ in batches(backbone, split, batch_size=8))
+    unsorted = [part.shape[1] for part, _ in batches(backbone, split, batch_size=8)]
+    assert lengths[0] < lengths[-1] and sum(lengths) < sum(unsorted)
     share = float((expected.argmax(1) == split.labels).float().mean())
     assert accuracy(backbone, backbone.weights, prepared, head) == pytest.approx(share)
 
@@ -262,7 +263,9 @@ def test_lora_is_for_image_towers(backbone: Backbone) -> None:
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-def test_the_commands_on_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_on_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     write_text_model(tmp_path / "bert")
     for seed, name in enumerate(NAMES):
