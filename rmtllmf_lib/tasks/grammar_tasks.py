@@ -95,7 +95,8 @@ def grammar_task(name: str, *, seed: int = 0, n_train: int | None = None, n_test
     tested = TEST if n_test is None else whole_number(n_test, f"n_test of task {name!r}", 10, LARGEST)
     rng = np.random.default_rng([seed, *name.encode()])
     texts, labels = grammar_texts(name, tested + count, rng=rng)  # the test does not depend on how much is trained on
-    test, train = (Split(tuple(texts[part]), torch.tensor(labels[part])) for part in (slice(tested), slice(tested, None)))
+    parts = slice(tested), slice(tested, None)
+    test, train = (Split(tuple(texts[part]), torch.tensor(labels[part])) for part in parts)
     kept, held_out = carve_validation(train.labels, seed=seed, keys=texts[tested:])
     class_names = tuple(grammar.sentences)
     return Task(

@@ -111,7 +111,8 @@ CLAIMS = (
         "with {k} examples a class by {listed} points", _worth_of_the_link, "fig-lm-answer",
     ),
     _claim(
-        "Language: above both controls", "Under attack, the answer is above what the station could do without the link.",
+        "Language: above both controls",
+        "Under attack, the answer is above what the station could do without the link.",
         "with {k} examples a class {listed[control]} points above the base realigned, and {listed[stronger]} above the "
         "station's own specialists", _above_controls, "fig-lm-answer",
     ),

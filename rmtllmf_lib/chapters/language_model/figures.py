@@ -10,18 +10,20 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from rmtllmf_lib.chapters import style
-from rmtllmf_lib.chapters.style import BLUE, GREEN, GREY, METHODS, ORANGE
+from rmtllmf_lib.chapters.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY
 
 _OF_BASE = {"zero_shot": ("zero-shot, by class names", GREY, "o"), "prototype": ("base with prototypes", ORANGE, "s"),
             "fine_tuned": ("fine-tuned", BLUE, "D")}  # fmt: skip
 
-# Without a memory: protection to label, colour and marker.
+# Without a memory: protection and rule for lambda to label, colour and marker.
 _WITHOUT = {
-    "unprotected": ("plain sum", *METHODS["unprotected"][:2]),
-    "freeze": ("plain sum, embeddings reloaded", *METHODS["freeze"][:2]),
-    "merge-tsv": ("TSV-Merge", BLUE, "o"),
-    "coded-tsv": ("the answer", GREEN, "*"),
-    "base": ("base, zero-shot", GREY, "P"),
+    ("unprotected", "given"): ("plain sum, published $\\lambda$", RED, "x"),
+    ("freeze", "given"): ("embeddings reloaded, published $\\lambda$", ORANGE, "v"),
+    ("unprotected", "chosen"): ("plain sum, $\\lambda$ chosen", PURPLE, "^"),
+    ("freeze", "chosen"): ("embeddings reloaded, $\\lambda$ chosen", BLUE, "D"),
+    ("merge-tsv", "chosen"): ("TSV-Merge", SKY, "o"),
+    ("coded-tsv", "chosen"): ("the answer", GREEN, "*"),
+    ("base", "given"): ("base, zero-shot", GREY, "P"),
 }
 
 
@@ -52,20 +54,20 @@ def links(rows: pd.DataFrame, names: Mapping[str, str]) -> Axes:
     Parameters
     ----------
     rows : DataFrame
-        scenario, protection, mean, half_width; of the book's results "language_model".
+        scenario, protection, lam_rule, mean, half_width; of the book's results "language_model".
     names : mapping of scenario to its tick, in order
     """
     _, ax = plt.subplots(figsize=(7.2, 4.0))
     places = {scenario: place for place, scenario in enumerate(names)}
-    for shift, (protection, (label, colour, marker)) in enumerate(_WITHOUT.items()):
-        here = rows[(rows["protection"] == protection) & rows["scenario"].isin([*names])]
-        x = here["scenario"].map(places) + 0.12 * (shift - 2)
+    for shift, ((protection, rule), (label, colour, marker)) in enumerate(_WITHOUT.items()):
+        here = rows[(rows["protection"] == protection) & (rows["lam_rule"] == rule) & rows["scenario"].isin([*names])]
+        x = here["scenario"].map(places) + 0.1 * (shift - 3)
         look = style.look(label, colour, marker, "none")
         style.with_intervals(ax, x, here, factor=100, markersize=8, **look)
     ax.set_xticks(range(len(names)), list(names.values()))
     ax.margins(x=0.1)
     ax.set(ylabel="normalised accuracy (%)")
-    ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=3, frameon=False)
+    ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, 1.32), ncols=2, frameon=False)
     return ax
 
 

@@ -42,7 +42,7 @@ def shipped(base: Weights, folder: Path = PAYLOADS) -> dict[str, TaskVector]:
 
 
 def payload_table(taus: Mapping[str, TaskVector], base: Weights, folder: Path = PAYLOADS) -> pd.DataFrame:
-    """Return what a user sends: task, bytes (of its file), part (of the whole vector's), size (norm over the base's)."""
+    """Return what a user sends: task, bytes (of its file), part (of a whole vector's), size (norm over the base's)."""
     whole = base.values.nbytes
     rows = []
     for name, tau in taus.items():
@@ -65,7 +65,7 @@ def noise(taus: Sequence[TaskVector], base: Weights) -> dict[str, float]:
 def received_sum(
     taus: Sequence[TaskVector], base: Weights, lam: float, link: str, *, generator: torch.Generator
 ) -> Weights:
-    """Return the base plus lambda times the sum of vectors as they arrive over one of the paper's links, errors half common."""
+    """Return the base plus lambda times the sum of vectors as one of the paper's links delivers them, errors half common."""
     (scenario,) = [each for each in inject_mse("half") if each.name == link]
     arrived = scenario.receive(taus, base, generator=generator)
     return base + lam * sum(arrived[1:], arrived[0])
@@ -74,7 +74,7 @@ def received_sum(
 def drawn_accuracies(
     backbone: Backbone, tasks: Mapping[str, Task], models: Mapping[str, Weights]
 ) -> pd.DataFrame:
-    """Return a row for each task: task, classes, and the accuracy of each model on its test sentences, prompts for a head."""
+    """Return rows (task, classes, accuracy of each model on the test sentences), with class names for a head."""
     rows = []
     for name, task in tasks.items():
         prepared, head = prepare(backbone, task.test), build_head(backbone, task)

@@ -21,13 +21,15 @@ def test_tasks_are_means_over_seeds() -> None:
 
 def test_links_without_a_memory() -> None:
     rows = pd.DataFrame(
-        [("clean", "unprotected", 0.9, 0.01), ("SR", "unprotected", 0.3, 0.02), ("SR", "coded-tsv", 0.96, 0.01),
-         ("no link", "base", 0.7, None), ("SU", "unprotected", 0.5, 0.01)],
-        columns=["scenario", "protection", "mean", "half_width"],
+        [("clean", "unprotected", "chosen", 0.9, 0.01), ("SR", "unprotected", "chosen", 0.7, 0.02),
+         ("SR", "unprotected", "given", 0.3, 0.02), ("SR", "coded-tsv", "chosen", 0.96, 0.01),
+         ("no link", "base", "given", 0.7, None), ("SU", "unprotected", "chosen", 0.5, 0.01)],
+        columns=["scenario", "protection", "lam_rule", "mean", "half_width"],
     )  # fmt: skip
     ax = figures.links(rows, {"no link": "none", "clean": "no noise", "SR": "SR"})
     finished(ax)
-    np.testing.assert_allclose(centres(ax, "plain sum"), [[0.76, 1.76], [90, 30]])
+    np.testing.assert_allclose(centres(ax, "plain sum, $\\lambda$ chosen"), [[0.9, 1.9], [90, 70]])
+    np.testing.assert_allclose(centres(ax, "plain sum, published $\\lambda$")[1], [30])
     np.testing.assert_allclose(centres(ax, "the answer")[1], [96])
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["none", "no noise", "SR"]
 
