@@ -2,14 +2,14 @@
 
     python -m workflow.language_model --data text
 
-fine-tunes MiniLM on the tasks in the folder, and writes four files to `book/results`: `language_model.csv`, a row for
-each condition with its lead over both controls and over the same fusion without noise; `…_suites.csv`, the values of
+fine-tunes MiniLM on the tasks in that folder and writes four files to `book/results`: `language_model.csv`, a row for
+each condition with its lead over both controls and over the fusion without noise; `…_suites.csv`, the values of
 every seed; `…_tasks.csv`, accuracies of base and specialists, task by task; and `….json`, the studies, the hashes of
-the data and the versions. With `--payloads` it writes the payload files of seed 0 as well, which the library ships.
+the data and the versions. With `--payloads` it writes the payload files of seed 0 first, which the library ships.
 
 A seed is that of the fine-tuning, and of noise, memory and order of training in the studies; the sentences are the
-same. Lambda is chosen once, with seed 0, on validation sentences. Everything that is computed is
-stored in parts: stopped, it goes on where it was. The files are written anew after each part that is new.
+same. Lambda is chosen once, with seed 0, on validation sentences. Everything that is computed is stored in parts:
+stopped, it goes on where it was. The files are written anew after each part that is new.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.study import Study
 from rmtllmf_lib.study.suites import CHOSEN, CONDITION, GIVEN, by_suite, leads, run_over_suites
+from rmtllmf_lib.tasks.base import pinned_sample
 from rmtllmf_lib.tasks.sources import parse_tasks
 from rmtllmf_lib.training.evaluate import accuracy, prepare
 from rmtllmf_lib.training.heads import build_head
@@ -48,7 +49,7 @@ OUT = ROOT / "book" / "results" / "language_model.csv"
 PAYLOADS = ROOT / "rmtllmf_lib" / "assets" / "minilm"
 
 TASKS = ("agnews", "banking", "emotion", "mpqa", "snips", "sst2", "subj", "trec")
-TEST, VALIDATION = 200, 60  # sentences of each task
+TEST, VALIDATION, PROTOTYPES = 200, 60, 400  # sentences of each task; the last are training sentences
 SENT = Quantised(LowRank(24), 2)
 
 _OF_SUM = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6)
@@ -133,8 +134,8 @@ def tasks_table(data: Path, seed: int) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame with columns seed, task, classes, zero_shot, prototype (the base with prototypes for a head), fine_tuned,
-    size (norm of the task vector over that of the base), cosine (largest to another task's vector)
+    DataFrame with columns seed, task, classes, zero_shot, prototype (the base with means of `PROTOTYPES` sentences for
+    a head), fine_tuned, size (norm of the task vector over that of the base), cosine (largest to another task's vector)
     """
     suite, store = public_suite(data, seed), Store()
     base, names = suite.backbone.weights, list(suite.tasks)
@@ -144,7 +145,8 @@ def tasks_table(data: Path, seed: int) -> pd.DataFrame:
         rows = []
         for name, task in suite.tasks.items():
             prepared = prepare(suite.backbone, task.test, limit=TEST)
-            heads = suite.heads[name], build_head(suite.backbone, task, "prototype")
+            few = task.train.subset(pinned_sample(task.train.labels, PROTOTYPES, salt="prototypes", least=1))
+            heads = suite.heads[name], build_head(suite.backbone, replace(task, train=few), "prototype")
             rows.append((name, *(accuracy(suite.backbone, base, prepared, head) for head in heads)))
         return pd.DataFrame(rows, columns=["task", "zero_shot", "prototype"])
 
@@ -158,7 +160,7 @@ def tasks_table(data: Path, seed: int) -> pd.DataFrame:
         return pd.DataFrame(rows, columns=["seed", "task", "classes", "fine_tuned", "size", "cosine"])
 
     data_of = {name: [task.fingerprint, suite.heads[name].hash] for name, task in suite.tasks.items()}
-    config: dict[str, Any] = {"base": base.hash, "data": data_of, "test": TEST, "versions": versions}
+    config: dict[str, Any] = {"base": base.hash, "data": data_of, "counts": [TEST, PROTOTYPES], "versions": versions}
     taus = {name: tau.hash for name, tau in suite.taus.items()}
     own = store.table("language-model-specialists", {**config, "taus": taus, "seed": seed}, of_specialists)
     both = own.merge(store.table("language-model-base", config, of_base), on="task")
@@ -191,7 +193,7 @@ def settings() -> dict[str, Any]:
         {"per_class": count, "kind": kind, "studies": [asdict(study) for study in studies(count, kind)]}
         for count, kind in PARTS
     ]
-    return {"tasks": TASKS, "test": TEST, "validation": VALIDATION, "parts": made}
+    return {"tasks": TASKS, "test": TEST, "validation": VALIDATION, "prototypes": PROTOTYPES, "parts": made}
 
 
 def write(parts: Mapping[tuple[int, str], pd.DataFrame], tasks: pd.DataFrame, data: Path, path: Path) -> None:
@@ -223,9 +225,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parts: dict[tuple[int, str], pd.DataFrame] = {}
     tasks = pd.DataFrame()
     for seed in range(options.seeds):
-        tasks = pd.concat([tasks, tasks_table(options.data, seed)], ignore_index=True)
         if options.payloads and seed == 0:
             write_payloads(options.data)
+        tasks = pd.concat([tasks, tasks_table(options.data, seed)], ignore_index=True)
         for part in PARTS[: options.parts]:
             parts[part] = run_part(options.data, *part, seed + 1)
             write(parts, tasks, options.data, options.out)

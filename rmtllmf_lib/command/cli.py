@@ -222,6 +222,7 @@ def finetune(
     \b
     Tasks by source:
       procedural   cars textures landuse signs digits aerial scenes housenumbers
+      of texts     intents questions dates units opinions tenses certainty speech
       torchvision  mnist gtsrb eurosat svhn dtd sun397 cars, below --root
       folder       your images: train/<class>/*.jpg and test/<class>/*.jpg
                    your texts: train.tsv and test.tsv, each line label, tab, text

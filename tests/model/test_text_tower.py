@@ -70,6 +70,15 @@ def test_features_do_not_depend_on_what_fills_rows_up() -> None:
     assert torch.stack([backbone.text_features([text])[0] for text in TEXTS]).allclose(together, atol=1e-6)
 
 
+def test_texts_are_read_in_groups_and_returned_in_their_order() -> None:
+    """More texts than a group, of mixed lengths, have the features that each has alone."""
+    backbone = text_backbone()
+    texts = ["red " * (1 + 5 * number % 7) for number in range(2 * text_tower._GROUP + 3)]
+    together = backbone.text_features(texts)
+    alone = torch.cat([backbone.text_features([text]) for text in texts])
+    torch.testing.assert_close(together, alone, atol=1e-6, rtol=1e-5)
+
+
 def test_features_at_named_weights_are_those_of_a_tower_with_them() -> None:
     backbone = text_backbone()
     moved = backbone.weights + small_tau(backbone.weights, 1)

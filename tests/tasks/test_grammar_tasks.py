@@ -11,6 +11,7 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.tasks.base import require_class_names, require_templates
 from rmtllmf_lib.tasks.grammar_tasks import GRAMMAR_NAMES, grammar_classes, grammar_texts
 from rmtllmf_lib.tasks.grammars import GRAMMARS, Grammar
+from rmtllmf_lib.tasks.sources import load_spec, load_task, parse_tasks, severities
 from vectors import unhurried
 
 
@@ -93,3 +94,27 @@ def test_an_unknown_task_and_a_seed_in_place_of_a_generator() -> None:
         grammar_classes("x")
     with pytest.raises(InputError, match="rng"):
         grammar_texts("dates", 3, rng=0)  # type: ignore[arg-type]
+
+
+def test_a_task_is_found_by_its_name() -> None:
+    task = load_task("dates", n_train=100, n_test=40)
+    assert task.class_names == grammar_classes("dates") and task.what == "texts" and task.source == "procedural"
+    assert (len(task.train) + len(task.validation), len(task.test)) == (100, 40)
+    texts = [text for part in (task.train, task.validation, task.test) for text in part.inputs]  # type: ignore[union-attr]
+    assert len(set(texts)) == 140
+    (spec,) = parse_tasks(["dates"], "procedural", None)
+    again = load_spec(spec, None, seed=0, n_train=100, n_test=40)
+    assert again.fingerprint == task.fingerprint and severities([spec], None) == {}
+
+
+def test_more_to_train_on_leaves_the_test_as_it_is() -> None:
+    few, many = (load_task("units", n_train=count, n_test=30) for count in (50, 200))
+    assert few.test.inputs == many.test.inputs and few.fingerprint != many.fingerprint
+    other = load_task("units", seed=1, n_train=50, n_test=30)
+    assert not set(few.test.inputs) & set(other.test.inputs)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("options", [{"n_train": 9}, {"n_test": 3001}, {"seed": -1}, {"difficulty": "hard"}])
+def test_bad_settings_of_a_task(options: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=next(iter(options))):
+        load_task("dates", **options)  # type: ignore[arg-type]

@@ -65,7 +65,7 @@ def noise(taus: Sequence[TaskVector], base: Weights) -> dict[str, float]:
 def received_sum(
     taus: Sequence[TaskVector], base: Weights, lam: float, link: str, *, generator: torch.Generator
 ) -> Weights:
-    """Return the base plus lambda times the sum of vectors as one of the paper's links delivers them, errors half common."""
+    """Return the base plus lambda times the sum of vectors as a link of the paper delivers them, errors half common."""
     (scenario,) = [each for each in inject_mse("half") if each.name == link]
     arrived = scenario.receive(taus, base, generator=generator)
     return base + lam * sum(arrived[1:], arrived[0])
