@@ -37,6 +37,7 @@ from rmtllmf_lib.study.suites import CHOSEN, CONDITION, GIVEN, by_suite, leads, 
 from rmtllmf_lib.tasks.base import pinned_sample
 from rmtllmf_lib.tasks.sources import parse_tasks
 from rmtllmf_lib.training.evaluate import accuracy, prepare
+from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.heads import build_head
 from rmtllmf_lib.training.suite import Suite, assemble_suite, with_vectors
 from rmtllmf_lib.transport.coded_payload import Quantised
@@ -51,6 +52,10 @@ PAYLOADS = ROOT / "rmtllmf_lib" / "assets" / "minilm"
 TASKS = ("agnews", "banking", "emotion", "mpqa", "snips", "sst2", "subj", "trec")
 TEST, VALIDATION, PROTOTYPES = 200, 60, 400  # sentences of each task; the last are training sentences
 SENT = Quantised(LowRank(24), 2)
+
+# A quarter of the steps that the backbone's recipe has, counted in sentences: all users train alike.
+TRAINED = Recipe(steps=60, batch_size=16, lr=1e-4, warmup_steps=6, freeze=("embeddings",))
+REALIGNED = replace(REALIGNMENT, batch_size=32, lr=1e-4)
 
 _OF_SUM = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6)
 _OF_TSV = (0.5, 0.75, 1.0, 1.25, 1.5)
@@ -83,7 +88,7 @@ def studies(per_class: int, kind: str) -> Iterator[Study]:
     attacked = tuple(link for link in half if link.name == "SR")
     whole = Study(
         (), ("base",), seeds=1, per_class=(max(per_class, 1),), sizes=(len(TASKS),), per_size=1, test_images=TEST,
-        validation_images=VALIDATION, realignment=replace(REALIGNMENT, lr=1e-4), lam_grid=LAMBDAS, sends=((24, 2),),
+        validation_images=VALIDATION, realignment=REALIGNED, lam_grid=LAMBDAS, sends=((24, 2),),
     )  # fmt: skip
     if kind == STRONGER:
         yield replace(whole, protections=("few-shot-specialists",))
@@ -114,7 +119,7 @@ def sentences(data: Path) -> Suite:
 @lru_cache(maxsize=2)
 def public_suite(data: Path, seed: int) -> Suite:
     """The users of one seed: eight specialists, trained or from the store."""
-    return with_vectors(sentences(data), seed=seed)
+    return with_vectors(sentences(data), TRAINED, seed)
 
 
 def run_part(data: Path, per_class: int, kind: str, seeds: int) -> pd.DataFrame:
@@ -193,7 +198,7 @@ def settings() -> dict[str, Any]:
         {"per_class": count, "kind": kind, "studies": [asdict(study) for study in studies(count, kind)]}
         for count, kind in PARTS
     ]
-    return {"tasks": TASKS, "test": TEST, "validation": VALIDATION, "prototypes": PROTOTYPES, "parts": made}
+    return {"tasks": TASKS, "trained": asdict(TRAINED), "test": TEST, "validation": VALIDATION, "prototypes": PROTOTYPES, "parts": made}
 
 
 def write(parts: Mapping[tuple[int, str], pd.DataFrame], tasks: pd.DataFrame, data: Path, path: Path) -> None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from rmtllmf_lib.chapters.send_less.tables import stored
+from rmtllmf_lib.chapters.send_less.tables import RESULTS, stored
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import ASSETS, Backbone
 from rmtllmf_lib.model.layout import GROUPS
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
-from rmtllmf_lib.study.payloads import error_ratios
 from rmtllmf_lib.tasks.base import Task
 from rmtllmf_lib.tasks.grammar_tasks import grammar_task
 from rmtllmf_lib.tasks.sources import load_task
@@ -25,6 +26,13 @@ from rmtllmf_lib.transport.scenario import inject_mse
 
 PAYLOADS = ASSETS / "minilm"
 TEST = 200  # test sentences of each public task in the stored results
+
+
+def settings() -> dict[str, Any]:
+    """Return what decided the stored results: the recipe of the users ("trained"), the studies, and their one "rate"."""
+    made = json.loads((RESULTS / "language_model.json").read_text(encoding="utf-8"))["settings"]
+    (rate,) = {study["realignment"]["lr"] for part in made["parts"] for study in part["studies"]}
+    return {**made, "rate": rate}
 
 
 def shipped(base: Weights, folder: Path = PAYLOADS) -> dict[str, TaskVector]:
@@ -55,11 +63,6 @@ def shares(base: Weights) -> pd.Series:
     """Return the part of a model's parameters that each group of its layout has."""
     sizes = {group: sum(part.stop - part.start for part in base.layout.ranges(group)) for group in GROUPS}
     return pd.Series(sizes) / base.layout.size
-
-
-def noise(taus: Sequence[TaskVector], base: Weights) -> dict[str, float]:
-    """Return the power of the errors at the scale of the weights over that of the vectors, mean over users, by link."""
-    return {link.name: float(np.mean(error_ratios(link, taus, base))) for link in inject_mse("independent")}
 
 
 def received_sum(
@@ -115,3 +118,39 @@ def sentence_error(tasks: pd.DataFrame, count: int = TEST) -> float:
     """
     p = tasks["fine_tuned"].to_numpy()
     return float(np.sqrt(np.sum((1 - p) / p / count)) / len(p))
+
+
+# The methods that both families have: name to protections with and without a memory, and the link.
+_METHODS = {
+    "no link": (("control", "base"), "no link"),
+    "R-MTLLMF, no noise": (("rmtllmf", "unprotected"), "clean"),
+    "R-MTLLMF, SR": (("rmtllmf",), "SR"),
+    "the answer, SR": (("coded-tsv-realigned", "coded-tsv"), "SR"),
+}
+
+
+def beside(images: pd.DataFrame, texts: pd.DataFrame) -> pd.DataFrame:
+    """Return the normalised accuracies of both families side by side, for conditions that both have.
+
+    Parameters
+    ----------
+    images, texts : DataFrame
+        Rows of the book's results "the_answer" with "when_the_link_helps", and of "language_model": per_class, scenario,
+        protection, lam_rule, mean, half_width.
+
+    Returns
+    -------
+    DataFrame with columns method, per_class, images, images_half_width, texts, texts_half_width
+    """
+    found = []
+    for method, (protections, link) in _METHODS.items():
+        sides = []
+        for name, rows in (("images", images), ("texts", texts)):
+            own = rows["protection"].isin(protections) & (rows["scenario"] == link)
+            own &= (rows["lam_rule"] == "chosen") | rows["protection"].isin(["control", "base"])
+            part = rows[own].drop_duplicates(["per_class", "protection"])[["per_class", "mean", "half_width"]]
+            sides.append(part.rename(columns={"mean": name, "half_width": f"{name}_half_width"}))
+        both = sides[0].merge(sides[1], on="per_class").sort_values("per_class")
+        both.insert(0, "method", method)
+        found.append(both)
+    return pd.concat(found, ignore_index=True)
