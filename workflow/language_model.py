@@ -50,15 +50,15 @@ OUT = ROOT / "book" / "results" / "language_model.csv"
 PAYLOADS = ROOT / "rmtllmf_lib" / "assets" / "minilm"
 
 TASKS = ("agnews", "banking", "emotion", "mpqa", "snips", "sst2", "subj", "trec")
-TEST, VALIDATION, PROTOTYPES = 200, 60, 400  # sentences of each task; the last are training sentences
+TEST, VALIDATION, PROTOTYPES = 200, 40, 200  # sentences of each task; the last are training sentences
 SENT = Quantised(LowRank(24), 2)
 
 # A quarter of the steps that the backbone's recipe has, counted in sentences: all users train alike.
 TRAINED = Recipe(steps=60, batch_size=16, lr=1e-4, warmup_steps=6, freeze=("embeddings",))
 REALIGNED = replace(REALIGNMENT, batch_size=32, lr=1e-4)
 
-_OF_SUM = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6)
-_OF_TSV = (0.5, 0.75, 1.0, 1.25, 1.5)
+_OF_SUM = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6)
+_OF_TSV = (0.75, 1.0, 1.25, 1.5)
 LAMBDAS = {
     **dict.fromkeys(("unprotected", "freeze", "rmtllmf"), _OF_SUM),
     **dict.fromkeys(("merge-tsv", "coded-tsv", "coded-tsv-realigned"), _OF_TSV),
