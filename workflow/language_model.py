@@ -1,4 +1,4 @@
-"""A language model over the link: the paper's protection, both controls and the answer on eight public text tasks.
+"""A language model over the link: the paper's protection, both controls and the answer on public text tasks.
 
     python -m workflow.language_model --data text
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -49,7 +49,7 @@ ROOT = Path(__file__).parents[1]
 OUT = ROOT / "book" / "results" / "language_model.csv"
 PAYLOADS = ROOT / "rmtllmf_lib" / "assets" / "minilm"
 
-TASKS = ("agnews", "banking", "emotion", "mpqa", "snips", "sst2", "subj", "trec")
+TASKS = ("trec", "snips", "mpqa", "sst2", "emotion", "banking", "subj", "agnews")  # those of short texts first
 TEST, VALIDATION, PROTOTYPES = 200, 40, 200  # sentences of each task; the last are training sentences
 SENT = Quantised(LowRank(24), 2)
 
@@ -79,7 +79,7 @@ REFERENCES = {
 }
 
 
-def studies(per_class: int, kind: str) -> Iterator[Study]:
+def studies(per_class: int, kind: str, users: int = len(TASKS)) -> Iterator[Study]:
     """The studies of a part of the results; the learning rate of realignment is the same for every method.
 
     Under noise, sums have the published lambda as well, which knows nothing of the noise.
@@ -87,7 +87,7 @@ def studies(per_class: int, kind: str) -> Iterator[Study]:
     half = inject_mse("half")
     attacked = tuple(link for link in half if link.name == "SR")
     whole = Study(
-        (), ("base",), seeds=1, per_class=(max(per_class, 1),), sizes=(len(TASKS),), per_size=1, test_images=TEST,
+        (), ("base",), seeds=1, per_class=(max(per_class, 1),), sizes=(users,), per_size=1, test_images=TEST,
         validation_images=VALIDATION, realignment=REALIGNED, lam_grid=LAMBDAS, sends=((24, 2),),
     )  # fmt: skip
     if kind == STRONGER:
@@ -111,22 +111,22 @@ def studies(per_class: int, kind: str) -> Iterator[Study]:
 
 
 @lru_cache(maxsize=1)
-def sentences(data: Path) -> Suite:
-    """The tasks of a folder and their heads, without vectors."""
-    return assemble_suite(load_backbone("minilm"), parse_tasks(TASKS, "folder", data), {})
+def sentences(data: Path, users: int) -> Suite:
+    """The first tasks of a folder and their heads, without vectors."""
+    return assemble_suite(load_backbone("minilm"), parse_tasks(TASKS[:users], "folder", data), {})
 
 
 @lru_cache(maxsize=2)
-def public_suite(data: Path, seed: int) -> Suite:
-    """The users of one seed: eight specialists, trained or from the store."""
-    return with_vectors(sentences(data), TRAINED, seed)
+def public_suite(data: Path, users: int, seed: int) -> Suite:
+    """The users of one seed: their specialists, trained or from the store."""
+    return with_vectors(sentences(data, users), TRAINED, seed)
 
 
-def run_part(data: Path, per_class: int, kind: str, seeds: int) -> pd.DataFrame:
+def run_part(data: Path, users: int, part: tuple[int, str], seeds: int) -> pd.DataFrame:
     """The rows of `by_suite` for a part, with the channel uses of all users."""
     tables = []
-    for study in studies(per_class, kind):
-        table = run_over_suites(study, partial(public_suite, data), seeds)
+    for study in studies(*part, users):
+        table = run_over_suites(study, partial(public_suite, data, users), seeds)
         rule = table["protection"].map(lambda name: CHOSEN if name in study.lam_grid else GIVEN)
         tables.append(table.assign(lam_rule=rule))
     table = pd.concat(tables, ignore_index=True)
@@ -134,7 +134,7 @@ def run_part(data: Path, per_class: int, kind: str, seeds: int) -> pd.DataFrame:
     return by_suite(table).join(sent, on=[*CONDITION, "seed"])
 
 
-def tasks_table(data: Path, seed: int) -> pd.DataFrame:
+def tasks_table(data: Path, users: int, seed: int) -> pd.DataFrame:
     """Accuracies on the test sentences of each task, and the size of its vector.
 
     Returns
@@ -142,7 +142,7 @@ def tasks_table(data: Path, seed: int) -> pd.DataFrame:
     DataFrame with columns seed, task, classes, zero_shot, prototype (the base with means of `PROTOTYPES` sentences for
     a head), fine_tuned, size (norm of the task vector over that of the base), cosine (largest to another task's vector)
     """
-    suite, store = public_suite(data, seed), Store()
+    suite, store = public_suite(data, users, seed), Store()
     base, names = suite.backbone.weights, list(suite.tasks)
     versions = {"rmtllmf": __version__, "torch": torch.__version__}
 
@@ -186,34 +186,37 @@ def summarised(rows: pd.DataFrame) -> pd.DataFrame:
     return table.assign(protection=table["protection"].str.removesuffix(NO_NOISE))
 
 
-def hashes(data: Path) -> dict[str, str]:
+def hashes(data: Path, users: int) -> dict[str, str]:
     """SHA-256 of every file of the tasks, by its path in the folder."""
-    files = sorted(path for name in TASKS for path in (data / name).iterdir() if path.is_file())
+    files = sorted(path for name in TASKS[:users] for path in (data / name).iterdir() if path.is_file())
     return {path.relative_to(data).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def settings() -> dict[str, Any]:
+def settings(parts: Iterable[tuple[int, str]], users: int) -> dict[str, Any]:
     """What decided the results, beside data, versions and seeds."""
     made = [
-        {"per_class": count, "kind": kind, "studies": [asdict(study) for study in studies(count, kind)]}
-        for count, kind in PARTS
+        {"per_class": count, "kind": kind, "studies": [asdict(study) for study in studies(count, kind, users)]}
+        for count, kind in parts
     ]
-    return {"tasks": TASKS, "trained": asdict(TRAINED), "test": TEST, "validation": VALIDATION, "prototypes": PROTOTYPES, "parts": made}
+    counts = {"test": TEST, "validation": VALIDATION, "prototypes": PROTOTYPES}
+    return {"tasks": TASKS[:users], "trained": asdict(TRAINED), **counts, "parts": made}
 
 
-def write(parts: Mapping[tuple[int, str], pd.DataFrame], tasks: pd.DataFrame, data: Path, path: Path) -> None:
+def write(
+    parts: Mapping[tuple[int, str], pd.DataFrame], tasks: pd.DataFrame, data: Path, users: int, path: Path
+) -> None:
     """Write the tables of the parts that there are, and what made them."""
     rows = pd.concat(parts.values(), ignore_index=True)
     own = {path: summarised(rows), path.with_name(f"{path.stem}_suites.csv"): rows}
-    origin = {"data": hashes(data), "settings": settings()}
+    origin = {"data": hashes(data, users), "settings": settings(parts, users)}
     tables = {**own, path.with_name(f"{path.stem}_tasks.csv"): tasks}
     write_results(tables, path.with_suffix(".json"), "python -m workflow.language_model", origin)
 
 
-def write_payloads(data: Path, folder: Path = PAYLOADS) -> None:
+def write_payloads(data: Path, users: int, folder: Path = PAYLOADS) -> None:
     """Write the payload files of seed 0, one for each task."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, tau in public_suite(data, 0).taus.items():
+    for name, tau in public_suite(data, users, 0).taus.items():
         write_payload(folder / f"{name}.payload", replace(tau, info={**tau.info, "task": name, "seed": "0"}), SENT)
 
 
@@ -223,19 +226,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with a folder for each of the tasks")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--users", type=int, default=len(TASKS), help="tasks, from the first")
     parser.add_argument("--parts", type=int, default=len(PARTS), help="how many of them, from the first")
     parser.add_argument("--payloads", action="store_true", help="write the payload files of seed 0 first")
     options = parser.parse_args(arguments)
+    data, users = options.data, options.users
     torch.set_num_threads(1)
     parts: dict[tuple[int, str], pd.DataFrame] = {}
     tasks = pd.DataFrame()
     for seed in range(options.seeds):
         if options.payloads and seed == 0:
-            write_payloads(options.data)
-        tasks = pd.concat([tasks, tasks_table(options.data, seed)], ignore_index=True)
+            write_payloads(data, users)
+        tasks = pd.concat([tasks, tasks_table(data, users, seed)], ignore_index=True)
         for part in PARTS[: options.parts]:
-            parts[part] = run_part(options.data, *part, seed + 1)
-            write(parts, tasks, options.data, options.out)
+            parts[part] = run_part(data, users, part, seed + 1)
+            write(parts, tasks, data, users, options.out)
             print(f"seed {seed}, {part[0]} a class, {part[1]}: written", flush=True)
 
 
