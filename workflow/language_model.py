@@ -95,7 +95,8 @@ def studies(per_class: int, kind: str, users: int = len(TASKS)) -> Iterator[Stud
     elif kind == LINKS:
         others = tuple(link for link in half if link not in attacked)
         unit_power = tuple(replace(link, name="SR, unit power", scale="task") for link in attacked)
-        yield replace(whole, scenarios=(*others, *unit_power), protections=("unprotected",))
+        yield replace(whole, scenarios=(*half, *unit_power), protections=("unprotected",))
+        yield replace(whole, scenarios=(CLEAN,), protections=("merge-tsv",))
         yield replace(whole, scenarios=others, protections=("freeze",))
         yield replace(whole, scenarios=others, protections=("unprotected", "freeze"), lam_grid={})
     elif per_class:
@@ -104,10 +105,9 @@ def studies(per_class: int, kind: str, users: int = len(TASKS)) -> Iterator[Stud
         yield replace(whole, scenarios=attacked, protections=("coded-tsv-realigned",))
     else:
         yield replace(whole, protections=("base",))
-        yield replace(whole, scenarios=(CLEAN, *attacked), protections=("unprotected",))
+        yield replace(whole, scenarios=(CLEAN,), protections=("unprotected",))
         yield replace(whole, scenarios=attacked, protections=("freeze", "coded-tsv"))
         yield replace(whole, scenarios=attacked, protections=("unprotected", "freeze"), lam_grid={})
-        yield replace(whole, scenarios=(CLEAN,), protections=("merge-tsv",))
 
 
 @lru_cache(maxsize=1)
@@ -152,7 +152,9 @@ def tasks_table(data: Path, users: int, seed: int) -> pd.DataFrame:
             prepared = prepare(suite.backbone, task.test, limit=TEST)
             few = task.train.subset(pinned_sample(task.train.labels, PROTOTYPES, salt="prototypes", least=1))
             heads = suite.heads[name], build_head(suite.backbone, replace(task, train=few), "prototype")
-            rows.append((name, *(accuracy(suite.backbone, base, prepared, head) for head in heads)))
+            both = replace(heads[0], weight=torch.cat([head.weight for head in heads]))  # features are computed once
+            found = prepared.logits(base, both).split(len(task.class_names), 1)
+            rows.append((name, *(float((part.argmax(1) == prepared.split.labels).float().mean()) for part in found)))
         return pd.DataFrame(rows, columns=["task", "zero_shot", "prototype"])
 
     def of_specialists() -> pd.DataFrame:
