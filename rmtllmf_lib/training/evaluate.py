@@ -22,7 +22,7 @@ from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.tasks.base import Split, pinned_sample
 from rmtllmf_lib.tasks.images import LazyImages
 from rmtllmf_lib.training.heads import Head
-from rmtllmf_lib.training.loading import batches, require_kind, resolve_device
+from rmtllmf_lib.training.loading import batches, by_length, require_kind, resolve_device
 from rmtllmf_lib.validated import validated_call
 
 BATCH = 125  # images; their activations in the tiny tower about fill a typical L2 cache
@@ -140,8 +140,7 @@ def prepare(
 
 def _prepared_texts(plain: Prepared, keep: bool) -> Prepared:
     """Texts in the order of their lengths, as tokens if they are to be kept; embedding them again costs little."""
-    lengths = torch.tensor([len(text) for text in plain.split.inputs])
-    plain = replace(plain, order=lengths.argsort(stable=True))
+    plain = replace(plain, order=by_length(plain.split))
     return replace(plain, patches=[*plain.cut()]) if keep else plain
 
 

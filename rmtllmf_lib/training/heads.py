@@ -14,7 +14,7 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import Backbone, WordTokenizer
 from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.tasks.base import Task
-from rmtllmf_lib.training.loading import batches, require_kind, require_tasks
+from rmtllmf_lib.training.loading import batches, by_length, require_kind, require_tasks
 from rmtllmf_lib.validated import validated_call
 
 HEAD_KINDS = ("text", "prototype")
@@ -114,7 +114,7 @@ def _prototype_rows(backbone: Backbone, task: Task) -> Tensor:
         )
     require_tasks(backbone, [task])
     total = torch.zeros(len(task.class_names), backbone.output_dim)
-    for inputs, labels in batches(backbone, task.train):
+    for inputs, labels in batches(backbone, task.train.subset(by_length(task.train))):
         features = torch.nn.functional.normalize(backbone.tower(inputs), dim=-1)
         total.index_add_(0, labels, features)
     return total

@@ -240,6 +240,12 @@ def training_batches(
         yield ready(found, backbone, device), labels.to(device)
 
 
+def by_length(split: Split) -> Tensor:
+    """Indices (n,) int64 that put short texts first, since the longest fills a batch up; images stay in order."""
+    lengths = [len(text) if isinstance(text, str) else 0 for text in split.inputs] if split.what == "texts" else []
+    return torch.tensor(lengths).argsort(stable=True) if lengths else torch.arange(len(split))
+
+
 def inputs(backbone: Backbone, split: Split, indices: Tensor, device: str | torch.device = "cpu") -> Tensor:
     """The inputs of a split at `indices` as the backbone takes them, see `batches`."""
     return ready(chosen_inputs(backbone, split, indices), backbone, device)

@@ -154,7 +154,7 @@ def test_a_base_that_was_trained_anew_is_loaded_anew(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("config.json", None, "unknown backbone .* expected 'tiny', 'ViT-B-16-quickgelu' or a folder"),
+        ("config.json", None, "unknown backbone .* expected 'tiny', 'minilm', 'ViT-B-16-quickgelu' or a folder"),
         ("provenance.json", None, "lacks provenance.json: restore"),
         ("model.safetensors", None, "lacks model.safetensors: restore"),
         ("config.json", "{", "cannot be read .*JSONDecodeError"),

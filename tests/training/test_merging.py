@@ -143,7 +143,7 @@ def test_refused() -> None:
         learn_coefficients(BACKBONE, taus, splits, {"a": HEADS["a"]}, generator=generator())
     with pytest.raises(InputError, match="start is 1.5"):
         learn_coefficients(BACKBONE, taus, splits, HEADS, start=1.5, generator=generator())
-    with pytest.raises(InputError, match="needs images of b"):
+    with pytest.raises(InputError, match="needs inputs of b"):
         merge_suite(SUITE, "fisher", {"a": splits["a"]}, generator=generator())
     with pytest.raises(InputError, match="the split is empty"):
         input_grams(BACKBONE, BACKBONE.weights, small_split(0))

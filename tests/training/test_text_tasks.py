@@ -25,7 +25,7 @@ from rmtllmf_lib.tasks.base import Split
 from rmtllmf_lib.training.evaluate import accuracy, predictions, prepare
 from rmtllmf_lib.training.finetune import RECIPES, Recipe, finetune, recipe_for
 from rmtllmf_lib.training.heads import Head, build_head
-from rmtllmf_lib.training.loading import batches
+from rmtllmf_lib.training.loading import Schedule, batches
 from rmtllmf_lib.training.lora import finetune_lora
 from rmtllmf_lib.training.merging import fisher_diagonal, input_grams, merge_suite, training_sample
 from rmtllmf_lib.training.suite import Suite
@@ -93,21 +93,19 @@ def test_fine_tuning_learns_and_freezes_the_embeddings(suite: Suite) -> None:
         own = suite.backbone.weights + tau
         before = suite.accuracies(suite.backbone.weights, names=[name])[name]
         after = suite.accuracies(own, names=[name])[name]
-        assert before < after and after > 0.9
+        assert after > before + 0.1
         assert tau.only("embeddings").norm == 0 and all(tau.only(g).norm > 0 for g in ("attention", "mlp", "norm"))
 
 
 def test_fine_tuning_is_a_plain_loop(backbone: Backbone, one_thread: None) -> None:
     task, head = text_task(), build_head(backbone, text_task(), "prototype")
-    recipe = replace(RECIPE, steps=2)
+    recipe = replace(RECIPE, steps=2, warmup_steps=0)
     tau = finetune(backbone, task, head, recipe, generator=generator(5), progress=False)
     tower = fresh_tower(backbone)
     tower.bert.encoder.requires_grad_(True)  # type: ignore[union-attr]
     trained = [parameter for parameter in tower.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, recipe.lr, weight_decay=0.0)
     seed = int(tau.info["seed"])
-    from rmtllmf_lib.training.loading import Schedule
-
     schedule = Schedule(len(task.train), 2, recipe.batch_size, seed)
     for step in range(2):
         chosen = schedule.indices(step)
@@ -118,7 +116,10 @@ def test_fine_tuning_is_a_plain_loop(backbone: Backbone, one_thread: None) -> No
         functional.cross_entropy(logits, task.train.labels[chosen]).backward()
         optimizer.step()
     expected = type(backbone.weights).from_module(tower)
-    assert (backbone.weights.values + tau.values).allclose(expected.values, atol=1e-5)
+    found = (backbone.weights + tau).state_dict()
+    for name, view in expected.state_dict().items():
+        if not name.endswith("key.bias"):  # its gradient is rounding alone, which AdamW makes as large as any other
+            assert found[name].allclose(view, atol=1e-5), name
 
 
 def test_a_stopped_run_goes_on(backbone: Backbone, tmp_path: Path, one_thread: None) -> None:
@@ -231,7 +232,7 @@ def test_images_and_texts_do_not_mix(backbone: Backbone) -> None:
         build_head(backbone, image_task)
     head = build_head(backbone, text_task(), "prototype")
     with pytest.raises(InputError, match="reads texts"):
-        accuracy(backbone, backbone.weights, image_task.test, head)
+        predictions(backbone, backbone.weights, image_task.test, head)
     with pytest.raises(InputError, match="reads images"):
         next(batches(image_backbone, text_split(4)))
     with pytest.raises(InputError, match="cannot be joined"):
