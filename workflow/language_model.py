@@ -50,7 +50,7 @@ OUT = ROOT / "book" / "results" / "language_model.csv"
 PAYLOADS = ROOT / "rmtllmf_lib" / "assets" / "minilm"
 
 TASKS = ("trec", "snips", "mpqa", "sst2", "emotion", "banking", "subj", "agnews")  # those of short texts first
-TEST, VALIDATION, PROTOTYPES = 200, 40, 200  # sentences of each task; the last are training sentences
+TEST, VALIDATION, PROTOTYPES = 100, 24, 100  # sentences of each task; the last are training sentences
 SENT = Quantised(LowRank(24), 2)
 
 # A quarter of the steps that the backbone's recipe has, counted in sentences: all users train alike.

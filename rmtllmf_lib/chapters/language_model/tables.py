@@ -25,7 +25,7 @@ from rmtllmf_lib.transport.payload_file import read_payload
 from rmtllmf_lib.transport.scenario import inject_mse
 
 PAYLOADS = ASSETS / "minilm"
-TEST = 200  # test sentences of each public task in the stored results
+TEST = 100  # test sentences of each public task in the stored results
 
 
 def settings() -> dict[str, Any]:
