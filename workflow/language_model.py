@@ -127,8 +127,8 @@ def run_part(data: Path, users: int, part: tuple[int, str], seeds: int) -> pd.Da
     tables = []
     for study in studies(*part, users):
         table = run_over_suites(study, partial(public_suite, data, users), seeds)
-        rule = table["protection"].map(lambda name: CHOSEN if name in study.lam_grid else GIVEN)
-        tables.append(table.assign(lam_rule=rule))
+        chosen = table["protection"].isin([*study.lam_grid])
+        tables.append(table.assign(lam_rule=chosen.map({True: CHOSEN, False: GIVEN})))
     table = pd.concat(tables, ignore_index=True)
     sent = table.groupby([*CONDITION, "seed"], dropna=False)["uses"].mean().rename("uses")
     return by_suite(table).join(sent, on=[*CONDITION, "seed"])

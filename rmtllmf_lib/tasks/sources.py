@@ -147,8 +147,8 @@ def load_task(
     Parameters
     ----------
     name : str
-        Procedural: one of `TASK_NAMES` or, of texts, `GRAMMAR_NAMES`. torchvision: mnist, gtsrb, eurosat, svhn, dtd, sun397 or cars. Folder: any
-        name, or None for that of the folder.
+        Procedural: one of `TASK_NAMES` or, of texts, `GRAMMAR_NAMES`. torchvision: mnist, gtsrb, eurosat, svhn, dtd,
+        sun397 or cars. Folder: any name, or None for that of the folder.
     source : {"procedural", "torchvision", "folder"}
     root : path
         The data (torchvision, folder); none for the procedural source. A folder may lie below it, under `name`, or be

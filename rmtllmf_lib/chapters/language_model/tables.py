@@ -74,9 +74,7 @@ def received_sum(
     return base + lam * sum(arrived[1:], arrived[0])
 
 
-def drawn_accuracies(
-    backbone: Backbone, tasks: Mapping[str, Task], models: Mapping[str, Weights]
-) -> pd.DataFrame:
+def drawn_accuracies(backbone: Backbone, tasks: Mapping[str, Task], models: Mapping[str, Weights]) -> pd.DataFrame:
     """Return rows (task, classes, accuracy of each model on the test sentences), with class names for a head."""
     rows = []
     for name, task in tasks.items():
@@ -135,8 +133,8 @@ def beside(images: pd.DataFrame, texts: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     images, texts : DataFrame
-        Rows of the book's results "the_answer" with "when_the_link_helps", and of "language_model": per_class, scenario,
-        protection, lam_rule, mean, half_width.
+        Rows of the book's results "the_answer" with "when_the_link_helps", and of "language_model": per_class,
+        scenario, protection, lam_rule, mean, half_width.
 
     Returns
     -------
