@@ -22,6 +22,7 @@ from rmtllmf_lib import __version__
 from rmtllmf_lib.command.app import App
 from rmtllmf_lib.command.merger_option import MergerOption
 from rmtllmf_lib.command.outputs import OVERWRITE, guard, require_writable
+from rmtllmf_lib.command.payload_command import pack, unpack
 from rmtllmf_lib.command.pretrain_command import pretrain
 from rmtllmf_lib.command.run_command import PairsCommand, run
 from rmtllmf_lib.command.store_command import store_app
@@ -221,6 +222,7 @@ def finetune(
     \b
     Tasks by source:
       procedural   cars textures landuse signs digits aerial scenes housenumbers
+      of texts     intents questions dates units opinions tenses certainty speech
       torchvision  mnist gtsrb eurosat svhn dtd sun397 cars, below --root
       folder       your images: train/<class>/*.jpg and test/<class>/*.jpg
                    your texts: train.tsv and test.tsv, each line label, tab, text
@@ -468,6 +470,8 @@ def evaluate(
             table.to_csv(path, index=False)
 
 
+app.command()(pack)
+app.command()(unpack)
 app.command(cls=PairsCommand)(run)
 app.command()(study)
 app.add_typer(store_app, name="store")

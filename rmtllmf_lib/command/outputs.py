@@ -15,7 +15,11 @@ OVERWRITE = "--overwrite"
 LONGEST_NAME = 200  # bytes; file systems take 255, and temporary files have longer names than what they become
 
 _JSON = {"nbformat": "a notebook", "config_sha256": "the provenance of a base", "study": "the provenance of a study"}
-_FORMATS = {"rmtllmf-task-vector": "a task vector", "rmtllmf-weights": "fused weights"}
+_FORMATS = {
+    "rmtllmf-task-vector": "a task vector",
+    "rmtllmf-weights": "fused weights",
+    "rmtllmf-payload": "a payload file",
+}
 
 
 def guard(out: Path, kind: str, *, inputs: Iterable[Path | None] = (), overwrite: bool = False) -> None:

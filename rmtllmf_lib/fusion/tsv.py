@@ -51,6 +51,8 @@ def tsv_merge(taus: Sequence[TaskVector]) -> TaskVector:
 
 
 def _merged(stack: Tensor) -> Tensor:
+    if not stack.any():  # as frozen embeddings are, which may be most of a model
+        return stack[0]
     count = max(1, min(stack.shape[1:]) // len(stack))
     U, s, V = zip(*(singular_triplets(matrix, count) for matrix in stack), strict=True)
     left, right = nearest_orthonormal(torch.cat(U, 1)), nearest_orthonormal(torch.cat(V, 1))

@@ -27,6 +27,7 @@ LOGIT_SCALE = 20.0  # of cosines, as sentence-transformers trains such models
 _WORDS = "embeddings.word_embeddings.weight"
 _PARTS = ("embeddings.", "encoder.")  # of a BERT; its pooler and the heads of others give no features
 _OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+_GROUP = 16  # texts of like lengths that are read at once
 _SPARE = 128  # embeddings of no token, with which some models are padded
 
 
@@ -66,6 +67,13 @@ class TextTower(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Features of rows of tokens, which are filled up on the right."""
+        # a mixed batch is as wide as its longest text: short ones are taken together, without the filling
+        lengths = (tokens != self.pad).sum(1)
+        order = lengths.argsort(stable=True)
+        groups = [(rows, max(int(lengths[rows[-1]]), 1)) for rows in order.split(_GROUP)]
+        return torch.cat([self._features(tokens[rows, :width]) for rows, width in groups])[order.argsort()]
+
+    def _features(self, tokens: Tensor) -> Tensor:
         mask = (tokens != self.pad).long()
         states = self.bert(input_ids=tokens, attention_mask=mask).last_hidden_state
         counted = mask[..., None].to(states.dtype)

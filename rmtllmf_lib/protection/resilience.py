@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -268,15 +268,25 @@ def _tsv(station: Station) -> _Start:
             f"all users are in outage, {', '.join(station.outage) or 'none was named'}: there is nothing to fuse; "
             "lower their MSE, allow more channel uses, or take a protection that ignores the link"
         )
-    merged = tsv_merge(list(station.received.values()))
+    merged = _merged_once("tsv", *station.received.values())
     return _Start(station.backbone.weights + station.lam * merged, station.lam)
 
 
 def _merged(station: Station, merger: str, *, reload: bool = False) -> _Start:
     base = station.backbone.weights
-    generator = generator_for(station.seed, _DROPPED)
-    model = base + station.lam * merge(merger, list(station.received.values()), generator=generator)
+    taus = list(station.received.values())
+    if "generator" in merger_named(merger).needs:
+        merged = merge(merger, taus, generator=generator_for(station.seed, _DROPPED))
+    else:
+        merged = _merged_once(merger, *taus)
+    model = base + station.lam * merged
     return _Start(reload_embeddings(model, base) if reload else model, station.lam)
+
+
+@lru_cache(maxsize=1)
+def _merged_once(merger: str, *taus: TaskVector) -> TaskVector:
+    """The same vectors merged once, for all lambdas that are tried with them one after the other."""
+    return merge(merger, list(taus))
 
 
 def _base(station: Station) -> _Start:

@@ -26,6 +26,7 @@ from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveFloat, Positive
 from rmtllmf_lib import __version__
 from rmtllmf_lib.arrays import file_path, one_of
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.payload.low_rank import LowRank
 from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.protection.resilience import protection_named
 from rmtllmf_lib.reprs import short_repr
@@ -38,6 +39,7 @@ from rmtllmf_lib.training.combinations import normalized_accuracy, sample_combin
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.suite import Suite
 from rmtllmf_lib.transport.coded_payload import Quantised, plans
+from rmtllmf_lib.transport.digital import WordBits
 from rmtllmf_lib.transport.scenario import Scenario
 from rmtllmf_lib.validated import validated, validated_call
 from rmtllmf_lib.workers import allowed
@@ -87,6 +89,9 @@ class Study:
         Precision of the matrix products in the realignment.
     first_seed : int
         Number of the first repetition. It also decides which combinations `per_size` takes.
+    sends : tuple of (rank, bits), optional
+        Low-rank payloads that users send under protections that have them send coded ones, the best first; default the
+        protection's own, which suit the embedded base.
     """
 
     scenarios: tuple[Scenario, ...]
@@ -104,6 +109,7 @@ class Study:
     autocast: Literal["bfloat16"] | None = None
     lam_grid: Mapping[str, Annotated[tuple[FiniteFloat, ...], Field(min_length=1)]] = field(default_factory=dict)
     first_seed: NonNegativeInt = 0
+    sends: Annotated[tuple[tuple[PositiveInt, WordBits], ...], Field(min_length=1)] | None = None
 
     __repr__ = short_repr
 
@@ -123,6 +129,11 @@ class Study:
                 raise InputError(f"{what} are {list(items)}: expected at least one, each named once")
         if NO_LINK in (scenario.name for scenario in self.scenarios):
             raise InputError(f"a scenario is called {NO_LINK!r}: choose another name, this one is reserved")
+
+    @property
+    def ladder(self) -> tuple[Quantised, ...] | None:
+        """The payloads of `sends`."""
+        return None if self.sends is None else tuple(Quantised(LowRank(rank), bits) for rank, bits in self.sends)
 
 
 @dataclass(frozen=True)
@@ -289,6 +300,7 @@ def _choices(
         return Unit(
             scenario, name, 0, count if recipe else 0, (combination,) * len(lams), tuple(lams), recipe,
             study.autocast if recipe else None, "validation", study.validation_images, realigned=lr is not None,
+            sends=study.ladder,
         )  # fmt: skip
 
     def best(trials: Sequence[Unit], each: int) -> list[int]:
@@ -361,8 +373,9 @@ def study_units(study: Study, suite: Suite, chosen: Mapping[Condition, Choice] |
             for chunk in chunks:
                 lams = tuple(choice.lam.get(len(c), _lam(study, name, len(c))) for c in chunk)
                 autocast = study.autocast if recipe else None
+                scored = ("test", study.test_images)
                 units.append(
-                    Unit(scenario, name, seed, count, chunk, lams, recipe, autocast, "test", study.test_images)
+                    Unit(scenario, name, seed, count, chunk, lams, recipe, autocast, *scored, sends=study.ladder)
                 )
     return units
 
@@ -407,7 +420,7 @@ def _require_fitting(study: Study, suite: Suite) -> None:
         scenario.error_cov(taus, suite.backbone.weights)
         for name in study.protections:
             if (ladder := protection_named(name).sends) is not None:
-                _require_some_arrive(name, scenario, ladder, suite, combinations)
+                _require_some_arrive(name, scenario, study.ladder or ladder, suite, combinations)
 
 
 def _require_conditions(chosen: Mapping[Condition, Choice], study: Study) -> None:

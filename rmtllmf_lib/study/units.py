@@ -25,7 +25,7 @@ from rmtllmf_lib.training.cores import finetune_cores
 from rmtllmf_lib.training.evaluate import Prepared, predictions, prepare
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.suite import Suite
-from rmtllmf_lib.transport.coded_payload import Delivery, deliver, full_uses
+from rmtllmf_lib.transport.coded_payload import Delivery, Quantised, deliver, full_uses
 from rmtllmf_lib.transport.scenario import Scenario
 from rmtllmf_lib.validated import validated_call
 
@@ -57,6 +57,8 @@ class Unit:
         Upper bound for the images per task.
     realigned : bool
         False for the models before realignment.
+    sends : tuple of Quantised, optional
+        What users send where the protection has them send coded payloads; default the protection's own.
     """
 
     scenario: Scenario | None
@@ -70,6 +72,7 @@ class Unit:
     split: str
     images: int | None
     realigned: bool = True
+    sends: tuple[Quantised, ...] | None = None
 
     __repr__ = short_repr
 
@@ -80,13 +83,21 @@ class Unit:
             config["scenario"].pop("name")
         if not self.draws:
             config["seed"] = None
+        if self.sends is None:  # the protection's own, as before there was a choice
+            del config["sends"]
         return config
 
     @property
     def draws(self) -> bool:
         """Whether the models depend on the seed."""
         noisy, protection = self.scenario is not None and self.scenario.mean_mse > 0, protection_named(self.protection)
-        return self.per_class > 0 or protection.draws or (noisy and protection.sends is None)
+        return self.per_class > 0 or protection.draws or (noisy and self.ladder is None)
+
+    @property
+    def ladder(self) -> tuple[Quantised, ...] | None:
+        """What users send with a code, the best first; None where they send their task vectors."""
+        own = protection_named(self.protection).sends
+        return own if own is None or self.sends is None else self.sends
 
     def generator(self, purpose: int) -> torch.Generator:
         """A generator for one purpose, which depends on the seed but not on the scenario or protection."""
@@ -172,7 +183,7 @@ class Bench:
 
     def delivery(self, unit: Unit) -> Delivery | None:
         """What arrives of coded payloads; None where users send their task vectors, or nothing."""
-        scenario, ladder = unit.scenario, protection_named(unit.protection).sends
+        scenario, ladder = unit.scenario, unit.ladder
         if scenario is None or ladder is None:
             return None
         mse = scenario.symbol_mse
@@ -201,7 +212,7 @@ def models(bench: Bench, unit: Unit) -> Iterator[tuple[tuple[str, ...], Protecte
     """Yield each combination with its protected model."""
     suite, received, memory = bench.suite, bench.received(unit), bench.memory(unit)
     users = list(suite.taus)
-    noisy = unit.scenario if protection_named(unit.protection).sends is None else None
+    noisy = unit.scenario if unit.ladder is None else None
     error = noisy.error_cov(list(suite.taus.values()), suite.backbone.weights) if noisy else None
     for combination, lam in zip(unit.combinations, unit.lams, strict=True):
         places = [users.index(name) for name in combination]

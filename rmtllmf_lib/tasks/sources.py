@@ -20,6 +20,7 @@ from rmtllmf_lib.tasks.assemble import MEMORY_LIMIT, RawTask, assemble_task
 from rmtllmf_lib.tasks.base import Task, fingerprint
 from rmtllmf_lib.tasks.embedded.difficulty import DEFAULT, UNDRAWN, severity
 from rmtllmf_lib.tasks.folder import find_folder, holds_task, holds_texts, read_folder
+from rmtllmf_lib.tasks.grammar_tasks import GRAMMAR_NAMES, grammar_task
 from rmtllmf_lib.tasks.texts import read_texts
 from rmtllmf_lib.validated import validated_call
 
@@ -102,8 +103,8 @@ def severities(specs: Iterable[TaskSpec], difficulty: str | float | None) -> dic
     InputError
         for a difficulty that is out of range, or given where no task is drawn.
     """
-    hard = severity(DEFAULT if difficulty is None else difficulty)
-    found = {spec.name: hard for spec in specs if spec.source == "procedural" and spec.name not in UNDRAWN}
+    hard, undrawn = severity(DEFAULT if difficulty is None else difficulty), (*UNDRAWN, *GRAMMAR_NAMES)
+    found = {spec.name: hard for spec in specs if spec.source == "procedural" and spec.name not in undrawn}
     if difficulty is not None and not found:
         raise InputError(f"difficulty is {difficulty!r} but no task is drawn: leave it out for real images")
     return found
@@ -146,8 +147,8 @@ def load_task(
     Parameters
     ----------
     name : str
-        Procedural: one of `TASK_NAMES`. torchvision: mnist, gtsrb, eurosat, svhn, dtd, sun397 or cars. Folder: any
-        name, or None for that of the folder.
+        Procedural: one of `TASK_NAMES` or, of texts, `GRAMMAR_NAMES`. torchvision: mnist, gtsrb, eurosat, svhn, dtd,
+        sun397 or cars. Folder: any name, or None for that of the folder.
     source : {"procedural", "torchvision", "folder"}
     root : path
         The data (torchvision, folder); none for the procedural source. A folder may lie below it, under `name`, or be
@@ -192,6 +193,10 @@ def load_task(
         from rmtllmf_lib.tasks.vision import read_data_set
 
         raw = read_data_set(name, place)
+    elif name in GRAMMAR_NAMES:
+        if difficulty is not None:
+            raise InputError(f"difficulty is {difficulty!r} but task {name!r} is of texts: leave it out for this task")
+        return grammar_task(name, seed=seed, n_train=n_train, n_test=n_test)
     else:
         from rmtllmf_lib.tasks.embedded.procedural import procedural_task
 

@@ -42,6 +42,21 @@ def test_tsv_is_the_papers_algorithm(count: int) -> None:
     assert found.base_hash == taus[0].base_hash and found.info == {}
 
 
+def test_what_nobody_changed_stays_as_it_is() -> None:
+    """A tensor of zeros of every user, as of frozen embeddings, is merged to zeros and changes nothing else."""
+    taus = vectors(3, seed=5)
+    (name, *_) = [each for each, shape in zip(LAYOUT.names, LAYOUT.shapes, strict=True) if len(shape) == 2]
+    place = slice(LAYOUT.offsets[LAYOUT.names.index(name)], None)
+    frozen = []
+    for tau in taus:
+        values = tau.values.clone()
+        values[place][: LAYOUT.sizes[LAYOUT.names.index(name)]] = 0
+        frozen.append(TaskVector(LAYOUT, values, tau.base_hash))
+    merged, whole = tsv_merge(frozen).state_dict(), tsv_merge(taus).state_dict()
+    assert not merged[name].any()
+    assert all(torch.equal(merged[other], whole[other]) for other in LAYOUT.names if other != name)
+
+
 @unhurried
 @given(st.integers(0, 99), st.floats(-3, 3).filter(lambda x: abs(x) > 0.01), st.permutations(range(3)))
 def test_order_is_free_and_scale_is_carried(seed: int, scale: float, order: list[int]) -> None:

@@ -17,6 +17,7 @@ from transformers import BertModel, PreTrainedTokenizerFast
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.fusion.arithmetic import fuse
 from rmtllmf_lib.fusion.scaling import depths
+from rmtllmf_lib.model import text_tower
 from rmtllmf_lib.model.backbone import Backbone, fresh_tower, load_backbone, text_features
 from rmtllmf_lib.model.checkpoints import import_task_vectors, load_published, task_vector_from_published
 from rmtllmf_lib.model.differentiable_tower import features
@@ -68,6 +69,15 @@ def test_features_do_not_depend_on_what_fills_rows_up() -> None:
     backbone = text_backbone()
     together = text_features(backbone, TEXTS)
     assert torch.stack([text_features(backbone, [text])[0] for text in TEXTS]).allclose(together, atol=1e-6)
+
+
+def test_texts_are_read_in_groups_and_returned_in_their_order() -> None:
+    """More texts than a group, of mixed lengths, have the features that each has alone."""
+    backbone = text_backbone()
+    texts = ["ball " * (1 + 5 * number % 7) for number in range(2 * text_tower._GROUP + 3)]
+    together = text_features(backbone, texts)
+    alone = torch.cat([text_features(backbone, [text]) for text in texts])
+    torch.testing.assert_close(together, alone, atol=1e-6, rtol=1e-5)
 
 
 def test_features_at_named_weights_are_those_of_a_tower_with_them() -> None:

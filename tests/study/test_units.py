@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
+from rmtllmf_lib.fusion.tsv import tsv_merge
+from rmtllmf_lib.payload.low_rank import LowRank
 from rmtllmf_lib.study.units import MEMORY, NOISE, ORDER, Bench, Unit, models, run_unit, specialists
 from rmtllmf_lib.training.evaluate import predictions
 from rmtllmf_lib.training.suite import Suite
-from rmtllmf_lib.transport.coded_payload import LADDER
+from rmtllmf_lib.transport.coded_payload import LADDER, Quantised
 from rmtllmf_lib.transport.mcs import measured, thresholds
 from rmtllmf_lib.transport.scenario import CLEAN, Scenario
 from studies import NOISY, QUICK, make_suite
@@ -109,3 +111,18 @@ def test_specialists(suite: Suite) -> None:
         images = Bench(suite).prepared(name, "test", 40)
         predicted = predictions(suite.backbone, own, images, suite.heads[name])
         assert table.loc[name, "correct"] == int((predicted == images.split.labels).sum())
+
+
+def test_what_users_send_may_be_named_by_the_study(suite: Suite) -> None:
+    """Of protections with coded payloads alone: the vectors are those that arrive of these payloads, by hand."""
+    sends = (Quantised(LowRank(3), 2),)
+    unit = replace(UNIT, protection="coded-tsv", per_class=0, recipe=None, lams=(1.0, 1.0))
+    named = replace(unit, sends=sends)
+    assert named.ladder == sends and unit.ladder == LADDER and replace(UNIT, sends=sends).ladder is None
+    assert named.described() != unit.described() and not named.draws
+    (_, found), *_ = models(Bench(suite), named)
+    arrived = [sends[0].arrived(suite.taus[name]) for name in UNIT.combinations[0]]
+    expected = suite.backbone.weights + tsv_merge(arrived)
+    torch.testing.assert_close(found.weights.values, expected.values)
+    uses = run_unit(Bench(suite), named)["uses"], run_unit(Bench(suite), unit)["uses"]
+    assert (uses[0] < uses[1]).all()
