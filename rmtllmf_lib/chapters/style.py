@@ -183,7 +183,7 @@ def label_lines(ax: Axes, fontsize: float = 9) -> tuple[list[Any], list[str]]:
     ends: list[tuple[float, float, str, Any]] = []
     others: list[tuple[Any, str]] = []
     for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
-        line = handle[0] if isinstance(handle, ErrorbarContainer) else handle
+        line: Any = handle[0] if isinstance(handle, ErrorbarContainer) else handle
         end = _right_end(ax, line) if isinstance(line, Line2D) else None
         if end is None:
             others.append((handle, name))

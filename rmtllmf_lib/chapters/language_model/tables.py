@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rmtllmf_lib.chapters.send_less.tables import RESULTS, stored
+from rmtllmf_lib.chapters.results import made, stored_results
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import ASSETS, Backbone
 from rmtllmf_lib.model.layout import GROUPS
@@ -29,10 +28,10 @@ TEST = 100  # test sentences of each public task in the stored results
 
 
 def settings() -> dict[str, Any]:
-    """Return what decided the stored results: the recipe of the users ("trained"), the studies, and their one "rate"."""
-    made = json.loads((RESULTS / "language_model.json").read_text(encoding="utf-8"))["settings"]
-    (rate,) = {study["realignment"]["lr"] for part in made["parts"] for study in part["studies"]}
-    return {**made, "rate": rate}
+    """Return what decided the stored results: the users' recipe ("trained"), the studies, and their one "rate"."""
+    found = made("language_model")["settings"]
+    (rate,) = {study["realignment"]["lr"] for part in found["parts"] for study in part["studies"]}
+    return {**found, "rate": rate}
 
 
 def shipped(base: Weights, folder: Path = PAYLOADS) -> dict[str, TaskVector]:
@@ -100,7 +99,7 @@ def public_accuracies(backbone: Backbone, weights: Weights, data: Path, names: S
 
 def normalised(accuracies: pd.Series, seed: int = 0) -> float:
     """Return the mean over the tasks of accuracy over that of the stored specialist of the same seed."""
-    own = stored("language_model_tasks")
+    own = stored_results("language_model_tasks")
     return float((accuracies / own[own["seed"] == seed].set_index("task")["fine_tuned"][accuracies.index]).mean())
 
 
