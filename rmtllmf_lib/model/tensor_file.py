@@ -96,12 +96,14 @@ def mapped_numbers(path: str | Path, tensors: Mapping[str, Tensor]) -> Tensor | 
     Parameters
     ----------
     tensors : mapping of name to Tensor
-        As `read_own` read them from this file.
+        As `read_own` read them from this file; at least one.
 
     Returns
     -------
     Tensor, or None where the file holds other types, or tensors in another order than that of their names.
     """
+    if not tensors:
+        raise InputError(f"{path} holds no tensor: expected at least one")
     ordered = [tensor for _, tensor in sorted(tensors.items())]
     places = list(accumulate((tensor.nbytes for tensor in ordered), initial=ordered[0].data_ptr()))
     for tensor, place in zip(ordered, places[:-1], strict=True):

@@ -9,7 +9,7 @@ noise without end, the few-shot specialist is left.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ FIT = Recipe(steps=80, batch_size=64, lr=1e-2, warmup_steps=8)  # of the cores
 def received_cores(
     numbers: Mapping[str, TaskVector],
     payloads: Mapping[str, Cores],
-    rms: float | list[float],
+    rms: float | Sequence[float],
     scenario: Scenario,
     base: Weights,
     *,

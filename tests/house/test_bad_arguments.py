@@ -54,6 +54,7 @@ ACCEPTED: Mapping[Call, str] = {
     ("model.checkpoints.task_vector_from_published", "info", "empty"): "no metadata are added",
     ("model.backbone.WordTokenizer", "words", "empty"): "it knows no word",
     ("model.task_vector.TaskVector", "info", "empty"): "results of algebra have none",
+    ("protection.few_shot_basis.received_cores", "numbers", "empty"): _NOTHING,
     ("protection.memory.Memory", "splits", "empty"): _NOTHING,
     ("protection.memory.Memory.of", "names", "empty"): _NOTHING,
     ("protection.resilience.Protection", "freeze", "empty"): "everything is trained",
