@@ -29,7 +29,7 @@ TEST = 100  # test sentences of each public task in the stored results
 
 
 def settings() -> dict[str, Any]:
-    """Return what decided the stored results: the recipe of the users ("trained"), the studies, and their one "rate"."""
+    """Return what decided the stored results: the users' recipe ("trained"), the studies, and their one "rate"."""
     made = json.loads((RESULTS / "language_model.json").read_text(encoding="utf-8"))["settings"]
     (rate,) = {study["realignment"]["lr"] for part in made["parts"] for study in part["studies"]}
     return {**made, "rate": rate}
