@@ -61,7 +61,7 @@ def links(rows: pd.DataFrame, names: Mapping[str, str]) -> Axes:
     places = {scenario: place for place, scenario in enumerate(names)}
     for shift, ((protection, rule), (label, colour, marker)) in enumerate(_WITHOUT.items()):
         here = rows[(rows["protection"] == protection) & (rows["lam_rule"] == rule) & rows["scenario"].isin([*names])]
-        x = here["scenario"].map(places) + 0.1 * (shift - 3)
+        x = here["scenario"].map(places).astype(float) + 0.1 * (shift - 3)
         look = style.look(label, colour, marker, "none")
         style.with_intervals(ax, x, here, factor=100, markersize=8, **look)
     ax.set_xticks(range(len(names)), list(names.values()))
