@@ -20,9 +20,13 @@ import typer
 
 from rmtllmf_lib import __version__
 from rmtllmf_lib.command.app import App
+from rmtllmf_lib.command.backbone_option import BackboneFile, BackboneName, load_backbone
+from rmtllmf_lib.command.data_command import data_app
+from rmtllmf_lib.command.exchange_command import export, import_models
 from rmtllmf_lib.command.merger_option import MergerOption
 from rmtllmf_lib.command.outputs import OVERWRITE, guard, require_writable
 from rmtllmf_lib.command.payload_command import pack, unpack
+from rmtllmf_lib.command.plan_command import plan
 from rmtllmf_lib.command.pretrain_command import pretrain
 from rmtllmf_lib.command.run_command import PairsCommand, run
 from rmtllmf_lib.command.store_command import store_app
@@ -124,17 +128,6 @@ def _root(
     """
 
 
-_Backbone = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        help="Of images: tiny (ships with the library), ViT-B-16-quickgelu (OpenAI's, through open_clip), or a folder"
-        " written by 'rmtllmf pretrain'. Of texts: minilm (all-MiniLM-L6-v2), or the folder of a BERT.",
-    ),
-]
-_BackboneFile = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="OpenAI's weights in open_clip's format.  [default: download them]")
-]
 _Source = Annotated[
     str,
     typer.Option(
@@ -176,8 +169,8 @@ def finetune(
         typer.Argument(metavar="TASK", help="Task name; for a folder of your own, name=path or just the path."),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder, one task vector file per task.")],
-    backbone: _Backbone = "tiny",
-    backbone_file: _BackboneFile = None,
+    backbone: BackboneName = "tiny",
+    backbone_file: BackboneFile = None,
     source: _Source = "procedural",
     root: _Root = None,
     head: Annotated[
@@ -259,7 +252,7 @@ def finetune(
     require_writable(out)
     for spec in specs:  # a vector made with the same settings is kept, so `prepared` looks at --overwrite
         guard(out / f"{spec.name}.safetensors", "a task vector", inputs=[backbone_file], overwrite=True)
-    base = _load_backbone(backbone, backbone_file)
+    base = load_backbone(backbone, backbone_file)
     recipe = recipe_for(base, **given)
     options: dict[str, Any] = {"device": device, "autocast": autocast, "checkpoint_every": checkpoint_every}
     options |= {"head": head, "seed": seed, "n_train": train_images, "overwrite": overwrite}
@@ -279,58 +272,6 @@ def finetune(
     print(commands.shown(commands.finetuned_table(taus)))
 
 
-@app.command("import")
-def import_models(
-    models: Annotated[
-        list[str], typer.Argument(metavar="TASK=PATH", help="Task name, and file or folder of the fine-tuned model.")
-    ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder, one task vector file per task.")],
-    backbone: Annotated[
-        str, typer.Option(metavar="NAME", help="Base of the fine-tuned models, as in 'finetune'.")
-    ] = "ViT-B-16-quickgelu",
-    backbone_file: _BackboneFile = None,
-    published_base: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="The authors' copy of the base; must equal the backbone.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing task vectors.")] = False,
-) -> None:
-    """Make task vectors of published fine-tuned models.
-
-    Reads CLIP image towers with open_clip's or Hugging Face's parameter names, and
-    BERTs with Hugging Face's, from safetensors or plain state dicts. Models of another base are refused, and so is
-    the same model under two names.
-
-    \b
-    Example, with published models of ViT-B/16 in the folder models:
-      rmtllmf import svhn=models/clip-vit-base-patch16_svhn \\
-          dtd=models/clip-vit-base-patch16_dtd \\
-          --published-base models/clip-vit-base-patch16 --out tau
-      rmtllmf evaluate tau/*.safetensors --backbone ViT-B-16-quickgelu \\
-          --task torchvision:svhn --task torchvision:dtd --root data
-    """
-    from rmtllmf_lib.command import commands
-    from rmtllmf_lib.model.checkpoints import import_task_vectors
-    from rmtllmf_lib.tasks.sources import NAME
-
-    files: dict[str, str] = {}
-    for text in models:
-        task, equals, path = text.partition("=")
-        if not equals or not path or not NAME.fullmatch(task):
-            raise InputError(f"{text!r} does not name a task and a model: expected TASK=PATH, as in svhn=models/svhn")
-        if task in files:
-            raise InputError(f"task {task!r} is given twice: name each once")
-        files[task] = path
-    inputs = [backbone_file, *(commands.model_file(path) for path in files.values())]
-    if published_base is not None:
-        inputs.append(commands.model_file(published_base))
-    for task in files:
-        guard(out / f"{task}.safetensors", "a task vector", inputs=inputs, overwrite=overwrite)
-    base = _load_backbone(backbone, backbone_file).weights
-    table = import_task_vectors(files, base, out, published_base=published_base, overwrite=overwrite)
-    print(table.assign(change=table["change"].map("{:.4f}".format)).to_string(index=False))
-    print(f"\n{len(table)} task vectors in {out}")
-
-
 @app.command()
 def fuse(
     vectors: Annotated[list[Path], typer.Argument(metavar="VECTOR", help="Task vectors of the same base.")],
@@ -339,8 +280,8 @@ def fuse(
     rule: _Rule = None,
     merger: MergerOption = "arithmetic",
     seed: Annotated[int, typer.Option(metavar="NUMBER", help="Seed of mergers that draw at random.")] = 0,
-    backbone: _Backbone = "tiny",
-    backbone_file: _BackboneFile = None,
+    backbone: BackboneName = "tiny",
+    backbone_file: BackboneFile = None,
     overwrite: _Overwrite = False,
 ) -> None:
     """Fuse task vectors into one model: base + lambda * their sum.
@@ -364,7 +305,7 @@ def fuse(
     commands.require_merger(merger, of_files=True)
     commands.coefficient(len(vectors), lam, rule, merger)
     seed_number(seed)
-    base = _load_backbone(backbone, backbone_file).weights
+    base = load_backbone(backbone, backbone_file).weights
     count, factor = commands.fuse_files(vectors, base, out, lam, rule, merger, seed)
     by = "" if merger == "arithmetic" else f" by {merger}"
     print(f"{out}: {count} task vectors{by} at lambda = {factor:.4g} on the base {base.hash[:12]}")
@@ -377,8 +318,8 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="TASK", help="A task to evaluate on; repeatable.  [default: the vectors' tasks]"),
     ] = None,
-    backbone: _Backbone = "tiny",
-    backbone_file: _BackboneFile = None,
+    backbone: BackboneName = "tiny",
+    backbone_file: BackboneFile = None,
     source: _Source = "procedural",
     root: _Root = None,
     head: Annotated[
@@ -451,7 +392,7 @@ def evaluate(
     if test_images is not None:
         whole_number(test_images, "n_test")
     typed = commands.specs_typed(task or [], source, root)
-    base = _load_backbone(backbone, backbone_file)
+    base = load_backbone(backbone, backbone_file)
     taus, points = commands.read_models(models or [], base.weights)
     specs = typed or commands.specs_of(taus, root)
     commands.check_claims(taus, specs)
@@ -472,18 +413,13 @@ def evaluate(
 
 app.command()(pack)
 app.command()(unpack)
+app.command("import")(import_models)
+app.command()(export)
 app.command(cls=PairsCommand)(run)
 app.command()(study)
+app.command()(plan)
 app.add_typer(store_app, name="store")
-
-
-def _load_backbone(name: str, file: Path | None) -> Any:
-    from rmtllmf_lib.model.backbone import load_backbone
-    from rmtllmf_lib.model.foreign import require_file
-
-    if file is not None:
-        require_file(file)
-    return load_backbone(name, weights_file=file)
+app.add_typer(data_app, name="data")
 
 
 def _lambda(text: str | None) -> float | str | None:

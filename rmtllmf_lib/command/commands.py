@@ -23,6 +23,7 @@ from rmtllmf_lib.model.vector_info import MAX_DRAWN, below_current
 from rmtllmf_lib.protection.memory import draw_memory
 from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.tasks.sources import NAME, SOURCES, TaskSpec, load_spec, parse_tasks, severities
+from rmtllmf_lib.training.decoded import with_decoded
 from rmtllmf_lib.training.evaluate import accuracy, prepare
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.heads import build_head
@@ -59,12 +60,6 @@ def require_files(paths: Iterable[Path]) -> None:
     """Raise an InputError for the first path that is not a file."""
     for path in paths:
         require_file(path)
-
-
-def model_file(typed: str | Path) -> Path:
-    """The file of a model, which may lie in a folder as Hugging Face lays it out; InputError if there is none."""
-    path = Path(typed).expanduser()
-    return require_file(path / "model.safetensors" if (path / "model.safetensors").is_file() else path)
 
 
 def prepared(
@@ -117,6 +112,7 @@ def prepared(
             )
         return lambda: kept
     require_tasks(backbone, [task])
+    task = with_decoded(task, backbone.image_size)
     # class names that the text tower does not know are found at once; a prototype head is a pass over all images
     classifier = build_head(backbone, task, head) if head == "text" else None
 

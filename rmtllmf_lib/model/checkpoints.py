@@ -1,8 +1,8 @@
 """Import of published fine-tuned CLIP vision towers, and of BERTs, as `Weights` and `TaskVector`s.
 
-Reads safetensors files and plain state dicts of `torch.save`, with open_clip's names (whole models or towers, also in
-the wrappers of training scripts) or those of Hugging Face's `CLIPModel`, `CLIPVisionModel` and
-`CLIPVisionModelWithProjection`; and of BERTs with Hugging Face's names, see `text_tower.bert_tensors`.
+Reads safetensors files and plain state dicts of `torch.save`, in one piece or in shards, with open_clip's names (whole
+models or towers, also in the wrappers of training scripts) or those of Hugging Face's `CLIPModel`, `CLIPVisionModel`
+and `CLIPVisionModelWithProjection`; and of BERTs with Hugging Face's names, see `text_tower.bert_tensors`.
 """
 
 from __future__ import annotations
@@ -13,22 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import torch
 from torch import Tensor
 
-from rmtllmf_lib.arrays import file_path, real_number
+from rmtllmf_lib.arrays import real_number
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.foreign import read_foreign
-from rmtllmf_lib.model.layout import PREFIX, TEXT_PREFIX, Layout, listing, require_float
+from rmtllmf_lib.model.foreign import model_file, read_foreign
+from rmtllmf_lib.model.hugging_face import PROJECTION, from_hugging_face
+from rmtllmf_lib.model.layout import PREFIX, TEXT_PREFIX, Layout, listing
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.model.tensor_file import read_own
 from rmtllmf_lib.model.text_tower import bert_tensors
 from rmtllmf_lib.reprs import short_repr
-from rmtllmf_lib.tasks.sources import NAME
 from rmtllmf_lib.validated import validated_call
-
-PROJECTION = PREFIX + "proj"
 
 # A name that every tower of the kind has, and no other part of the model; what precedes it is the prefix.
 _ANCHORS = {"open_clip": "conv1.weight", "Hugging Face": "embeddings.patch_embedding.weight"}
@@ -41,19 +37,6 @@ _ADAPTER = re.compile(
     r"(?<![^._])(lora|dora|ia3|loha|hada|lokr|oft|boft|vera|adapters?|base_layer|modules_to_save|original_module)(?![^._])",
     re.IGNORECASE,
 )
-
-_BLOCK = r"encoder\.layers\.(\d+)\."
-_HF_NAMES = {  # Hugging Face's names, as patterns, and open_clip's
-    r"embeddings\.class_embedding": r"class_embedding",
-    r"embeddings\.patch_embedding\.weight": r"conv1.weight",
-    r"embeddings\.position_embedding\.weight": r"positional_embedding",
-    r"pre_layrnorm\.(weight|bias)": r"ln_pre.\1",  # spelt so
-    r"post_layernorm\.(weight|bias)": r"ln_post.\1",
-    _BLOCK + r"layer_norm([12])\.(weight|bias)": r"transformer.resblocks.\1.ln_\2.\3",
-    _BLOCK + r"mlp\.fc1\.(weight|bias)": r"transformer.resblocks.\1.mlp.c_fc.\2",
-    _BLOCK + r"mlp\.fc2\.(weight|bias)": r"transformer.resblocks.\1.mlp.c_proj.\2",
-    _BLOCK + r"self_attn\.out_proj\.(weight|bias)": r"transformer.resblocks.\1.attn.out_proj.\2",
-}
 
 
 @dataclass(frozen=True)
@@ -90,7 +73,7 @@ def task_vector_from_published(
     Parameters
     ----------
     path : path
-        File of the fine-tuned model, see `load_published`.
+        Of the fine-tuned model, see `load_published`.
     base : Weights
         theta_base.
     info : mapping of str to str, optional
@@ -118,7 +101,7 @@ def task_vector_from_published(
             f"{path} differs from the base by {change:.2f} of the base's norm, expected at most {max_change:g}; "
             "it was fine-tuned from another base, give that one"
         )
-    about = {"file": Path(path).name, "names": published.kind}
+    about = {"file": model_file(path).name, "names": published.kind}
     if published.notes:
         about["note"] = "; ".join(published.notes)
     return TaskVector(tau.layout, tau.values, tau.base_hash, {**about, **(info or {})})
@@ -128,7 +111,8 @@ def task_vector_from_published(
 def load_published(path: str | Path, base: Weights) -> PublishedTower:
     """Read the tower of a fine-tuned model, of the same architecture as `base`.
 
-    A missing projection (Hugging Face's `CLIPVisionModel` has none) is taken from the base, with a note.
+    The path is a file, an index of shards, or the folder with either, as Hugging Face and open_clip lay it out. A
+    missing projection (Hugging Face's `CLIPVisionModel` has none) is taken from the base, with a note.
 
     Raises
     ------
@@ -137,6 +121,7 @@ def load_published(path: str | Path, base: Weights) -> PublishedTower:
         one, an adapter that is not merged, another architecture, entries that are not floating-point or have only 8
         bits, or NaN or infinite numbers.
     """
+    path = model_file(path)
     tensors, metadata = read_foreign(path)
     if metadata.get("format") == "rmtllmf-task-vector":
         raise InputError(f"{path} is a task vector, expected a model; read it with TaskVector.load")
@@ -186,70 +171,6 @@ def _tower(tensors: Mapping[str, Tensor], kind: str, prefix: str, base: Weights)
 
 
 @validated_call
-def import_task_vectors(
-    files: Mapping[str, str | Path],
-    base: Weights,
-    out: str | Path,
-    *,
-    published_base: str | Path | None = None,
-    overwrite: bool = False,
-) -> pd.DataFrame:
-    """Read published fine-tuned models and write their task vectors as ``<out>/<task>.safetensors``.
-
-    Parameters
-    ----------
-    files : mapping of task to path
-        File of each fine-tuned model, or the folder with its `model.safetensors`.
-    base, published_base
-        As in `task_vector_from_published`.
-    overwrite : bool
-        Whether to replace existing vectors.
-
-    Returns
-    -------
-    DataFrame with columns task, names (as in `PublishedTower.kind`), change (norm of tau over that of the base), note
-
-    Raises
-    ------
-    InputError
-        if a vector exists and may not be replaced, a model equals the base, or two models are equal; and for the
-        reasons of `task_vector_from_published`. Nothing is written then.
-    """
-    if not files:
-        raise InputError("files is empty: give the file of at least one fine-tuned model")
-    if wrong := [task for task in files if not NAME.fullmatch(task)]:
-        raise InputError(f"{wrong[0]!r} does not name a task: expected letters, digits, _ . + -")
-    folder = file_path(out, "out")
-    paths = {task: _model_in(file_path(path, "a model's path")) for task, path in files.items()}
-    if there := [task for task in paths if (folder / f"{task}.safetensors").exists() and not overwrite]:
-        raise InputError(
-            f"{folder / there[0]}.safetensors exists already: choose another folder for the output, or overwrite it"
-        )
-    if published_base is not None:
-        require_same_base(load_published(_model_in(file_path(published_base, "published_base")), base).weights, base)
-    taus = {task: task_vector_from_published(path, base, {"task": task}) for task, path in paths.items()}
-    owners: dict[str, str] = {}
-    for task, tau in taus.items():
-        if tau.norm == 0:
-            raise InputError(
-                f"{paths[task]} is the base itself, nothing was trained: give the model fine-tuned on {task!r}"
-            )
-        if (other := owners.setdefault(tau.hash, task)) != task:
-            raise InputError(f"{paths[other]} and {paths[task]} are the same model: give {other!r} or {task!r} its own")
-    folder.mkdir(parents=True, exist_ok=True)
-    for task, tau in taus.items():
-        tau.save(folder / f"{task}.safetensors")
-    rows = [(task, tau.info["names"], tau.norm / base.norm, tau.info.get("note", "")) for task, tau in taus.items()]
-    return pd.DataFrame(rows, columns=["task", "names", "change", "note"])
-
-
-def _model_in(path: Path) -> Path:
-    """The weights in a model's folder, as Hugging Face lays it out; any other path unchanged."""
-    files = (path / name for name in ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"))
-    return next((file for file in files if file.is_file()), path)
-
-
-@validated_call
 def require_same_base(imported: Weights, base: Weights, tolerance: float = 1e-6) -> None:
     """Raise an InputError unless two points are equal to rounding.
 
@@ -271,65 +192,6 @@ def require_same_base(imported: Weights, base: Weights, tolerance: float = 1e-6)
             f"the imported base is not the given base: they differ by {change:.2g} of its norm, expected at most "
             f"{tolerance:g}, most in {name!r}; load the base that the models were fine-tuned from"
         )
-
-
-@validated_call
-def from_hugging_face(state_dict: Mapping[str, Any], prefix: str = "vision_model.") -> dict[str, Tensor]:
-    """Rename the entries of a Hugging Face CLIP vision tower to open_clip's names, with `visual.` in front.
-
-    Parameters
-    ----------
-    state_dict : mapping of name to tensor
-        Of a `CLIPModel`, `CLIPVisionModel` or `CLIPVisionModelWithProjection`; only the vision part is used, of
-        floating-point tensors.
-    prefix : str
-        Prefix of the tower's names.
-
-    Returns
-    -------
-    dict of name to tensor
-        Queries, keys and values are concatenated and the projection is transposed; `position_ids` is dropped.
-
-    Raises
-    ------
-    InputError
-        if the tower has an entry that a CLIP vision tower lacks, or only some of queries, keys and values.
-    """
-    tower: dict[str, Tensor] = {}
-    attention: dict[str, dict[str, Tensor]] = {}
-    strange = []
-    # beside the tower, where the tower has a prefix of its own
-    projection = prefix.removesuffix("vision_model.") + "visual_projection.weight"
-    for name, tensor in state_dict.items():
-        if not (name == projection or name.startswith(prefix)) or name.endswith("embeddings.position_ids"):
-            continue
-        require_float(name, tensor)
-        if name == projection:
-            tower[PROJECTION] = tensor.T
-            continue
-        end = name[len(prefix) :]
-        if part := re.fullmatch(_BLOCK + r"self_attn\.([qkv])_proj\.(weight|bias)", end):
-            target = f"{PREFIX}transformer.resblocks.{part[1]}.attn.in_proj_{part[3]}"
-            attention.setdefault(target, {})[part[2]] = tensor
-        elif renamed := _renamed(end):
-            tower[PREFIX + renamed] = tensor
-        else:
-            strange.append(name)
-    if strange:
-        raise InputError(
-            f"entries that no CLIP vision tower has: {listing(strange)}; they change what the "
-            "model computes, so merge them into a plain tower and save that"
-        )
-    for target, parts in attention.items():
-        if set(parts) != set("qkv"):
-            raise InputError(f"{target!r} needs q, k and v, found only {', '.join(sorted(parts))}")
-        tower[target] = torch.cat([parts["q"], parts["k"], parts["v"]])
-    return tower
-
-
-def _renamed(name: str) -> str | None:
-    found = ((re.fullmatch(pattern, name), ours) for pattern, ours in _HF_NAMES.items())
-    return next((match.expand(ours) for match, ours in found if match), None)
 
 
 def _find_tower(tensors: Mapping[str, Any], path: str | Path) -> tuple[str, str]:

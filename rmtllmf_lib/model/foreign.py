@@ -20,13 +20,25 @@ from rmtllmf_lib.validated import validated_call
 
 MAX_HEADER = 2**21  # bytes that may describe the tensors of a file, enough for 15,000; raise it for larger models
 
+# The weights in a model's folder, as Hugging Face and open_clip name them; the first that is there counts.
+MODEL_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "open_clip_model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "open_clip_pytorch_model.bin",
+    "adapter_model.safetensors",  # refused as a model, with what to do about it
+)
+INDEX = ".index.json"
+
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 # What other files start with, and what to do about them.
 _KNOWN = {
     rb"version https://git-lfs": "a Git LFS pointer, not the file that it stands for: fetch that with `git lfs pull`",
     rb"\s*(<!doctype|<html|<head|<\?xml)": "a web page, so the download failed: get the file itself, perhaps logged in",
-    rb'\s*\{.*"weight_map"': "an index of shards: load the model in the program that wrote it and save it as one file",
+    rb'\s*\{.*"weight_map"': "an index of shards, read only as a whole model: expected one file of tensors here",
     rb"\s*[{\[][^\0]{3}": "a JSON text without tensors: give the file of the weights",
     rb"\x1f\x8b\x08": "compressed by gzip: decompress it first",
     rb"BZh\d": "compressed by bzip2: decompress it first",
@@ -139,16 +151,29 @@ def read_json(path: str | Path) -> dict[str, Any]:
 
 
 @validated_call
+def model_file(path: str | Path) -> Path:
+    """The file of the weights, or the index of its shards, in a model's folder; any other path unchanged."""
+    path = file_path(path, "path")
+    return next((path / name for name in MODEL_FILES if (path / name).is_file()), path)
+
+
+@validated_call
 def read_foreign(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file, or of a plain state dict written by `torch.save`, without metadata.
+    """Tensors and metadata of a model: of a safetensors file, or of a plain state dict that `torch.save` wrote.
+
+    A path that ends in `.index.json` is an index of shards, which lie beside it. The tensors may be memory-mapped, so
+    copy them. Neither a state dict nor shards have metadata.
 
     Raises
     ------
     InputError
-        as `read_safetensors`, and for pickled objects, which are never created, or a file that unpacks to more than its
-        size.
+        as `read_safetensors`; for pickled objects, which are never created, or a file that unpacks to more than its
+        size; for an index that names other files than shards beside it, a shard that is missing, or one that holds
+        other tensors than the index says.
     """
     path = file_path(path, "path")
+    if path.name.endswith(INDEX):
+        return _read_shards(path), {}
     if file_kind(path) == "safetensors":
         return read_safetensors(path)
     try:
@@ -176,6 +201,31 @@ def read_foreign(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
                 raise InputError(f"{path}: {name!r} has shape {tuple(tensor.shape)}, more numbers than the file holds")
     return dict(content), {}
+
+
+def _read_shards(path: Path) -> dict[str, Tensor]:
+    """All tensors of an index `{"weight_map": {tensor: file}}`, each from the file beside it that the index says."""
+    owners = read_json(path).get("weight_map")
+    if not isinstance(owners, dict) or not owners or not all(isinstance(file, str) for file in owners.values()):
+        raise InputError(f"{path} has no weight_map: expected the file of each tensor, by name; download it again")
+    files = sorted(set(owners.values()))
+    for file in files:  # a name alone, so that an index cannot reach out of its folder
+        if Path(file).name != file or not file.endswith((".safetensors", ".bin")):
+            raise InputError(f"{path} names {file[:80]!r}: expected shards beside it, *.safetensors or *.bin")
+    if missing := [file for file in files if not (path.parent / file).is_file()]:
+        raise InputError(f"{path.parent} lacks {', '.join(missing[:4])} of {len(files)} shards: download the rest")
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        found, _ = read_foreign(path.parent / file)
+        wanted = {name for name, owner in owners.items() if owner == file}
+        if wanted != found.keys():
+            other = sorted(wanted ^ found.keys())
+            raise InputError(
+                f"{path.parent / file} and {path.name} differ in {len(other)} tensors, such as {other[0][:80]!r}: "
+                "they belong to different models; download all of one"
+            )
+        tensors |= found
+    return tensors
 
 
 def _require_plain_zip(path: Path) -> None:

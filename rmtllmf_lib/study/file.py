@@ -106,7 +106,14 @@ class _File:
 
 @validated_call
 def load_study(path: str | Path) -> tuple[Study, SuiteSpec]:
-    """Read a study file; how many suites it asks for is left to `run_study_file`.
+    """Read a study file; how many suites it asks for is left to `run_study_file`. Errors as in `read_study`."""
+    found = _read(path)
+    return found.study, found.suite
+
+
+@validated_call
+def read_study(path: str | Path) -> tuple[Study, SuiteSpec, int | None]:
+    """Read a study file, with the number of suites that it asks for, None without one.
 
     Raises
     ------
@@ -115,7 +122,7 @@ def load_study(path: str | Path) -> tuple[Study, SuiteSpec]:
         of them with their places in the file.
     """
     found = _read(path)
-    return found.study, found.suite
+    return found.study, found.suite, found.suites
 
 
 def _read(path: str | Path) -> _File:

@@ -287,9 +287,14 @@ def _pinned_task(
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 
+@validated_call
+def missing_paths(source: VisionSource, root: Path) -> list[str]:
+    """The paths that a data set needs below the root and that are not there, in any accepted spelling."""
+    return [need for need in source.needs if not any(_is_there(root / form) for form in _forms(need))]
+
+
 def _require_present(title: str, source: VisionSource, root: Path) -> None:
-    missing = [need for need in source.needs if not any(_is_there(root / form) for form in _forms(need))]
-    if missing:
+    if missing := missing_paths(source, root):
         folder = root / source.needs[0].split("/")[0]
         hint = ""
         if (folder / "train").is_dir() and (folder / "test").is_dir():

@@ -29,6 +29,7 @@ from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.tasks.base import SPLITS, TASK_NAMES, Task
 from rmtllmf_lib.tasks.embedded.difficulty import severity
 from rmtllmf_lib.tasks.sources import TaskSpec, load_spec, parse_tasks, severities
+from rmtllmf_lib.training.decoded import with_decoded
 from rmtllmf_lib.training.evaluate import accuracy, prepare
 from rmtllmf_lib.training.finetune import Recipe, finetune, recipe_for
 from rmtllmf_lib.training.heads import Head, build_head
@@ -287,6 +288,7 @@ def assemble_suite(
             hard = made
         sizes = {"n_train": n_train, "n_test": n_test}
         task = load_spec(spec, backbone.image_size, seed=data_seed, difficulty=hard, **sizes)
+        task = with_decoded(task, backbone.image_size)
         if tau is not None:
             _require_same(tau, spec.name, {"classes": str(len(task.class_names))})
             if n_test is None and info.get("data", task.fingerprint) != task.fingerprint:

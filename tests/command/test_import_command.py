@@ -1,4 +1,4 @@
-"""Published fine-tuned models, from files to task vectors that `evaluate` accepts."""
+"""Published fine-tuned models, from files to task vectors that `evaluate` accepts, and back to other programs."""
 
 from __future__ import annotations
 
@@ -99,3 +99,38 @@ def test_bad_input_writes_nothing(
     assert cli.main([*f"import {words} --out tau".split()]) == 2
     assert message in capsys.readouterr().err
     assert not Path("tau").exists()
+
+
+def test_export_and_import_give_the_same_vector(
+    models: dict[str, TaskVector], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(IMPORT.split()) == 0
+    assert cli.main("export tau/warm.safetensors --out warm.safetensors".split()) == 0
+    assert cli.main("export tau/warm.safetensors --as hugging_face --out warm_hf".split()) == 0
+    for place in ("warm.safetensors", "warm_hf"):
+        assert cli.main(f"import warm={place} --out again --overwrite".split()) == 0
+        assert TaskVector.load("again/warm.safetensors").hash == TaskVector.load("tau/warm.safetensors").hash
+    assert sorted(path.name for path in Path("warm_hf").iterdir()) == [
+        "config.json", "model.safetensors", "preprocessor_config.json"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("tau/warm.safetensors --out x.pt", "ends in .safetensors"),
+        ("tau/warm.safetensors --out x --as onnx", "onnx"),
+        ("tau/none.safetensors --out x.safetensors", "tau/none.safetensors does not exist"),
+        ("tau/warm.safetensors --out tau/warm.safetensors", "which it would destroy"),
+        ("tau/warm.safetensors --out models/cold.pt", "exists and is"),
+        ("tau/warm.safetensors --out models/base --as hugging_face", "models/base/model.safetensors exists and is"),
+    ],
+)
+def test_bad_exports_write_nothing(
+    models: dict[str, TaskVector], words: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(IMPORT.split()) == 0
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    assert cli.main(["export", *words.split()]) == 2
+    assert message in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before

@@ -18,7 +18,7 @@ from PIL import Image
 from rmtllmf_lib.disentanglement.linearise import first_order, network
 from rmtllmf_lib.disentanglement.noisy_logits import linearisation_error, perturb
 from rmtllmf_lib.fusion.arithmetic import lambda_n
-from rmtllmf_lib.model.backbone import fresh_tower, load_backbone
+from rmtllmf_lib.model.backbone import OPENAI_VIT, fresh_tower, load_backbone
 from rmtllmf_lib.model.foreign import read_safetensors
 from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.payload.cores import Cores
@@ -31,13 +31,17 @@ from rmtllmf_lib.payload.sparse import Sparse
 from rmtllmf_lib.protection.memory import draw_memory
 from rmtllmf_lib.protection.resilience import Station
 from rmtllmf_lib.storage.store import Store
+from rmtllmf_lib.study.file import SuiteSpec
 from rmtllmf_lib.study.payloads import Way
+from rmtllmf_lib.study.plan import PROJECTED, Counts
 from rmtllmf_lib.study.study import Study, study_units
 from rmtllmf_lib.study.units import Bench
 from rmtllmf_lib.tasks.base import Task
 from rmtllmf_lib.tasks.folder import read_folder
 from rmtllmf_lib.tasks.images import LazyImages, open_rgb
+from rmtllmf_lib.tasks.inventory import Holding
 from rmtllmf_lib.tasks.sources import parse_tasks
+from rmtllmf_lib.tasks.vision import SOURCES
 from rmtllmf_lib.training.calibration import MEASURES
 from rmtllmf_lib.training.evaluate import prepare
 from rmtllmf_lib.training.finetune import Recipe, Trainee
@@ -111,6 +115,9 @@ def of_functions() -> dict[str, dict[str, Any]]:
     base.save(files / "base.safetensors")
     (base + objects()["taus"][0]).save(files / "tuned.safetensors")
     objects()["taus"][0].save(files / "tau.safetensors")
+    rates = files / "rates.json"
+    about = {"machine": "x", "rates": {name: 1.0 for name in PROJECTED.__dict__}}
+    rates.write_text(json.dumps(about))
     tuned = {"path": files / "tuned.safetensors"}
     reading = {"path": files / "base.safetensors"}
     writing = {"path": files / "x.safetensors", "kind": "kind"}
@@ -226,6 +233,11 @@ def of_functions() -> dict[str, dict[str, Any]]:
         "study.write_table": {"study": study, "path": files / "table.csv"},
         "file.save_study": {"study": study, "suite": None, "path": files / "study.json"},
         "file.load_study": {"path": study_file},
+        "file.read_study": {"path": study_file},
+        "plan.Rates": {name: 1.0 for name in PROJECTED.__dict__ if name != "source"} | {"source": "x"},
+        "plan.read_rates": {"path": rates},
+        "plan.count_work": {"study": study, "suite": SuiteSpec(OPENAI_VIT, tasks=("torchvision:dtd",)), "suites": None},
+        "plan.plan": {"counts": Counts(1, 1, 1, 1, 1, 1, 1, 1, False), "rates": PROJECTED, "gpus": 1},
         "payloads.Way": {"payload": LowRank(2), "bits": 2, "link": scenarios[0]},
         "payloads.arrivals": {"way": Way(LowRank(2), 2), "taus": objects()["taus"]},
         "payloads.error_ratios": {"link": scenarios[0], "taus": objects()["taus"]},
@@ -267,6 +279,10 @@ def of_functions() -> dict[str, dict[str, Any]]:
         "images.require_decodable": {"several": [LazyImages([picture_file["path"]], open_rgb)]},
         "images.require_regular": picture_file,
         "vision.read_data_set": {"name": "mnist", "root": files},
+        "vision.missing_paths": {"source": SOURCES["mnist"], "root": files},
+        "inventory.inspect": {"name": "mnist", "root": files, "contents": False, "sizes": {"mnist": (60, 20)}},
+        "inventory.pin_state": {"holding": Holding("mnist", "complete"), "pins": {"mnist": "x"}},
+        "decoded.with_decoded": {"image_size": 32, "folder": files / "decoded", "smallest": 1},
         "vision.read_idx": {"path": files / "MNIST" / "raw" / "train-labels-idx1-ubyte", "ndim": 1},
         "assemble.assemble_task": {"raw": read_folder(files / "photos")},
         "base.Split": {"inputs": small_split(5).inputs, "labels": small_split(5).labels},
@@ -392,11 +408,14 @@ def of_functions() -> dict[str, dict[str, Any]]:
         "noisy_logits.valid_std": {"limit": float(np.sqrt((objects()["table"]["error"] ** 2).mean()))},
         "wde.images_of": {"split": "test"},
         "backbone.load_backbone": {"name": "tiny", "weights_file": None},
-        "checkpoints.import_task_vectors": {"files": {"a": tuned["path"]}, "out": files / "out", "overwrite": True,
+        "published.import_task_vectors": {"files": {"a": tuned["path"]}, "out": files / "out", "overwrite": True,
                                             "published_base": None},
         "checkpoints.load_published": tuned,
         "checkpoints.task_vector_from_published": {**tuned, "published_base": None},
         "foreign.file_kind": reading,
+        "foreign.model_file": reading,
+        "export.export_open_clip": {"path": files / "out.safetensors"},
+        "export.export_hugging_face": {"folder": files / "exported"},
         "foreign.require_file": reading,
         "foreign.read_foreign": reading,
         "foreign.read_safetensors": reading,

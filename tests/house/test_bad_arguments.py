@@ -50,7 +50,7 @@ ACCEPTED: Mapping[Call, str] = {
     ("training.suite.assemble_suite", "specs", "empty"): _NOTHING,
     ("training.suite.assemble_suite", "taus", "empty"): "tasks without vectors, as before they are trained",
     ("fusion.arithmetic.fuse", "lam", "below zero"): _NEGATION,
-    ("model.checkpoints.from_hugging_face", "state_dict", "empty"): _NOTHING,
+    ("model.hugging_face.from_hugging_face", "state_dict", "empty"): _NOTHING,
     ("model.checkpoints.task_vector_from_published", "info", "empty"): "no metadata are added",
     ("model.backbone.WordTokenizer", "words", "empty"): "it knows no word",
     ("model.task_vector.TaskVector", "info", "empty"): "results of algebra have none",

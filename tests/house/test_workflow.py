@@ -15,7 +15,10 @@ import yaml
 
 from places import ROOT
 from rmtllmf_lib.command import cli, runner
+from rmtllmf_lib.model.backbone import OPENAI_VIT
 from rmtllmf_lib.model.task_vector import TaskVector
+from rmtllmf_lib.tasks.sources import load_task
+from workflow import try_scale
 
 SNAKEFILE = ROOT / "workflow" / "Snakefile"
 PROFILES = ROOT / "workflow" / "profiles"
@@ -94,6 +97,31 @@ def test_slurm_is_asked_for_a_gpu_by_the_jobs_alone() -> None:
     """The plugin turns their resource into --gpus and refuses a second request for one."""
     profile = yaml.safe_load((PROFILES / "slurm" / "config.yaml").read_text())
     assert profile["executor"] == "slurm" and "slurm_extra" not in str(profile)
+
+
+@pytest.mark.parametrize("chapter", try_scale.CHAPTERS)
+def test_the_smallest_parameters_fit_their_chapter(chapter: str) -> None:
+    path = ROOT / "notebooks" / f"{chapter}.ipynb"
+    model = {"backbone_name": OPENAI_VIT, "task_names": "folder:stripes,folder:dots", "head": "prototype"}
+    values = runner.checked_values({**model, **try_scale.CHAPTERS[chapter]}, runner.parameters(path), path)
+    assert values["task_names"] == ["folder:stripes", "folder:dots"]
+
+
+def test_every_chapter_with_a_backbone_is_tried() -> None:
+    with_backbone = {
+        path.stem
+        for path in (ROOT / "notebooks").glob("*.ipynb")
+        if "backbone_name" in {parameter.name for parameter in runner.parameters(path)}
+    }
+    assert with_backbone == set(try_scale.CHAPTERS)
+
+
+def test_the_images_of_the_trial_are_two_tasks_of_40(tmp_path: Path) -> None:
+    try_scale.write_images(tmp_path)
+    for name, classes in try_scale.TASKS.items():
+        task = load_task(name, "folder", root=tmp_path)
+        assert len(task.class_names) == classes
+        assert len(task.train) + len(task.validation) + len(task.test) == 40
 
 
 def write_chapter(path: Path) -> None:

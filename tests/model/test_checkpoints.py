@@ -13,12 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.checkpoints import (
-    from_hugging_face,
-    load_published,
-    require_same_base,
-    task_vector_from_published,
-)
+from rmtllmf_lib.model.checkpoints import load_published, require_same_base, task_vector_from_published
+from rmtllmf_lib.model.hugging_face import from_hugging_face
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from vectors import model
 
