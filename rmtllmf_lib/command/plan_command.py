@@ -30,7 +30,7 @@ def plan(
 
     Nothing is loaded, and nothing starts. What is counted follows from the file: the
     models, the images that each is scored on, the steps of training. It is divided by
-    the rates of a machine: measure yours, since those that are projected are not
+    what a machine does in a second: measure yours, since the projected ones are not
     measured. wall_hours is the time with all GPUs at work without a pause.
 
     \b

@@ -85,9 +85,11 @@ def inspect(
     Raises
     ------
     InputError
-        for an unknown name.
+        for an unknown name, or one without expected numbers.
     """
     one_of(name, EIGHT, "data set")
+    if name not in sizes:
+        raise InputError(f"sizes has no {name!r}: expected the numbers of images of each data set that is looked at")
     place = Path(root).expanduser()
     as_folder = (place / name / "train").is_dir() and (place / name / "test").is_dir()
     if not as_folder:

@@ -54,6 +54,7 @@ from rmtllmf_lib.transport.digital import Pcm
 from rmtllmf_lib.transport.link import Link
 from rmtllmf_lib.transport.mcs import Mcs, measured
 from rmtllmf_lib.transport.modulation import Alphabet, Code
+from rmtllmf_lib.transport.payload_file import write_payload
 from rmtllmf_lib.transport.scenario import Scenario
 from rmtllmf_lib.transport.schemes import Analog
 from rmtllmf_lib.wireless.channel import Uplink
@@ -115,6 +116,7 @@ def of_functions() -> dict[str, dict[str, Any]]:
     base.save(files / "base.safetensors")
     (base + objects()["taus"][0]).save(files / "tuned.safetensors")
     objects()["taus"][0].save(files / "tau.safetensors")
+    write_payload(files / "tau.payload", objects()["taus"][0], objects()["sent"])
     rates = files / "rates.json"
     about = {"machine": "x", "rates": {name: 1.0 for name in PROJECTED.__dict__}}
     rates.write_text(json.dumps(about))
@@ -278,6 +280,10 @@ def of_functions() -> dict[str, dict[str, Any]]:
         "images.opened": picture_file,
         "images.require_decodable": {"several": [LazyImages([picture_file["path"]], open_rgb)]},
         "images.require_regular": picture_file,
+        **dict.fromkeys(("grammar_tasks.grammar_classes", "grammar_tasks.grammar_texts"), {"name": "dates"}),
+        "grammar_tasks.grammar_task": {"name": "dates", "n_train": 4, "n_test": 4},
+        "payload_file.read_payload": {"path": files / "tau.payload"},
+        "payload_file.payload_of_file": {"path": files / "tau.payload"},
         "vision.read_data_set": {"name": "mnist", "root": files},
         "vision.missing_paths": {"source": SOURCES["mnist"], "root": files},
         "inventory.inspect": {"name": "mnist", "root": files, "contents": False, "sizes": {"mnist": (60, 20)}},

@@ -36,6 +36,7 @@ ACCEPTED: Mapping[Call, str] = {
     ("tasks.images.decode_images", "images", "empty"): _NOTHING,
     ("tasks.images.inspect_files", "paths", "empty"): _NOTHING,
     ("tasks.images.require_decodable", "several", "empty"): _NOTHING,
+    ("tasks.inventory.pin_state", "pins", "empty"): "nothing is pinned yet, so what is there is new",
     ("tasks.sources.parse_tasks", "texts", "empty"): _NOTHING,
     ("tasks.vision.pinned_split", "keys", "empty"): _NOTHING,
     ("training.finetune.Recipe", "freeze", "empty"): "everything is trained",
