@@ -37,8 +37,8 @@ def plan(
     Examples:
       rmtllmf plan workflow/paper_study.json
       rmtllmf plan workflow/paper_study.json --gpus 8
-      python -m benchmarks.gpu --json rates.json
-      rmtllmf plan workflow/paper_study.json --rates rates.json
+      python -m benchmarks.gpu --json measured.json
+      rmtllmf plan workflow/paper_study.json --rates measured.json
     """
     from rmtllmf_lib.arrays import real_number, whole_number
     from rmtllmf_lib.study import plan as planning
