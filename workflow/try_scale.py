@@ -36,12 +36,12 @@ CHAPTERS = {
     },
     "04_fusion": {
         "lam_grid": "0.3,0.5", "validation_images": 2, "lam_per_size": 1, "combination_images": 2, "test_images": 2,
-        "seeds": 1, "per_class": 1, "per_size": 1, "trained_sizes": "2", "trained_per_size": 1, "drops": 2,
+        "seeds": 1, "per_class": 1, "per_size": 1, "trained_sizes": "[2]", "trained_per_size": 1, "drops": 2,
     },
     "05_interference": {"seeds": 1, "per_class": 1, "test_images": 2},
     "06_ablations": {
-        "seeds": 1, "more_seeds": 1, "test_images": 2, "per_class": "1", "per_class_attacked": "1", "steps": "1",
-        "rates": "0.0001", "lambdas": "0.1,0.3",
+        "seeds": 1, "more_seeds": 1, "test_images": 2, "per_class": "[1]", "per_class_attacked": "[1]", "steps": "[1]",
+        "rates": "[0.0001]", "lambdas": "[0.1, 0.3]",
     },
     "08_mergers": {},
 }  # fmt: skip

@@ -142,6 +142,6 @@ done
 sleep 5
 WAITS=$(squeue --states=PENDING --noheader --format="%T: %r (asked for %b)")
 echo "$WAITS"
-kill -INT "$THIRD" && wait "$THIRD" || true
+kill -TERM "$THIRD" && wait "$THIRD" || true  # an interrupt is ignored in the background
 [ "$WAITS" ] || { cat "$PLACE/third.log"; exit 1; }
 say "done"

@@ -37,7 +37,7 @@ def check(
         bool, typer.Option("--pin", help=f"Write the fingerprints of complete data sets to DIR/{PINS}.")
     ] = False,
 ) -> None:
-    """Say of each of the paper's eight data sets whether it is there, and complete.
+    """Say what there is of the paper's eight data sets.
 
     Every image file is read, and the fingerprint of images, labels and splits is
     compared with the pin of an earlier check, if there is one. What is missing is

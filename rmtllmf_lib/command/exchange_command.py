@@ -75,11 +75,11 @@ def export(
     backbone: BackboneName = "tiny",
     backbone_file: BackboneFile = None,
 ) -> None:
-    """Write a fused or fine-tuned model for open_clip or Hugging Face's transformers.
+    """Write a model for open_clip or Hugging Face's transformers.
 
-    open_clip gets one file with the whole model. Hugging Face gets a folder with the
-    image tower, its projection and the preparation of images. No number changes:
-    'import' makes the same task vector again of what 'export' wrote.
+    The model is fused or fine-tuned. open_clip gets one file with all of it, and
+    Hugging Face a folder with the image tower, its projection and the preparation
+    of images. No number changes: 'import' makes the same task vector again.
 
     \b
     Examples:
@@ -87,6 +87,7 @@ def export(
           --backbone ViT-B-16-quickgelu
       rmtllmf export fused.safetensors --as hugging_face --out fused_hf \\
           --backbone ViT-B-16-quickgelu
+
     \b
     And then, in Python, one of
       open_clip.create_model("ViT-B-16-quickgelu",

@@ -26,7 +26,7 @@ def plan(
     gpus: Annotated[int, typer.Option(metavar="NUMBER", help="GPUs that share one store.")] = 1,
     price: Annotated[float, typer.Option(metavar="NUMBER", help="Of an hour of one GPU.")] = 3.0,
 ) -> None:
-    """Print jobs, hours, disk and memory of a study, stage by stage.
+    """Print what a study takes: jobs, hours, disk, memory.
 
     Nothing is loaded, and nothing starts. What is counted follows from the file: the
     models, the images that each is scored on, the steps of training. It is divided by

@@ -28,6 +28,10 @@ COMMANDS = (
     "fuse",
     "evaluate",
     "import",
+    "export",
+    "data",
+    "data check",
+    "plan",
     "run",
     "study",
     "store",
@@ -140,7 +144,7 @@ def test_messages_speak_of_what_was_typed(
     words: str, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "_load_backbone", lambda *_: pytest.fail("checked too late"))
+    monkeypatch.setattr(cli, "load_backbone", lambda *_: pytest.fail("checked too late"))
     assert cli.main(words.split()) == 2
     assert message in (said := capsys.readouterr().err) and "None" not in said
 
