@@ -407,6 +407,16 @@ Section V, users lost to a jammer and what is merged without them
     tests/study/test_outage.py::test_a_study_of_lost_users_is_made_of_deliveries
     notebooks/10_physical_layer, "What the merged model is left with": Fig. 10.5
 
+not in the paper, a language model over the link, R-MTLLMF and the answer
+    study.suites.run_over_suites
+    tests/study/test_suites.py::test_one_seed_is_one_suite
+    notebooks/11_language_model, "With a memory": Fig. 11.4
+
+not in the paper, payload files, what a user sends of a language model
+    transport.payload_file.read_payload
+    tests/transport/test_payload_file.py::test_a_file_is_decoded_to_what_arrives
+    notebooks/11_language_model, "Merged, on sentences that need no data": Fig. 11.2
+
 Nothing is imported here, so that the wireless modules start without torch.
 """
 
