@@ -48,6 +48,7 @@ from rmtllmf_lib.transport.digital import Pcm
 from rmtllmf_lib.transport.link import Link
 from rmtllmf_lib.transport.mcs import Mcs, measured
 from rmtllmf_lib.transport.modulation import Alphabet, Code
+from rmtllmf_lib.transport.payload_file import write_payload
 from rmtllmf_lib.transport.scenario import Scenario
 from rmtllmf_lib.transport.schemes import Analog
 from rmtllmf_lib.wireless.channel import Uplink
@@ -122,6 +123,8 @@ def of_functions() -> dict[str, dict[str, Any]]:
     tiny, tower, lora = load_backbone("tiny"), fresh_tower(objects()["backbone"]).requires_grad_(True), Lora(2, 2.0)
     trainee = Trainee(tower, [{"params": [*tower.parameters()]}], lambda images, _step, _seed: tower(images))
     save_adapter(files / "adapter", lora, lora.encode(tau), base.layout)
+    two_bits = Quantised(LowRank(2), 2)
+    write_payload(files / "a.payload", tau, two_bits)
     (files / "settings.json").write_text("{}")
     spec = parse_tasks(["digits"], "procedural", None)[0]
     scenarios = (Scenario("s", 0.1),)
@@ -319,6 +322,12 @@ def of_functions() -> dict[str, dict[str, Any]]:
         "coded_payload.deliver": {"taus": of_users, "mse": 0.01, "ladder": [Quantised(LowRank(2), 3)], "budget": None},
         "coded_payload.plans": {"taus": of_users, "mse": 0.01, "ladder": [Quantised(LowRank(2), 3)], "budget": None},
         "coded_payload.quantised": {"numbers": tau, "bits": 2, "clip": 3.0},
+        "payload_file.write_payload": {"path": files / "new.payload", "sent": two_bits},
+        "payload_file.read_payload": {"path": files / "a.payload", "sent": two_bits},
+        "payload_file.payload_of_file": {"path": files / "a.payload"},
+        "grammar_tasks.grammar_texts": {"name": "dates", "count": 3},
+        "grammar_tasks.grammar_classes": {"name": "dates"},
+        "grammar_tasks.grammar_task": {"name": "dates", "n_train": 30, "n_test": 10},
         "balanced.unscramble": {"taus": scramble(objects()["taus"]), "seed": 0},
         "mcs.channel_uses": {"numbers": 3},
         "scheme.checked": {"estimate": torch.ones(1, dtype=torch.complex64)},
