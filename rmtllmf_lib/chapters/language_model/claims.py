@@ -70,7 +70,7 @@ def _not_below(evidence: LanguageEvidence) -> Finding:
     sure = all_of(each.above(-MARGIN) for each in leads.values())
     below = [each.below() for each in leads.values()]
     caveat = Comparison(not any(below), max(each.p for each in below), min(each.seeds for each in below))
-    numbers = {f"k{k}": each for k, each in leads.items()}
+    numbers: dict[str, Any] = {f"k{k}": each for k, each in leads.items()}
     return graded(sure, caveat.sure, sure, k=_counts(counts), listed=_listed(leads), **numbers)
 
 
@@ -88,7 +88,7 @@ def _worth_of_the_link(evidence: LanguageEvidence) -> Finding:
     leads = {k: evidence.lead("rmtllmf", "control", k) for k in counts}
     every = all_of(each.above() for each in leads.values())
     some = next((each.above() for each in leads.values() if each.above()), every)
-    numbers = {f"k{k}": each for k, each in leads.items()}
+    numbers: dict[str, Any] = {f"k{k}": each for k, each in leads.items()}
     return graded(every, some, k=_counts(counts), listed=_listed(leads), **numbers)
 
 
