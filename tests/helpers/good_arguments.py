@@ -116,7 +116,6 @@ def of_functions() -> dict[str, dict[str, Any]]:
     base.save(files / "base.safetensors")
     (base + objects()["taus"][0]).save(files / "tuned.safetensors")
     objects()["taus"][0].save(files / "tau.safetensors")
-    write_payload(files / "tau.payload", objects()["taus"][0], objects()["sent"])
     rates = files / "rates.json"
     about = {"machine": "x", "rates": {name: 1.0 for name in PROJECTED.__dict__}}
     rates.write_text(json.dumps(about))
@@ -134,6 +133,8 @@ def of_functions() -> dict[str, dict[str, Any]]:
     tiny, tower, lora = load_backbone("tiny"), fresh_tower(objects()["backbone"]).requires_grad_(True), Lora(2, 2.0)
     trainee = Trainee(tower, [{"params": [*tower.parameters()]}], lambda images, _step, _seed: tower(images))
     save_adapter(files / "adapter", lora, lora.encode(tau), base.layout)
+    two_bits = Quantised(LowRank(2), 2)
+    write_payload(files / "a.payload", tau, two_bits)
     (files / "settings.json").write_text("{}")
     spec = parse_tasks(["digits"], "procedural", None)[0]
     scenarios = (Scenario("s", 0.1),)
@@ -280,10 +281,6 @@ def of_functions() -> dict[str, dict[str, Any]]:
         "images.opened": picture_file,
         "images.require_decodable": {"several": [LazyImages([picture_file["path"]], open_rgb)]},
         "images.require_regular": picture_file,
-        **dict.fromkeys(("grammar_tasks.grammar_classes", "grammar_tasks.grammar_texts"), {"name": "dates"}),
-        "grammar_tasks.grammar_task": {"name": "dates", "n_train": 4, "n_test": 4},
-        "payload_file.read_payload": {"path": files / "tau.payload"},
-        "payload_file.payload_of_file": {"path": files / "tau.payload"},
         "vision.read_data_set": {"name": "mnist", "root": files},
         "vision.missing_paths": {"source": SOURCES["mnist"], "root": files},
         "inventory.inspect": {"name": "mnist", "root": files, "contents": False, "sizes": {"mnist": (60, 20)}},
@@ -366,6 +363,12 @@ def of_functions() -> dict[str, dict[str, Any]]:
         "coded_payload.deliver": {"taus": of_users, "mse": 0.01, "ladder": [Quantised(LowRank(2), 3)], "budget": None},
         "coded_payload.plans": {"taus": of_users, "mse": 0.01, "ladder": [Quantised(LowRank(2), 3)], "budget": None},
         "coded_payload.quantised": {"numbers": tau, "bits": 2, "clip": 3.0},
+        "payload_file.write_payload": {"path": files / "new.payload", "sent": two_bits},
+        "payload_file.read_payload": {"path": files / "a.payload", "sent": two_bits},
+        "payload_file.payload_of_file": {"path": files / "a.payload"},
+        "grammar_tasks.grammar_texts": {"name": "dates", "count": 3},
+        "grammar_tasks.grammar_classes": {"name": "dates"},
+        "grammar_tasks.grammar_task": {"name": "dates", "n_train": 30, "n_test": 10},
         "balanced.unscramble": {"taus": scramble(objects()["taus"]), "seed": 0},
         "mcs.channel_uses": {"numbers": 3},
         "scheme.checked": {"estimate": torch.ones(1, dtype=torch.complex64)},

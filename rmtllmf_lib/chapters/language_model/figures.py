@@ -61,12 +61,13 @@ def links(rows: pd.DataFrame, names: Mapping[str, str]) -> Axes:
     places = {scenario: place for place, scenario in enumerate(names)}
     for shift, ((protection, rule), (label, colour, marker)) in enumerate(_WITHOUT.items()):
         here = rows[(rows["protection"] == protection) & (rows["lam_rule"] == rule) & rows["scenario"].isin([*names])]
+        if here.empty:
+            continue
         x = here["scenario"].map(places).astype(float) + 0.1 * (shift - 3)
         look = style.look(label, colour, marker, "none")
         style.with_intervals(ax, x, here, factor=100, markersize=8, **look)
     ax.set_xticks(range(len(names)), list(names.values()))
-    ax.margins(x=0.1)
-    ax.set(ylabel="normalised accuracy (%)")
+    ax.set(ylabel="normalised accuracy (%)", xlim=(-0.5, len(names) - 0.5))
     ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, 1.32), ncols=2, frameon=False)
     return ax
 

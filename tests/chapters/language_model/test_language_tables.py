@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from rmtllmf_lib.chapters.language_model import tables
+from rmtllmf_lib.chapters.results import stored_results
 from rmtllmf_lib.errors import InputError
+from rmtllmf_lib.fusion.tsv import tsv_merge
 from rmtllmf_lib.model.backbone import load_backbone
 from rmtllmf_lib.payload.low_rank import LowRank
 from rmtllmf_lib.tasks.grammar_tasks import grammar_classes
@@ -106,3 +108,16 @@ def test_families_side_by_side() -> None:
     assert found[["method", "per_class", "images", "texts"]].to_numpy().tolist() == [
         ["no link", 0, 0.6, 0.7], ["the answer, SR", 1, 0.9, 0.95]
     ]  # fmt: skip
+
+
+def test_the_shipped_payloads_classify_the_public_sentences_as_stored(real_data: Path) -> None:
+    """The answer without a memory of seed 0, from the files alone."""
+    data = real_data.parent / "text"
+    if not data.is_dir():
+        pytest.skip(f"no public text tasks at {data}")
+    backbone = load_backbone("minilm")
+    taus = tables.shipped(backbone.weights)
+    stored_rows = stored_results("language_model_suites").query("protection == 'coded-tsv' and seed == 0")
+    merged = backbone.weights + float(stored_rows["lam"].iloc[0]) * tsv_merge(list(taus.values()))
+    found = tables.public_accuracies(backbone, merged, data, list(taus))
+    assert tables.normalised(found) == pytest.approx(stored_rows["normalized"].iloc[0], abs=3e-3)
