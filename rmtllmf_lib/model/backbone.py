@@ -147,14 +147,6 @@ class Backbone:
         """Number of features."""
         return int(self.tower.output_dim)  # type: ignore[arg-type]
 
-    @torch.no_grad()
-    def text_features(self, texts: list[str]) -> Tensor:
-        """Features (n, output_dim) of texts, of norm 1, that are compared with those of inputs."""
-        tokens = self.tokenizer(texts)
-        if isinstance(self.model, TextTower):
-            return functional.normalize(self.model(tokens), dim=-1)
-        return self.model.encode_text(tokens, normalize=True)
-
 
 @validated_call
 def new_model(config: dict[str, Any]) -> open_clip.CLIP:
@@ -292,6 +284,18 @@ def _finish(name: str, model: open_clip.CLIP, tokenizer: Any, vocabulary: frozen
     size = model.visual.image_size
     side = size[0] if isinstance(size, tuple) else size
     return Backbone(name, model, tokenizer, side, vocabulary, Weights.from_state_dict(model.state_dict()))
+
+
+@validated_call
+@torch.no_grad()
+def text_features(backbone: Backbone, texts: Sequence[str]) -> Tensor:
+    """Features (n, output_dim) of texts, of norm 1, that are compared with those of inputs."""
+    if not texts:
+        raise InputError("texts is empty: expected at least one text")
+    tokens = backbone.tokenizer(list(texts))
+    if isinstance(backbone.model, TextTower):
+        return functional.normalize(backbone.model(tokens), dim=-1)
+    return backbone.model.encode_text(tokens, normalize=True)
 
 
 @validated_call

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from rmtllmf_lib.errors import InputError
@@ -97,7 +97,7 @@ class TextTokenizer:
 
     pieces: Any
     context_length: PositiveInt
-    pad: int
+    pad: NonNegativeInt
 
     __repr__ = short_repr
 

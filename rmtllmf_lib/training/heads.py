@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rmtllmf_lib.arrays import one_of
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.model.backbone import Backbone, WordTokenizer
+from rmtllmf_lib.model.backbone import Backbone, WordTokenizer, text_features
 from rmtllmf_lib.reprs import short_repr
 from rmtllmf_lib.tasks.base import Task
 from rmtllmf_lib.training.loading import batches, by_length, require_kind, require_tasks
@@ -100,7 +100,7 @@ def _text_rows(backbone: Backbone, task: Task) -> Tensor:
             )
     rows = []
     for name in task.class_names:
-        rows.append(backbone.text_features([template.format(name) for template in task.templates]).mean(0))
+        rows.append(text_features(backbone, [template.format(name) for template in task.templates]).mean(0))
     return torch.stack(rows)
 
 

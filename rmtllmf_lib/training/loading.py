@@ -14,6 +14,7 @@ import os
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,6 +84,7 @@ def normalize(images: Tensor, backbone: Backbone, device: str | torch.device = "
     return images.to(device).to(torch.float32).mul_(gain).sub_(shift)
 
 
+@validated_call
 def require_kind(backbone: Backbone, what: str, of: str = "the split") -> None:
     """Raise an `InputError` unless a backbone reads "images" or "texts", whichever `of` holds."""
     if backbone.reads != what:
@@ -152,10 +154,10 @@ def batches(
 
     def make(start: int) -> tuple[Tensor, Tensor]:
         chosen = torch.arange(start, min(start + batch_size, len(split)))
-        return chosen_inputs(backbone, split, chosen), split.labels[chosen]
+        return _chosen(backbone, split, chosen), split.labels[chosen]
 
     for found, labels in ordered(make, starts, _threads(split, threads)):
-        yield ready(found, backbone, device), labels.to(device)
+        yield _ready(found, backbone, device), labels.to(device)
 
 
 @dataclass(frozen=True)
@@ -231,15 +233,16 @@ def training_batches(
     def make(step: int) -> tuple[Tensor, Tensor]:
         chosen = schedule.indices(step)
         if augment == "none":
-            return chosen_inputs(backbone, split, chosen), split.labels[chosen]
+            return _chosen(backbone, split, chosen), split.labels[chosen]
         uniforms = schedule.uniforms(step, 2 * CROP_TRIES + 2)
         return cropped_pixels(split, chosen, side, uniforms), split.labels[chosen]
 
     ahead = _threads(split, threads, busy=augment != "none")
     for found, labels in ordered(make, range(first_step, schedule.steps), ahead):
-        yield ready(found, backbone, device), labels.to(device)
+        yield _ready(found, backbone, device), labels.to(device)
 
 
+@validated_call
 def by_length(split: Split) -> Tensor:
     """Indices (n,) int64 that put short texts first, since the longest fills a batch up; images stay in order."""
     lengths = [len(text) if isinstance(text, str) else 0 for text in split.inputs] if split.what == "texts" else []
@@ -248,10 +251,10 @@ def by_length(split: Split) -> Tensor:
 
 def inputs(backbone: Backbone, split: Split, indices: Tensor, device: str | torch.device = "cpu") -> Tensor:
     """The inputs of a split at `indices` as the backbone takes them, see `batches`."""
-    return ready(chosen_inputs(backbone, split, indices), backbone, device)
+    return _ready(_chosen(backbone, split, indices), backbone, device)
 
 
-def chosen_inputs(backbone: Backbone, split: Split, indices: Tensor) -> Tensor:
+def _chosen(backbone: Backbone, split: Split, indices: Tensor) -> Tensor:
     """Pixels of the images at `indices`, see `pixels`, or the tokens (n, T) int64 of the texts."""
     require_kind(backbone, split.what)
     if isinstance(split.inputs, tuple):
@@ -259,8 +262,8 @@ def chosen_inputs(backbone: Backbone, split: Split, indices: Tensor) -> Tensor:
     return pixels(split, indices, backbone.image_size or 0)
 
 
-def ready(found: Tensor, backbone: Backbone, device: str | torch.device = "cpu") -> Tensor:
-    """What `chosen_inputs` returned, on a device: images normalised, tokens as they are."""
+def _ready(found: Tensor, backbone: Backbone, device: str | torch.device = "cpu") -> Tensor:
+    """What `_chosen` returned, on a device: images normalised, tokens as they are."""
     return found.to(device) if backbone.reads == "texts" else normalize(found, backbone, device)
 
 
@@ -277,7 +280,7 @@ def cropped_pixels(split: Split, indices: Tensor, image_size: int, uniforms: NDA
     """Random crops of the images at `indices`, see `crop_box`: (n, 3, image_size, image_size) uint8."""
 
     def crop(index: int, numbers: NDArray[np.float64]) -> NDArray[np.uint8]:
-        image = split.inputs[index]
+        image: Any = split.inputs[index]
         if isinstance(image, Tensor):
             image = Image.fromarray(image.permute(1, 2, 0).numpy())
         box = crop_box(numbers, image.height, image.width)

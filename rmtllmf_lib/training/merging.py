@@ -82,6 +82,7 @@ def input_grams(backbone: Backbone, weights: Weights, split: Split) -> dict[str,
 def _text_grams(backbone: Backbone, weights: Weights, split: Split) -> dict[str, Tensor]:
     """Of what enters every linear layer of a text tower, without the tokens that fill rows up."""
     tower, grams = fresh_tower(backbone, weights), dict[str, Tensor]()
+    assert isinstance(tower, TextTower)
     counted = torch.ones(1, 1, dtype=torch.bool)
 
     def listen(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
@@ -95,7 +96,7 @@ def _text_grams(backbone: Backbone, weights: Weights, split: Split) -> dict[str,
         if isinstance(part, nn.Linear):
             part.register_forward_pre_hook(listen(layout_name(f"{name}.weight")))
     for tokens, _ in batches(backbone, split):
-        counted = tokens != backbone.tower.pad
+        counted = tokens != tower.pad
         tower(tokens)
     return grams
 

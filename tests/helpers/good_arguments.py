@@ -54,6 +54,7 @@ from rmtllmf_lib.transport.schemes import Analog
 from rmtllmf_lib.wireless.channel import Uplink
 from rmtllmf_lib.wireless.receiver import sum_rate
 from small import generator, small_backbone, small_head, small_split, small_task, small_tau
+from texts import text_backbone, write_text_model, write_texts
 from vision_files import write_mnist
 
 # What no reader calls: figures and tables of the chapters, the shell of the command, and the brushes of drawn tasks.
@@ -144,6 +145,8 @@ def of_functions() -> dict[str, dict[str, Any]]:
     photos = {"root": files / "photos", "folder": files / "photos", "name": "photos"}
     picture_file = {"path": files / "photos" / "train" / "a" / "0.png"}
     write_mnist(files)
+    texts, bert = write_texts(files / "texts"), write_text_model(files / "bert")
+    pieces = {"pieces": text_backbone().tokenizer.pieces}
     study_file = files / "study.json"
     task_vector = TaskVector(tiny.weights.layout, torch.ones(tiny.weights.layout.size), tiny.weights.hash)
     task_vector.save(files / "taus" / "photos.safetensors")
@@ -245,6 +248,13 @@ def of_functions() -> dict[str, dict[str, Any]]:
         "folder.holds_task": {"root": files / "photos", "folder": files / "photos"},
         "folder.class_folders": {"split": files / "photos" / "train"},
         "folder.read_classes": {"root": files / "photos", "classes": ["a", "b"]},
+        "texts.read_texts": {"folder": texts},
+        "text_tower.bert_tensors": {"tensors": {"embeddings.word_embeddings.weight": torch.ones(2, 2)}},
+        "text_tower.read_text_model": {"folder": bert},
+        "text_tower.TextTokenizer": pieces,
+        "backbone.text_features": {"backbone": tiny, "texts": ["a photo"]},
+        "loading.require_kind": {"what": "images"},
+        "loading.require_tasks": {"tasks": [objects()["task"]]},
         "images.open_rgb": picture_file,
         "images.inspect_file": picture_file,
         "images.inspect_files": {"paths": [picture_file["path"]]},

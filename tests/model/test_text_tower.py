@@ -18,7 +18,7 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.fusion.arithmetic import fuse
 from rmtllmf_lib.fusion.scaling import depths
 from rmtllmf_lib.model import text_tower
-from rmtllmf_lib.model.backbone import Backbone, fresh_tower, load_backbone
+from rmtllmf_lib.model.backbone import Backbone, fresh_tower, load_backbone, text_features
 from rmtllmf_lib.model.checkpoints import import_task_vectors, load_published, task_vector_from_published
 from rmtllmf_lib.model.differentiable_tower import features
 from rmtllmf_lib.model.layout import block_of, group_of
@@ -61,22 +61,22 @@ def test_features_are_those_of_transformers_own_pipeline(folder: Path) -> None:
     expected = pipeline(folder, TEXTS)
     with torch.no_grad():
         assert (backbone.tower(backbone.tokenizer(TEXTS)) - expected).abs().max() < 1e-5
-    assert (backbone.text_features(TEXTS) - functional.normalize(expected, dim=-1)).abs().max() < 1e-5
+    assert (text_features(backbone, TEXTS) - functional.normalize(expected, dim=-1)).abs().max() < 1e-5
     assert backbone.output_dim == 32 and backbone.logit_scale == 20 and backbone.reads == "texts"
 
 
 def test_features_do_not_depend_on_what_fills_rows_up() -> None:
     backbone = text_backbone()
-    together = backbone.text_features(TEXTS)
-    assert torch.stack([backbone.text_features([text])[0] for text in TEXTS]).allclose(together, atol=1e-6)
+    together = text_features(backbone, TEXTS)
+    assert torch.stack([text_features(backbone, [text])[0] for text in TEXTS]).allclose(together, atol=1e-6)
 
 
 def test_texts_are_read_in_groups_and_returned_in_their_order() -> None:
     """More texts than a group, of mixed lengths, have the features that each has alone."""
     backbone = text_backbone()
     texts = ["ball " * (1 + 5 * number % 7) for number in range(2 * text_tower._GROUP + 3)]
-    together = backbone.text_features(texts)
-    alone = torch.cat([backbone.text_features([text]) for text in texts])
+    together = text_features(backbone, texts)
+    alone = torch.cat([text_features(backbone, [text]) for text in texts])
     torch.testing.assert_close(together, alone, atol=1e-6, rtol=1e-5)
 
 
@@ -162,7 +162,7 @@ def test_a_model_is_read_once_and_survives_pickling(folder: Path) -> None:
     assert load_backbone(folder) is backbone
     again: Backbone = pickle.loads(pickle.dumps(backbone))
     assert again.weights.hash == backbone.weights.hash
-    assert torch.equal(again.text_features(TEXTS), backbone.text_features(TEXTS))
+    assert torch.equal(text_features(again, TEXTS), text_features(backbone, TEXTS))
     state = load_file(folder / "model.safetensors")
     assert any(name.startswith("pooler.") for name in state)
     assert {f"bert.{name}" for name in state if not name.startswith("pooler.")} == {*backbone.weights.layout.names}

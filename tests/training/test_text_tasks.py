@@ -13,7 +13,7 @@ from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.fusion.arithmetic import fuse
 from rmtllmf_lib.fusion.mergers import MERGERS
 from rmtllmf_lib.fusion.tsv import tsv_merge
-from rmtllmf_lib.model.backbone import Backbone, fresh_tower, load_backbone
+from rmtllmf_lib.model.backbone import Backbone, fresh_tower, load_backbone, text_features
 from rmtllmf_lib.model.task_vector import TaskVector
 from rmtllmf_lib.payload.lora import Lora
 from rmtllmf_lib.payload.low_rank import LowRank
@@ -65,9 +65,9 @@ def plain_logits(backbone: Backbone, split: Split, head: Head) -> torch.Tensor:
 def test_heads_are_prompts_or_prototypes(backbone: Backbone) -> None:
     task = text_task()
     text, prototype = (build_head(backbone, task, kind) for kind in ("text", "prototype"))
-    expected = backbone.text_features([f"about {name}" for name in task.class_names])
+    expected = text_features(backbone, [f"about {name}" for name in task.class_names])
     assert text.weight.allclose(expected, atol=1e-6) and text.logit_scale == 20
-    features = backbone.text_features(list(task.train.inputs))
+    features = text_features(backbone, list(task.train.inputs))
     for label, row in enumerate(prototype.weight):
         mean = features[task.train.labels == label].mean(0)
         assert row.allclose(mean / mean.norm(), atol=1e-5)
