@@ -71,9 +71,10 @@ class TextTower(nn.Module):
         lengths = (tokens != self.pad).sum(1)
         order = lengths.argsort(stable=True)
         groups = [(rows, max(int(lengths[rows[-1]]), 1)) for rows in order.split(_GROUP)]
-        return torch.cat([self._features(tokens[rows, :width]) for rows, width in groups])[order.argsort()]
+        return torch.cat([self.together(tokens[rows, :width]) for rows, width in groups])[order.argsort()]
 
-    def _features(self, tokens: Tensor) -> Tensor:
+    def together(self, tokens: Tensor) -> Tensor:
+        """Features of all rows read at once, in their order, with what fills them up."""
         mask = (tokens != self.pad).long()
         states = self.bert(input_ids=tokens, attention_mask=mask).last_hidden_state
         counted = mask[..., None].to(states.dtype)

@@ -97,7 +97,7 @@ def _text_grams(backbone: Backbone, weights: Weights, split: Split) -> dict[str,
             part.register_forward_pre_hook(listen(layout_name(f"{name}.weight")))
     for tokens, _ in batches(backbone, split):
         counted = tokens != tower.pad
-        tower(tokens)
+        tower.together(tokens)  # in this order, which the mask has
     return grams
 
 

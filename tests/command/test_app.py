@@ -16,8 +16,10 @@ from rmtllmf_lib.errors import InputError
 
 def test_every_command_is_one_of_ours() -> None:
     group: Any = typer.main.get_command(commands)
-    found = [group.commands[name] for name in group.commands if name != "store"]
-    found += group.commands["store"].commands.values()
+    groups = [each for each in group.commands.values() if hasattr(each, "commands")]
+    found = [each for each in group.commands.values() if each not in groups]
+    found += [each for one in groups for each in one.commands.values()]
+    assert {one.name for one in groups} == {"store", "data"}
     assert [command.name for command in found if not isinstance(command, Command)] == [] and len(found) > 9
 
 

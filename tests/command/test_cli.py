@@ -32,6 +32,8 @@ COMMANDS = (
     "data",
     "data check",
     "plan",
+    "pack",
+    "unpack",
     "run",
     "study",
     "store",

@@ -29,6 +29,9 @@ NOT_RUN = {
     "pip": "needs the registry",
     "snakemake": "tests/house/test_workflow.py runs it",
     "cp notebooks": "follows runs at paper scale",
+    "rmtllmf data check": "tests/tasks/test_inventory.py runs it, on data sets that it makes",
+    "rmtllmf plan": "tests/study/test_plan.py runs it, and compares what the page shows",
+    "python -m benchmarks.gpu": "takes minutes of a GPU",
     "rmtllmf run": "chapters run in their own tests, their parameters are looked at here",
 }
 AT_PAPER_SCALE = ("ViT-B-16", "published", "runs/clip-b16")  # weights and data that are not here

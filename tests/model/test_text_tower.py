@@ -19,12 +19,13 @@ from rmtllmf_lib.fusion.arithmetic import fuse
 from rmtllmf_lib.fusion.scaling import depths
 from rmtllmf_lib.model import text_tower
 from rmtllmf_lib.model.backbone import Backbone, fresh_tower, load_backbone, text_features
-from rmtllmf_lib.model.checkpoints import import_task_vectors, load_published, task_vector_from_published
+from rmtllmf_lib.model.checkpoints import load_published, task_vector_from_published
 from rmtllmf_lib.model.differentiable_tower import features
 from rmtllmf_lib.model.layout import block_of, group_of
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.model.text_tower import bert_tensors
 from rmtllmf_lib.model.tower import any_tower, encode, trainable_tower
+from rmtllmf_lib.payload.published import import_task_vectors
 from rmtllmf_lib.protection.resilience import reload_embeddings
 from small import small_backbone, small_tau
 from texts import LENGTH, WORDS, text_backbone, text_split, write_text_model, write_tokenizer

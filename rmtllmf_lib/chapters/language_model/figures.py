@@ -8,8 +8,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from rmtllmf_lib.chapters import style
+from rmtllmf_lib.chapters.send_less import figures as send_less
 from rmtllmf_lib.chapters.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY
 
 _OF_BASE = {"zero_shot": ("zero-shot, by class names", GREY, "o"), "prototype": ("base with prototypes", ORANGE, "s"),
@@ -93,3 +95,16 @@ def drawn(table: pd.DataFrame, labels: Mapping[str, str]) -> Axes:
     ax.set(xlabel="accuracy on drawn sentences (%)")
     ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.45, 1.2), ncols=3, frameon=False)
     return ax
+
+
+def answer(rows: pd.DataFrame, attacked: pd.DataFrame) -> Figure:
+    """Normalised accuracy against the memory, as `send_less.figures.answer` has it for images.
+
+    Parameters
+    ----------
+    rows, attacked : DataFrame
+        Of the book's results "language_model"; the second of R-MTLLMF under attack alone.
+    """
+    figure = send_less.answer(rows, attacked)
+    figure.axes[0].set_xlabel("memory, examples a class")
+    return figure

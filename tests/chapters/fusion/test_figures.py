@@ -46,7 +46,7 @@ def test_gallery_leaves_out_what_is_not_there() -> None:
 def test_gallery_of_images_that_are_decoded_on_demand() -> None:
     task = small_task()
     arrays = [image.permute(1, 2, 0).numpy() for image in task.test.inputs]  # type: ignore[union-attr]
-    lazy = replace(task, test=replace(task.test, images=LazyImages(arrays, Image.fromarray)))
+    lazy = replace(task, test=replace(task.test, inputs=LazyImages(arrays, Image.fromarray)))
     figure = finished(fusion.gallery({"a": lazy}, per_task=2))
     assert np.array_equal(np.asarray(figure.axes[1].images[0].get_array()), arrays[1])
 

@@ -181,7 +181,7 @@ def test_the_digits_are_real() -> None:
     """Every image is one of scikit-learn's, enlarged, with its own label; no one serves for training and test."""
     real = load_digits()
     # enlarged linearly to four times the side, then averaged over 4 x 4 pixels: a known small blur
-    blurred = real.inputs / 16
+    blurred = real.images / 16
     for axis in (1, 2):
         blurred = convolve1d(blurred, [0.125, 0.75, 0.125], axis=axis, mode="nearest")
     tree = KDTree(blurred.reshape(-1, 64))
