@@ -145,7 +145,7 @@ class Backbone:
     @property
     def output_dim(self) -> int:
         """Number of features."""
-        return int(self.tower.output_dim)  # type: ignore[arg-type]
+        return int(self.tower.output_dim)  # type: ignore[arg-type]  # open_clip is untyped
 
 
 @validated_call

@@ -63,7 +63,7 @@ class TextTower(nn.Module):
     @property
     def output_dim(self) -> int:
         """Number of features."""
-        return int(self.bert.config.hidden_size)  # type: ignore[union-attr,arg-type]
+        return int(self.bert.config.hidden_size)  # type: ignore[union-attr,arg-type]  # untyped
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Features of rows of tokens, which are filled up on the right."""

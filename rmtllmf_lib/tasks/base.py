@@ -120,7 +120,7 @@ class Split:
             raise InputError("there is no split to join: give at least one")
         first, labels = splits[0], torch.cat([split.labels for split in splits])
         if all(isinstance(split.inputs, tuple) for split in splits):
-            return cls(tuple(text for split in splits for text in split.inputs), labels)  # type: ignore[misc]
+            return cls(tuple(text for split in splits for text in split.inputs), labels)  # type: ignore[misc]  # all are texts
         shapes = {tuple(split.inputs.shape[1:]) for split in splits if isinstance(split.inputs, Tensor)}
         if len(shapes) != 1 or not all(isinstance(split.inputs, Tensor) for split in splits):
             raise InputError(
