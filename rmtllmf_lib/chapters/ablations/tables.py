@@ -14,14 +14,32 @@ import pandas as pd
 
 from rmtllmf_lib.chapters.results import made, stored_results
 from rmtllmf_lib.chapters.words import standing
+from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.protection.resilience import protection_named
-from rmtllmf_lib.published import PAPER_LINKS
+from rmtllmf_lib.published import PAPER_LINKS, PAPER_SAMPLES
 from rmtllmf_lib.study.intervals import over_seeds
 from rmtllmf_lib.study.study import Choice, Condition
 from rmtllmf_lib.study.suites import grid_ends
 from rmtllmf_lib.transport.scenario import Scenario, inject_mse, inject_snr, noise_to_signal
 from rmtllmf_lib.transport.surrogate import CORRELATIONS, SCALES
+
+
+def require_memories(per_class: Sequence[int], per_class_attacked: Sequence[int]) -> None:
+    """Refuse sizes of the memory that leave out what the chapter claims, which is about ten images a class.
+
+    Raises
+    ------
+    InputError
+        if 10 is in one of them missing, or the first has fewer than two sizes or does not rise.
+    """
+    for name, counts in (("per_class", per_class), ("per_class_attacked", per_class_attacked)):
+        if PAPER_SAMPLES not in counts:
+            raise InputError(
+                f"{name} is {[*counts]}: expected {PAPER_SAMPLES} among its sizes, which the paper's claims are about"
+            )
+    if [*per_class] != sorted({*per_class}) or len(per_class) < 2:
+        raise InputError(f"per_class is {[*per_class]}: expected two sizes at least, each larger than the one before")
 
 
 def noise_readings(scales: Sequence[str] = SCALES, correlations: Sequence[str] = CORRELATIONS) -> tuple[Scenario, ...]:

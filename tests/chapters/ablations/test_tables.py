@@ -13,9 +13,11 @@ from rmtllmf_lib.chapters.ablations.tables import (
     noise_readings,
     over_control,
     reading_table,
+    require_memories,
     who_is_ahead,
 )
 from rmtllmf_lib.chapters.results import made, stored_results
+from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.study.study import Choice
 from rmtllmf_lib.study.suites import CONDITION, leads
 from rmtllmf_lib.transport.scenario import Scenario
@@ -27,6 +29,22 @@ TAUS = [vector(seed) * 0.1 for seed in (1, 2, 3)]
 
 def table(rows: list[tuple], *columns: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(columns))
+
+
+@pytest.mark.parametrize(
+    ("clean", "attacked", "message"),
+    [
+        ([1, 10], [1], r"per_class_attacked is \[1\]: expected 10 among"),
+        ([1, 5], [10], r"per_class is \[1, 5\]: expected 10 among"),
+        ([10], [10], "two sizes at least"),
+        ([10, 5], [10], "larger than the one before"),
+        ([10, 10], [10], "larger than the one before"),
+    ],
+)
+def test_sizes_of_the_memory_that_the_claims_need(clean: list[int], attacked: list[int], message: str) -> None:
+    require_memories([1, 10], [10])
+    with pytest.raises(InputError, match=message):
+        require_memories(clean, attacked)
 
 
 # --- readings ---------------------------------------------------------------------------------------------------------
