@@ -26,20 +26,20 @@ from rmtllmf_lib.transport.surrogate import CORRELATIONS, SCALES
 
 
 def require_memories(per_class: Sequence[int], per_class_attacked: Sequence[int]) -> None:
-    """Refuse sizes of the memory that leave out what the chapter claims, which is about ten images a class.
+    """Refuse sizes of the memory that leave out what the chapter's claims and prose are about: one and ten a class.
 
     Raises
     ------
     InputError
-        if 10 is in one of them missing, or the first has fewer than two sizes or does not rise.
+        if 1 or 10 is missing in one of them, or the first does not rise.
     """
     for name, counts in (("per_class", per_class), ("per_class_attacked", per_class_attacked)):
-        if PAPER_SAMPLES not in counts:
+        if not {1, PAPER_SAMPLES} <= {*counts}:
             raise InputError(
-                f"{name} is {[*counts]}: expected {PAPER_SAMPLES} among its sizes, which the paper's claims are about"
+                f"{name} is {[*counts]}: expected 1 and {PAPER_SAMPLES} among its sizes, which this chapter compares"
             )
-    if [*per_class] != sorted({*per_class}) or len(per_class) < 2:
-        raise InputError(f"per_class is {[*per_class]}: expected two sizes at least, each larger than the one before")
+    if [*per_class] != sorted({*per_class}):
+        raise InputError(f"per_class is {[*per_class]}: expected sizes each larger than the one before")
 
 
 def noise_readings(scales: Sequence[str] = SCALES, correlations: Sequence[str] = CORRELATIONS) -> tuple[Scenario, ...]:

@@ -34,15 +34,15 @@ def table(rows: list[tuple], *columns: str) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("clean", "attacked", "message"),
     [
-        ([1, 10], [1], r"per_class_attacked is \[1\]: expected 10 among"),
-        ([1, 5], [10], r"per_class is \[1, 5\]: expected 10 among"),
-        ([10], [10], "two sizes at least"),
-        ([10, 5], [10], "larger than the one before"),
-        ([10, 10], [10], "larger than the one before"),
+        ([1, 10], [1], r"per_class_attacked is \[1\]: expected 1 and 10 among"),
+        ([1, 5], [1, 10], r"per_class is \[1, 5\]: expected 1 and 10 among"),
+        ([10, 20], [1, 10], "expected 1 and 10 among"),
+        ([10, 1], [1, 10], "larger than the one before"),
+        ([1, 10, 10], [1, 10], "larger than the one before"),
     ],
 )
 def test_sizes_of_the_memory_that_the_claims_need(clean: list[int], attacked: list[int], message: str) -> None:
-    require_memories([1, 10], [10])
+    require_memories([1, 10], [10, 1])
     with pytest.raises(InputError, match=message):
         require_memories(clean, attacked)
 
