@@ -122,7 +122,8 @@ def cosine_and_wde(cosines: pd.DataFrame, errors: pd.DataFrame, clean: str) -> A
         style.with_intervals(ax, [mean[scenario]], row, markersize=7, **look)
     level = points[(points["scenario"] == clean) & (points["protection"] == "unprotected")]["mean"]
     ax.axhline(float(level.iloc[0]), color="black", linestyle=":", linewidth=1)
-    middle = (mean.min() + mean.max()) / 2
+    shown = mean[points["scenario"].unique()]
+    middle = (shown.min() + shown.max()) / 2
     for scenario, group in points.groupby("scenario", sort=False):
         left = (
             mean[scenario] <= middle

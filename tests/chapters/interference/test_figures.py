@@ -66,7 +66,7 @@ def test_by_definition() -> None:
 
 
 def test_cosine_and_wde() -> None:
-    cosines = pd.DataFrame({"scenario": ["clean", "clean", "half"], "cosine": [0.0, 0.2, 0.5]})
+    cosines = pd.DataFrame({"scenario": ["clean", "clean", "half", "left out"], "cosine": [0.0, 0.2, 0.5, 1.0]})
     rows = [
         (scenario, protection, seed, value + 0.1 * seed)
         for scenario, value in (("clean", 0.1), ("half", 0.6), ("no link", 0.3))
@@ -83,6 +83,7 @@ def test_cosine_and_wde() -> None:
     assert {name: np.round(place, 9).tolist() for name, place in places.items()} == {
         "clean": [0.1, 0.15], "half": [0.5, 0.65]
     }  # fmt: skip
+    assert {text.get_text(): text.get_ha() for text in ax.texts} == {"clean": "left", "half": "right"}  # inwards
     colours = [bars.lines[0].get_color() for bars in ax.containers]
     assert colours == [GREY, GREY, CORRELATIONS["half"][0], CORRELATIONS["half"][0]]
     (level,) = [line for line in ax.get_lines() if line.get_linestyle() == ":"]
