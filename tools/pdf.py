@@ -1,6 +1,7 @@
 """Print a built page as a PDF, formulas set, with the installed Chromium: `python tools/pdf.py PAGE.html OUT.pdf`."""
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -9,8 +10,40 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 LONG = 30 * 60 * 1000  # ms: a whole book has thousands of formulas
 
 
+LINK = re.compile(r'(<a\b[^>]*?)\shref="([^"]*)"')
+
+
+def for_paper(text: str, name: str) -> str:
+    """Return a page, `name` as its links have it, whose links lead to itself or to the web.
+
+    The builder writes links within its single page as if they led to other pages, and those to files of the book would
+    name folders of whoever built it.
+    """
+
+    def kept(match: re.Match[str]) -> str:
+        start, target = match.groups()
+        place = target.removeprefix(name) if target.startswith(f"{name}#") else target
+        return f'{start} href="{place}"' if place.startswith(("#", "http://", "https://", "mailto:")) else start
+
+    return LINK.sub(kept, text)
+
+
+def at_root(page: Path) -> Path:
+    """Write a copy of `page` beside the folder `_static`, and return its path.
+
+    The single page lies in a folder, and what it loads (styles, drawings, formulas) is named from the folder above.
+    """
+    root = next((folder for folder in page.resolve().parents if (folder / "_static").is_dir()), None)
+    if root is None:
+        raise FileNotFoundError(f"no folder _static above {page}: build it with jupyter-book's builder singlehtml")
+    copy = root / "print.html"
+    name = page.resolve().relative_to(root).as_posix()
+    copy.write_text(for_paper(page.read_text(encoding="utf-8"), name), encoding="utf-8")
+    return copy
+
+
 def print_page(page: Path, out: Path, browser: str) -> None:
-    """Write `page` to `out` as A4, light, with the code folded as on the screen."""
+    """Write `page` to `out` as A4, light, without the folded code."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -18,7 +51,7 @@ def print_page(page: Path, out: Path, browser: str) -> None:
         try:
             opened = chromium.new_page(color_scheme="light")
             opened.set_default_timeout(LONG)
-            opened.goto(page.resolve().as_uri(), wait_until="load")
+            opened.goto(at_root(page).as_uri(), wait_until="load")
             opened.evaluate("() => window.MathJax && window.MathJax.startup && window.MathJax.startup.promise")
             margin = {"top": "18mm", "bottom": "18mm", "left": "16mm", "right": "16mm"}
             out.parent.mkdir(parents=True, exist_ok=True)

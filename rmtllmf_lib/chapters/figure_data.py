@@ -41,7 +41,7 @@ def figure_data(figure: Figure) -> pd.DataFrame:
     axes = [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
     rows = []
     for place, ax in enumerate(axes, 1):
-        panel = " ".join((ax.get_title() or ax.get_ylabel()).split()) or str(place)
+        panel = " ".join((ax.get_title() or ax.get_title(loc="left") or ax.get_ylabel()).split()) or str(place)
         rows += [{"panel": panel, **row} for row in _rows_of(ax)]
     return pd.DataFrame(rows, columns=COLUMNS).dropna(axis="columns", how="all")
 

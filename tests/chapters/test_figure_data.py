@@ -95,3 +95,12 @@ def test_ranges_have_their_ends(ax: Axes) -> None:
     found = figure_data(ax.figure)
     assert found[["x", "y_low", "y_high"]].dropna().to_numpy().tolist() == [[1, 0, 5], [2, 1, 6]]
     assert found[["y", "x_low", "x_high"]].dropna().to_numpy().tolist() == [[3, 0, 9]]
+
+
+def test_a_panel_is_named_by_its_title_wherever_that_stands() -> None:
+    _, ax = plt.subplots()
+    ax.set_ylabel("y")
+    ax.plot([1], [2])
+    assert figure_data(ax.figure)["panel"].tolist() == ["y"]
+    ax.set_title("errors", loc="left")
+    assert figure_data(ax.figure)["panel"].tolist() == ["errors"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from rmtllmf_lib.chapters import style
@@ -100,7 +100,7 @@ def by_definition(table: pd.DataFrame, definitions: Sequence[str], limit: float,
 
 
 def cosine_and_wde(cosines: pd.DataFrame, errors: pd.DataFrame, clean: str) -> Axes:
-    """WDE against the mean cosine, a point for each scenario and protection.
+    """WDE against the mean cosine, a point for each scenario and protection, in the colour of the errors' correlation.
 
     If cosines measured the WDE, the points would lie on a rising curve.
 
@@ -112,21 +112,33 @@ def cosine_and_wde(cosines: pd.DataFrame, errors: pd.DataFrame, clean: str) -> A
         scenario, protection, seed, wde; scenarios that the other table does not have are left out.
     clean : name of the scenario without noise, whose point has a line through it
     """
-    _, ax = plt.subplots(figsize=(7.2, 4.4))
+    _, ax = plt.subplots(figsize=(7.2, 4.6))
     mean = cosines.groupby("scenario")["cosine"].mean()
     points = over_seeds(errors[errors["scenario"].isin(mean.index)], ["scenario", "protection"], "wde")
-    colours = dict(zip(points["scenario"].unique(), cycle(_COLOURS), strict=False))
     markers = dict(zip(points["protection"].unique(), "osDP^v", strict=False))
     fills = {name: "full" if name == "unprotected" else "none" for name in markers}
     for (scenario, protection), row in points.groupby(["scenario", "protection"], sort=False):
-        look = {"fmt": markers[protection], "color": colours[scenario], "fillstyle": fills[protection], "markersize": 7}
-        style.with_intervals(ax, [mean[scenario]], row, **look)
+        look = {"fmt": markers[protection], "color": _colour(scenario), "fillstyle": fills[protection]}
+        style.with_intervals(ax, [mean[scenario]], row, markersize=7, **look)
     level = points[(points["scenario"] == clean) & (points["protection"] == "unprotected")]["mean"]
     ax.axhline(float(level.iloc[0]), color="black", linestyle=":", linewidth=1)
-    for scenario, colour in colours.items():
-        ax.plot([], [], "s", color=colour, label=scenario)
+    shown = mean[points["scenario"].unique()]
+    middle = (shown.min() + shown.max()) / 2
+    for scenario, group in points.groupby("scenario", sort=False):
+        left = (
+            mean[scenario] <= middle
+        )  # names point inwards, the letters of yellow and orange darker than their points
+        ax.annotate(str(scenario), (mean[scenario], group["mean"].max()), (9 if left else -9, 5), xycoords="data",
+                    textcoords="offset points", ha="left" if left else "right", va="bottom", fontsize=9,
+                    color=0.75 * np.array(to_rgb(_colour(scenario))))  # fmt: skip
     for name, marker in markers.items():
         ax.plot([], [], marker, color="black", fillstyle=fills[name], label=PROTECTIONS[name].title)
     ax.set(xlabel="mean cosine between received task vectors", ylabel="WDE, mean over the tasks", ylim=(0, 1))
-    ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    ax.legend(fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(markers), frameon=False)
     return ax
+
+
+def _colour(scenario: object) -> str:
+    """Colour of the correlation that a scenario has in its name; grey without noise."""
+    colours = [look[0] for name, look in style.CORRELATIONS.items() if name in str(scenario)]
+    return colours[0] if colours else GREY

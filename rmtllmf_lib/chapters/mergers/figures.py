@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from rmtllmf_lib.chapters import style
@@ -71,12 +73,13 @@ def against_size(points: pd.DataFrame) -> Axes:
     ax.set_xticks(np.log2(sizes), [str(size) for size in sizes])
     ax.set(xlabel="number of tasks fused", ylabel="normalised accuracy (%)")
     ends = points[points["n_tasks"] == max(sizes)].set_index("merger")["mean"]
+    _make_room(ax, "left", 0.3)
     _label(ax, float(np.log2(max(sizes))), {name: 100 * ends[name] for name in LOOKS if name in ends}, "left")
     return ax
 
 
 def against_noise(panels: Mapping[str, pd.DataFrame], marks: Mapping[str, Sequence[float]]) -> Figure:
-    """Normalised accuracy against the power of the noise over that of a task vector, a panel for each correlation.
+    """Normalised accuracy against the power of the noise over that of a task vector, one correlation below the other.
 
     Parameters
     ----------
@@ -85,23 +88,27 @@ def against_noise(panels: Mapping[str, pd.DataFrame], marks: Mapping[str, Sequen
     marks : dict of text to numbers
         Ratios to mark by lines, and what they are.
     """
-    figure, axes = style.panels(panels, 4.9, 5.2, _ACCURACY)
-    for ax, points in zip(axes, panels.values(), strict=True):
+    size = (8.2, 2.7 * len(panels) + 0.7)
+    figure, grid = plt.subplots(len(panels), 1, figsize=size, sharex=True, sharey=True, squeeze=False)
+    axes = [ax for (ax,) in grid]
+    for ax, (title, points) in zip(axes, panels.items(), strict=True):
         ratios = sorted(points["ratio"].unique())
         _curves(ax, points, "ratio", {ratio: float(np.log10(ratio or _NO_NOISE)) for ratio in ratios})
-        for text, values in marks.items():
-            for value in values:
-                ax.axvline(np.log10(value), color=GREY, linewidth=0.8, linestyle=":", zorder=0)
-            middle = float(np.mean(np.log10(values)))
-            ax.annotate(text, (middle, 1), (0, -4), ("data", "axes fraction"), "offset points", ha="center", va="top",
-                        fontsize=8, color=GREY, backgroundcolor="white")  # fmt: skip
-        ticks = [_NO_NOISE, 0.01, 0.1, 1, 10, 100, 1000]
-        ax.set_xticks(np.log10(ticks), ["0", ".01", ".1", "1", "10", "100", "1,000"])
-        ax.set_xlabel("noise over task vector, power")
+        for value in (value for values in marks.values() for value in values):
+            ax.axvline(np.log10(value), color=GREY, linewidth=0.8, linestyle=":", zorder=0)
+        ax.set_title(title, fontsize=10, loc="left")
+    _make_room(axes[0], "right", 0.16)
+    for ax, points in zip(axes, panels.values(), strict=True):
         start = points[points["ratio"] == 0].set_index("merger")["mean"]
-        named = {name: 100 * start[name] for name in LOOKS if name in start}
-        ax.margins(y=0.12)
-        _label(ax, float(np.log10(_NO_NOISE)), named, "right")
+        _label(ax, float(np.log10(_NO_NOISE)), {name: 100 * start[name] for name in LOOKS if name in start}, "right")
+    for text, values in marks.items():
+        middle = float(np.mean(np.log10(values)))
+        above: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 8, "color": "dimgrey"}
+        axes[0].annotate(text, (middle, 1), (0, 4), ("data", "axes fraction"), "offset points", **above)
+    ticks = [_NO_NOISE, 0.01, 0.1, 1, 10, 100, 1000]
+    axes[-1].set_xticks(np.log10(ticks), ["0", ".01", ".1", "1", "10", "100", "1,000"])
+    axes[-1].set_xlabel("noise over task vector, power")
+    figure.supylabel(_ACCURACY, fontsize=axes[-1].xaxis.label.get_fontsize(), ha="center", multialignment="center")
     return figure
 
 
@@ -149,18 +156,24 @@ def _curves(ax: Axes, points: pd.DataFrame, column: str, places: Mapping[float, 
         style.with_intervals(ax, x + shift, curve, factor=100, markersize=5, **LOOKS[name] | {"capsize": 2})
 
 
+def _make_room(ax: Axes, side: str, room: float) -> None:
+    """Widen a panel by a share of its width for the names of `_label`."""
+    left, right = ax.get_xlim()
+    ax.set_xlim(left - room * (right - left) * (side == "right"), right + room * (right - left) * (side == "left"))
+
+
 def _label(ax: Axes, x: float, heights: Mapping[str, float], side: str) -> None:
     """Name curves beside their ends, far enough from one another to be read; `side` is where the text starts."""
     low, high = ax.get_ylim()
-    apart, above = 0.05 * (high - low), np.inf
+    figure = ax.figure
+    figure.draw_without_rendering()  # the height of the panel is known from here on
+    apart, above = 12.5 * (high - low) * figure.dpi / (72 * ax.get_window_extent().height), np.inf
     for name, height in sorted(heights.items(), key=lambda pair: -pair[1]):
         above = min(height, above - apart)
         away = (12, 0) if side == "left" else (-14, 0)
+        dark = 0.75 * np.array(to_rgb(LOOKS[name]["color"]))  # orange is hard to read as letters
         ax.annotate(LOOKS[name]["label"], (x, above), away, textcoords="offset points", va="center", ha=side,
-                    color=LOOKS[name]["color"], fontsize=9, annotation_clip=False)  # fmt: skip
-    left, right = ax.get_xlim()
-    room = 0.3 * (right - left)
-    ax.set_xlim(left - room * (side == "right"), right + room * (side == "left"))
+                    color=tuple(dark), fontsize=9, annotation_clip=False)  # fmt: skip
 
 
 def names_of(mergers: Iterable[str]) -> str:

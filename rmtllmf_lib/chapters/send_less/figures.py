@@ -140,13 +140,15 @@ def answer(rows: pd.DataFrame, attacked: pd.DataFrame, per_class: int = 1) -> Fi
         places = sorted(set(known.loc[here, column]))
         for name, (label, *look) in CURVES.items():
             curve = known[here & (known["curve"] == name)].sort_values(column)
+            if curve.empty:
+                continue
             x = [places.index(each) for each in curve[column]]
             style.with_intervals(ax, x, curve, factor=100, markersize=6, **style.look(label, *look))
         shown = noisy[noisy[column].isin(places)].sort_values(column)
-        x = [places.index(each) for each in shown[column]]
-        style.with_intervals(
-            ax, x, shown, factor=100, markersize=7, **style.look("R-MTLLMF, under attack", RED, "x", "none")
-        )
+        if not shown.empty:
+            x = [places.index(each) for each in shown[column]]
+            look = style.look("R-MTLLMF, under attack", RED, "x", "none")
+            style.with_intervals(ax, x, shown, factor=100, markersize=7, **look)
         ax.set_xticks(range(len(places)), [f"{each}" for each in places])
         ax.margins(x=0.1)
     for ax, label in zip(axes, ("memory, images per class", "tasks that are fused"), strict=False):

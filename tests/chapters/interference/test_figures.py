@@ -5,6 +5,7 @@ import pandas as pd
 
 from drawn import finished, legend, style_of_the_book  # noqa: F401 - a fixture for every test here
 from rmtllmf_lib.chapters.interference import figures as interference
+from rmtllmf_lib.chapters.style import CORRELATIONS, GREY
 
 
 def test_matrices_are_in_hundredths_without_the_diagonal() -> None:
@@ -65,7 +66,7 @@ def test_by_definition() -> None:
 
 
 def test_cosine_and_wde() -> None:
-    cosines = pd.DataFrame({"scenario": ["clean", "clean", "half"], "cosine": [0.0, 0.2, 0.5]})
+    cosines = pd.DataFrame({"scenario": ["clean", "clean", "half", "left out"], "cosine": [0.0, 0.2, 0.5, 1.0]})
     rows = [
         (scenario, protection, seed, value + 0.1 * seed)
         for scenario, value in (("clean", 0.1), ("half", 0.6), ("no link", 0.3))
@@ -77,7 +78,13 @@ def test_cosine_and_wde() -> None:
     finished(ax)
     points = [np.ravel(np.asarray(bars.lines[0].get_data(), float)) for bars in ax.containers]
     np.testing.assert_allclose(points, [[0.1, 0.15], [0.1, 0.15], [0.5, 0.65], [0.5, 0.65]])
-    names = legend(ax)
-    assert names == ["clean", "half", "unprotected", "R-MTLLMF"]
+    assert legend(ax) == ["unprotected", "R-MTLLMF"]
+    places = {text.get_text(): text.xy for text in ax.texts}  # type: ignore[attr-defined]  # of an annotation
+    assert {name: np.round(place, 9).tolist() for name, place in places.items()} == {
+        "clean": [0.1, 0.15], "half": [0.5, 0.65]
+    }  # fmt: skip
+    assert {text.get_text(): text.get_ha() for text in ax.texts} == {"clean": "left", "half": "right"}  # inwards
+    colours = [bars.lines[0].get_color() for bars in ax.containers]
+    assert colours == [GREY, GREY, CORRELATIONS["half"][0], CORRELATIONS["half"][0]]
     (level,) = [line for line in ax.get_lines() if line.get_linestyle() == ":"]
     np.testing.assert_allclose(level.get_ydata(), 0.15)

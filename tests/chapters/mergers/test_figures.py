@@ -53,12 +53,23 @@ def test_against_noise_has_zero_at_the_left() -> None:
     points = curves("ratio", [0.0, 0.2, 20.0], ["tsv", "arithmetic", "ties"])
     figure = finished(draw.against_noise({"one": points, "other": points}, {"marked": [1.0, 10.0]}))
     first, second = figure.axes
-    assert [ax.get_title() for ax in figure.axes] == ["one", "other"]
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["one", "other"]
     x, _ = centres(first, "sum")
     assert x[0] < -2 and abs(x[1] - np.log10(0.2)) < 0.2 and abs(x[2] - np.log10(20)) < 0.2
     assert {text.get_text() for text in first.texts} == {"marked", "TSV", "sum"}
+    assert {text.get_text() for text in second.texts} == {"TSV", "sum"}
     assert first.get_xlim() == second.get_xlim()
-    assert first.get_xticklabels()[0].get_text() == "0"
+    assert second.get_xticklabels()[0].get_text() == "0"
+    assert first.get_position().y0 > second.get_position().y1  # one below the other: columns were too narrow to read
+
+
+def test_names_of_the_noisy_curves_are_inside_their_panel() -> None:
+    points = curves("ratio", [0.0, 0.2, 2000.0], [*LOOKS])
+    figure = finished(draw.against_noise({"one": points, "other": points}, {}))
+    for ax in figure.axes:
+        place = ax.get_window_extent()
+        for text in ax.texts:
+            assert place.x0 <= text.get_window_extent().x0, text
 
 
 def test_labels_keep_apart() -> None:

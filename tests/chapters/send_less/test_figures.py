@@ -69,6 +69,15 @@ def test_answer() -> None:
     assert right.get_title() == "1 image per class"
 
 
+def test_answer_names_only_what_it_draws() -> None:
+    attacked = pd.DataFrame([(8, 1, 0.7, 0.01)], columns=["n_tasks", "per_class", "mean", "half_width"])
+    rows = answer_rows()
+    figure = finished(figures.answer(rows[rows["protection"] != "few-shot-specialists"], attacked[:0]))
+    named = {label for ax in figure.axes for label in ax.get_legend_handles_labels()[1]}
+    assert named == {"the answer, under attack", "R-MTLLMF, full vectors, no noise", "base realigned, no link"}
+    assert not figure.legends
+
+
 def test_steps() -> None:
     rows = pd.DataFrame({"step": ["a", "b"], "mean": [0.5, 0.7], "half_width": [0.01, 0.02]})
     ax = figures.steps(rows)
