@@ -33,7 +33,13 @@ HOST=$(hostname -s)
 stop() {
     scancel --user="$(id -un)" 2> /dev/null || true
     for file in "$PLACE"/{slurmd,slurmctld,munge/munged}.pid; do
-        [ -f "$file" ] && kill "$(cat "$file")" 2> /dev/null || true
+        [ -f "$file" ] || continue
+        PID=$(cat "$file")
+        kill "$PID" 2> /dev/null || true
+        for _ in $(seq 100); do  # they write into the folder until they end
+            kill -0 "$PID" 2> /dev/null || break
+            sleep 0.1
+        done
     done
     rm -f "$ETC"/{slurm,cgroup,gres}.conf
     [ "${KEEP:-}" ] || rm -rf "$PLACE"
