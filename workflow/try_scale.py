@@ -33,7 +33,7 @@ from safetensors.torch import save_file
 from rmtllmf_lib.model.backbone import OPENAI_VIT
 
 TASKS = {"stripes": 2, "dots": 3}  # name: classes
-PARTS = {"train": 8, "test": 32}  # images; few for training keep the memories small
+PARTS = {"train": 4, "test": 36}  # images; few for training keep the memories small
 SIDE = 224
 STEPS = 3
 
@@ -51,7 +51,7 @@ CHAPTERS: Mapping[str, Mapping[str, Any]] = {
     },
     "05_interference": {"seeds": 1, "per_class": 1, "test_images": 1, **REALIGNMENT},
     "06_ablations": {
-        "seeds": 1, "more_seeds": 1, "test_images": 1, "per_class": "[1, 2]", "per_class_attacked": "[1]",
+        "seeds": 1, "more_seeds": 1, "test_images": 1, "per_class": "[1, 10]", "per_class_attacked": "[10]",
         "protected_scales": '["weight"]', "steps": "[1]", "rates": "[0.00001]", "lambdas": "[0.1, 0.3]", **REALIGNMENT,
     },
     "08_mergers": {"test_images": 1, "again": "arithmetic,tsv"},
