@@ -33,7 +33,8 @@ from safetensors.torch import save_file
 from rmtllmf_lib.model.backbone import OPENAI_VIT
 
 TASKS = {"stripes": 2, "dots": 3}  # name: classes
-PARTS = {"train": 4, "test": 36}  # images; few for training keep the memories small
+PARTS = {"train": 30, "test": 10}  # images
+USED = 4  # of those for training, validation included, which keeps the memories small
 SIDE = 224
 STEPS = 3
 
@@ -102,8 +103,24 @@ def run(words: list[str], store: Path) -> None:
         raise SystemExit(code)
 
 
+def trained(out: Path, backbone: str, store: Path) -> dict[str, Any]:
+    """Write weights and images, fine-tune on them, and return the parameters that chapters share."""
+    images, tau, tasks = out / "images", out / f"tau-{backbone}", [f"folder:{name}" for name in TASKS]
+    model: dict[str, Any] = {"backbone_name": backbone, "root": images, "head": "prototype"}
+    if not images.is_dir():
+        write_images(images)
+    if backbone == OPENAI_VIT:
+        model["backbone_file"] = out / "open_clip_model.safetensors"
+        if not model["backbone_file"].is_file():
+            write_weights(model["backbone_file"])
+    options = {"backbone": backbone, "backbone-file": model.get("backbone_file"), "root": images}
+    options |= {"train-images": USED, "steps": STEPS, "batch-size": 4, "out": tau, "head": "prototype"}
+    run(["finetune", *tasks, *(f"--{name}={value}" for name, value in options.items() if value)], store)
+    return model | {"vectors": tau, "task_names": ",".join(tasks), "workers": 1}
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Write weights and images, fine-tune, and run the chapters; return the exit status."""
+    """Fine-tune where a chapter needs it, and run the chapters; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m workflow.try_scale", description=__doc__.split("\n")[0])
     known = {**CHAPTERS, **WITHOUT_A_BACKBONE}
     parser.add_argument("chapters", nargs="*", metavar="CHAPTER", help=f"of {', '.join(known)}; default all")
@@ -113,20 +130,9 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown := set(given.chapters) - set(known):
         parser.error(f"unknown chapters {', '.join(sorted(unknown))}: expected some of {', '.join(known)}")
     out = given.out.absolute()
-    images, store, tau = out / "images", out / "store", out / f"tau-{given.backbone}"
-    model = {"backbone_name": given.backbone, "root": images, "head": "prototype"}
-    if not images.is_dir():
-        write_images(images)
-    if given.backbone == OPENAI_VIT:
-        model["backbone_file"] = out / "open_clip_model.safetensors"
-        if not model["backbone_file"].is_file():
-            write_weights(model["backbone_file"])
-    tasks = [f"folder:{name}" for name in TASKS]
-    options = {"backbone": given.backbone, "backbone-file": model.get("backbone_file"), "root": images}
-    options |= {"steps": STEPS, "batch-size": 4, "out": tau, "head": "prototype"}
-    run(["finetune", *tasks, *(f"--{name}={value}" for name, value in options.items() if value)], store)
-    model |= {"vectors": tau, "task_names": ",".join(tasks), "workers": 1}
-    for chapter in given.chapters or known:
+    store, chapters = out / "store", given.chapters or [*known]
+    model = trained(out, given.backbone, store) if {*chapters} & {*CHAPTERS} else {}
+    for chapter in chapters:
         parameters = {**(model if chapter in CHAPTERS else {}), **known[chapter]}
         words = [word for name, value in parameters.items() for word in ("-p", f"{name}={value}")]
         run(["run", f"notebooks/{chapter}.ipynb", "-o", str(out / given.backbone / f"{chapter}.ipynb"), *words], store)
