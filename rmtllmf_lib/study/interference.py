@@ -25,6 +25,7 @@ from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.parts import build_parts
 from rmtllmf_lib.study.study import NO_LINK, provenance
 from rmtllmf_lib.study.units import Bench, Unit, models
+from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.suite import Suite
 from rmtllmf_lib.transport.scenario import Scenario
 from rmtllmf_lib.validated import validated_call
@@ -82,6 +83,7 @@ def effective_vectors(
     seed: NonNegativeInt = 0,
     per_class: PositiveInt = 10,
     lam: float | None = None,
+    realignment: Recipe = REALIGNMENT,
 ) -> dict[str, TaskVector]:
     """Task vectors of a protected model, by one of `DEFINITIONS`.
 
@@ -93,7 +95,7 @@ def effective_vectors(
     ----------
     lam : float, optional
         lambda_N; default `fusion.lambda_n`.
-    seed, per_class
+    seed, per_class, realignment
         As in `study.Study`: the same noise, memory and order of training images.
 
     Returns
@@ -101,17 +103,18 @@ def effective_vectors(
     dict of task name to TaskVector
     """
     _, vectors = DEFINITIONS[one_of(definition, DEFINITIONS, "definition")]
-    return vectors(Bench(suite), _unit(suite, scenario, "rmtllmf", seed, per_class, lam, None))
+    return vectors(Bench(suite), _unit(suite, scenario, "rmtllmf", seed, per_class, lam, None, realignment))
 
 
 def _unit(
-    suite: Suite, scenario: Scenario | None, name: str, seed: int, per_class: int, lam: float | None, images: int | None
-) -> Unit:
+    suite: Suite, scenario: Scenario | None, name: str, seed: int, per_class: int, lam: float | None,
+    images: int | None, realignment: Recipe,
+) -> Unit:  # fmt: skip
     names = tuple(suite.taus)
     protection = protection_named(name)
     return Unit(
         scenario if protection.receives else None, name, seed, per_class if protection.remembers else 0,
-        (names,), (lambda_n(len(names)) if lam is None else lam,), REALIGNMENT if protection.trains else None,
+        (names,), (lambda_n(len(names)) if lam is None else lam,), realignment if protection.trains else None,
         None, "test", images,
     )  # fmt: skip
 
@@ -125,6 +128,7 @@ def cosine_study(
     seeds: PositiveInt = 1,
     per_class: PositiveInt = 10,
     lam: float | None = None,
+    realignment: Recipe = REALIGNMENT,
     store: Store | None = None,
     workers: int = 1,
 ) -> pd.DataFrame:
@@ -135,7 +139,7 @@ def cosine_study(
     definitions : names in `DEFINITIONS`
     seeds : int
         Realisations of the noise, the same as in a study with these seeds.
-    per_class, lam
+    per_class, lam, realignment
         As in `effective_vectors`.
     store, workers
         As in `run_study`.
@@ -149,7 +153,7 @@ def cosine_study(
     definitions = known_names(definitions, DEFINITIONS, "definition")
     for scenario, definition, seed in product(scenarios, definitions, range(seeds)):
         labels = {"scenario": scenario.name, "definition": definition, "seed": seed}
-        unit = _unit(suite, scenario, "rmtllmf", seed, per_class, lam, None)
+        unit = _unit(suite, scenario, "rmtllmf", seed, per_class, lam, None, realignment)
         cases.append((labels, {"unit": unit, "definition": definition}))
     return _stored(suite, "cosines-part", cases, _cosines, store, workers)
 
@@ -172,6 +176,7 @@ def wde_under(
     per_class: PositiveInt = 10,
     images: PositiveInt | None = None,
     lam: float | None = None,
+    realignment: Recipe = REALIGNMENT,
     store: Store | None = None,
     workers: int = 1,
 ) -> pd.DataFrame:
@@ -185,7 +190,7 @@ def wde_under(
         Protections that ignore the link are computed once, with the scenario "no link".
     images : int, optional
         Test images of each task; None: all.
-    seeds, per_class, lam, store, workers
+    seeds, per_class, lam, realignment, store, workers
         As in `cosine_study`.
 
     Returns
@@ -197,7 +202,7 @@ def wde_under(
     for name in known_names(protections, PROTECTIONS, "protection"):
         for scenario in scenarios if protection_named(name).receives else (None,):
             for seed in range(seeds):
-                unit = _unit(suite, scenario, name, seed, per_class, lam, images)
+                unit = _unit(suite, scenario, name, seed, per_class, lam, images, realignment)
                 labels = {"scenario": scenario.name if scenario else NO_LINK, "protection": name, "seed": seed}
                 cases.append((labels, {"unit": unit}))
     return _stored(suite, "wde-part", cases, _wde, store, workers)

@@ -99,12 +99,46 @@ def test_slurm_is_asked_for_a_gpu_by_the_jobs_alone() -> None:
     assert profile["executor"] == "slurm" and "slurm_extra" not in str(profile)
 
 
-@pytest.mark.parametrize("chapter", try_scale.CHAPTERS)
-def test_the_smallest_parameters_fit_their_chapter(chapter: str) -> None:
-    path = ROOT / "notebooks" / f"{chapter}.ipynb"
-    model = {"backbone_name": OPENAI_VIT, "task_names": "folder:stripes,folder:dots", "head": "prototype"}
-    values = runner.checked_values({**model, **try_scale.CHAPTERS[chapter]}, runner.parameters(path), path)
-    assert values["task_names"] == ["folder:stripes", "folder:dots"]
+COMMANDS = [["finetune"], *(["run", chapter] for chapter in (*try_scale.CHAPTERS, *try_scale.WITHOUT_A_BACKBONE))]
+
+
+@pytest.fixture(scope="module")
+def tried(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
+    """The commands that the trial of all chapters gives; none is run, and no weights are written."""
+    commands: list[list[str]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(try_scale, "run", lambda words, _: commands.append(words))
+        patch.setattr(try_scale, "write_weights", lambda _: None)
+        assert try_scale.main(["--out", str(tmp_path_factory.mktemp("scale"))]) == 0
+    return commands
+
+
+@pytest.mark.parametrize("place", range(len(COMMANDS)), ids=lambda place: COMMANDS[place][-1])
+def test_the_trial_gives_commands_that_fit(tried: list[list[str]], place: int) -> None:
+    words, (command, *chapter) = tried[place], COMMANDS[place]
+    assert words[0] == command and len(tried) == len(COMMANDS)
+    if not chapter:  # the options are those of the command
+        assert words[1:3] == ["folder:stripes", "folder:dots"] and cli.main([*words, "--help"]) == 0
+        return
+    path = ROOT / words[1]
+    assert path.stem == chapter[0]
+    given = dict(word.split("=", 1) for word in words[words.index("-o") + 2 :] if word != "-p")
+    values = runner.checked_values(given, runner.parameters(path), path)
+    if "backbone_name" in values:
+        assert (values["backbone_name"], values["task_names"]) == (OPENAI_VIT, ["folder:stripes", "folder:dots"])
+
+
+def test_a_command_that_fails_ends_the_trial(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        try_scale.run(["run", str(tmp_path / "none.ipynb"), "--list"], tmp_path)
+    assert stopped.value.code not in (0, None)
+    assert re.search(r"the largest process had \d+\.\d GB", capfd.readouterr().out)
+
+
+def test_the_trial_refuses_a_chapter_that_it_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        try_scale.main(["04_fusoin"])
+    assert "04_fusoin" in capsys.readouterr().err
 
 
 def test_every_chapter_with_a_backbone_is_tried() -> None:

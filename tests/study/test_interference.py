@@ -86,6 +86,21 @@ def test_left_out_vectors_are_what_a_user_adds(suite: Suite) -> None:
     torch.testing.assert_close(0.4 * vectors["two"].values, difference, atol=1e-6, rtol=0)
 
 
+def test_a_realignment_of_ones_own(suite: Suite, store: Store) -> None:
+    once = replace(REALIGNMENT, steps=1)
+    vectors = effective_vectors(suite, HALF, "own", seed=1, per_class=2, realignment=once)
+    expected = model(suite, replace(unit("rmtllmf", ("two",), 1.0), recipe=once))
+    torch.testing.assert_close(suite.backbone.weights.values + vectors["two"].values, expected, atol=1e-6, rtol=0)
+    given = {"seeds": 2, "per_class": 2, "realignment": once, "store": store}
+    table = cosine_study(suite, [HALF], ["own"], **given)
+    pairs = np.triu_indices(3, 1)
+    assert_allclose(table.loc[table["seed"] == 1, "cosine"], cosine_matrix([*vectors.values()])[pairs], atol=1e-12)
+    errors = wde_under(suite, [HALF], ["rmtllmf"], lam=0.4, **given)
+    fused = replace(suite.backbone.weights, values=model(suite, replace(unit("rmtllmf"), recipe=once)))
+    wanted = wde(suite, images_of(suite), own_lam=1.0, fused=fused)
+    assert_allclose(errors.loc[errors["seed"] == 1, "wde"], wanted["wde"], atol=1e-12)
+
+
 def test_an_unknown_definition_is_refused(suite: Suite) -> None:
     with pytest.raises(InputError, match="mine"):
         effective_vectors(suite, HALF, "mine")

@@ -152,6 +152,8 @@ class ModelEvidence:
         From `study.interference.cosine_study`, with the same names.
     images : int
         Test images of each task, for models that are in no study.
+    draws : int
+        Whole noisy models, where shares of them are counted.
     seed : int
         Seed of all random numbers.
     """
@@ -161,6 +163,7 @@ class ModelEvidence:
     wde: pd.DataFrame = field(default_factory=pd.DataFrame)
     cosines: pd.DataFrame = field(default_factory=pd.DataFrame)
     images: int = 50
+    draws: int = 200
     seed: int = 0
 
     def rng(self) -> np.random.Generator:

@@ -31,12 +31,11 @@ LAMBDAS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)  # tried against the publis
 FEW_IMAGES = 5  # of each task, for derivatives
 FEW_TASKS = 3
 Z_BETA = 1.96
-DRAWS = 200  # whole noisy models, for the variance of the ratio and the share that is kept
 SMALL = 1e-3  # of the MSE of the ideal link, where the MSE is to go to zero
 
 
 def _networks(evidence: ModelEvidence, limit: int = FEW_IMAGES) -> dict[str, Network]:
-    suite = evidence.suite
+    suite, limit = evidence.suite, max(1, min(limit, evidence.images))
     return {
         name: network(suite.backbone, suite.tasks[name].test, suite.heads[name], limit=limit, device=suite.device)
         for name in list(suite.tasks)[:FEW_TASKS]
@@ -146,7 +145,7 @@ def _noisy(evidence: ModelEvidence, std: float) -> tuple[Mapping[str, FirstOrder
     if not any(each.any() for each in chosen.values()):
         raise UntestableError("the noise moves every logit by more than a tenth of it: take less noise")
     fused = evidence.suite.fuse(lam=evidence.lam)
-    return models, model_draws(_networks(evidence), fused, [std], DRAWS, generator=generator), chosen
+    return models, model_draws(_networks(evidence), fused, [std], evidence.draws, generator=generator), chosen
 
 
 @measures("Eq. (11)")

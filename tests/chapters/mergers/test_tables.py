@@ -1,5 +1,7 @@
 """Tables of the chapter on mergers: the list of all, the stored results, and what follows from them."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -149,6 +151,15 @@ def test_faults_as_a_table() -> None:
     assert_allclose(losses.loc[["arithmetic", "median"], "hundredfold"], [70, 0], atol=1e-9)
     with pytest.raises(InputError, match="fault"):
         tables.under_faults(rows, ["sabotage"])
+
+
+@pytest.mark.parametrize("seconds, merged", [(1.0, 3), (6.0, 1)])
+def test_what_takes_long_is_timed_once(seconds: float, merged: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, calls = iter(np.arange(0.0, 60.0, seconds).tolist()), []
+    monkeypatch.setattr(tables, "time", SimpleNamespace(process_time=lambda: next(clock)))
+    monkeypatch.setattr(tables, "merge", lambda name, *_, **__: calls.append(name))
+    found = tables.costs([vector(1)], ["tsv"])
+    assert calls == ["tsv"] * merged and found["milliseconds"].item() == 1000 * seconds
 
 
 def test_costs_and_distances() -> None:

@@ -67,6 +67,20 @@ def test_the_corrected_variance_is_that_of_theory(suite: Suite) -> None:
     assert numbers["theory"] == pytest.approx(1 - 2 / np.pi)
 
 
+def test_draws_and_images_bound_the_noisy_models(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted, draws = [], module.model_draws
+
+    def counts(networks: Any, weights: Any, stds: Any, number: int, **given: Any) -> Any:
+        counted.append((number, {len(net) for net in networks.values()}))
+        return draws(networks, weights, stds, number, **given)
+
+    monkeypatch.setattr(module, "model_draws", counts)
+    for seen in (evidence(suite), replace(evidence(suite, images=2), draws=3)):
+        BY_LABEL["Eq. (12)"].measure(seen)
+    assert counted == [(200, {5}), (3, {2})]
+    assert BY_LABEL["Ratio test"].measure(evidence(suite, images=1)).numbers["alarm"] >= 0  # of one image
+
+
 def test_noise_that_is_not_of_first_order_has_another_variance(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
     """The numbers are those of whole noisy models, not of the first order that theory has."""
     draws = module.model_draws
