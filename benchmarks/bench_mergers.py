@@ -141,7 +141,9 @@ def ties_rows() -> list[Row]:
         return [Row(name, None, detail=f"needs {NEEDED / 2**30:.0f} GiB of free memory")]
     taus = vectors(vit_b16())
     stack = torch.stack([tau.values for tau in taus])
-    taus = [TaskVector(tau.layout, values, tau.base_hash, checked=True) for tau, values in zip(taus, stack, strict=True)]
+    taus = [
+        TaskVector(tau.layout, values, tau.base_hash, checked=True) for tau, values in zip(taus, stack, strict=True)
+    ]
     off = close_where_decided(ties(taus, keep=KEEP).values, stack)
     ways = {"ours": lambda: ties(taus, keep=KEEP), "theirs": lambda: ties_written_out(stack)}
     rows = [row(name, medians(ways, repeats=1), 5, off)]

@@ -48,7 +48,7 @@ def failure(notebook: Path, values: dict[str, Any], folder: Path) -> str:
 
 
 def try_together(notebooks: list[Path], tried: list[dict[str, Any]], given: dict[str, str]) -> int:
-    """Execute the chapters of each setting that know it into one folder, chapter 7 after them, and count the failures."""
+    """Execute the chapters that know a setting into one folder, chapter 7 after them, and count the failures."""
     failed = 0
     for values in tried:
         with tempfile.TemporaryDirectory() as place:
