@@ -245,9 +245,13 @@ def draw_symbols(shape: tuple[int, ...], rng: np.random.Generator, symbols: Symb
 
 
 def covariance_root(C: Complex) -> Complex:
-    """L with `L L^H = C`, for (..., n, n) Hermitian positive semidefinite, singular or zero."""
+    """The Hermitian L with `L L^H = C`, for (..., n, n) Hermitian positive semidefinite, singular or zero.
+
+    Unlike the eigenvectors, whose phases and order are the processor's choice, it is unique: what is drawn with it is
+    the same everywhere, up to rounding.
+    """
     values, vectors = np.linalg.eigh(_with_matrices(C, "C"))
-    return vectors * np.sqrt(values.clip(0))[..., None, :]
+    return (vectors * np.sqrt(values.clip(0))[..., None, :]) @ adjoint(vectors)
 
 
 def sample_cov(signals: Complex) -> Complex:

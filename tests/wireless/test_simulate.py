@@ -181,6 +181,9 @@ def test_root_of_a_singular_covariance(rng: np.random.Generator) -> None:
     C = factor @ factor.conj().swapaxes(-1, -2)
     root = covariance_root(C)
     np.testing.assert_allclose(root @ root.conj().swapaxes(-1, -2), C, atol=1e-12)
+    # the only one that is Hermitian and positive semidefinite: no choice of eigenvectors is left
+    np.testing.assert_allclose(root, root.conj().swapaxes(-1, -2), atol=1e-12)
+    assert np.linalg.eigvalsh(root).min() > -1e-7
     symbols = draw_symbols((2, 5, 20_000), rng)
     np.testing.assert_allclose(sample_cov(root @ symbols), C, atol=0.05 * np.abs(C).max())
 
