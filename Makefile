@@ -73,7 +73,7 @@ book: $(READY)  ## execute every notebook on the embedded benchmark, then build 
 	  echo "The book: $(CURDIR)/$(FIRST_PAGE)" && exit $$status
 
 .PHONY: html
-html: $(READY)  ## build the book from the committed outputs, in seconds
+html: $(READY)  ## build the book from the committed outputs, in a few minutes
 	@$(VENV)/bin/jupyter-book build . --path-output . $(SPHINX_FLAGS) >/dev/null
 	@echo "The book: $(CURDIR)/$(FIRST_PAGE)"
 

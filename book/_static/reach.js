@@ -39,6 +39,8 @@ window.addEventListener("load", async () => {
 // The bibliography is a list by role, and the anchors between its entries are no items of it.
 window.addEventListener("DOMContentLoaded", () => {
   for (const list of document.querySelectorAll(".citation-list[role='list']")) list.removeAttribute("role");
+  // The bars over folded code say what it makes: that is their name, not "Toggle hidden content".
+  for (const bar of document.querySelectorAll("details.hide > summary[aria-label]")) bar.removeAttribute("aria-label");
   // The arrow that unfolds a part of the sidebar has no text.
   for (const arrow of document.querySelectorAll(".bd-sidebar-primary summary:not([aria-label])")) {
     const page = arrow.closest("li")?.querySelector("a")?.textContent.trim();

@@ -166,6 +166,7 @@ def _label(ax: Axes, x: float, heights: Mapping[str, float], side: str) -> None:
     """Name curves beside their ends, far enough from one another to be read; `side` is where the text starts."""
     low, high = ax.get_ylim()
     figure = ax.figure
+    assert isinstance(figure, Figure), "panels of subfigures are not supported"
     figure.draw_without_rendering()  # the height of the panel is known from here on
     apart, above = 12.5 * (high - low) * figure.dpi / (72 * ax.get_window_extent().height), np.inf
     for name, height in sorted(heights.items(), key=lambda pair: -pair[1]):

@@ -165,7 +165,7 @@ def accuracy(table: pd.DataFrame, order: str, names: Mapping[str, str], base: fl
             rows = here[(here["knowledge"] == MATCHED) & (here["sent"] == sent)]
             look = style.look(names[sent], colour, marker, "-.")
             style.with_intervals(ax, rows["jnr_db"], rows, factor=100, **look | {"capsize": 2})
-        ax.set(xlabel="jammer over noise, per antenna (dB)", ylim=(0, 100))
+        ax.set(xlabel="jammer over noise (dB)", ylim=(0, 100))
     style.label_last(figure, axes)
     return figure
 

@@ -147,8 +147,8 @@ def answer(rows: pd.DataFrame, attacked: pd.DataFrame, per_class: int = 1) -> Fi
         shown = noisy[noisy[column].isin(places)].sort_values(column)
         if not shown.empty:
             x = [places.index(each) for each in shown[column]]
-            look = style.look("R-MTLLMF, under attack", RED, "x", "none")
-            style.with_intervals(ax, x, shown, factor=100, markersize=7, **look)
+            crosses = style.look("R-MTLLMF, under attack", RED, "x", "none")
+            style.with_intervals(ax, x, shown, factor=100, markersize=7, **crosses)
         ax.set_xticks(range(len(places)), [f"{each}" for each in places])
         ax.margins(x=0.1)
     for ax, label in zip(axes, ("memory, images per class", "tasks that are fused"), strict=False):
