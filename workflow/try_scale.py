@@ -39,7 +39,7 @@ SIDE = 224
 STEPS = 3
 
 # The smallest parameters of each chapter that takes a model.
-REALIGNMENT = {"realign_steps": 1, "realign_lr": 1e-5, "realign_batch": 2}
+REALIGNMENT = {"realign": '{"steps": 1, "lr": 1e-5, "batch_size": 2}'}
 CHAPTERS: Mapping[str, Mapping[str, Any]] = {
     "02_wde_mse_test": {
         "pair": "stripes,dots", "user_mse": "0.1,0.2", "map_points": 1, "images": 1, "noise_draws": 2, "few_images": 1,
