@@ -36,10 +36,10 @@ TASKS = {"stripes": 2, "dots": 3}  # name: classes
 PARTS = {"train": 30, "test": 10}  # images
 USED = 4  # of those for training, validation included, which keeps the memories small
 SIDE = 224
-STEPS = 3
+STEPS, RATE = 3, 1e-6  # a rate at which random weights still tell prototypes apart: accuracies of 0 are refused
 
 # The smallest parameters of each chapter that takes a model.
-REALIGNMENT = {"realign_steps": 1, "realign_lr": 1e-5}
+REALIGNMENT = {"realign": '{"steps": 1, "lr": 1e-5, "batch_size": 2}'}
 CHAPTERS: Mapping[str, Mapping[str, Any]] = {
     "02_wde_mse_test": {
         "pair": "stripes,dots", "user_mse": "0.1,0.2", "map_points": 1, "images": 1, "noise_draws": 2, "few_images": 1,
@@ -114,7 +114,7 @@ def trained(out: Path, backbone: str, store: Path) -> dict[str, Any]:
         if not model["backbone_file"].is_file():
             write_weights(model["backbone_file"])
     options = {"backbone": backbone, "backbone-file": model.get("backbone_file"), "root": images}
-    options |= {"train-images": USED, "steps": STEPS, "batch-size": 4, "out": tau, "head": "prototype"}
+    options |= {"train-images": USED, "steps": STEPS, "lr": RATE, "batch-size": 4, "out": tau, "head": "prototype"}
     run(["finetune", *tasks, *(f"--{name}={value}" for name, value in options.items() if value)], store)
     return model | {"vectors": tau, "task_names": ",".join(tasks), "workers": 1}
 

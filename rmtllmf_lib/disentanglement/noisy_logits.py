@@ -194,13 +194,13 @@ def valid_std(table: pd.DataFrame, limit: float = VALID) -> float:
     real_number(limit, "limit", positive=True)
     mean = np.sqrt((table.assign(error=table["error"] ** 2)).groupby("std")["error"].mean())
     stds, errors = mean.index.to_numpy(), mean.to_numpy()
-    above = np.flatnonzero(errors > limit)
-    if not len(above) or above[0] == 0:
+    inside = np.flatnonzero(errors <= limit)  # the first levels need not be: under weak noise rounding is the error
+    if not len(inside) or inside[-1] == len(errors) - 1:
         raise InputError(
             f"the relative linearisation error goes from {errors[0]:.3g} to {errors[-1]:.3g} over the noise levels: "
-            f"expected it to pass {limit:g}; take {'lower' if len(above) else 'higher'} ones"
+            f"expected it to pass {limit:g}; take {'higher' if len(inside) else 'lower'} ones"
         )
-    right = int(above[0])
+    right = int(inside[-1]) + 1
     logs = np.log(errors[right - 1 : right + 1])
     share = (np.log(limit) - logs[0]) / (logs[1] - logs[0])
     return float(np.exp(np.log(stds[right - 1]) + share * np.log(stds[right] / stds[right - 1])))

@@ -104,6 +104,14 @@ def test_valid_std_interpolates_a_power_law() -> None:
             valid_std(table, limit)
 
 
+def test_valid_std_is_the_largest_where_rounding_is_the_error_of_weak_noise() -> None:
+    stds = np.array([1e-7, 1e-6, 1e-4, 1e-3, 1e-2])
+    table = pd.DataFrame({"task": "a", "std": stds, "seed": 0, "error": 30 * stds + 1e-6 / stds})
+    assert 1e-3 < valid_std(table) < 1e-2
+    with pytest.raises(InputError, match="take higher ones"):
+        valid_std(table[table["std"] < 1e-2])
+
+
 def test_one_class_does_not_move() -> None:
     backbone = small_backbone(3, layers=1)
     nets = {"one": network(backbone, small_split(1), small_head(classes=("only",)))}

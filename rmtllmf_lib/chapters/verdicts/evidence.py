@@ -21,9 +21,11 @@ from rmtllmf_lib.chapters.worst_case_noise import paper_link
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.fusion.arithmetic import lambda_n
 from rmtllmf_lib.model.task_vector import TaskVector
+from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.study.compare import gap
 from rmtllmf_lib.study.intervals import over_seeds
 from rmtllmf_lib.training.combinations import evaluate_combinations
+from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.suite import Suite
 from rmtllmf_lib.transport.scenario import Scenario
 from rmtllmf_lib.transport.statistics import ErrorStatistics
@@ -154,6 +156,8 @@ class ModelEvidence:
         Test images of each task, for models that are in no study.
     draws : int
         Whole noisy models, where shares of them are counted.
+    realignment : Recipe
+        Of the studies.
     seed : int
         Seed of all random numbers.
     """
@@ -164,6 +168,7 @@ class ModelEvidence:
     cosines: pd.DataFrame = field(default_factory=pd.DataFrame)
     images: int = 50
     draws: int = 200
+    realignment: Recipe = REALIGNMENT
     seed: int = 0
 
     def rng(self) -> np.random.Generator:

@@ -14,7 +14,6 @@ from rmtllmf_lib.chapters.verdicts.comparisons import Comparison, all_of, any_of
 from rmtllmf_lib.chapters.verdicts.evidence import Interval, ModelEvidence, at_least_three
 from rmtllmf_lib.chapters.words import where_sure
 from rmtllmf_lib.fusion.arithmetic import lambda_n
-from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.published import PAPER_LINKS
 from rmtllmf_lib.study.study import NO_LINK
 from rmtllmf_lib.training.finetune import recipe_for
@@ -68,7 +67,7 @@ def _cheap(evidence: ModelEvidence) -> Finding:
     )
     own = recipe_for(suite.backbone)
     images = row.samples / sum(len(task.train) for task in suite.tasks.values())
-    work = row.steps * REALIGNMENT.batch_size / (own.steps * own.batch_size)
+    work = row.steps * evidence.realignment.batch_size / (own.steps * own.batch_size)
     cheap = images < 0.1, work < 1
     return graded(all(cheap), any(cheap), samples=int(row.samples), images=100 * images, work=work, n=len(suite.tasks))
 

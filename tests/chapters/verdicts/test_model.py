@@ -15,6 +15,7 @@ from rmtllmf_lib.chapters.verdicts.evidence import ModelEvidence
 from rmtllmf_lib.chapters.verdicts.registry import CLAIMS
 from rmtllmf_lib.fusion.arithmetic import fuse
 from rmtllmf_lib.model.backbone import load_backbone
+from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.training.finetune import Recipe
 from rmtllmf_lib.training.suite import Suite, load_suite
@@ -155,6 +156,11 @@ def test_protection_is_cheap_beside_the_users_training(suite: Suite) -> None:
         (trained // 20, 2, "holds"), (trained, 2, "holds with caveat"), (trained, 10**6, "does not hold"),
     ):  # fmt: skip
         assert verdict("Cheap protection", ModelEvidence(suite, rows.assign(samples=samples, steps=steps))) == expected
+    work = [
+        BY_LABEL["Cheap protection"].measure(ModelEvidence(suite, rows, realignment=recipe)).numbers["work"]
+        for recipe in (REALIGNMENT, replace(REALIGNMENT, batch_size=2))
+    ]
+    assert work[0] == pytest.approx(32 * work[1]) and work[1] > 0
 
 
 def test_direction_is_judged_on_both_scales(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
