@@ -36,7 +36,7 @@ TASKS = {"stripes": 2, "dots": 3}  # name: classes
 PARTS = {"train": 30, "test": 10}  # images
 USED = 4  # of those for training, validation included, which keeps the memories small
 SIDE = 224
-STEPS, RATE = 3, 1e-6  # a rate at which random weights still tell prototypes apart: accuracies of 0 are refused
+STEPS, RATE = 3, 1e-4  # vectors of three steps at the usual rate are so short that their noise drowns in rounding
 
 # The smallest parameters of each chapter that takes a model.
 REALIGNMENT = {"realign": '{"steps": 1, "lr": 1e-5, "batch_size": 2}'}
@@ -64,7 +64,7 @@ WITHOUT_A_BACKBONE: Mapping[str, Mapping[str, Any]] = {
 
 
 def write_images(root: Path) -> None:
-    """Images of several classes for training and for tests, of other sizes than the tower takes."""
+    """Images of classes that random weights tell apart, by their colours; of another size than the tower takes."""
     rng = np.random.default_rng(0)
     for task, classes in TASKS.items():
         for part, count in PARTS.items():
@@ -72,7 +72,7 @@ def write_images(root: Path) -> None:
                 label = index % classes
                 y, x = np.mgrid[:SIDE, : SIDE + 40] / (8 + 6 * label)
                 wave = np.sin(x) if task == "stripes" else np.sin(x) * np.sin(y)
-                pixels = 127 + 90 * wave[..., None] + rng.normal(0, 20, (*wave.shape, 3))
+                pixels = 90 + 60 * wave[..., None] + 90 * np.eye(3)[label] + rng.normal(0, 20, (*wave.shape, 3))
                 file = root / task / part / f"kind {label}" / f"{index}.jpg"
                 file.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file)

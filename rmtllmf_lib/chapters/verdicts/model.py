@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -60,15 +60,19 @@ def _task_vectors(evidence: ModelEvidence) -> Finding:
     return graded((own > base).all(), own.mean() > base.mean(), images=rows["images"].max(), **means)
 
 
-def _on_validation(evidence: ModelEvidence, models: Mapping[tuple[str, float], Weights]) -> pd.Series:
-    """Return the normalised accuracy of models on validation images, mean over the tasks."""
-    suite, scores = evidence.suite, {}
+def _on_validation(evidence: ModelEvidence, models: Mapping[tuple[str, float], Callable[[], Weights]]) -> pd.Series:
+    """Return the normalised accuracy of models on validation images, mean over the tasks; one is made at a time."""
+    suite, score, own = evidence.suite, {}, {}
     for name, tau in suite.taus.items():
         images = prepare(suite.backbone, suite.tasks[name].validation, limit=evidence.images, device=suite.device)
-        score = partial(accuracy, suite.backbone, split=images, head=suite.heads[name])
-        own = score(suite.backbone.weights + tau)
-        scores[name] = pd.Series({key: score(weights) / own for key, weights in models.items()})
-    return pd.DataFrame(scores).mean(axis=1)
+        score[name] = partial(accuracy, suite.backbone, split=images, head=suite.heads[name])
+        own[name] = score[name](suite.backbone.weights + tau)
+    scores: dict[str, dict[tuple[str, float], float]] = {name: {} for name in own}
+    for key, make in models.items():
+        weights = make()
+        for name, found in scores.items():
+            found[key] = score[name](weights) / own[name]
+    return pd.DataFrame({name: pd.Series(found) for name, found in scores.items()}).mean(axis=1)
 
 
 @measures("Eq. (6)")
@@ -76,7 +80,7 @@ def _fusion(evidence: ModelEvidence) -> Finding:
     """Compare the published lambda_N with the best one for every noise."""
     links = {"clean": CLEAN} | {link.name: link for link in inject_mse("half")}
     models = {
-        (name, lam): fuse(evidence.suite.backbone.weights, arrived, lam)
+        (name, lam): partial(fuse, evidence.suite.backbone.weights, arrived, lam)
         for name, arrived in ((name, evidence.received(link)) for name, link in links.items())
         for lam in (*LAMBDAS, evidence.lam)
     }
