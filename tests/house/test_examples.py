@@ -32,6 +32,7 @@ NOT_RUN = {
     "rmtllmf data check": "tests/tasks/test_inventory.py runs it, on data sets that it makes",
     "rmtllmf plan": "tests/study/test_plan.py runs it, and compares what the page shows",
     "python -m benchmarks.gpu": "takes minutes of a GPU",
+    "python -m workflow.try_scale": "takes minutes to hours",
     "rmtllmf run": "chapters run in their own tests, their parameters are looked at here",
 }
 AT_PAPER_SCALE = ("ViT-B-16", "published", "runs/clip-b16")  # weights and data that are not here
