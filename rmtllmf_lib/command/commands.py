@@ -23,6 +23,7 @@ from rmtllmf_lib.model.vector_info import MAX_DRAWN, below_current
 from rmtllmf_lib.protection.memory import draw_memory
 from rmtllmf_lib.storage.canonical import config_key
 from rmtllmf_lib.tasks.sources import NAME, SOURCES, TaskSpec, load_spec, parse_tasks, severities
+from rmtllmf_lib.threads import ordered
 from rmtllmf_lib.training.decoded import with_decoded
 from rmtllmf_lib.training.evaluate import accuracy, prepare
 from rmtllmf_lib.training.finetune import Recipe
@@ -171,27 +172,32 @@ def read_models(
     """
     taus: dict[str, TaskVector] = {}
     points: dict[str, Weights] = {}
-    for path in paths:
+
+    def read(path: Path) -> TaskVector | Weights:
         if read_metadata(path).get("format") == "rmtllmf-task-vector":
-            tau = TaskVector.load(path, base, mapped=mapped)
-            name = tau.info.get("task", path.stem)
+            return TaskVector.load(path, base, mapped=mapped)
+        return Weights.load(path)
+
+    # Side by side, since most of the time goes into checksums.
+    for path, found in zip(paths, ordered(read, paths), strict=True):
+        if isinstance(found, TaskVector):
+            name = found.info.get("task", path.stem)
             if not NAME.fullmatch(name):
                 raise InputError(f"{path} is of task {name[:80]!r}: expected letters, digits, _ . + - in the name")
             if name in taus:
                 raise InputError(f"{path} is a second task vector of task {name!r}: give one for each task")
-            taus[name] = tau
+            taus[name] = found
             continue
-        point = Weights.load(path)
-        point.layout.require_equal(base.layout, str(path))
-        if point.origin != base.hash:
+        found.layout.require_equal(base.layout, str(path))
+        if found.origin != base.hash:
             raise InputError(
-                f"{path} was made from another base: expected {base.hash[:12]}…, found {point.origin[:12]}…; "
+                f"{path} was made from another base: expected {base.hash[:12]}…, found {found.origin[:12]}…; "
                 "give its backbone with --backbone"
             )
         label = str(path) if path.name in points or path.name in COLUMNS else path.name
         if label in points:
             raise InputError(f"{path} is given twice: give each file once")
-        points[label] = point
+        points[label] = found
     return taus, points
 
 
