@@ -8,6 +8,8 @@ Rounding differs between processors, and training amplifies the difference. So a
 unit as in "7 %", "7 points" and "7 ± 4", is compared as a decimal. An interval has a tolerance of its own, whatever the
 cell asks for: its centre may move by half of the stored half-width, and the half-width, which is poorly known from a
 few seeds, by half of itself or two units of the last place.
+Recorded findings and numbers, which are not text, are compared value by value: texts as above, numbers with a fraction
+within `RTOL`, and those below `ROUNDING`, which are errors of rounding, not at all.
 Not compared are stderr (progress, logging), figures and the numbers behind them, whose findings are printed beside
 them, and the value of a cell that ends in `;`, which Jupyter does not show but nbval receives.
 """
@@ -20,6 +22,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 RTOL = 0.02
+ROUNDING = 1e-9
 
 FIGURE = ("image/svg+xml", "text/csv")
 
@@ -72,6 +75,19 @@ def agree(reference: str, new: str, rtol: float = RTOL) -> bool:
     return True
 
 
+def same_record(reference: Any, new: Any, rtol: float = RTOL) -> bool:
+    """Return whether two recorded values, as of JSON, agree; numbers without a fraction must be equal."""
+    if isinstance(reference, dict) and isinstance(new, dict):
+        return reference.keys() == new.keys() and all(same_record(reference[key], new[key], rtol) for key in new)
+    if isinstance(reference, list) and isinstance(new, list):
+        return len(reference) == len(new) and all(map(lambda a, b: same_record(a, b, rtol), reference, new))
+    if isinstance(reference, str) and isinstance(new, str):
+        return agree(reference, new, rtol)
+    if isinstance(reference, float) and isinstance(new, float) and not (reference.is_integer() and new.is_integer()):
+        return math.isclose(reference, new, rel_tol=rtol, abs_tol=ROUNDING)
+    return type(reference) is type(new) and reference == new
+
+
 def _compared(outputs: Iterable[Any], quiet: bool) -> list[Any]:
     """Return copies of the outputs that are compared."""
     found = [
@@ -87,17 +103,16 @@ def _compared(outputs: Iterable[Any], quiet: bool) -> list[Any]:
 
 
 def _texts(outputs: list[Any]) -> Iterator[tuple[str, Any, str]]:
-    """Yield (kind, holder, field) of every text in the outputs, in order."""
+    """Yield (kind, holder, field) of every text and record in the outputs, in order."""
     for output in outputs:
         if output["output_type"] == "stream":
             yield output["name"], output, "text"
-        for mime, value in output.get("data", {}).items():
-            if isinstance(value, str):
-                yield mime, output["data"], mime
+        for mime in output.get("data", {}):
+            yield mime, output["data"], mime
 
 
 def settle(reference: Iterable[Any], new: Iterable[Any], source: str, rtol: float = RTOL) -> tuple[list, list]:
-    """Return the outputs to compare exactly: a new text that agrees with its reference is replaced by it."""
+    """Return the outputs to compare exactly: what agrees with its reference is replaced by it."""
     quiet = source.rstrip().endswith(";")
     old_outputs, new_outputs = _compared(reference, quiet), _compared(new, quiet)
     old_texts, new_texts = defaultdict(list), defaultdict(list)
@@ -106,7 +121,7 @@ def settle(reference: Iterable[Any], new: Iterable[Any], source: str, rtol: floa
             texts[kind].append((holder, field))
     for kind, olds in old_texts.items():
         for (old_holder, field), (new_holder, new_field) in zip(olds, new_texts[kind], strict=False):
-            if agree(old_holder[field], new_holder[new_field], rtol):
+            if same_record(old_holder[field], new_holder[new_field], rtol):
                 new_holder[new_field] = old_holder[field]
     return old_outputs, new_outputs
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from nbval_numbers import agree, settle
+from nbval_numbers import agree, same_record, settle
 from places import HELPERS
 
 pytest_plugins = ["pytester"]
@@ -75,6 +75,43 @@ def test_tolerance_is_relative(value: float, shift: float) -> None:
     """Twelve printed digits leave the relative tolerance alone to decide."""
     assert agree(f"x = {value:.12e}", f"x = {value * (1 + 0.019 * shift):.12e}")
     assert not agree(f"x = {value:.12e}", f"x = {value * 1.0206:.12e}")
+
+
+RECORD = {"label": "Eq. (1)", "numbers": {"share": 0.5, "lost": 3.2, "n": 64.0}, "ours": "13 ± 1 %", "gap": 2e-13}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"numbers": {"share": 0.501, "lost": 3.25, "n": 64.0}},
+        {"numbers": {"share": 0.5, "lost": 3.2 * (1 + 3e-5), "n": 64.0}},
+        {"ours": "13 ± 2 %"},
+        {"gap": 7e-12},
+    ],
+)
+def test_records_of_another_processor_agree(change: dict[str, object]) -> None:
+    assert same_record([RECORD], [RECORD | change])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"numbers": {"share": 0.53, "lost": 3.2, "n": 64.0}},
+        {"numbers": {"share": 0.5, "lost": -3.2, "n": 64.0}},
+        {"numbers": {"share": 0.5, "lost": 3.2, "n": 65.0}},
+        {"numbers": {"share": 0.5, "lost": 3.2}},
+        {"numbers": {"share": 0.5, "lost": 3.2, "n": 64.0, "m": 1.0}},
+        {"numbers": {"share": float("nan"), "lost": 3.2, "n": 64.0}},
+        {"numbers": {"share": None, "lost": 3.2, "n": 64.0}},
+        {"numbers": [0.5, 3.2, 64.0]},
+        {"ours": "15 ± 1 %"},
+        {"label": "Eq. (2)"},
+        {"gap": 2e-8},
+    ],
+)
+def test_records_that_differ_are_told(change: dict[str, object]) -> None:
+    assert not same_record([RECORD], [RECORD | change])
+    assert not same_record([RECORD], [RECORD, RECORD])
 
 
 def test_a_cell_may_ask_for_another_tolerance() -> None:
