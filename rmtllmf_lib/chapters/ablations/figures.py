@@ -88,7 +88,7 @@ def against_memory(table: pd.DataFrame, scenarios: Mapping[str, str]) -> Figure:
         From `run_study`. Protections without a memory are drawn as lines; controls that receive nothing in every panel.
     scenarios : dict of name to title
     """
-    figure, axes = style.panels(scenarios.values(), 4.0, 4.8, _FUSED, sharey=False)
+    figure, axes = style.panels(scenarios.values(), 4.0, 4.8, _FUSED)
     points = over_seeds(table, ["scenario", "protection", "per_class"])
     counts = sorted(set(points["per_class"]) - {0})
     for ax, scenario in zip(axes, scenarios, strict=True):
