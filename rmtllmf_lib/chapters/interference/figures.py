@@ -125,9 +125,7 @@ def cosine_and_wde(cosines: pd.DataFrame, errors: pd.DataFrame, clean: str) -> A
     shown = mean[points["scenario"].unique()]
     middle = (shown.min() + shown.max()) / 2
     for scenario, group in points.groupby("scenario", sort=False):
-        left = (
-            mean[scenario] <= middle
-        )  # names point inwards, the letters of yellow and orange darker than their points
+        left = mean[scenario] <= middle  # names point inwards; letters are darker than the points, to be read in yellow
         ax.annotate(str(scenario), (mean[scenario], group["mean"].max()), (9 if left else -9, 5), xycoords="data",
                     textcoords="offset points", ha="left" if left else "right", va="bottom", fontsize=9,
                     color=0.75 * np.array(to_rgb(_colour(scenario))))  # fmt: skip
