@@ -7,7 +7,7 @@ and their intervals; `the_answer_suites.csv`, the values of every suite; and `th
 Everything that it computes is stored in parts: stopped, it goes on where it was. Chapter 9 shows the tables.
 
 The files are written anew after each of the `CELLS`, and those of the book may have the first of them only: `cells` of
-the JSON file says which.
+the JSON file says which. A later run takes these from the files, unless settings or versions have changed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -25,7 +26,7 @@ from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.study.study import Study
 from rmtllmf_lib.study.suites import GIVEN, by_suite, leads, link_benefit
 from rmtllmf_lib.transport.scenario import CLEAN, inject_mse
-from workflow.results import write_results
+from workflow.results import continued, write_results
 from workflow.when_the_link_helps import LAMBDAS, SUITES, drawn_suite
 
 OUT = Path(__file__).parents[1] / "book" / "results" / "the_answer.csv"
@@ -113,11 +114,16 @@ def _over_references(rows: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def described(cell: Cell) -> dict[str, Any]:
+    """All settings of a cell."""
+    return {**asdict(cell), "studies": [asdict(study) for study in studies(cell)]}
+
+
 def write(rows: pd.DataFrame, path: Path, cells: Iterable[Cell]) -> None:
     """Write both tables, and what made them."""
     tables = {path: summarised(rows), path.with_name(f"{path.stem}_suites.csv"): rows}
-    made = [{**asdict(cell), "studies": [asdict(study) for study in studies(cell)]} for cell in cells]
-    write_results(tables, path.with_suffix(".json"), "python -m workflow.the_answer", {"cells": made})
+    origin = {"cells": [described(cell) for cell in cells]}
+    write_results(tables, path.with_suffix(".json"), "python -m workflow.the_answer", origin)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -129,10 +135,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cells", type=int, default=len(CELLS), help="how many of them, from the first")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    tables: list[pd.DataFrame] = []
-    for place, cell in enumerate(CELLS[: options.cells], 1):
-        tables.append(run_cell(cell, options.suites, options.workers))
-        write(pd.concat(tables, ignore_index=True), options.out, CELLS[:place])
+    cells = CELLS[: options.cells]
+    begun, rows = continued(options.out, [described(cell) for cell in cells], options.suites)
+    for place, cell in enumerate(cells[begun:], begun + 1):
+        rows = pd.concat([rows, run_cell(cell, options.suites, options.workers)], ignore_index=True)
+        write(rows, options.out, cells[:place])
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ their intervals; `…_suites.csv`, the values of every suite that it is made of;
 Everything that it computes is stored in parts: stopped, it goes on where it was. Chapter 6 shows the table.
 
 The files are written anew after each of the `CELLS`, and those of the book may have the first of them only: `cells` of
-the JSON file says which.
+the JSON file says which. A later run takes these from the files, unless settings or versions have changed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -27,7 +28,7 @@ from rmtllmf_lib.study.study import Study
 from rmtllmf_lib.study.suites import CONDITION, by_suite, leads, link_benefit
 from rmtllmf_lib.training.suite import Suite, load_suite
 from rmtllmf_lib.transport.scenario import CLEAN, Scenario, inject_mse
-from workflow.results import write_results
+from workflow.results import continued, write_results
 
 OUT = Path(__file__).parents[1] / "book" / "results" / "when_the_link_helps.csv"
 SUITES = 5
@@ -100,11 +101,16 @@ def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     return rows.drop_duplicates(["difficulty", *CONDITION, "seed"], ignore_index=True)
 
 
+def described(cell: Cell) -> dict[str, Any]:
+    """All settings of a cell."""
+    return {**asdict(cell), "studies": [asdict(study) for study in studies(cell)]}
+
+
 def write(rows: pd.DataFrame, path: Path, cells: Iterable[Cell]) -> None:
     """Write both tables, and what made them."""
     tables = {path: summarised(rows), path.with_name(f"{path.stem}_suites.csv"): rows}
-    made = [{**asdict(cell), "studies": [asdict(study) for study in studies(cell)]} for cell in cells]
-    write_results(tables, path.with_suffix(".json"), "python -m workflow.when_the_link_helps", {"cells": made})
+    origin = {"cells": [described(cell) for cell in cells]}
+    write_results(tables, path.with_suffix(".json"), "python -m workflow.when_the_link_helps", origin)
 
 
 def main() -> None:
@@ -115,10 +121,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    tables: list[pd.DataFrame] = []
-    for place, cell in enumerate(CELLS, 1):
-        tables.append(run_cell(cell, options.suites, options.workers))
-        write(joined(tables), options.out, CELLS[:place])
+    begun, rows = continued(options.out, [described(cell) for cell in CELLS], options.suites)
+    for place, cell in enumerate(CELLS[begun:], begun + 1):
+        rows = joined([rows, run_cell(cell, options.suites, options.workers)])
+        write(rows, options.out, CELLS[:place])
 
 
 if __name__ == "__main__":

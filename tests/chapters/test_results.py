@@ -1,9 +1,10 @@
 """The book's stored results, read."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
-from rmtllmf_lib.chapters import results
 from rmtllmf_lib.chapters.results import RESULTS, made, stored_results
 from rmtllmf_lib.errors import InputError
 
@@ -29,9 +30,8 @@ def test_what_made_a_table() -> None:
     assert made("users_lost")["command"] == "python -m workflow.users_lost"
 
 
-def test_results_that_are_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_results_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nothing_suites\.csv is not there: run python -m workflow\.nothing,"):
         stored_results("nothing_suites")
-    monkeypatch.setattr(results, "RESULTS", tmp_path)
     with pytest.raises(InputError, match=r"users_lost\.json is not there: run python -m workflow\.users_lost,"):
-        made("users_lost")
+        made("users_lost", tmp_path)

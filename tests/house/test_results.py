@@ -181,6 +181,39 @@ def test_what_cells_share_is_in_the_tables_once(tmp_path: Path, monkeypatch: pyt
     assert len(made["cells"]) == len(script.CELLS)
 
 
+def test_a_table_is_gone_on_with_unless_its_settings_have_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What one run has written the next one takes: it computes the cells that are left, and writes the same table."""
+    out, whole, asked = tmp_path / "out.csv", script.CELLS, []
+
+    def counted(cell: Cell, suites: int = 2, workers: int = 1) -> pd.DataFrame:
+        asked.append(cell)
+        return rows_of(cell, suites, workers)
+
+    def run(cells: tuple[Cell, ...], suites: int = 2, path: Path = out) -> list[Cell]:
+        asked.clear()
+        monkeypatch.setattr(script, "CELLS", cells)
+        monkeypatch.setattr("sys.argv", ["when_the_link_helps.py", "--suites", str(suites), "--out", str(path)])
+        script.main()
+        return [*asked]
+
+    monkeypatch.setattr(script, "run_cell", counted)
+    assert run(whole[:2]) == [*whole[:2]]
+    assert run(whole) == [*whole[2:]]
+    assert run(whole, path=tmp_path / "anew.csv") == [*whole]
+    for name in ("{}.csv", "{}_suites.csv", "{}.json"):
+        assert (tmp_path / name.format("out")).read_text() == (tmp_path / name.format("anew")).read_text()
+    assert run(whole) == []
+    capsys.readouterr()
+    assert run(whole, suites=3) == [*whole]  # of another number of suites
+    assert run(whole[1:], suites=3) == [*whole[1:]]  # begins with another cell
+    changed = json.loads(out.with_suffix(".json").read_text()) | {"versions": {"rmtllmf": "0", "torch": "0"}}
+    out.with_suffix(".json").write_text(json.dumps(changed))
+    assert run(whole[1:], suites=3) == [*whole[1:]]
+    assert capsys.readouterr().out.count("all of it is computed anew") == 3
+
+
 def answer_rows(memories: tuple[int, ...] = (0, 1)) -> pd.DataFrame:
     """Rows as the workflow makes them, of two suites."""
     rows = []
