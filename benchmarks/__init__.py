@@ -66,7 +66,9 @@ def medians(ways: Mapping[str, Callable[[], Any]], repeats: int = 5) -> dict[str
 def apart(module: str, function: str, *arguments: str) -> dict[str, float]:
     """Result of a function of a benchmark in a process of its own: peaks of memory cannot be taken back."""
     code = f"import json; from {module} import {function}; print(json.dumps({function}(*{arguments!r})))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True
+    )  # errors are shown
     found: dict[str, float] = json.loads(done.stdout)
     return found
 

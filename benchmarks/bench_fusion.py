@@ -106,8 +106,10 @@ def fusing(base: Weights, taus: list[TaskVector]) -> list[Row]:
         name = f"fusing 8 ViT-B/16 task vectors / dicts of tensors, {what}"
         return Row(name, seconds[theirs] / seconds[ours], bound, detail=f"{times}: {why}")
 
+    # The published way moves 26 buffers between memory and processor where 10 are needed, 2.6 times as many; both find
+    # new memory for what they write, which costs as much for either and more where memory is slow.
     return [
-        row("as published", "fuse", "vector", "sum(vectors), then base + lam * sum, into new memory", 2.5),
+        row("as published", "fuse", "vector", "sum(vectors), then base + lam * sum, into new memory", 1.7),
         row("both in place", "fuse in place", "vector in place", "the same, into memory at hand"),
         row("tensor by tensor", "fuse", "tensor", "each tensor stays in the cache meanwhile, into new memory"),
         Row(

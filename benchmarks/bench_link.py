@@ -22,11 +22,11 @@ SMALL = 1_000_000  # of each user, for the reference
 NEEDED = 6 * 2**30  # bytes: 345 MB for each of 8 vectors, in place, and room for the rest
 
 
-def vectors(layout: Layout) -> list[TaskVector]:
+def vectors(layout: Layout, count: int = USERS) -> list[TaskVector]:
     draws = torch.Generator().manual_seed(0)
     return [
         TaskVector(layout, layout.empty().uniform_(-2e-4, 2e-4, generator=draws), "base", checked=True)
-        for _ in range(USERS)
+        for _ in range(count)
     ]
 
 

@@ -1,49 +1,51 @@
 """Mergers of eight ViT-B/16 task vectors against public implementations, or their published algorithms written out.
 
-FusionBench and mergekit are compared where they are installed; they are no dependency of this library. Without them the
-algorithms are written out here as those programs run them: whole singular value decompositions in float32, descent by
-Adam, and dicts of tensors. Matrices are those of one of the twelve blocks, all of which are alike.
+FusionBench is compared where it is installed; it is no dependency of this library. Without it the algorithms are
+written out here as it runs them: whole singular value decompositions in float32, and descent by Adam. Matrices are
+those of one of the twelve blocks, all of which are alike. `bench_merge_files` has the same from files to a file.
 """
 
 from __future__ import annotations
 
 import importlib
-import shutil
-import threading
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
+import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
+from matplotlib import pyplot as plt
 from torch import Tensor
 
-from benchmarks import Row, apart, available_memory, medians, resident
-from benchmarks.bench_fusion import LAM, vit_b16
+from benchmarks import Row, available_memory, medians
+from benchmarks.bench_fusion import vit_b16
 from benchmarks.bench_link import USERS, vectors
-from rmtllmf_lib.command.commands import fuse_files
+from benchmarks.cost_figure import merging
+from rmtllmf_lib.chapters import style
 from rmtllmf_lib.fusion.entries import ties
+from rmtllmf_lib.fusion.mergers import merge
 from rmtllmf_lib.fusion.quadratic import wudi
 from rmtllmf_lib.fusion.tsv import tsv_merge
 from rmtllmf_lib.model.layout import Layout
-from rmtllmf_lib.model.task_vector import TaskVector, Weights
+from rmtllmf_lib.model.task_vector import TaskVector
 
 BLOCK = "visual.transformer.resblocks.0."
 KEEP = 0.2  # of TIES
+OUT = Path(__file__).parents[1] / "_build" / "benchmarks"
+COMPARED = ("arithmetic", "trimmed-mean", "tsv", "iso-c", "wudi")
+SWEEPS = (
+    *(("vectors", count, 384) for count in (2, 4, 8, 16)),
+    *(("width", 8, width) for width in (96, 192, 384, 768)),
+)
 STEPS, TIMED = 300, 2  # of Adam in WUDI-Merging, and how many of them are timed
-DISK = 4.5 * 10**9  # bytes of files
-MERGED = ("arithmetic", "ties", "tsv")  # from files
 NEEDED = 14 * 2**30  # for the stack of eight vectors that public code makes, and as much again
 
 
 def one_block() -> list[TaskVector]:
     """The users' vectors of one block: four matrices, norms and biases."""
-    layout = vit_b16()
-    return vectors(
-        Layout.from_shapes({n: s for n, s in zip(layout.names, layout.shapes, strict=True) if n.startswith(BLOCK)})
-    )
+    return vectors(block(768))
 
 
 # --- the published algorithms, written out ----------------------------------------------------------------------------
@@ -88,16 +90,6 @@ def wudi_written_out(stack: Tensor, steps: int) -> Tensor:
     return M.detach()
 
 
-def files_written_out(base: Path, paths: Sequence[Path], out: Path) -> None:
-    """Task arithmetic as published with it: dicts of tensors, one vector after the other, and a file of the result."""
-    total: dict[str, Tensor] = {}
-    for path in paths:
-        update = load_file(path)
-        total = {name: total[name] + update[name] for name in update} if total else update
-    start = load_file(base)
-    save_file({name: start[name] + LAM * total[name] for name in start}, out)
-
-
 # --- public implementations -------------------------------------------------------------------------------------------
 
 
@@ -110,7 +102,40 @@ def public(module: str, function: str) -> Callable[..., Any] | None:
 
 
 def run() -> list[Row]:
-    return [*ties_rows(), *tsv_rows(), *wudi_rows(), *file_rows()]
+    write_costs(pd.DataFrame(costs()))
+    return [*ties_rows(), *tsv_rows(), *wudi_rows()]
+
+
+def block(width: int) -> Layout:
+    """One transformer block of a width, as of ViT-B/16, where it is 768."""
+    layout = vit_b16()
+    sizes = {n: s for n, s in zip(layout.names, layout.shapes, strict=True) if n.startswith(BLOCK)}
+    return Layout.from_shapes({name: tuple(side * width // 768 for side in shape) for name, shape in sizes.items()})
+
+
+def costs() -> list[dict[str, Any]]:
+    """Seconds to merge a block, the least of three; arguments of `cost_figure.merging`."""
+    table = []
+    for sweep, count, width in SWEEPS:
+        taus = vectors(block(width), count)
+        for name in COMPARED:
+            taken = []
+            for _ in range(3):
+                start = time.perf_counter()
+                merge(name, taus)
+                taken.append(time.perf_counter() - start)
+            table.append({"sweep": sweep, "vectors": count, "width": width, "merger": name, "seconds": min(taken)})
+    return table
+
+
+def write_costs(table: pd.DataFrame) -> None:
+    OUT.mkdir(parents=True, exist_ok=True)
+    table.to_csv(OUT / "mergers.csv", index=False)
+    style.use_style()
+    figure = merging(table)
+    figure.savefig(OUT / "mergers.png")
+    plt.close(figure)
+    print(f"mergers against vectors and width: {OUT / 'mergers.png'}, mergers.csv", file=sys.stderr)
 
 
 def close(ours: Tensor, theirs: Tensor, relative: float) -> float:
@@ -170,7 +195,9 @@ def tsv_rows() -> list[Row]:
     if theirs:
         ways["theirs"] = lambda: theirs(task_vectors=named, accelerator="cpu")
     name = f"TSV-Merge of a ViT-B/16 block, {USERS} users / whole decompositions"
-    return [row(name, medians(ways, 1), 5, off, "FusionBench" if theirs else "written out")]
+    # The eigenvalues of random matrices lie so close together that float64 and all of them are needed: three quarters
+    # of the time are 32 eigendecompositions of 768 × 768, each a third of the others' decomposition in float32.
+    return [row(name, medians(ways, 1), 2, off, "FusionBench" if theirs else "written out")]
 
 
 def wudi_rows() -> list[Row]:
@@ -185,71 +212,3 @@ def wudi_rows() -> list[Row]:
     detail = f"{seconds['ours']:.2f} s, {STEPS} steps of Adam {seconds['theirs']:.0f} s, from {TIMED} of them"
     name = f"WUDI of a ViT-B/16 block, {USERS} users, exactly / by descent"
     return [Row(name, seconds["theirs"] / seconds["ours"], 100, detail=detail)]
-
-
-# --- from files -------------------------------------------------------------------------------------------------------
-
-
-def write_files(folder: Path) -> tuple[Path, list[Path]]:
-    """Files of the base and of the users' vectors."""
-    layout, generator = vit_b16(), torch.Generator().manual_seed(1)
-    base = Weights(layout, layout.empty().uniform_(-0.04, 0.04, generator=generator))
-    base.save(folder / "base.safetensors")
-    paths = []
-    for place in range(USERS):
-        values = layout.empty().uniform_(-2e-4, 2e-4, generator=generator)
-        paths.append(folder / f"tau{place}.safetensors")
-        TaskVector(layout, values, base.hash, {"task": f"task{place}"}).save(paths[-1])
-    return folder / "base.safetensors", paths
-
-
-def file_rows() -> list[Row]:
-    name = f"task arithmetic of {USERS} ViT-B/16 vectors from files to a file / dicts of tensors"
-    with TemporaryDirectory() as folder:
-        if shutil.disk_usage(folder).free < DISK:
-            return [Row(name, None, detail=f"needs {DISK / 1e9:.1f} GB of disk")]
-        base, paths = write_files(Path(folder))
-        out, other = Path(folder) / "out.safetensors", Path(folder) / "other.safetensors"
-        files_written_out(base, paths, other)
-        point = Weights.load(base)
-        fuse_files(paths, point, out, LAM, None)
-        off = close(Weights.load(out).values, vit_b16().flatten(load_file(other)), 1e-6)
-        seconds = medians(
-            {
-                "ours": lambda: fuse_files(paths, Weights.load(base), out, LAM, None),
-                "theirs": lambda: files_written_out(base, paths, other),
-            },
-            repeats=3,
-        )
-        rows = [row(name, seconds, 2, off)]
-        other.unlink()
-        for merger in MERGED:
-            found = apart("benchmarks.bench_mergers", "from_files", folder, merger)
-            rows.append(
-                Row(
-                    f"memory to merge {USERS} ViT-B/16 vectors from files by {merger}",
-                    found["peak"], 6, "GB", at_least=False,
-                    detail=f"{found['own']:.1f} GB without the pages of the files, which the system may take back; "
-                    f"{found['seconds']:.0f} s",
-                )
-            )  # fmt: skip
-    return rows
-
-
-def from_files(folder: str, merger: str) -> dict[str, float]:
-    """Seconds, and GB at most with and without what is mapped from files."""
-    paths, own, done = sorted(Path(folder).glob("tau*.safetensors")), [0.0], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.02):
-            own.append(resident("RssAnon"))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    start = time.perf_counter()
-    base = Weights.load(Path(folder) / "base.safetensors")
-    fuse_files(paths, base, Path(folder) / "out.safetensors", LAM, None, merger)
-    seconds = time.perf_counter() - start
-    done.set()
-    watcher.join()
-    return {"seconds": seconds, "peak": resident("VmHWM"), "own": max(own)}

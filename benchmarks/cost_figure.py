@@ -1,4 +1,4 @@
-"""Figure of the computing time of the wireless half; `make benchmark` draws it."""
+"""Figures of computing time: attacks against antennas and users, mergers against vectors and width."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rmtllmf_lib.chapters import style
+from rmtllmf_lib.chapters.mergers.figures import LOOKS as MERGERS
 from rmtllmf_lib.chapters.worst_case_noise.figures import LOOKS
 
 SOLVER = ", cvxpy"  # behind the name of an attack: the same problem, given to a general convex solver
@@ -37,5 +38,27 @@ def cost(table: pd.DataFrame) -> Figure:
         ax.set_xscale("log", base=2)
         ax.set_xticks(sorted(set(rows[sweep])), [str(size) for size in sorted(set(rows[sweep]))])
         ax.set(yscale="log", xlabel=f"{sweep} {_SYMBOL[sweep]}, with {_SYMBOL[fixed]} = {rows[fixed].iloc[0]}")
+    style.legend_above(figure, axes[0], ncols=2)
+    return figure
+
+
+def merging(table: pd.DataFrame) -> Figure:
+    """Time to merge one transformer block against the number of vectors N and the width of the block.
+
+    Parameters
+    ----------
+    table : DataFrame
+        sweep ("vectors" or "width": what varies), vectors, width, merger, seconds.
+    """
+    sweeps = {"vectors": "task vectors $N$, width", "width": "width of the block, $N$ ="}
+    figure, axes = style.panels([""] * len(sweeps), 4.1, 4.4, "time to merge a block (s)")
+    for ax, (sweep, label) in zip(axes, sweeps.items(), strict=True):
+        rows = table[table["sweep"] == sweep]
+        for name, curve in rows.groupby("merger", sort=False):
+            ax.plot(curve[sweep], curve["seconds"], **MERGERS[str(name)] | {"marker": "o", "markersize": 5})
+        other = "width" if sweep == "vectors" else "vectors"
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(sorted(set(rows[sweep])), [str(size) for size in sorted(set(rows[sweep]))])
+        ax.set(yscale="log", xlabel=f"{label} {rows[other].iloc[0]}")
     style.legend_above(figure, axes[0], ncols=2)
     return figure

@@ -1,8 +1,8 @@
-"""Threads side by side, with torch held to one thread inside each of them.
+"""Threads side by side, with torch, NumPy and SciPy held to one thread inside each of them.
 
-torch splits each short operation among its threads, which synchronise after every one; where other programs compete
-for the cores, synchronisation takes longer than the work. Here each thread has whole items to itself. torch and
-compiled code release Python's lock, so the threads do run side by side.
+They split each short operation among their threads, which synchronise after every one; where other programs, or these
+threads themselves, compete for the cores, synchronisation takes longer than the work. Here each thread has whole items
+to itself. torch, linear algebra and compiled code release Python's lock, so the threads do run side by side.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from rmtllmf_lib.workers import allowed
@@ -30,7 +31,8 @@ def single_threads(threads: int) -> Iterator[ThreadPoolExecutor]:
     own = torch.get_num_threads()
     pool = ThreadPoolExecutor(allowed(threads), initializer=torch.set_num_threads, initargs=(1,))
     try:
-        yield pool
+        with threadpool_limits(1, user_api="blas"):  # of the process, and so for every thread
+            yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(own)  # the setting of a thread is also what later threads start with

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from rmtllmf_lib import threads as pieces
 from rmtllmf_lib.errors import InputError
@@ -54,6 +55,19 @@ def test_torch_is_held_to_one_thread_and_freed_again(threads: int) -> None:
     assert {number for number, _ in seen} == {1}
     assert (threading.get_ident() in {thread for _, thread in seen}) == (threads == 1)
     assert torch.get_num_threads() == threads
+
+
+def test_linear_algebra_is_held_to_one_thread_and_freed_again() -> None:
+    """Of each library that NumPy and SciPy have: two for each of two threads would hinder one another."""
+
+    def blas() -> list[int]:
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    with threadpool_limits(3, user_api="blas"):
+        assert blas() and {*blas()} == {3}
+        assert {number for seen in ordered(lambda _: blas(), range(4), 2) for number in seen} == {1}
+        assert {*blas()} == {3}
+        assert {number for seen in ordered(lambda _: blas(), range(4), 0) for number in seen} == {3}
 
 
 def test_error_of_a_thread_arrives(threads: int) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import eigh
 from torch import Tensor
 
 from rmtllmf_lib.compiled import compiled
@@ -19,7 +18,6 @@ from rmtllmf_lib.validated import validated_call
 SMALLEST = 1e-5  # singular values below this part of the largest are taken for the rounding of float32
 
 _BLOCK = 2**18  # entries of every user: with eight users 8 MiB
-_LARGE = 256  # columns from which on some eigenvectors take less time than all
 
 Rule = Callable[[Tensor], Tensor]
 
@@ -86,7 +84,7 @@ def by_name(taus: Sequence[TaskVector], rule: Callable[[str, Tensor], Tensor]) -
     def merge(name: str) -> None:
         views[name].copy_(rule(name, torch.stack([tensors[name] for tensors in users])))
 
-    for _ in ordered(merge, layout.names):
+    for _ in ordered(merge, sorted(layout.names, key=lambda name: -views[name].numel())):  # no large one comes last
         pass
     return TaskVector(layout, values, taus[0].base_hash)
 
@@ -129,8 +127,8 @@ def _count_lower(bits: NDArray[np.int32], upper: int, counts: NDArray[np.int64])
 def singular_triplets(matrix: Tensor, count: int, scale: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
     """The `count` largest singular values of a matrix (m, n) and their vectors, in float64.
 
-    The eigenvectors of the smaller Gram matrix take a fraction of the time of a full SVD, and a few of a large one a
-    fraction of that. In float64 its squares cost no digit that float32 numbers have.
+    The eigenvectors of the smaller Gram matrix take a fraction of the time of a full SVD, and in float64 its squares
+    cost no digit that float32 numbers have.
 
     Returns
     -------
@@ -141,27 +139,13 @@ def singular_triplets(matrix: Tensor, count: int, scale: float = 0.0) -> tuple[T
         V, s, U = singular_triplets(matrix.T, count, scale)
         return U, s, V
     A = matrix.double()
-    squares, vectors = _eigenpairs(A, count)
+    columns = A.numpy()  # NumPy multiplies a matrix with itself in half the time
+    # all of them: SciPy finds a few in as much time, and holds Python's lock meanwhile
+    squares, vectors = torch.linalg.eigh(torch.from_numpy(columns.T @ columns))
     s = squares.clamp_min(0).sqrt().flip(0)
     s = (s * (s > SMALLEST * max(scale, float(s[0]))))[:count]
     V = vectors.flip(1)[:, :count] * (s > 0)
     return (A @ V) / torch.where(s > 0, s, 1), s, V
-
-
-def _eigenpairs(A: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The largest eigenvalues of `A'A` in rising order, at least `count`, and their vectors."""
-    size = A.shape[1]
-    if size < _LARGE or count > size // 2:
-        return torch.linalg.eigh(A.T @ A)
-    columns = A.numpy()  # which multiplies a matrix with itself in half the time
-    values, vectors = eigh(
-        columns.T @ columns,
-        subset_by_index=(size - count, size - 1),
-        driver="evr",
-        overwrite_a=True,
-        check_finite=False,
-    )
-    return torch.from_numpy(values), torch.from_numpy(vectors)
 
 
 def nearest_orthonormal(columns: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ import pytest
 from matplotlib import pyplot as plt
 
 from benchmarks import bench_adversary as bench
-from benchmarks.cost_figure import SOLVER, cost
+from benchmarks import bench_mergers
+from benchmarks.cost_figure import SOLVER, cost, merging
 from drawn import finished, legend, style_of_the_book  # noqa: F401 - a fixture for every test here
 
 
@@ -47,6 +48,26 @@ def test_benchmark_measures_every_size_and_certifies_it(monkeypatch: pytest.Monk
     bench.write(table)
     assert {path.name for path in tmp_path.iterdir()} == {"cost.csv", "cost.png"}
     assert plt.get_fignums() == []
+
+
+def test_mergers_are_timed_over_vectors_and_width(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    sweeps = [("vectors", 2, 24), ("vectors", 4, 24), ("width", 3, 12), ("width", 3, 24)]
+    monkeypatch.setattr(bench_mergers, "SWEEPS", sweeps)
+    monkeypatch.setattr(bench_mergers, "OUT", tmp_path)
+    table = pd.DataFrame(bench_mergers.costs())
+    assert len(table) == len(sweeps) * len(bench_mergers.COMPARED) and (table["seconds"] > 0).all()
+    bench_mergers.write_costs(table)
+    assert {path.name for path in tmp_path.iterdir()} == {"mergers.csv", "mergers.png"}
+    figure = finished(merging(table))
+    for ax, sweep, sizes, other in zip(figure.axes, ("vectors", "width"), ([2, 4], [12, 24]), ("24", "3"), strict=True):
+        assert ax.get_xlabel().endswith(other) and [each.get_text() for each in ax.get_xticklabels()] == [
+            *map(str, sizes)
+        ]
+        for name, line in zip(bench_mergers.COMPARED, ax.get_lines(), strict=True):
+            rows = table[(table["sweep"] == sweep) & (table["merger"] == name)]
+            np.testing.assert_array_equal(line.get_xdata(), sizes)
+            np.testing.assert_allclose(line.get_ydata(), rows["seconds"])
+    assert len(legend(figure.legends[0])) == len(bench_mergers.COMPARED)
 
 
 def test_loop_that_is_written_out_finds_what_the_library_finds() -> None:
