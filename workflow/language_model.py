@@ -8,32 +8,34 @@ every seed; `…_tasks.csv`, accuracies of base and specialists, task by task; a
 the data and the versions. With `--payloads` it writes the payload files of seed 0 first, which the library ships.
 
 A seed is that of the fine-tuning, and of noise, memory and order of training in the studies; the sentences are the
-same. Lambda is chosen once, with seed 0, on validation sentences. Everything that is computed is stored in parts:
-stopped, it goes on where it was. The files are written anew after each part that is new.
+same. Lambda and learning rate are chosen once, with seed 0, on validation sentences. Everything that is computed is
+stored in parts: stopped, it goes on where it was. The files are written anew after each part of a seed, and a later run
+takes what they hold, unless settings, data or versions have changed.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 import torch
 
-from rmtllmf_lib import __version__
+from rmtllmf_lib.chapters.results import made, stored_results
 from rmtllmf_lib.model.backbone import load_backbone
 from rmtllmf_lib.model.task_vector import cosine_matrix
 from rmtllmf_lib.payload.low_rank import LowRank
 from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.study import Study
-from rmtllmf_lib.study.suites import CHOSEN, CONDITION, GIVEN, by_suite, leads, run_over_suites
+from rmtllmf_lib.study.suites import CHOSEN, CONDITION, GIVEN, by_suite, choices_in, leads, run_over_suites
 from rmtllmf_lib.tasks.base import pinned_sample
 from rmtllmf_lib.tasks.sources import parse_tasks
 from rmtllmf_lib.training.evaluate import accuracy, prepare
@@ -43,7 +45,7 @@ from rmtllmf_lib.training.suite import Suite, assemble_suite, with_vectors
 from rmtllmf_lib.transport.coded_payload import Quantised
 from rmtllmf_lib.transport.payload_file import write_payload
 from rmtllmf_lib.transport.scenario import CLEAN, inject_mse
-from workflow.results import write_results
+from workflow.results import versions, write_results
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "book" / "results" / "language_model.csv"
@@ -65,10 +67,13 @@ LAMBDAS = {
 }
 
 MAIN, LINKS, STRONGER = "main", "links", "stronger control"
+Part: TypeAlias = tuple[int, str]
 
 # Examples a class in the memory, and which of the conditions: the stronger control trains eight specialists for every
 # model, and so takes as long as all others together.
-PARTS = ((0, MAIN), (1, MAIN), (10, MAIN), (0, LINKS), (2, MAIN), (10, STRONGER), (1, STRONGER), (2, STRONGER))
+PARTS: tuple[Part, ...] = (
+    *((count, MAIN) for count in (0, 1, 10)), (0, LINKS), (2, MAIN), *((count, STRONGER) for count in (10, 1, 2))
+)  # fmt: skip
 
 # What the others are compared with, as columns.
 NO_NOISE = ", no noise"
@@ -122,13 +127,17 @@ def public_suite(data: Path, users: int, seed: int) -> Suite:
     return with_vectors(sentences(data, users), TRAINED, seed)
 
 
-def run_part(data: Path, users: int, part: tuple[int, str], seeds: int) -> pd.DataFrame:
-    """The rows of `by_suite` for a part, with the channel uses of all users."""
+def run_part(data: Path, users: int, part: Part, seed: int, before: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `by_suite` for a part of a seed, with the channel uses of all users.
+
+    Those `before` are of the seeds before it, and say what seed 0 has chosen.
+    """
     tables = []
     for study in studies(*part, users):
-        table = run_over_suites(study, partial(public_suite, data, users), seeds)
-        chosen = table["protection"].isin([*study.lam_grid])
-        tables.append(table.assign(lam_rule=chosen.map({True: CHOSEN, False: GIVEN})))
+        chosen = choices_in(before, study) if seed else None
+        table = run_over_suites(study, partial(public_suite, data, users), seed + 1, first=seed, chosen=chosen)
+        of_grid = table["protection"].isin([*study.lam_grid])
+        tables.append(table.assign(lam_rule=of_grid.map({True: CHOSEN, False: GIVEN})))
     table = pd.concat(tables, ignore_index=True)
     sent = table.groupby([*CONDITION, "seed"], dropna=False)["uses"].mean().rename("uses")
     return by_suite(table).join(sent, on=[*CONDITION, "seed"])
@@ -144,7 +153,6 @@ def tasks_table(data: Path, users: int, seed: int) -> pd.DataFrame:
     """
     suite, store = public_suite(data, users, seed), Store()
     base, names = suite.backbone.weights, list(suite.tasks)
-    versions = {"rmtllmf": __version__, "torch": torch.__version__}
 
     def of_base() -> pd.DataFrame:
         rows = []
@@ -167,7 +175,7 @@ def tasks_table(data: Path, users: int, seed: int) -> pd.DataFrame:
         return pd.DataFrame(rows, columns=["seed", "task", "classes", "fine_tuned", "size", "cosine"])
 
     data_of = {name: [task.fingerprint, suite.heads[name].hash] for name, task in suite.tasks.items()}
-    config: dict[str, Any] = {"base": base.hash, "data": data_of, "counts": [TEST, PROTOTYPES], "versions": versions}
+    config: dict[str, Any] = {"base": base.hash, "data": data_of, "counts": [TEST, PROTOTYPES], "versions": versions()}
     taus = {name: tau.hash for name, tau in suite.taus.items()}
     own = store.table("language-model-specialists", {**config, "taus": taus, "seed": seed}, of_specialists)
     both = own.merge(store.table("language-model-base", config, of_base), on="task")
@@ -194,25 +202,52 @@ def hashes(data: Path, users: int) -> dict[str, str]:
     return {path.relative_to(data).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def settings(parts: Iterable[tuple[int, str]], users: int) -> dict[str, Any]:
+def settings(parts: Iterable[Part], users: int) -> dict[str, Any]:
     """What decided the results, beside data, versions and seeds."""
-    made = [
+    described = [
         {"per_class": count, "kind": kind, "studies": [asdict(study) for study in studies(count, kind, users)]}
         for count, kind in parts
     ]
     counts = {"test": TEST, "validation": VALIDATION, "prototypes": PROTOTYPES}
-    return {"tasks": TASKS[:users], "trained": asdict(TRAINED), **counts, "parts": made}
+    return {"tasks": TASKS[:users], "trained": asdict(TRAINED), **counts, "parts": described}
 
 
-def write(
-    parts: Mapping[tuple[int, str], pd.DataFrame], tasks: pd.DataFrame, data: Path, users: int, path: Path
-) -> None:
-    """Write the tables of the parts that there are, and what made them."""
-    rows = pd.concat(parts.values(), ignore_index=True)
-    own = {path: summarised(rows), path.with_name(f"{path.stem}_suites.csv"): rows}
-    origin = {"data": hashes(data, users), "settings": settings(parts, users)}
-    tables = {**own, path.with_name(f"{path.stem}_tasks.csv"): tasks}
-    write_results(tables, path.with_suffix(".json"), "python -m workflow.language_model", origin)
+@dataclass
+class Results:
+    """What has been computed: rows of `by_suite`, those of `tasks_table`, and seeds with the parts that they have."""
+
+    rows: pd.DataFrame
+    tasks: pd.DataFrame
+    done: list[tuple[int, Part]]
+
+    def origin(self, data: Path, users: int) -> dict[str, Any]:
+        """What decided them, as in the JSON file."""
+        parts = [*dict.fromkeys(part for _, part in self.done)]
+        done = [{"seed": seed, "per_class": count, "kind": kind} for seed, (count, kind) in self.done]
+        return {"data": hashes(data, users), "settings": settings(parts, users), "done": done}
+
+    def write(self, data: Path, users: int, path: Path) -> None:
+        """Write the tables, and what made them."""
+        own = {path: summarised(self.rows), path.with_name(f"{path.stem}_suites.csv"): self.rows}
+        tables = {**own, path.with_name(f"{path.stem}_tasks.csv"): self.tasks}
+        origin = self.origin(data, users)
+        write_results(tables, path.with_suffix(".json"), "python -m workflow.language_model", origin)
+
+
+def begun(data: Path, users: int, path: Path) -> Results:
+    """What the files at `path` hold already, if the same settings, data and versions made them."""
+    nothing = Results(pd.DataFrame(), pd.DataFrame(), [])
+    if not path.with_suffix(".json").is_file():
+        return nothing
+    record = made(path.stem, path.parent)
+    done = [(each["seed"], (each["per_class"], each["kind"])) for each in record.get("done", [])]
+    rows, tasks = (stored_results(f"{path.stem}_{kind}", path.parent) for kind in ("suites", "tasks"))
+    found = Results(rows, tasks, done)
+    again = json.loads(json.dumps({"versions": versions(), **found.origin(data, users)}))
+    if any(record.get(name) != value for name, value in again.items()):
+        print(f"{path} is of other settings, data or versions: all of it is computed anew", flush=True)
+        return nothing
+    return found
 
 
 def write_payloads(data: Path, users: int, folder: Path = PAYLOADS) -> None:
@@ -234,16 +269,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     data, users = options.data, options.users
     torch.set_num_threads(1)
-    parts: dict[tuple[int, str], pd.DataFrame] = {}
-    tasks = pd.DataFrame()
+    found = begun(data, users, options.out)
+    if options.payloads:
+        write_payloads(data, users)
     for seed in range(options.seeds):
-        if options.payloads and seed == 0:
-            write_payloads(data, users)
-        tasks = pd.concat([tasks, tasks_table(data, users, seed)], ignore_index=True)
+        if seed not in {number for number, _ in found.done}:
+            found.tasks = pd.concat([found.tasks, tasks_table(data, users, seed)], ignore_index=True)
         for part in PARTS[: options.parts]:
-            parts[part] = run_part(data, users, part, seed + 1)
-            write(parts, tasks, data, users, options.out)
-            print(f"seed {seed}, {part[0]} a class, {part[1]}: written", flush=True)
+            if (seed, part) not in found.done:
+                rows = run_part(data, users, part, seed, found.rows)
+                found.rows = pd.concat([found.rows, rows], ignore_index=True)
+                found.done.append((seed, part))
+                found.write(data, users, options.out)
+                print(f"seed {seed}, {part[0]} a class, {part[1]}: written", flush=True)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ def stored_results(name: str, folder: Path = RESULTS) -> pd.DataFrame:
     InputError
         where it is not there.
     """
-    table = pd.read_csv(_path(f"{name}.csv", folder), keep_default_na=False, na_values=[""])
+    texts = dict.fromkeys(_TEXTS, "str")  # where all are empty, too
+    table = pd.read_csv(_path(f"{name}.csv", folder), keep_default_na=False, na_values=[""], dtype=texts)
     return table.fillna({column: "" for column in _TEXTS if column in table})
 
 

@@ -288,7 +288,7 @@ def _choices(
     """The best of the grids for each condition that has one."""
     combinations = _combinations(study, suite)
     first = {len(c): c for c in reversed(combinations)}
-    conditions = _conditions(study)
+    every = conditions(study)
 
     def trial(condition: Condition, combination: tuple[str, ...], lams: Sequence[float], lr: float | None) -> Unit:
         """The combination with each lambda; realigned if there is a rate, else as it is before."""
@@ -311,29 +311,30 @@ def _choices(
         ]
         return np.reshape(np.concatenate(scores), (-1, each)).argmax(axis=1).tolist()
 
-    lams: dict[Condition, dict[int, float]] = {condition: {} for condition in conditions}
+    lams: dict[Condition, dict[int, float]] = {condition: {} for condition in every}
     for name, values in study.lam_grid.items():
         grid = sorted(values)
-        cases = [(c, size) for c in conditions if c[1] == name for size in first]
+        cases = [(c, size) for c in every if c[1] == name for size in first]
         if cases:
             places = best([trial(c, first[size], grid, None) for c, size in cases], len(grid))
             for (condition, size), place in zip(cases, places, strict=True):
                 lams[condition][size] = grid[place]
     rates: dict[Condition, float] = {}
-    trained = [c for c in conditions if protection_named(c[1]).trains and c[1] not in study.lr]
+    trained = [c for c in every if protection_named(c[1]).trains and c[1] not in study.lr]
     if study.lr_grid and trained:
         grid, largest = sorted(study.lr_grid), max(first)
         with_lam = {c: (lams[c].get(largest, _lam(study, c[1], largest)),) for c in trained}
         places = best([trial(c, first[largest], with_lam[c], lr) for c, lr in product(trained, grid)], len(grid))
         rates = {condition: grid[place] for condition, place in zip(trained, places, strict=True)}
-    return {c: Choice(lams[c], rates.get(c)) for c in conditions if lams[c] or c in rates}
+    return {c: Choice(lams[c], rates.get(c)) for c in every if lams[c] or c in rates}
 
 
 def _combinations(study: Study, suite: Suite) -> list[tuple[str, ...]]:
     return sample_combinations(tuple(suite.tasks), study.sizes, study.per_size, study.first_seed)
 
 
-def _conditions(study: Study) -> list[Condition]:
+@validated_call
+def conditions(study: Study) -> list[Condition]:
     """All conditions; protections without a link or a memory occur once for all scenarios or memory sizes."""
     found: list[Condition] = []
     for name in study.protections:
@@ -365,7 +366,7 @@ def study_units(study: Study, suite: Suite, chosen: Mapping[Condition, Choice] |
         same = tuple(group)
         chunks += [same[start : start + _CHUNK] for start in range(0, len(same), _CHUNK)]
     units = []
-    for scenario, name, count in _conditions(study):
+    for scenario, name, count in conditions(study):
         recipe, choice = None, (chosen or {}).get((scenario, name, count), Choice())
         if protection_named(name).trains:
             recipe = replace(study.realignment, lr=choice.lr or study.lr.get(name, study.realignment.lr))
@@ -424,7 +425,7 @@ def _require_fitting(study: Study, suite: Suite) -> None:
 
 
 def _require_conditions(chosen: Mapping[Condition, Choice], study: Study) -> None:
-    known = _conditions(study)
+    known = conditions(study)
     for condition in chosen:
         if condition not in known:
             names = [(scenario and scenario.name, *others) for scenario, *others in (condition, *known)]

@@ -12,14 +12,14 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from pydantic import FiniteFloat, PositiveFloat, PositiveInt
+from pydantic import FiniteFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.protection.resilience import protection_named
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.compare import gap
 from rmtllmf_lib.study.intervals import over_seeds, require_columns
-from rmtllmf_lib.study.study import Study, choose_settings, run_study
+from rmtllmf_lib.study.study import NO_LINK, Choice, Condition, Study, choose_settings, conditions, run_study
 from rmtllmf_lib.training.suite import Suite
 from rmtllmf_lib.validated import validated_call
 from rmtllmf_lib.workers import allowed
@@ -38,6 +38,8 @@ def run_over_suites(
     suite_of: Callable[[int], Suite],
     suites: PositiveInt,
     *,
+    first: NonNegativeInt = 0,
+    chosen: Mapping[Condition, Choice] | None = None,
     store: Store | None = None,
     workers: int = 1,
     progress: bool = True,
@@ -52,6 +54,10 @@ def run_over_suites(
         The suite that was drawn, or split, and fine-tuned with this seed.
     suites : int
         Repetitions, numbered from 0.
+    first : int
+        The first of them that is computed.
+    chosen : dict of condition to Choice, optional
+        What suite 0 chose before, see `choices_in`. Default: chosen now, on suite 0.
     store, workers, progress
         As in `run_study`.
 
@@ -70,14 +76,52 @@ def run_over_suites(
         raise InputError(
             f"seeds is {study.seeds} and first_seed {study.first_seed}: expected 1 and 0, since each suite is one seed"
         )
-    first = suite_of(0)
-    chosen = choose_settings(study, first, store=store, workers=workers, progress=progress)
+    if chosen is None:
+        chosen = choose_settings(study, suite_of(0), store=store, workers=workers, progress=progress)
     run = partial(run_study, chosen=chosen, store=store, workers=workers, progress=progress)
-    tables = []
-    for number in range(suites):
-        suite = suite_of(number) if number else first
-        tables.append(run(replace(study, first_seed=number), suite))
+    tables = [run(replace(study, first_seed=number), suite_of(number)) for number in range(first, suites)]
     return pd.concat(tables, ignore_index=True)
+
+
+@validated_call
+def choices_in(rows: pd.DataFrame, study: Study) -> dict[Condition, Choice]:
+    """What was chosen for the conditions of a study, read from a table of its results.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        From `link_benefit` or `by_suite`, of one suite or more.
+
+    Returns
+    -------
+    dict of condition to Choice, as from `choose_settings`
+
+    Raises
+    ------
+    InputError
+        for a missing column, and a condition with something to choose that has no rows, or rows with several values.
+    """
+    require_columns(rows, [*CONDITION, "lam", "lr"])
+    found: dict[Condition, Choice] = {}
+    for scenario, name, count in conditions(study):
+        protection = protection_named(name)
+        own = rows[(rows["protection"] == name) & (rows["per_class"] == count)]
+        own = own[own["scenario"] == (scenario.name if scenario else NO_LINK)]
+        own = own[own["correlation"] == (scenario.correlation if scenario else "")]
+        own = own[own["lam_rule"] == (CHOSEN if name in study.lam_grid else GIVEN)]
+        searches_lr = bool(study.lr_grid) and protection.trains and name not in study.lr
+        if name not in study.lam_grid and not searches_lr:
+            continue
+        values = own[["n_tasks", "lam", "lr"]].drop_duplicates()
+        if values.empty or values["n_tasks"].duplicated().any():
+            raise InputError(
+                f"rows hold {len(values)} choices for {name} under {scenario.name if scenario else NO_LINK}, {count} a "
+                "class: expected one for each number of tasks; choose them anew"
+            )
+        lams = {int(n): float(lam) for n, lam in zip(values["n_tasks"], values["lam"], strict=True)}
+        rate = float(values["lr"].iloc[-1]) if searches_lr else None
+        found[scenario, name, count] = Choice(lams if name in study.lam_grid else {}, rate)
+    return found
 
 
 @validated_call

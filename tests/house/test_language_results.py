@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from places import ROOT
+from rmtllmf_lib.chapters.results import made, stored_results
 from rmtllmf_lib.protection.resilience import protection_named
 from workflow import language_model as script
 
@@ -94,15 +95,47 @@ def test_leads_are_over_the_right_references_paired_by_seed() -> None:
     assert found.loc[0, "SR", "unprotected"]["noiseless_lead"] == pytest.approx(-0.59)
 
 
-def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+def test_what_is_written_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A later run computes the parts that are missing, with what seed 0 has chosen, and writes the same tables."""
+    asked: list[tuple[int, script.Part]] = []
+
+    def rows(_data: Path, users: int, part: script.Part, seed: int, before: pd.DataFrame) -> pd.DataFrame:
+        asked.append((seed, part))
+        if seed:  # what seed 0 has chosen is among the rows before
+            assert 0 in set(before["seed"]) and seed not in set(before.query("per_class == @part[0]")["seed"])
+        found = made_up().query("per_class == @part[0] and seed == @seed")
+        return found if part[1] == script.MAIN else found[:0]
+
+    def tasks(_data: Path, _users: int, seed: int) -> pd.DataFrame:
+        return pd.DataFrame({"seed": [seed], "task": ["trec"], "fine_tuned": [0.9]})
+
+    def run(seeds: int, parts: int, out: str = "x", *more: str) -> list[tuple[int, script.Part]]:
+        asked.clear()
+        script.main(["--data", str(tmp_path / "data"), "--users", "1", "--seeds", str(seeds), "--parts", str(parts),
+                     "--out", str(tmp_path / f"{out}.csv"), *more])  # fmt: skip
+        return [*asked]
+
     (tmp_path / "data" / "trec").mkdir(parents=True)
     (tmp_path / "data" / "trec" / "train.tsv").write_text("a\tb\n")
-    tasks = pd.DataFrame({"seed": [0], "task": ["trec"], "fine_tuned": [0.9]})
-    parts = {(0, script.MAIN): made_up().query("per_class == 0"), (1, script.MAIN): made_up().query("per_class == 1")}
-    script.write(parts, tasks, tmp_path / "data", 1, tmp_path / "out" / "x.csv")
-    again = pd.read_csv(tmp_path / "out" / "x_suites.csv", keep_default_na=False)
-    assert again["normalized"].tolist() == made_up()["normalized"].tolist()
-    made = json.loads((tmp_path / "out" / "x.json").read_text())
-    assert list(made["data"]) == ["trec/train.tsv"] and made["settings"]["tasks"] == ["trec"]
+    monkeypatch.setattr(script, "run_part", rows)
+    monkeypatch.setattr(script, "tasks_table", tasks)
+    one, two = script.PARTS[:2]
+    assert run(1, 1) == [(0, one)]
+    assert run(2, 2) == [(0, two), (1, one), (1, two)]
+    assert run(2, 2) == []
+    assert run(2, 2, "anew") == [(0, one), (0, two), (1, one), (1, two)]
+    for name in ("{}.csv", "{}_suites.csv", "{}_tasks.csv", "{}.json"):
+        assert (tmp_path / name.format("x")).read_text() == (tmp_path / name.format("anew")).read_text()
+    again = stored_results("x_suites", tmp_path)
+    wanted = made_up().sort_values(["seed", "per_class"], kind="stable")["normalized"]
+    assert again["normalized"].tolist() == wanted.tolist()
+    record = made("x", tmp_path)
+    assert list(record["data"]) == ["trec/train.tsv"] and record["settings"]["tasks"] == ["trec"]
     (first, *_) = script.studies(0, script.MAIN, 1)
-    assert made["settings"]["parts"][0]["studies"][0] == json.loads(json.dumps(asdict(first)))
+    assert record["settings"]["parts"][0]["studies"][0] == json.loads(json.dumps(asdict(first)))
+    capsys.readouterr()
+    (tmp_path / "data" / "trec" / "train.tsv").write_text("b\ta\n")
+    assert len(run(2, 2)) == 4
+    assert "all of it is computed anew" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """Suites as seeds: paired by suite, settings from the first one's validation images, leads by plain subtraction."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from scipy import stats
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.study import choose_settings, run_study
-from rmtllmf_lib.study.suites import CONDITION, grid_ends, leads, link_benefit, run_over_suites
+from rmtllmf_lib.study.suites import CONDITION, by_suite, choices_in, grid_ends, leads, link_benefit, run_over_suites
 from rmtllmf_lib.training.suite import Suite
 from rmtllmf_lib.transport.scenario import CLEAN
 from small import small_backbone, small_head, small_task, small_tau
@@ -39,6 +40,28 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(scope="module")
 def table(store: Store) -> pd.DataFrame:
     return link_benefit(WANTED, suite_of, 3, store=store)
+
+
+def test_what_was_chosen_is_read_from_the_table_and_taken_for_later_suites(
+    table: pd.DataFrame, store: Store, tmp_path: Path
+) -> None:
+    """Stored as text, and without suite 0, from whose validation images it was chosen."""
+    by_suite(table).to_csv(tmp_path / "rows.csv", index=False, float_format="%.6g")
+    rows = pd.read_csv(tmp_path / "rows.csv", keep_default_na=False, na_values=[""]).fillna({"correlation": ""})
+    found = choices_in(rows, WANTED)
+    assert found == choose_settings(WANTED, suite_of(0), store=store) and len(found) == 4
+
+    def later(number: int) -> Suite:
+        assert number == 2
+        return suite_of(number)
+
+    own = table[table["lam_rule"].eq("chosen") | table["protection"].ne("rmtllmf")].drop(columns="lam_rule")
+    again = run_over_suites(WANTED, later, 3, first=2, chosen=found, store=Store(tmp_path / "store"))
+    require_same(own[own["seed"] == 2].reset_index(drop=True), again)
+    assert choices_in(rows, replace(WANTED, protections=("control",), lr={"control": 1e-3})) == {}
+    for wrong in (rows[rows["protection"] != "control"], rows.assign(lr=rows["lr"] + rows["seed"])):
+        with pytest.raises(InputError, match=r"rows hold [03] choices for (rmtllmf|control) .*choose them anew"):
+            choices_in(wrong, WANTED)
 
 
 def test_one_seed_is_one_suite(table: pd.DataFrame, store: Store) -> None:
