@@ -27,6 +27,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 import torch
+from joblib import Parallel, delayed
 
 from rmtllmf_lib.chapters.results import made, stored_results
 from rmtllmf_lib.model.backbone import load_backbone
@@ -127,7 +128,19 @@ def public_suite(data: Path, users: int, seed: int) -> Suite:
     return with_vectors(sentences(data, users), TRAINED, seed)
 
 
-def run_part(data: Path, users: int, part: Part, seed: int, before: pd.DataFrame) -> pd.DataFrame:
+def train_user(data: Path, users: int, name: str, seed: int) -> None:
+    """Put one user's vector into the store."""
+    torch.set_num_threads(1)
+    suite = sentences(data, users)
+    with_vectors(replace(suite, tasks={name: suite.tasks[name]}, heads={name: suite.heads[name]}), TRAINED, seed)
+
+
+def train_users(data: Path, users: int, seed: int, workers: int) -> None:
+    """Put the vectors of one seed into the store, by several processes."""
+    Parallel(workers)(delayed(train_user)(data, users, name, seed) for name in TASKS[:users])
+
+
+def run_part(data: Path, users: int, part: Part, seed: int, before: pd.DataFrame, workers: int = 1) -> pd.DataFrame:
     """The rows of `by_suite` for a part of a seed, with the channel uses of all users.
 
     Those `before` are of the seeds before it, and say what seed 0 has chosen.
@@ -135,7 +148,8 @@ def run_part(data: Path, users: int, part: Part, seed: int, before: pd.DataFrame
     tables = []
     for study in studies(*part, users):
         chosen = choices_in(before, study) if seed else None
-        table = run_over_suites(study, partial(public_suite, data, users), seed + 1, first=seed, chosen=chosen)
+        suite_of = partial(public_suite, data, users)
+        table = run_over_suites(study, suite_of, seed + 1, first=seed, chosen=chosen, workers=workers)
         of_grid = table["protection"].isin([*study.lam_grid])
         tables.append(table.assign(lam_rule=of_grid.map({True: CHOSEN, False: GIVEN})))
     table = pd.concat(tables, ignore_index=True)
@@ -265,19 +279,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--users", type=int, default=len(TASKS), help="tasks, from the first")
     parser.add_argument("--parts", type=int, default=len(PARTS), help="how many of them, from the first")
+    parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--payloads", action="store_true", help="write the payload files of seed 0 first")
     options = parser.parse_args(arguments)
     data, users = options.data, options.users
     torch.set_num_threads(1)
     found = begun(data, users, options.out)
     if options.payloads:
+        train_users(data, users, 0, options.workers)
         write_payloads(data, users)
     for seed in range(options.seeds):
+        if any((seed, part) not in found.done for part in PARTS[: options.parts]):
+            train_users(data, users, seed, options.workers)
         if seed not in {number for number, _ in found.done}:
             found.tasks = pd.concat([found.tasks, tasks_table(data, users, seed)], ignore_index=True)
         for part in PARTS[: options.parts]:
             if (seed, part) not in found.done:
-                rows = run_part(data, users, part, seed, found.rows)
+                rows = run_part(data, users, part, seed, found.rows, options.workers)
                 found.rows = pd.concat([found.rows, rows], ignore_index=True)
                 found.done.append((seed, part))
                 found.write(data, users, options.out)

@@ -101,7 +101,7 @@ def test_what_is_written_is_gone_on_with(
     """A later run computes the parts that are missing, with what seed 0 has chosen, and writes the same tables."""
     asked: list[tuple[int, script.Part]] = []
 
-    def rows(_data: Path, users: int, part: script.Part, seed: int, before: pd.DataFrame) -> pd.DataFrame:
+    def rows(_data: Path, _users: int, part: script.Part, seed: int, before: pd.DataFrame, _: int) -> pd.DataFrame:
         asked.append((seed, part))
         if seed:  # what seed 0 has chosen is among the rows before
             assert 0 in set(before["seed"]) and seed not in set(before.query("per_class == @part[0]")["seed"])
@@ -121,6 +121,7 @@ def test_what_is_written_is_gone_on_with(
     (tmp_path / "data" / "trec" / "train.tsv").write_text("a\tb\n")
     monkeypatch.setattr(script, "run_part", rows)
     monkeypatch.setattr(script, "tasks_table", tasks)
+    monkeypatch.setattr(script, "train_users", lambda *_: None)
     one, two = script.PARTS[:2]
     assert run(1, 1) == [(0, one)]
     assert run(2, 2) == [(0, two), (1, one), (1, two)]
