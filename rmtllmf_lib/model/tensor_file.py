@@ -8,8 +8,10 @@ import logging
 from collections.abc import Mapping
 from itertools import accumulate
 from pathlib import Path
+from typing import Protocol
 
 import torch
+import xxhash
 from torch import Tensor
 
 from rmtllmf_lib.arrays import file_path
@@ -25,18 +27,31 @@ FORMAT_VERSION = "2"
 UNSEALED_VERSION = "1"  # its hash covers the numbers, but not the metadata
 
 CHECKSUM = "rmtllmf_checksum"
+FAST = "xxh3_128:"  # before a checksum of this kind
+
+
+class _Digest(Protocol):
+    def update(self, data: bytes | memoryview, /) -> None: ...
+
+    def hexdigest(self) -> str: ...
 
 
 @validated_call
 def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """SHA-256 of all that a file holds, as hexadecimal digits.
+    """Checksum of all that a file holds: `FAST` and 32 hexadecimal digits.
 
     It covers every entry of the metadata except the checksum itself, and name, type, shape and bytes of every tensor.
+    It is XXH3 of 128 bits, which reads as fast as memory does. Whoever changes a file on purpose can make its checksum,
+    of whatever kind, so nothing is lost against SHA-256, which takes eight times as long.
     """
+    return FAST + _digits(xxhash.xxh3_128(), tensors, metadata)
+
+
+def _digits(digest: _Digest, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     about = sorted((key, value) for key, value in metadata.items() if key != CHECKSUM)
     ordered = sorted(tensors.items())
     described = [(name, str(tensor.dtype), tuple(tensor.shape)) for name, tensor in ordered]
-    digest = hashlib.sha256(json.dumps([about, described]).encode())
+    digest.update(json.dumps([about, described]).encode())
     for _, tensor in ordered:
         digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
@@ -58,7 +73,9 @@ def read_sealed(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _require_checksum(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    if metadata.get(CHECKSUM) != checksum(tensors, metadata):
+    found = metadata.get(CHECKSUM, "")
+    fast = found.startswith(FAST)  # others were written before, with SHA-256
+    if found != (checksum(tensors, metadata) if fast else _digits(hashlib.sha256(), tensors, metadata)):
         raise InputError(f"{path} is damaged: its content does not match its checksum; get or make it again")
 
 

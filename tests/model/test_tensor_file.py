@@ -3,14 +3,19 @@
 import bz2
 import errno
 import gzip
+import hashlib
+import json
 import lzma
 import os
+import re
 import tarfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import xxhash
 from safetensors.torch import save, save_file
 
 from rmtllmf_lib.errors import InputError
@@ -32,7 +37,7 @@ def file(tmp_path: Path) -> Path:
 def test_round_trip(file: Path) -> None:
     tensors, metadata = read_own(file, "kind")
     assert all(torch.equal(tensors[name], tensor) for name, tensor in TENSORS.items())
-    assert len(metadata.pop(CHECKSUM)) == 64
+    assert re.fullmatch(r"xxh3_128:[0-9a-f]{32}", metadata.pop(CHECKSUM))
     assert metadata == {"format": "kind", "format_version": "2", **HASHES}
     assert os.listdir(file.parent) == [file.name]
 
@@ -130,6 +135,34 @@ def test_the_checksum_covers_types_shapes_names_and_metadata(tmp_path: Path) -> 
     save_file(TENSORS, path, {"step": "3"})
     with pytest.raises(InputError, match="is damaged"):
         read_sealed(path)
+
+
+def covered(metadata: dict[str, str]) -> bytes:
+    """What the checksum covers, written out: the metadata, names, types and shapes, and the numbers in order."""
+    described = [["visual.a", "torch.float32", [2, 3]], ["visual.b", "torch.float32", [4]]]
+    numbers = np.concatenate([np.arange(6, dtype="<f4"), np.ones(4, dtype="<f4")]).tobytes()
+    return json.dumps([sorted([key, value] for key, value in metadata.items()), described]).encode() + numbers
+
+
+def test_the_checksum_is_that_of_the_whole_content(tmp_path: Path) -> None:
+    write_sealed(tmp_path / "a.safetensors", TENSORS, {"step": "3", "kind": "x"})
+    seal = read_safetensors(tmp_path / "a.safetensors")[1][CHECKSUM]
+    assert seal == "xxh3_128:" + xxhash.xxh3_128_hexdigest(covered({"step": "3", "kind": "x"}))
+
+
+def test_files_that_were_written_with_sha256_are_read_and_checked(tmp_path: Path) -> None:
+    path, seal = tmp_path / "a.safetensors", hashlib.sha256(covered({"step": "3"})).hexdigest()
+    save_file(TENSORS, path, {"step": "3", CHECKSUM: seal})
+    assert read_sealed(path)[1]["step"] == "3"
+    for tensors, found in (
+        ({**TENSORS, "visual.b": torch.zeros(4)}, seal),
+        (TENSORS, f"xxh3_128:{seal[:32]}"),
+        (TENSORS, seal.upper()),
+        (TENSORS, ""),
+    ):
+        save_file(tensors, path, {"step": "3", CHECKSUM: found})
+        with pytest.raises(InputError, match="is damaged"):
+            read_sealed(path)
 
 
 def test_a_header_that_is_too_long_is_refused_at_once(tmp_path: Path) -> None:
