@@ -229,7 +229,7 @@ Section III, R-MTLLMF as a whole
     notebooks/04_fusion, "The paper's Figure 2": Fig. 4.6
 
 Section III, parameter freezing: embeddings from the base
-    protection.resilience.reload_embeddings
+    protection.embeddings.reload_embeddings
     tests/protection/test_resilience.py::test_embeddings_are_the_bases_and_the_rest_is_untouched
     notebooks/06_ablations, "Which embeddings": Fig. 6.5
 

@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from pydantic import NonNegativeInt, PositiveInt
 
-from rmtllmf_lib.arrays import Real, known_names, one_of, real_array
+from rmtllmf_lib.arrays import Real, one_of, real_array
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.fusion.arithmetic import choose_lambda, fuse, lambda_n
 from rmtllmf_lib.fusion.mergers import CALIBRATIONS, MERGERS, merge, merger_named
 from rmtllmf_lib.fusion.tsv import tsv_merge
 from rmtllmf_lib.model.backbone import Backbone
 from rmtllmf_lib.model.task_vector import TaskVector, Weights, cosine_matrix
+from rmtllmf_lib.protection.embeddings import EMBEDDING_KINDS, reload_embeddings
 from rmtllmf_lib.protection.memory import Memory
 from rmtllmf_lib.protection.realign import REALIGNMENT, memory_loss, realign
 from rmtllmf_lib.reprs import short_repr
@@ -32,10 +33,6 @@ from rmtllmf_lib.training.heads import Head
 from rmtllmf_lib.transport.coded_payload import LADDER, Quantised
 from rmtllmf_lib.validated import validated_call, validated_init
 
-_PREFIXES = {"position": "visual.positional_embedding", "patch": "visual.conv1.", "class": "visual.class_embedding"}
-EMBEDDING_KINDS = tuple(_PREFIXES)
-
-
 # Fractions of lambda_N that the line search tries: noise favours a smaller lambda, at worst 0.
 LAMBDA_PARTS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 
@@ -43,49 +40,6 @@ LAMBDA_PARTS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 _FROZEN = ("embeddings",)
 
 _DROPPED = 1  # purpose of random numbers: the entries that a merger drops; the order of images has the seed itself
-
-
-@validated_call
-def reload_embeddings(fused: Weights, base: Weights, kinds: Sequence[str] | None = None) -> Weights:
-    """The fused model with the base's embeddings: the group of that name in its layout (Section III, first module).
-
-    The base station knows theta_base without noise. This removes all noise from the embeddings, and also what
-    fine-tuning changed in them, if anything.
-
-    Parameters
-    ----------
-    kinds : sequence of {"position", "patch", "class"}, optional
-        Which of them, for an image tower; default all.
-
-    Raises
-    ------
-    InputError
-        if `fused` was not made from `base`, or for an unknown kind, or one that the tower does not have.
-    """
-    fused.layout.require_equal(base.layout, "the fused weights")
-    if fused.origin != base.origin:
-        raise InputError(
-            f"the fused weights belong to base {fused.origin[:12]}…, expected {base.origin[:12]}…: "
-            "reload from the base they were fused with"
-        )
-    values, names, groups = fused.values.clone(), fused.layout.names, fused.layout.groups
-    if kinds is None:
-        chosen = [name for name, group in zip(names, groups, strict=True) if group == "embeddings"]
-    else:
-        chosen = _of_kinds(names, known_names(kinds, EMBEDDING_KINDS, "kind of embeddings"))
-    clean, views = base.state_dict(), fused.layout.views(values)
-    for name in chosen:
-        views[name].copy_(clean[name])
-    return replace(fused, values=values)
-
-
-def _of_kinds(names: Sequence[str], kinds: Sequence[str]) -> list[str]:
-    chosen = []
-    for kind in kinds:
-        if not (found := [name for name in names if name.startswith(_PREFIXES[kind])]):
-            raise InputError(f"kinds has {kind!r}, and the tower no such embeddings: leave kinds out, to reload all")
-        chosen += found
-    return chosen
 
 
 @validated_init

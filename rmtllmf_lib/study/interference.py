@@ -19,8 +19,9 @@ from rmtllmf_lib.disentanglement.wde import wde
 from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.fusion.arithmetic import lambda_n
 from rmtllmf_lib.model.task_vector import TaskVector, Weights, cosine_matrix
+from rmtllmf_lib.protection.embeddings import reload_embeddings
 from rmtllmf_lib.protection.realign import REALIGNMENT
-from rmtllmf_lib.protection.resilience import PROTECTIONS, protection_named, reload_embeddings
+from rmtllmf_lib.protection.resilience import PROTECTIONS, protection_named
 from rmtllmf_lib.storage.store import Store
 from rmtllmf_lib.study.parts import build_parts
 from rmtllmf_lib.study.study import NO_LINK, provenance

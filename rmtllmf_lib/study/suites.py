@@ -76,6 +76,8 @@ def run_over_suites(
         raise InputError(
             f"seeds is {study.seeds} and first_seed {study.first_seed}: expected 1 and 0, since each suite is one seed"
         )
+    if first >= suites:
+        raise InputError(f"first is {first}: expected less than suites, {suites}, which are numbered from 0")
     if chosen is None:
         chosen = choose_settings(study, suite_of(0), store=store, workers=workers, progress=progress)
     run = partial(run_study, chosen=chosen, store=store, workers=workers, progress=progress)

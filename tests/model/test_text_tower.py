@@ -26,7 +26,7 @@ from rmtllmf_lib.model.task_vector import TaskVector, Weights
 from rmtllmf_lib.model.text_tower import bert_tensors
 from rmtllmf_lib.model.tower import any_tower, encode, trainable_tower
 from rmtllmf_lib.payload.published import import_task_vectors
-from rmtllmf_lib.protection.resilience import reload_embeddings
+from rmtllmf_lib.protection.embeddings import reload_embeddings
 from small import small_backbone, small_tau
 from texts import LENGTH, WORDS, text_backbone, text_split, write_text_model, write_tokenizer
 

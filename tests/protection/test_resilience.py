@@ -13,16 +13,15 @@ from rmtllmf_lib.fusion.mergers import MERGERS, merge, merger_named
 from rmtllmf_lib.fusion.tsv import tsv_merge
 from rmtllmf_lib.model.layout import group_of
 from rmtllmf_lib.model.task_vector import Weights
+from rmtllmf_lib.protection.embeddings import EMBEDDING_KINDS, reload_embeddings
 from rmtllmf_lib.protection.memory import draw_memory
 from rmtllmf_lib.protection.realign import memory_loss, realign
 from rmtllmf_lib.protection.resilience import (
-    EMBEDDING_KINDS,
     PROTECTIONS,
     VECTORS_ALONE,
     Station,
     protect,
     protection_named,
-    reload_embeddings,
     search_lambda,
     wiener_weights,
 )

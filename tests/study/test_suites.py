@@ -59,6 +59,8 @@ def test_what_was_chosen_is_read_from_the_table_and_taken_for_later_suites(
     again = run_over_suites(WANTED, later, 3, first=2, chosen=found, store=Store(tmp_path / "store"))
     require_same(own[own["seed"] == 2].reset_index(drop=True), again)
     assert choices_in(rows, replace(WANTED, protections=("control",), lr={"control": 1e-3})) == {}
+    with pytest.raises(InputError, match="first is 3: expected less than suites, 3"):
+        run_over_suites(WANTED, later, 3, first=3, chosen=found)
     for wrong in (rows[rows["protection"] != "control"], rows.assign(lr=rows["lr"] + rows["seed"])):
         with pytest.raises(InputError, match=r"rows hold [03] choices for (rmtllmf|control) .*choose them anew"):
             choices_in(wrong, WANTED)
