@@ -69,7 +69,7 @@ def run_over_suites(
     Raises
     ------
     InputError
-        for a study with more than one seed, and as `run_study` does.
+        for a study with more than one seed, a first suite beyond the last, and as `run_study` does.
     """
     allowed(workers)
     if study.seeds != 1 or study.first_seed != 0:

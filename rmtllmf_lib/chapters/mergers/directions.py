@@ -8,7 +8,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -108,19 +108,29 @@ def above_threshold(rows: pd.DataFrame, users: int) -> tuple[int, float]:
     return each, float((rows.loc[rows["direction"] < each, "strength"] > 1).mean())
 
 
-def kept(sent: Sequence[TaskVector], received: Sequence[TaskVector], names: Sequence[str]) -> dict[str, float]:
+def kept(
+    sent: Sequence[TaskVector], arrivals: Mapping[float, Sequence[TaskVector]], names: Sequence[str]
+) -> pd.DataFrame:
     """How much of each merger's result survives: the squared cosine between what it makes with and without errors.
 
     Whatever lambda is, the part 1 - kept of the power of the merged vector is error.
 
     Parameters
     ----------
+    arrivals : dict of ratio to sequence of TaskVector
+        What was received, by the power of the noise over that of the vectors.
     names : sequence of str
         Mergers that need nothing beyond the vectors.
+
+    Returns
+    -------
+    DataFrame with columns ratio, merger, kept
     """
-    found = {}
+    rows = []
     for name in names:
-        clean, noisy = (merge(name, taus).without("embeddings").values.double() for taus in (sent, received))
-        size = float(clean.square().sum() * noisy.square().sum())
-        found[name] = float(clean @ noisy) ** 2 / size if size else 0.0
-    return found
+        clean = merge(name, sent).without("embeddings").values.double()
+        for ratio, received in arrivals.items():
+            noisy = merge(name, received).without("embeddings").values.double()
+            size = float(clean.square().sum() * noisy.square().sum())
+            rows.append((ratio, name, float(clean @ noisy) ** 2 / size if size else 0.0))
+    return pd.DataFrame(rows, columns=["ratio", "merger", "kept"])

@@ -75,12 +75,12 @@ def test_what_is_not_a_noisy_link_is_refused() -> None:
 
 
 def test_kept_is_the_squared_cosine_of_results() -> None:
-    names = ["arithmetic", "tsv"]
-    assert_allclose([*kept(TAUS, TAUS, names).values()], 1)
-    arrived = noisy(TAUS, 0.02)
-    found = kept(TAUS, arrived, names)
+    names, arrived = ["arithmetic", "tsv"], noisy(TAUS, 0.02)
+    found = kept(TAUS, {0.0: TAUS, 1.0: arrived}, names).set_index(["ratio", "merger"])["kept"]
+    assert len(found) == 4
+    assert_allclose(found[0.0], 1)
     for name in names:
         one, other = (merge(name, taus).without("embeddings") for taus in (TAUS, arrived))
         cosine = float(one.values.double() @ other.values.double()) / (one.norm * other.norm)
-        assert found[name] == pytest.approx(cosine**2, rel=1e-4)
-    assert kept([0.0 * tau for tau in TAUS], arrived, names[:1]) == {"arithmetic": 0.0}
+        assert found[1.0, name] == pytest.approx(cosine**2, rel=1e-4)
+    assert kept([0.0 * tau for tau in TAUS], {1.0: arrived}, names[:1])["kept"].tolist() == [0.0]
