@@ -25,6 +25,8 @@ CURVES = {
 # The same methods without a memory.
 WITHOUT = {"coded-tsv": "coded-tsv-realigned", "unprotected": "rmtllmf", "base": "control"}
 
+DIFFICULTIES = ("easy", "calibrated", "hard")  # in the order of the axis
+
 _MERGED = {
     "specialists": ("own specialists", GREY, "P"),
     "arithmetic": ("plain sum", BLUE, "o"),
@@ -154,6 +156,34 @@ def answer(rows: pd.DataFrame, attacked: pd.DataFrame, per_class: int = 1) -> Fi
     for ax, label in zip(axes, ("memory, images per class", "tasks that are fused"), strict=False):
         ax.set_xlabel(label)
     style.label_last(figure, axes)
+    return figure
+
+
+def difficulties(rows: pd.DataFrame) -> Figure:
+    """Normalised accuracy at each difficulty, with a panel for each memory.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Of the book's results "the_answer", one number of tasks, of several difficulties; of the rule "chosen" where
+        lambda is.
+    """
+    known = rows.assign(curve=rows["protection"].replace(WITHOUT))
+    places = [name for name in DIFFICULTIES if name in set(known["difficulty"])]
+    memories = [k for k, part in known.groupby("per_class") if part["difficulty"].nunique() == len(places)]
+    titles = [f"{k or 'no'} image{'s' * (k != 1)} per class" for k in memories]
+    figure, axes = style.panels(titles, 3.1, 4.2, _NORMALISED)
+    for ax, k in zip(axes, memories, strict=True):
+        for name, (label, *look) in CURVES.items():
+            curve = known[(known["per_class"] == k) & (known["curve"] == name)]
+            if curve["difficulty"].nunique() < len(places):
+                continue
+            points = curve.set_index("difficulty").loc[places]
+            style.with_intervals(ax, range(len(places)), points, factor=100, markersize=6, **style.look(label, *look))
+        ax.set_xticks(range(len(places)), places)
+        ax.margins(x=0.15)
+    axes[len(axes) // 2].set_xlabel("difficulty of the tasks")
+    style.legend_above(figure, axes[0], ncols=3)
     return figure
 
 

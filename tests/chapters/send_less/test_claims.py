@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from rmtllmf_lib.chapters.send_less.claims import CLAIMS, AnswerEvidence
+from rmtllmf_lib.chapters.send_less.claims import CLAIMS, OTHER_DIFFICULTIES, AnswerEvidence, DifficultyEvidence
 from rmtllmf_lib.chapters.verdicts.claims import assess
 
 BY_LABEL = {claim.label: claim for claim in CLAIMS}
@@ -55,6 +55,22 @@ def test_without_a_memory() -> None:
     other = evidence({})
     lacking = AnswerEvidence(other.leads, other.suites[other.suites["protection"] == "coded-tsv"], 110)
     assert verdict("Without a memory", lacking) == "not testable here"
+
+
+def at_others(**found: AnswerEvidence) -> pd.Series:
+    return assess(OTHER_DIFFICULTIES, DifficultyEvidence(found)).iloc[0]
+
+
+def test_at_other_difficulties() -> None:
+    good, level, below = evidence({}), evidence({"noiseless": -0.005}), evidence({"control": 0.005})
+    assert at_others(easy=good, hard=evidence({"noiseless": 0.005}))["verdict"] == "holds"
+    assert at_others(easy=good, hard=level)["verdict"] == "holds with caveat"
+    assert at_others(easy=good, hard=evidence({"noiseless_given": -0.005}))["verdict"] == "holds with caveat"
+    assert at_others(easy=below, hard=good)["verdict"] == "does not hold"
+    assert at_others()["verdict"] == "not testable here"
+    ours = at_others(easy=good, hard=evidence({"control": 0.2, "noiseless": 0.03}))["ours"]
+    assert "with 0, 1 images per class it leads the base by easy 10 ± 1, 10 ± 1; hard 20 ± 1, 20 ± 1 points" in ours
+    assert "by easy 10 ± 1, 10 ± 1; hard 3 ± 1, 3 ± 1" in ours
 
 
 def test_sentences_name_what_was_measured() -> None:

@@ -78,6 +78,26 @@ def test_answer_names_only_what_it_draws() -> None:
     assert not figure.legends
 
 
+def test_difficulties() -> None:
+    rows = pd.concat(
+        [
+            answer_rows().query("n_tasks == n_tasks.max()").assign(difficulty=name)
+            for name in ("hard", "easy", "calibrated")
+        ]
+    )
+    lone = rows[(rows["difficulty"] == "calibrated") | (rows["protection"] != "few-shot-specialists")]
+    lone.loc[lone["difficulty"] == "hard", "mean"] /= 2
+    figure = finished(figures.difficulties(lone))
+    assert [ax.get_title() for ax in figure.axes] == ["no images per class", "1 image per class"]
+    for ax, column in zip(figure.axes, (0, 1), strict=True):
+        assert [tick.get_text() for tick in ax.get_xticklabels()] == ["easy", "calibrated", "hard"]
+        x, y = centres(ax, "the answer, under attack")
+        np.testing.assert_allclose(x, [0, 1, 2])
+        np.testing.assert_allclose(y, np.array([1, 1, 0.5]) * (16 + column))
+    named = {label for ax in figure.axes for label in ax.get_legend_handles_labels()[1]}
+    assert "own specialists, no link" not in named  # known at one difficulty
+
+
 def test_steps() -> None:
     rows = pd.DataFrame({"step": ["a", "b"], "mean": [0.5, 0.7], "half_width": [0.01, 0.02]})
     ax = figures.steps(rows)
