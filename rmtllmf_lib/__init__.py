@@ -360,12 +360,12 @@ not in the paper, least error of numbers sent in several uses
 not in the paper, low-rank training, LoRA and L-LoRA
     training.lora.finetune_lora
     tests/training/test_lora.py::test_a_frozen_a_is_layerwise_linearisation
-    notebooks/09_send_less, "Train less in the first place: LoRA and L-LoRA": (9.3), Fig. 9.6
+    notebooks/09_send_less, "Train less in the first place: LoRA and L-LoRA": (9.3), Fig. 9.7
 
 not in the paper, federated averaging over the link
     training.fedavg.federated_averaging
     tests/training/test_fedavg.py::test_one_round_is_task_arithmetic_bit_for_bit
-    notebooks/09_send_less, "Several rounds: federated averaging": (9.4), Fig. 9.7
+    notebooks/09_send_less, "Several rounds: federated averaging": (9.4), Fig. 9.8
 
 not in the paper, the answer: low rank with a code and TSV-Merge
     protection.resilience.protect
