@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 import shutil
 import statistics
 import sys
@@ -25,14 +26,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from benchmarks import Row, apart, resident
+from benchmarks import Row, apart, available_memory, resident
 from benchmarks.bench_fusion import LAM, vit_b16
 from benchmarks.bench_link import USERS
 from benchmarks.bench_mergers import KEEP
 from rmtllmf_lib.command.commands import fuse_files
 from rmtllmf_lib.model.task_vector import TaskVector, Weights
 
-DISK = 4.5 * 10**9  # bytes of files
+DISK = 5.2 * 10**9  # bytes of files
 REPEATS = {"arithmetic": 5}  # others once
 OURS = "ours"
 
@@ -117,6 +118,7 @@ class Program:
     merge: Callable[[Files, str], None]
     bounds: dict[str, float | None]
     modules: tuple[str, ...] = ()
+    needed: float = 8e9  # bytes of memory
 
     @property
     def installed(self) -> bool:
@@ -136,6 +138,7 @@ PROGRAMS = {
             "fusion_bench.method.ties_merging.ties_merging_utils",
             "fusion_bench.method.task_singular_vector.utils.TSVM_utils",
         ),
+        needed=21e9,
     ),
 }
 
@@ -155,7 +158,12 @@ def rows_of(folder: Path, merger: str) -> list[Row]:
     """The time of every program that has the merger over ours, taken in turns, and our peak of memory beside theirs."""
     what = f"{merger} of {USERS} ViT-B/16 vectors from files to a file"
     asked = [name for name, program in PROGRAMS.items() if merger in program.bounds]
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in asked if PROGRAMS[name].installed}
+    free = available_memory() or math.inf
+    missing = {name: "not installed" for name in asked if not PROGRAMS[name].installed}
+    missing |= {name: "not enough free memory" for name in asked if PROGRAMS[name].needed > free}
+    if OURS in missing:
+        return [Row(what, None, detail=missing[OURS])]
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in asked if name not in missing}
     for _ in range(REPEATS.get(merger, 1)):
         for name, times in found.items():
             times.append(apart("benchmarks.bench_merge_files", "measured", str(folder), merger, name))
@@ -168,7 +176,7 @@ def rows_of(folder: Path, merger: str) -> list[Row]:
             bound = PROGRAMS[name].bounds[merger]
             rows.append(Row(f"{what} / {name}", seconds[name] / seconds[OURS], bound, detail=detail))
         else:
-            rows.append(Row(f"{what} / {name}", None, detail="not installed"))
+            rows.append(Row(f"{what} / {name}", None, detail=missing[name]))
     others = "".join(f", {name} {peak[name]:.1f} GB" for name in found if name != OURS)
     own = max(each["own"] for each in found[OURS])
     detail = f"{own:.1f} GB without the pages of the files, which the system may take back{others}"

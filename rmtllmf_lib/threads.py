@@ -1,8 +1,8 @@
-"""Threads side by side, with torch, NumPy and SciPy held to one thread inside each of them.
+"""Threads side by side, with torch held to one thread inside each of them.
 
-They split each short operation among their threads, which synchronise after every one; where other programs, or these
-threads themselves, compete for the cores, synchronisation takes longer than the work. Here each thread has whole items
-to itself. torch, linear algebra and compiled code release Python's lock, so the threads do run side by side.
+torch splits each short operation among its threads, which synchronise after every one; where other programs compete
+for the cores, synchronisation takes longer than the work. Here each thread has whole items to itself. torch and
+compiled code release Python's lock, so the threads do run side by side.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Lock
 from typing import TypeVar
 
 import torch
@@ -18,6 +19,31 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from rmtllmf_lib.workers import allowed
+
+
+class _SingleBlas:
+    """The limit is the process's: whoever comes first sets it, and whoever leaves last takes it back."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = Lock(), 0
+        self._limits: list[threadpool_limits] = []  # one while somebody is inside
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._limits.append(threadpool_limits(1, user_api="blas"))
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._limits.pop().restore_original_limits()
+
+
+# Linear algebra of NumPy and SciPy on one thread, for work that `ordered` shares among threads: two pools of threads on
+# the same cores hinder one another. Not for generators, whose caller would be held back while they wait.
+single_blas = _SingleBlas()
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -31,8 +57,7 @@ def single_threads(threads: int) -> Iterator[ThreadPoolExecutor]:
     own = torch.get_num_threads()
     pool = ThreadPoolExecutor(allowed(threads), initializer=torch.set_num_threads, initargs=(1,))
     try:
-        with threadpool_limits(1, user_api="blas"):  # of the process, and so for every thread
-            yield pool
+        yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(own)  # the setting of a thread is also what later threads start with

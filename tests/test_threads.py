@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from rmtllmf_lib import threads as pieces
 from rmtllmf_lib.errors import InputError
-from rmtllmf_lib.threads import map_pieces, ordered
+from rmtllmf_lib.threads import map_pieces, ordered, single_blas
 from rmtllmf_lib.workers import MAX_WORKERS
 
 
@@ -57,17 +58,33 @@ def test_torch_is_held_to_one_thread_and_freed_again(threads: int) -> None:
     assert torch.get_num_threads() == threads
 
 
+def blas() -> set[int]:
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
 def test_linear_algebra_is_held_to_one_thread_and_freed_again() -> None:
-    """Of each library that NumPy and SciPy have: two for each of two threads would hinder one another."""
-
-    def blas() -> list[int]:
-        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
-
+    """By whoever leaves last, in whatever order they came, and after errors."""
     with threadpool_limits(3, user_api="blas"):
-        assert blas() and {*blas()} == {3}
-        assert {number for seen in ordered(lambda _: blas(), range(4), 2) for number in seen} == {1}
-        assert {*blas()} == {3}
-        assert {number for seen in ordered(lambda _: blas(), range(4), 0) for number in seen} == {3}
+        assert blas() == {3}
+        with single_blas:
+            assert {*map(frozenset, ordered(lambda _: blas(), range(4), 2))} == {frozenset({1})}
+        assert blas() == {3}
+        first, second = ExitStack(), ExitStack()
+        first.enter_context(single_blas)
+        second.enter_context(single_blas)
+        first.close()
+        assert blas() == {1}
+        second.close()
+        assert blas() == {3}
+        with pytest.raises(RuntimeError), single_blas:
+            raise RuntimeError
+        assert blas() == {3}
+
+
+def test_a_consumer_of_items_keeps_its_threads() -> None:
+    with threadpool_limits(3, user_api="blas"):
+        for _ in ordered(lambda _: None, range(3), 2):
+            assert blas() == {3}
 
 
 def test_error_of_a_thread_arrives(threads: int) -> None:

@@ -10,7 +10,8 @@ the data and the versions. With `--payloads` it writes the payload files of seed
 A seed is that of the fine-tuning, and of noise, memory and order of training in the studies; the sentences are the
 same. Lambda and learning rate are chosen once, with seed 0, on validation sentences. Everything that is computed is
 stored in parts: stopped, it goes on where it was. The files are written anew after each part of a seed, and a later run
-takes what they hold, unless settings, data or versions have changed.
+takes what they hold, and refuses those of other settings, data or versions; with `--anew` it begins again, as after a
+change of the code.
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 
-from rmtllmf_lib.chapters.results import made, stored_results
+from rmtllmf_lib.chapters.results import made
+from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.model.backbone import load_backbone
+from rmtllmf_lib.model.minilm import FILES
 from rmtllmf_lib.model.task_vector import cosine_matrix
 from rmtllmf_lib.payload.low_rank import LowRank
 from rmtllmf_lib.protection.realign import REALIGNMENT
@@ -46,7 +49,8 @@ from rmtllmf_lib.training.suite import Suite, assemble_suite, with_vectors
 from rmtllmf_lib.transport.coded_payload import Quantised
 from rmtllmf_lib.transport.payload_file import write_payload
 from rmtllmf_lib.transport.scenario import CLEAN, inject_mse
-from workflow.results import versions, write_results
+from rmtllmf_lib.workers import allowed
+from workflow.results import recorded_rows, versions, write_results
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "book" / "results" / "language_model.csv"
@@ -238,7 +242,12 @@ class Results:
         """What decided them, as in the JSON file."""
         parts = [*dict.fromkeys(part for _, part in self.done)]
         done = [{"seed": seed, "per_class": count, "kind": kind} for seed, (count, kind) in self.done]
-        return {"data": hashes(data, users), "settings": settings(parts, users), "done": done}
+        return {
+            "base": FILES["model.safetensors"],
+            "data": hashes(data, users),
+            "settings": settings(parts, users),
+            "done": done,
+        }
 
     def write(self, data: Path, users: int, path: Path) -> None:
         """Write the tables, and what made them."""
@@ -249,18 +258,19 @@ class Results:
 
 
 def begun(data: Path, users: int, path: Path) -> Results:
-    """What the files at `path` hold already, if the same settings, data and versions made them."""
-    nothing = Results(pd.DataFrame(), pd.DataFrame(), [])
+    """What the files at `path` hold already; an InputError where other settings, data or versions made them."""
     if not path.with_suffix(".json").is_file():
-        return nothing
+        return Results(pd.DataFrame(), pd.DataFrame(), [])
     record = made(path.stem, path.parent)
     done = [(each["seed"], (each["per_class"], each["kind"])) for each in record.get("done", [])]
-    rows, tasks = (stored_results(f"{path.stem}_{kind}", path.parent) for kind in ("suites", "tasks"))
+    rows, tasks = (recorded_rows(path.with_name(f"{path.stem}_{kind}.csv"), record) for kind in ("suites", "tasks"))
     found = Results(rows, tasks, done)
     again = json.loads(json.dumps({"versions": versions(), **found.origin(data, users)}))
     if any(record.get(name) != value for name, value in again.items()):
-        print(f"{path} is of other settings, data or versions: all of it is computed anew", flush=True)
-        return nothing
+        raise InputError(
+            f"{path} is of other settings, data or versions than those asked for, so it cannot be gone on with: give "
+            "another --out, or --anew to replace it"
+        )
     return found
 
 
@@ -280,22 +290,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--users", type=int, default=len(TASKS), help="tasks, from the first")
     parser.add_argument("--parts", type=int, default=len(PARTS), help="how many of them, from the first")
     parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--anew", action="store_true", help="replace what is in the files")
     parser.add_argument("--payloads", action="store_true", help="write the payload files of seed 0 first")
     options = parser.parse_args(arguments)
     data, users = options.data, options.users
     torch.set_num_threads(1)
-    found = begun(data, users, options.out)
+    workers = allowed(options.workers)
+    for name in TASKS[:users]:
+        if not (data / name).is_dir():
+            raise InputError(f"{data} has no folder {name}: expected one for each of {', '.join(TASKS[:users])}")
+    found = Results(pd.DataFrame(), pd.DataFrame(), []) if options.anew else begun(data, users, options.out)
     if options.payloads:
-        train_users(data, users, 0, options.workers)
+        train_users(data, users, 0, workers)
         write_payloads(data, users)
     for seed in range(options.seeds):
         if any((seed, part) not in found.done for part in PARTS[: options.parts]):
-            train_users(data, users, seed, options.workers)
+            train_users(data, users, seed, workers)
         if seed not in {number for number, _ in found.done}:
             found.tasks = pd.concat([found.tasks, tasks_table(data, users, seed)], ignore_index=True)
         for part in PARTS[: options.parts]:
             if (seed, part) not in found.done:
-                rows = run_part(data, users, part, seed, found.rows, options.workers)
+                rows = run_part(data, users, part, seed, found.rows, workers)
                 found.rows = pd.concat([found.rows, rows], ignore_index=True)
                 found.done.append((seed, part))
                 found.write(data, users, options.out)

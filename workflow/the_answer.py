@@ -7,7 +7,8 @@ and their intervals; `the_answer_suites.csv`, the values of every suite; and `th
 Everything that it computes is stored in parts: stopped, it goes on where it was. Chapter 9 shows the tables.
 
 The files are written anew after each of the `CELLS`, and those of the book may have the first of them only: `cells` of
-the JSON file says which. A later run takes these from the files, unless settings or versions have changed.
+the JSON file says which. A later run takes these from the files, and refuses those of other settings or
+versions; with `--anew` it begins again, as after a change of the code.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from rmtllmf_lib.model.backbone import load_backbone
 from rmtllmf_lib.protection.realign import REALIGNMENT
 from rmtllmf_lib.study.study import Study
 from rmtllmf_lib.study.suites import GIVEN, by_suite, leads, link_benefit
@@ -122,7 +124,7 @@ def described(cell: Cell) -> dict[str, Any]:
 def write(rows: pd.DataFrame, path: Path, cells: Iterable[Cell]) -> None:
     """Write both tables, and what made them."""
     tables = {path: summarised(rows), path.with_name(f"{path.stem}_suites.csv"): rows}
-    origin = {"cells": [described(cell) for cell in cells]}
+    origin = {"base": load_backbone("tiny").weights.hash, "cells": [described(cell) for cell in cells]}
     write_results(tables, path.with_suffix(".json"), "python -m workflow.the_answer", origin)
 
 
@@ -133,10 +135,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--suites", type=int, default=SUITES)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--cells", type=int, default=len(CELLS), help="how many of them, from the first")
+    parser.add_argument("--anew", action="store_true", help="replace what is in the files")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    cells = CELLS[: options.cells]
-    begun, rows = continued(options.out, [described(cell) for cell in cells], options.suites)
+    cells, base = CELLS[: options.cells], load_backbone("tiny").weights.hash
+    known = [described(cell) for cell in cells]
+    begun, rows = (0, pd.DataFrame()) if options.anew else continued(options.out, known, options.suites, base)
     for place, cell in enumerate(cells[begun:], begun + 1):
         rows = pd.concat([rows, run_cell(cell, options.suites, options.workers)], ignore_index=True)
         write(rows, options.out, cells[:place])

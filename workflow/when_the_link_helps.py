@@ -7,7 +7,8 @@ their intervals; `…_suites.csv`, the values of every suite that it is made of;
 Everything that it computes is stored in parts: stopped, it goes on where it was. Chapter 6 shows the table.
 
 The files are written anew after each of the `CELLS`, and those of the book may have the first of them only: `cells` of
-the JSON file says which. A later run takes these from the files, unless settings or versions have changed.
+the JSON file says which. A later run takes these from the files, and refuses those of other settings or
+versions; with `--anew` it begins again, as after a change of the code.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ def described(cell: Cell) -> dict[str, Any]:
 def write(rows: pd.DataFrame, path: Path, cells: Iterable[Cell]) -> None:
     """Write both tables, and what made them."""
     tables = {path: summarised(rows), path.with_name(f"{path.stem}_suites.csv"): rows}
-    origin = {"cells": [described(cell) for cell in cells]}
+    origin = {"base": load_backbone("tiny").weights.hash, "cells": [described(cell) for cell in cells]}
     write_results(tables, path.with_suffix(".json"), "python -m workflow.when_the_link_helps", origin)
 
 
@@ -119,9 +120,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--suites", type=int, default=SUITES)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--anew", action="store_true", help="replace what is in the files")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    begun, rows = continued(options.out, [described(cell) for cell in CELLS], options.suites)
+    known, base = [described(cell) for cell in CELLS], load_backbone("tiny").weights.hash
+    begun, rows = (0, pd.DataFrame()) if options.anew else continued(options.out, known, options.suites, base)
     for place, cell in enumerate(CELLS[begun:], begun + 1):
         rows = joined([rows, run_cell(cell, options.suites, options.workers)])
         write(rows, options.out, CELLS[:place])

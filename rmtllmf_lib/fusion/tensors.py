@@ -12,7 +12,7 @@ from torch import Tensor
 from rmtllmf_lib.compiled import compiled
 from rmtllmf_lib.model.layout import require_finite
 from rmtllmf_lib.model.task_vector import TaskVector, require_alike
-from rmtllmf_lib.threads import map_pieces, ordered
+from rmtllmf_lib.threads import map_pieces, ordered, single_blas
 from rmtllmf_lib.validated import validated_call
 
 SMALLEST = 1e-5  # singular values below this part of the largest are taken for the rounding of float32
@@ -84,8 +84,9 @@ def by_name(taus: Sequence[TaskVector], rule: Callable[[str, Tensor], Tensor]) -
     def merge(name: str) -> None:
         views[name].copy_(rule(name, torch.stack([tensors[name] for tensors in users])))
 
-    for _ in ordered(merge, sorted(layout.names, key=lambda name: -views[name].numel())):  # no large one comes last
-        pass
+    with single_blas:
+        for _ in ordered(merge, sorted(layout.names, key=lambda name: -views[name].numel())):  # no large one comes last
+            pass
     return TaskVector(layout, values, taus[0].base_hash)
 
 

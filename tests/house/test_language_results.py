@@ -10,6 +10,7 @@ import pytest
 
 from places import ROOT
 from rmtllmf_lib.chapters.results import made, stored_results
+from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.protection.resilience import protection_named
 from workflow import language_model as script
 
@@ -95,9 +96,7 @@ def test_leads_are_over_the_right_references_paired_by_seed() -> None:
     assert found.loc[0, "SR", "unprotected"]["noiseless_lead"] == pytest.approx(-0.59)
 
 
-def test_what_is_written_is_gone_on_with(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_written_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A later run computes the parts that are missing, with what seed 0 has chosen, and writes the same tables."""
     asked: list[tuple[int, script.Part]] = []
 
@@ -127,7 +126,7 @@ def test_what_is_written_is_gone_on_with(
     assert run(2, 2) == [(0, two), (1, one), (1, two)]
     assert run(2, 2) == []
     assert run(2, 2, "anew") == [(0, one), (0, two), (1, one), (1, two)]
-    for name in ("{}.csv", "{}_suites.csv", "{}_tasks.csv", "{}.json"):
+    for name in ("{}.csv", "{}_suites.csv", "{}_tasks.csv"):
         assert (tmp_path / name.format("x")).read_text() == (tmp_path / name.format("anew")).read_text()
     again = stored_results("x_suites", tmp_path)
     wanted = made_up().sort_values(["seed", "per_class"], kind="stable")["normalized"]
@@ -136,7 +135,16 @@ def test_what_is_written_is_gone_on_with(
     assert list(record["data"]) == ["trec/train.tsv"] and record["settings"]["tasks"] == ["trec"]
     (first, *_) = script.studies(0, script.MAIN, 1)
     assert record["settings"]["parts"][0]["studies"][0] == json.loads(json.dumps(asdict(first)))
-    capsys.readouterr()
-    (tmp_path / "data" / "trec" / "train.tsv").write_text("b\ta\n")
-    assert len(run(2, 2)) == 4
-    assert "all of it is computed anew" in capsys.readouterr().out
+    longer = pd.concat([again, again[:1]])
+    longer.to_csv(tmp_path / "x_suites.csv", index=False, float_format="%.6g")  # killed before its record
+    assert run(3, 2) == [(2, one), (2, two)]
+    assert len(stored_results("x_suites", tmp_path)) == len(again)  # of seed 2 there are none here
+    for name, text in (("train.tsv", "b\ta\n"), ("test.tsv", "")):
+        (tmp_path / "data" / "trec" / name).write_text(text)
+        with pytest.raises(InputError, match="is of other settings, data or versions.*--anew"):
+            run(2, 2)
+    assert len(run(2, 2, "x", "--anew")) == 4
+    with pytest.raises(InputError, match="gone has no folder trec"):
+        script.main(["--data", str(tmp_path / "gone"), "--users", "1"])
+    with pytest.raises(InputError, match="workers"):
+        run(2, 2, "x", "--workers", "0")

@@ -14,6 +14,7 @@ import pytest
 
 from places import ROOT
 from rmtllmf_lib.chapters.results import stored_results
+from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.protection.resilience import protection_named
 from rmtllmf_lib.study.intervals import over_seeds
 from rmtllmf_lib.study.study import NO_LINK
@@ -181,9 +182,7 @@ def test_what_cells_share_is_in_the_tables_once(tmp_path: Path, monkeypatch: pyt
     assert len(made["cells"]) == len(script.CELLS)
 
 
-def test_a_table_is_gone_on_with_unless_its_settings_have_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_table_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What one run has written the next one takes: it computes the cells that are left, and writes the same table."""
     out, whole, asked = tmp_path / "out.csv", script.CELLS, []
 
@@ -191,27 +190,62 @@ def test_a_table_is_gone_on_with_unless_its_settings_have_changed(
         asked.append(cell)
         return rows_of(cell, suites, workers)
 
-    def run(cells: tuple[Cell, ...], suites: int = 2, path: Path = out) -> list[Cell]:
+    def run(cells: tuple[Cell, ...], path: Path = out, *more: str) -> list[Cell]:
         asked.clear()
         monkeypatch.setattr(script, "CELLS", cells)
-        monkeypatch.setattr("sys.argv", ["when_the_link_helps.py", "--suites", str(suites), "--out", str(path)])
+        monkeypatch.setattr("sys.argv", ["when_the_link_helps.py", "--suites", "2", "--out", str(path), *more])
         script.main()
         return [*asked]
 
     monkeypatch.setattr(script, "run_cell", counted)
     assert run(whole[:2]) == [*whole[:2]]
     assert run(whole) == [*whole[2:]]
-    assert run(whole, path=tmp_path / "anew.csv") == [*whole]
-    for name in ("{}.csv", "{}_suites.csv", "{}.json"):
+    assert run(whole, tmp_path / "anew.csv") == [*whole]
+    for name in ("{}.csv", "{}_suites.csv"):
         assert (tmp_path / name.format("out")).read_text() == (tmp_path / name.format("anew")).read_text()
     assert run(whole) == []
-    capsys.readouterr()
-    assert run(whole, suites=3) == [*whole]  # of another number of suites
-    assert run(whole[1:], suites=3) == [*whole[1:]]  # begins with another cell
-    changed = json.loads(out.with_suffix(".json").read_text()) | {"versions": {"rmtllmf": "0", "torch": "0"}}
-    out.with_suffix(".json").write_text(json.dumps(changed))
-    assert run(whole[1:], suites=3) == [*whole[1:]]
-    assert capsys.readouterr().out.count("all of it is computed anew") == 3
+    before = out.read_text()
+    with pytest.raises(InputError, match="is of other settings, .*--anew to replace it"):
+        run(whole, out, "--suites", "3")
+    with pytest.raises(InputError, match="is of other settings"):
+        run(whole[1:])  # begins with another cell
+    assert out.read_text() == before
+    assert run(whole[1:], out, "--anew") == [*whole[1:]]
+
+
+def test_cells_of_the_answer_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, record, asked = tmp_path / "out.csv", tmp_path / "out.json", []
+
+    def computed(cell: the_answer.Cell, _suites: int, _workers: int) -> pd.DataFrame:
+        asked.append(cell)
+        rows = answer_rows((cell.per_class,))
+        return rows.assign(difficulty=cell.difficulty, n_tasks=cell.n_tasks)
+
+    def run(cells: int, *more: str) -> int:
+        asked.clear()
+        the_answer.main(["--suites", "2", "--out", str(out), "--cells", str(cells), *more])
+        return len(asked)
+
+    monkeypatch.setattr(the_answer, "run_cell", computed)
+    monkeypatch.setattr(the_answer, "CELLS", tuple(the_answer.Cell("calibrated", 8, count) for count in (1, 0)))
+    assert run(1) == 1 and run(2) == 1
+    suites, one = stored_results("out_suites", tmp_path), len(answer_rows((1,)))
+    assert len(suites) == len(answer_rows()) and not suites.duplicated().any()
+    assert run(1) == run(2) == 0 and len(stored_results("out_suites", tmp_path)) == len(suites)
+    # killed between the tables and their record: what the record does not know of is computed again
+    content = json.loads(record.read_text())
+    record.write_text(json.dumps({**content, "cells": content["cells"][:1], "rows": {"out_suites.csv": one}}))
+    assert run(2) == 1
+    pd.testing.assert_frame_equal(stored_results("out_suites", tmp_path), suites)
+    for change in ({"versions": {}}, {"base": "another"}):
+        record.write_text(json.dumps(content | change))
+        with pytest.raises(InputError, match="is of other settings"):
+            run(2)
+    record.write_text(json.dumps(content))
+    suites[:3].to_csv(tmp_path / "out_suites.csv", index=False)
+    with pytest.raises(InputError, match=f"has 3 rows: expected {len(suites)}"):
+        run(2)
+    assert run(2, "--anew") == 2
 
 
 def answer_rows(memories: tuple[int, ...] = (0, 1)) -> pd.DataFrame:

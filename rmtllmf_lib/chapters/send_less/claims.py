@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,10 @@ class AnswerEvidence:
         row = rows.iloc[0]
         return Interval(row[f"{reference}_lead"], row[f"{reference}_half_width"], int(row["n"]))
 
+    def over_noiseless(self, per_class: int) -> list[Interval]:
+        """The leads over full vectors without noise, with either rule for lambda."""
+        return [self.lead(name, per_class) for name in ("noiseless", "noiseless_given")]
+
     @property
     def memories(self) -> list[int]:
         """Images per class of the memories that the results have, from the smallest."""
@@ -67,17 +71,23 @@ def _above_controls(evidence: AnswerEvidence) -> Finding:
 def _not_below(evidence: AnswerEvidence) -> Finding:
     """Not below by more than `MARGIN`, with the better of both rules for the baseline's lambda."""
     counts = evidence.memories
-    leads = {
-        count: min(
-            (evidence.lead(name, count) for name in ("noiseless", "noiseless_given")), key=lambda each: each.mean
-        )
-        for count in counts
-    }
-    sure = all_of(each.above(-MARGIN) for each in leads.values())
-    below = [each.below() for each in leads.values()]
-    caveat = Comparison(not any(below), max(each.p for each in below), min(each.seeds for each in below))
+    pairs = {count: evidence.over_noiseless(count) for count in counts}
+    leads = {count: _smaller(pair) for count, pair in pairs.items()}
+    sure, caveat = _not_below_any(pairs.values())
     numbers = {f"k{count}": each for count, each in leads.items()}
     return graded(sure, caveat.sure, sure, k=_counts(counts), listed=_listed(leads), **numbers)
+
+
+def _smaller(pair: Sequence[Interval]) -> Interval:
+    return min(pair, key=lambda each: each.mean)
+
+
+def _not_below_any(pairs: Iterable[Sequence[Interval]]) -> tuple[Comparison, Comparison]:
+    """Whether no lead is below by `MARGIN`, and whether none is surely below."""
+    leads = [each for pair in pairs for each in pair]
+    below = [each.below() for each in leads]
+    nearly = Comparison(not any(below), max(each.p for each in below), min(each.seeds for each in below))
+    return all_of(each.above(-MARGIN) for each in leads), nearly
 
 
 def _without_memory(evidence: AnswerEvidence) -> Finding:
@@ -113,21 +123,20 @@ class DifficultyEvidence:
 
 def _same_order(evidence: DifficultyEvidence) -> Finding:
     """Above the base, realigned where there is a memory, and not below no noise by more than `MARGIN`."""
-    over: dict[str, dict[str, Interval]] = {}
-    near: dict[str, dict[str, Interval]] = {}
-    for name, found in evidence.at.items():
-        leads = {k: [found.lead(each, k) for each in ("noiseless", "noiseless_given")] for k in found.memories}
-        near[name] = {f"k{k}": min(pair, key=lambda each: each.mean) for k, pair in leads.items()}
-        over[name] = {f"k{k}": found.lead("control", k) for k in found.memories}
+    over = {
+        name: {f"k{k}": found.lead("control", k) for k in found.memories} for name, found in evidence.at.items()
+    }  # fmt: skip
     if not over:
         raise UntestableError("the results are of one difficulty")
+    pairs = {(name, k): found.over_noiseless(k) for name, found in evidence.at.items() for k in found.memories}
+    near = {name: {f"k{k}": _smaller(pairs[name, k]) for k in found.memories} for name, found in evidence.at.items()}
     above = all_of(each.above() for leads in over.values() for each in leads.values())
-    level = all_of(each.above(-MARGIN) for leads in near.values() for each in leads.values())
-    counts = sorted({k for found in evidence.at.values() for k in found.memories})
-    listed = "; ".join(f"{name} {_listed(leads)}" for name, leads in over.items())
-    nearly = "; ".join(f"{name} {_listed(leads)}" for name, leads in near.items())
+    level, nearly_level = _not_below_any(pairs.values())
+    counts = sorted({k for _, k in pairs})
+    listed, nearly = ("; ".join(f"{name} {_listed(leads)}" for name, leads in each.items()) for each in (over, near))
     return graded(
-        all_of((above, level)), above, k=_counts(counts), listed=listed, nearly=nearly, over=over, near=near
+        all_of((above, level)), above.sure and nearly_level.sure, above,
+        k=_counts(counts), listed=listed, nearly=nearly, over=over, near=near,
     )  # fmt: skip
 
 

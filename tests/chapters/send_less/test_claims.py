@@ -46,6 +46,9 @@ def test_as_good_as_no_noise() -> None:
     assert verdict(label, evidence({"noiseless": 0.005})) == "holds"
     assert verdict(label, evidence({"noiseless_given": -0.005})) == "holds with caveat"
     assert verdict(label, evidence({"noiseless": -0.02})) == "does not hold"
+    wider = evidence({"noiseless": 0.0, "noiseless_given": 0.005}, half=0.009)
+    wider.leads["noiseless_given_half_width"] = 0.02  # the larger mean, and the interval that reaches too low
+    assert verdict(label, wider) == "holds with caveat"
 
 
 def test_without_a_memory() -> None:
@@ -67,6 +70,7 @@ def test_at_other_difficulties() -> None:
     assert at_others(easy=good, hard=level)["verdict"] == "holds with caveat"
     assert at_others(easy=good, hard=evidence({"noiseless_given": -0.005}))["verdict"] == "holds with caveat"
     assert at_others(easy=below, hard=good)["verdict"] == "does not hold"
+    assert at_others(easy=good, hard=evidence({"noiseless": -0.3}))["verdict"] == "does not hold"
     assert at_others()["verdict"] == "not testable here"
     ours = at_others(easy=good, hard=evidence({"control": 0.2, "noiseless": 0.03}))["ours"]
     assert "with 0, 1 images per class it leads the base by easy 10 ± 1, 10 ± 1; hard 20 ± 1, 20 ± 1 points" in ours
