@@ -192,34 +192,40 @@ _TITLES = {
 }
 
 
-def where_the_link_helps(rows: pd.DataFrame, control: str = "control") -> Axes:
-    """Lead of R-MTLLMF over a control without a link, against what the control reaches: one curve for each link.
+def where_the_link_helps(rows: pd.DataFrame, control: str = "control") -> Figure:
+    """Lead of R-MTLLMF over a control without a link, against what the control reaches: a curve for each link.
 
     Parameters
     ----------
     rows : DataFrame
-        From `suites.leads`, of one rule for lambda; a point for each difficulty, number of tasks and memory.
+        From `suites.leads`, of one number of tasks and one rule for lambda, with the difficulty: a panel for each
+        memory that several difficulties have, and one for the calibrated tasks where they have several more.
     control : str
         Name of the control, as in the columns of `rows`.
     """
-    _, ax = plt.subplots(figsize=(7.4, 4.4))
-    ax.axhline(0, color="black", linewidth=1)
     ours = rows[rows["protection"] == "rmtllmf"].sort_values(f"{control}_mean")
-    for order, (scenario, label) in enumerate(_TITLES.items()):
-        colour, marker = style.LINKS[scenario]
-        curve = ours[ours["scenario"] == scenario]
-        if curve.empty:
-            continue
-        x = 100 * curve[f"{control}_mean"] + 0.15 * (order - 1.5)  # side by side, so that no bar hides another
-        points = over_control(curve, control)
-        style.with_intervals(ax, x, points, factor=100, markersize=6, **style.look(label, colour, marker))
-    for cell in ours.drop_duplicates(f"{control}_mean").itertuples():
-        where = (100 * getattr(cell, f"{control}_mean"), 0.0)
-        count = f"{cell.per_class} per class" if cell.per_class == 1 else f"{cell.per_class}"
-        ax.annotate(
-            count, where, (0, 6), ("data", "axes fraction"), "offset points", ha="center", fontsize=8, color=GREY
-        )
-    ax.set(xlabel=f"{PROTECTIONS[control].title}: normalised accuracy (%)", ylabel="lead of R-MTLLMF over it (points)")
-    ax.margins(x=0.08)
-    style.label_lines(ax)
-    return ax
+    panels = {
+        f"{k} image{'s' * (k != 1)} per class": part.assign(note=part["difficulty"])
+        for k, part in ours.groupby("per_class") if part["difficulty"].nunique() > 1
+    }  # fmt: skip
+    same = ours[ours["difficulty"] == "calibrated"]
+    if not panels or same["per_class"].nunique() > len(panels):
+        panels["calibrated tasks"] = same.assign(note=same["per_class"].map(lambda k: f"{k} per class"))
+    figure, axes = style.panels(panels, 4.1 if len(panels) > 1 else 6.0, 4.4, "lead of R-MTLLMF over it (points)")
+    for ax, part in zip(axes, panels.values(), strict=True):
+        ax.axhline(0, color="black", linewidth=1)
+        for order, (scenario, label) in enumerate(_TITLES.items()):
+            colour, marker = style.LINKS[scenario]
+            curve = part[part["scenario"] == scenario]
+            if curve.empty:
+                continue
+            x = 100 * curve[f"{control}_mean"] + 0.15 * (order - 1.5)  # side by side, so that no bar hides another
+            points = over_control(curve, control)
+            style.with_intervals(ax, x, points, factor=100, markersize=6, **style.look(label, colour, marker))
+        for cell in part.drop_duplicates(f"{control}_mean").itertuples():
+            where, how = (100 * getattr(cell, f"{control}_mean"), 0.0), {"ha": "center", "fontsize": 8, "color": GREY}
+            ax.annotate(cell.note, where, (0, 6), ("data", "axes fraction"), "offset points", **how)
+        ax.set_xlabel(f"{PROTECTIONS[control].title}: accuracy (%)", fontsize=10)
+        ax.margins(x=0.15)
+    style.label_last(figure, axes)
+    return figure

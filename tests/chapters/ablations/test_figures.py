@@ -1,5 +1,7 @@
 """Figures of the chapter on ablations: drawn from small tables, with labels and the numbers of the table."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.text import Text
@@ -139,34 +141,46 @@ def test_lambda_under_noise() -> None:
     np.testing.assert_allclose(diamonds[0], [[0.1, 0.2], [20, 25]])
 
 
-def test_where_the_link_helps_shows_the_numbers_of_the_table() -> None:
-    rows = study(
+def helped(cells: Sequence[tuple[str, int, int]], links: Mapping[str, float]) -> pd.DataFrame:
+    """Rows of difficulty, memory and what the control has, in per cent; the lead falls with it and differs by link."""
+    return study(
         [
-            ("rmtllmf", scenario, x, 0.01 * x, 0.02 - shift - 0.001 * x, 0.01)
-            for scenario, shift in (("clean", 0.0), ("SR", 0.08))
-            for x in (90, 70, 80)
+            ("rmtllmf", scenario, difficulty, k, 0.01 * x, 0.02 - shift - 0.001 * x, 0.01)
+            for scenario, shift in links.items()
+            for difficulty, k, x in cells
         ]
-        + [("noise-aware", "SR", 50, 0.5, 0.9, 0.9)],
-        "protection", "scenario", "per_class", "control_mean", "control_lead", "control_half_width",
+        + [("noise-aware", "SR", "calibrated", 1, 0.5, 0.9, 0.9)],
+        "protection", "scenario", "difficulty", "per_class", "control_mean", "control_lead", "control_half_width",
     ).assign(mean=0.9, half_width=0.9)  # fmt: skip
-    ax = ablations.where_the_link_helps(rows)
-    finished(ax)
+
+
+def test_where_the_link_helps_has_a_panel_for_each_memory() -> None:
+    cells = [("easy", 1, 90), ("hard", 1, 70), ("calibrated", 1, 80), ("hard", 10, 85), ("calibrated", 10, 95)]
+    figure = finished(ablations.where_the_link_helps(helped(cells, {"clean": 0.0, "SR": 0.08})))
+    left, right = figure.axes
+    assert [ax.get_title() for ax in figure.axes] == ["1 image per class", "10 images per class"]
     for label, shift in (("no noise", 0), ("SR, errors half common", -8)):
-        x, y = centres(ax, label)
+        x, y = centres(left, label)
         np.testing.assert_allclose(x, [70, 80, 90], atol=0.3)  # in the order of the control's accuracy
         np.testing.assert_allclose(y, [2 + shift - 7, 2 + shift - 8, 2 + shift - 9])
-    assert names(ax) == ["SR, errors half common", "no noise"]
-    assert [text.get_text() for text in ax.texts if text.get_text() not in names(ax)] == ["70", "80", "90"]  # memories
-    assert PROTECTIONS["control"].title in ax.get_xlabel() and "points" in ax.get_ylabel()
+        np.testing.assert_allclose(centres(right, label)[1], [2 + shift - 8.5, 2 + shift - 9.5])
+    assert sorted(names(right)) == ["SR, errors half common", "no noise"]
+    assert [text.get_text() for text in left.texts] == ["hard", "calibrated", "easy"]
+    assert PROTECTIONS["control"].title in left.get_xlabel() and "points" in left.get_ylabel()
+
+
+def test_memories_of_calibrated_tasks_have_a_panel_where_there_are_several_more() -> None:
+    cells = [("easy", 1, 90), *(("calibrated", k, 70 + k) for k in (1, 2, 5))]
+    figure = finished(ablations.where_the_link_helps(helped(cells, {"clean": 0.0})))
+    assert [ax.get_title() for ax in figure.axes] == ["1 image per class", "calibrated tasks"]
+    notes = [text.get_text() for text in figure.axes[1].texts]
+    assert notes[:3] == ["1 per class", "2 per class", "5 per class"]
 
 
 def test_labels_of_curves_that_meet_are_apart() -> None:
-    rows = study(
-        [("rmtllmf", link, 1, 0.8, 0.01, 0.02) for link in ("clean", "ideal", "SR, independent", "SR")],
-        "protection", "scenario", "per_class", "control_mean", "control_lead", "control_half_width",
-    )  # fmt: skip
-    ax = ablations.where_the_link_helps(rows)
-    finished(ax)
+    links = dict.fromkeys(("clean", "ideal", "SR, independent", "SR"), 0.0)
+    figure = finished(ablations.where_the_link_helps(helped([("calibrated", 1, 80)], links)))
+    (ax,) = figure.axes
     assert len(names(ax)) == 4
     boxes = [Text.get_window_extent(text) for text in ax.texts if text.get_text() in names(ax)]
     assert not any(one.overlaps(other) for place, one in enumerate(boxes) for other in boxes[:place])
@@ -175,10 +189,11 @@ def test_labels_of_curves_that_meet_are_apart() -> None:
 
 def test_the_figure_of_the_stored_table() -> None:
     rows = stored_results("when_the_link_helps").query("protection == 'rmtllmf' and lam_rule == 'chosen'")
-    ax = ablations.where_the_link_helps(rows)
-    finished(ax)
-    for scenario, label in (("clean", "no noise"), ("SR", "SR, errors half common")):
-        wanted = rows[rows["scenario"] == scenario].sort_values("control_mean")
-        x, y = centres(ax, label)
-        np.testing.assert_allclose(x, 100 * wanted["control_mean"], atol=0.3)
-        np.testing.assert_allclose(y, 100 * wanted["control_lead"])
+    rows = rows[rows["n_tasks"] == 8]
+    figure = finished(ablations.where_the_link_helps(rows))
+    for ax, k in zip(figure.axes, (1, 10), strict=False):
+        for scenario, label in (("clean", "no noise"), ("SR", "SR, errors half common")):
+            wanted = rows[(rows["scenario"] == scenario) & (rows["per_class"] == k)].sort_values("control_mean")
+            x, y = centres(ax, label)
+            np.testing.assert_allclose(x, 100 * wanted["control_mean"], atol=0.3)
+            np.testing.assert_allclose(y, 100 * wanted["control_lead"])
