@@ -11,7 +11,15 @@ const WIDE = [
   "figure > a.image-reference",
 ].join(", ");
 
+// A height that the browser rounds down makes a formula scroll upwards by a pixel: the keyboard reaches it, too.
+function reachTall() {
+  for (const formula of document.querySelectorAll("mjx-container[display='true']:not([tabindex])")) {
+    if (formula.scrollHeight > formula.clientHeight) formula.tabIndex = 0;
+  }
+}
+
 function markWide() {
+  reachTall();
   for (const item of document.querySelectorAll(WIDE)) {
     const scrolls = item.scrollWidth > item.clientWidth + 1 && getComputedStyle(item).overflowX !== "visible";
     if (scrolls && !item.hasAttribute("tabindex")) {
@@ -31,6 +39,10 @@ function markWide() {
 window.addEventListener("load", async () => {
   await window.MathJax?.startup?.promise;
   markWide();
+  // Fonts that arrive late and parts of the page that open beside the text change widths, too.
+  document.fonts?.ready.then(markWide);
+  const text = document.querySelector("article") ?? document.body;
+  new ResizeObserver(markWide).observe(text);
   window.addEventListener("resize", markWide);
   document.addEventListener("toggle", markWide, true); // code that is unfolded
   document.addEventListener("click", () => setTimeout(markWide, 300));
