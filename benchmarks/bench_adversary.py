@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 import warnings
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from scipy.linalg import cho_factor
@@ -22,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks import Row, apart, available_memory, medians, resident
 from benchmarks.bench_receiver import rates_and_mse
 from benchmarks.cost_figure import cost as cost_figure
-from rmtllmf_lib.chapters import style
+from benchmarks.cost_figure import save
 from rmtllmf_lib.wireless.adversary import attack, largest_rate
 from rmtllmf_lib.wireless.channel import Uplink
 from rmtllmf_lib.wireless.receiver import sic_order, sic_rates
@@ -34,7 +31,6 @@ SWEEPS = [
     *(("antennas", antennas, 8) for antennas in (2, 4, 8, 16, 32, 64)),
     *(("users", 64, users) for users in (1, 2, 4, 8, 16, 32)),
 ]
-OUT = Path(__file__).resolve().parents[1] / "_build" / "benchmarks"
 REDUCED = {"sum-rate": 250, "minimax": 50, "minimax-sic": 30}  # bounds against cvxpy in range(G)
 AT_ONCE = 20  # calls that are timed together: the first after another's work finds its caches empty
 LOOPED = 200  # drops of the references, whose time is proportional to their number
@@ -88,7 +84,7 @@ def convex_optimum(uplink: Uplink, kind: str) -> float:
 def run() -> list[Row]:
     costs = pd.DataFrame(cost())
     solved, rows = against_a_solver()
-    write(pd.concat([costs, pd.DataFrame(solved)], ignore_index=True))
+    save(pd.concat([costs, pd.DataFrame(solved)], ignore_index=True), cost_figure, "cost")
     return [*rows, *reduced(), *interior_point(), *large(), *batched(), *certificates(costs)]
 
 
@@ -122,16 +118,6 @@ def certificates(costs: pd.DataFrame) -> list[Row]:
         )
         for row in costs[ends].dropna(subset="gap").to_dict("records")
     ]
-
-
-def write(costs: pd.DataFrame) -> None:
-    OUT.mkdir(parents=True, exist_ok=True)
-    costs.to_csv(OUT / "cost.csv", index=False)
-    style.use_style()
-    figure = cost_figure(costs)
-    figure.savefig(OUT / "cost.png")
-    plt.close(figure)
-    print(f"cost against antennas and users: {OUT / 'cost.png'}, cost.csv", file=sys.stderr)
 
 
 def against_a_solver() -> tuple[list[dict[str, Any]], list[Row]]:

@@ -8,22 +8,18 @@ those of one of the twelve blocks, all of which are alike. `bench_merge_files` h
 from __future__ import annotations
 
 import importlib
-import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from matplotlib import pyplot as plt
 from torch import Tensor
 
 from benchmarks import Row, available_memory, medians
 from benchmarks.bench_fusion import vit_b16
 from benchmarks.bench_link import USERS, vectors
-from benchmarks.cost_figure import merging
-from rmtllmf_lib.chapters import style
+from benchmarks.cost_figure import merging, save
 from rmtllmf_lib.fusion.entries import ties
 from rmtllmf_lib.fusion.mergers import merge
 from rmtllmf_lib.fusion.quadratic import wudi
@@ -33,7 +29,6 @@ from rmtllmf_lib.model.task_vector import TaskVector
 
 BLOCK = "visual.transformer.resblocks.0."
 KEEP = 0.2  # of TIES
-OUT = Path(__file__).parents[1] / "_build" / "benchmarks"
 COMPARED = ("arithmetic", "trimmed-mean", "tsv", "iso-c", "wudi")
 SWEEPS = (
     *(("vectors", count, 384) for count in (2, 4, 8, 16)),
@@ -102,7 +97,7 @@ def public(module: str, function: str) -> Callable[..., Any] | None:
 
 
 def run() -> list[Row]:
-    write_costs(pd.DataFrame(costs()))
+    save(pd.DataFrame(costs()), merging, "mergers")
     return [*ties_rows(), *tsv_rows(), *wudi_rows()]
 
 
@@ -126,16 +121,6 @@ def costs() -> list[dict[str, Any]]:
                 taken.append(time.perf_counter() - start)
             table.append({"sweep": sweep, "vectors": count, "width": width, "merger": name, "seconds": min(taken)})
     return table
-
-
-def write_costs(table: pd.DataFrame) -> None:
-    OUT.mkdir(parents=True, exist_ok=True)
-    table.to_csv(OUT / "mergers.csv", index=False)
-    style.use_style()
-    figure = merging(table)
-    figure.savefig(OUT / "mergers.png")
-    plt.close(figure)
-    print(f"mergers against vectors and width: {OUT / 'mergers.png'}, mergers.csv", file=sys.stderr)
 
 
 def close(ours: Tensor, theirs: Tensor, relative: float) -> float:

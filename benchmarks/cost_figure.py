@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
 import pandas as pd
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from rmtllmf_lib.chapters import style
@@ -11,6 +16,7 @@ from rmtllmf_lib.chapters.worst_case_noise.figures import LOOKS
 
 SOLVER = ", cvxpy"  # behind the name of an attack: the same problem, given to a general convex solver
 RATES = style.look("SIC rates, given noise", "black")
+OUT = Path(__file__).resolve().parents[1] / "_build" / "benchmarks"
 _FIXED = {"antennas": "users", "users": "antennas"}
 _SYMBOL = {"antennas": "$N_R$", "users": "$Q$"}
 
@@ -62,3 +68,14 @@ def merging(table: pd.DataFrame) -> Figure:
         ax.set(yscale="log", xlabel=f"{label} {rows[other].iloc[0]}")
     style.legend_above(figure, axes[0], ncols=2)
     return figure
+
+
+def save(table: pd.DataFrame, draw: Callable[[pd.DataFrame], Figure], name: str, folder: Path = OUT) -> None:
+    """Write a table and its figure as `name`.csv and `name`.png, and say where."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table.to_csv(folder / f"{name}.csv", index=False)
+    style.use_style()
+    figure = draw(table)
+    figure.savefig(folder / f"{name}.png")
+    plt.close(figure)
+    print(f"a figure, and its numbers as {name}.csv: {folder / name}.png", file=sys.stderr)

@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 
 from benchmarks import bench_adversary as bench
 from benchmarks import bench_mergers
-from benchmarks.cost_figure import SOLVER, cost, merging
+from benchmarks.cost_figure import SOLVER, cost, merging, save
 from drawn import finished, legend, style_of_the_book  # noqa: F401 - a fixture for every test here
 
 
@@ -39,13 +39,12 @@ def test_figure_has_a_curve_for_each_method_and_a_panel_for_each_sweep() -> None
 
 def test_benchmark_measures_every_size_and_certifies_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(bench, "SWEEPS", [("antennas", 2, 8), ("antennas", 4, 8), ("users", 4, 8)])
-    monkeypatch.setattr(bench, "OUT", tmp_path)
     table = pd.DataFrame(bench.cost())
     assert len(table) == 3 * 4 and (table["seconds"] > 0).all()
     rows = bench.certificates(table)
     assert [row.name.split(",")[0] for row in rows] == list(bench.KINDS)
     assert all(row.verdict == "pass" for row in rows)
-    bench.write(table)
+    save(table, cost, "cost", tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"cost.csv", "cost.png"}
     assert plt.get_fignums() == []
 
@@ -53,10 +52,9 @@ def test_benchmark_measures_every_size_and_certifies_it(monkeypatch: pytest.Monk
 def test_mergers_are_timed_over_vectors_and_width(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     sweeps = [("vectors", 2, 24), ("vectors", 4, 24), ("width", 3, 12), ("width", 3, 24)]
     monkeypatch.setattr(bench_mergers, "SWEEPS", sweeps)
-    monkeypatch.setattr(bench_mergers, "OUT", tmp_path)
     table = pd.DataFrame(bench_mergers.costs())
     assert len(table) == len(sweeps) * len(bench_mergers.COMPARED) and (table["seconds"] > 0).all()
-    bench_mergers.write_costs(table)
+    save(table, merging, "mergers", tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"mergers.csv", "mergers.png"}
     figure = finished(merging(table))
     for ax, sweep, sizes, other in zip(figure.axes, ("vectors", "width"), ([2, 4], [12, 24]), ("24", "3"), strict=True):
