@@ -5,13 +5,16 @@
 writes three files to `book/results`: `low_rank_and_rounds.csv`, one row for each condition with its interval over
 suites; `…_suites.csv`, the values of every suite; and `….json`, the settings and versions. Learning rates and lambda
 are chosen on validation images of suite 0, all scores are those of test images. Everything that is trained is stored:
-stopped, it goes on where it was. The files are written anew after each suite. Chapter 9 shows the tables.
+stopped, it goes on where it was. The files are written anew after each suite, and a later run takes from them the
+suites that they hold, and refuses those of other settings or versions; with `--anew` it begins again, as after a
+change of the code. Chapter 9 shows the tables.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +24,8 @@ import pandas as pd
 import torch
 
 from rmtllmf_lib import __version__
+from rmtllmf_lib.chapters.results import made
+from rmtllmf_lib.errors import InputError
 from rmtllmf_lib.fusion.arithmetic import choose_lambda
 from rmtllmf_lib.fusion.mergers import merge
 from rmtllmf_lib.model.backbone import load_backbone
@@ -36,11 +41,11 @@ from rmtllmf_lib.training.finetune import Recipe, recipe_for
 from rmtllmf_lib.training.lora import finetune_lora
 from rmtllmf_lib.training.suite import Suite, load_suite
 from rmtllmf_lib.transport.scenario import Scenario, inject_mse
-from workflow.results import write_results
+from workflow.results import recorded_rows, versions, write_results
 
 OUT = Path(__file__).parents[1] / "book" / "results" / "low_rank_and_rounds.csv"
 DIFFICULTY = "calibrated"
-SUITES = 3
+SUITES = 5
 VALIDATION_IMAGES, TEST_IMAGES = 100, 250
 FULL = "full"
 ADAPTERS = {
@@ -95,9 +100,9 @@ def identity(suite: Suite, names: Iterable[str]) -> Row:
     }
 
 
-def adapted(bench: Bench, method: str, name: str, seed: int, lr: float) -> TaskVector:
+def adapted(bench: Bench, lora: Lora, name: str, seed: int, lr: float) -> TaskVector:
     """The vector of one user who trains the factors of an adapter, from the store or trained."""
-    suite, lora = bench.suite, ADAPTERS[method]
+    suite = bench.suite
     recipe, place = recipe_for(suite.backbone, lr=lr), list(suite.tasks).index(name)
     config = {**identity(suite, [name]), "lora": asdict(lora), "recipe": asdict(recipe), "seed": [seed, place]}
 
@@ -112,27 +117,28 @@ def adapted(bench: Bench, method: str, name: str, seed: int, lr: float) -> TaskV
     return lora.decode(lora.encoded(numbers), layout)
 
 
-def chosen_rates(bench: Bench) -> dict[str, float]:
-    """The learning rate of each adapter with the best specialists on validation images; beyond the grid at its ends."""
-    base, found = bench.suite.backbone.weights, {}
-    for method in ADAPTERS:
-        means: dict[float, float] = {}
-        wanted = list(RATES)
-        while wanted and len(means) < MOST_RATES:
-            for lr in wanted:
-                models = {name: base + adapted(bench, method, name, 0, lr) for name in CHOSEN_ON}
-                means[lr] = float(scores(bench, models, "validation").mean())
-            best = max(means, key=lambda lr: means[lr])
-            wanted = [2 * best] if best == max(means) else [best / 2] if best == min(means) else []
-        found[method] = best
-        print(method, {lr: round(mean, 4) for lr, mean in means.items()}, flush=True)
-    return found
+def chosen_rate(bench: Bench, lora: Lora) -> float:
+    """The learning rate with the best specialists on validation images; beyond the grid at its ends."""
+    base = bench.suite.backbone.weights
+    means: dict[float, float] = {}
+    wanted = list(RATES)
+    while wanted and len(means) < MOST_RATES:
+        for lr in wanted:
+            models = {name: base + adapted(bench, lora, name, 0, lr) for name in CHOSEN_ON}
+            means[lr] = float(scores(bench, models, "validation").mean())
+        best = max(means, key=lambda lr: means[lr])
+        wanted = [2 * best] if best == max(means) else [best / 2] if best == min(means) else []
+    print(lora, {lr: round(mean, 4) for lr, mean in means.items()}, flush=True)
+    return best
 
 
 def vectors(bench: Bench, seed: int, rates: Mapping[str, float]) -> dict[str, dict[str, TaskVector]]:
     """The users' vectors by method: whole ones, and those of every adapter."""
     names = list(bench.suite.tasks)
-    trained = {method: {name: adapted(bench, method, name, seed, lr) for name in names} for method, lr in rates.items()}
+    trained = {
+        method: {name: adapted(bench, ADAPTERS[method], name, seed, lr) for name in names}
+        for method, lr in rates.items()
+    }
     return {FULL: dict(bench.suite.taus), **trained}
 
 
@@ -220,24 +226,49 @@ def write(rows: pd.DataFrame, path: Path) -> None:
     write_results(tables, path.with_suffix(".json"), "python -m workflow.low_rank_and_rounds", origin)
 
 
-def main() -> None:
+def begun(path: Path) -> pd.DataFrame:
+    """The rows of the suites that the tables at `path` hold already; InputError for those of others."""
+    if not path.with_suffix(".json").is_file():
+        return pd.DataFrame()
+    record = made(path.stem, path.parent)
+    rows = recorded_rows(path.with_name(f"{path.stem}_suites.csv"), record)
+    settings = {**settings_of_study(), "suites": int(rows["seed"].nunique())}
+    if record["versions"] != versions() or record["settings"] != json.loads(json.dumps(settings)):
+        raise InputError(
+            f"{path} is of other settings or versions, so it cannot be gone on with: give another --out, or --anew to "
+            "replace it"
+        )
+    return rows
+
+
+def choices(rows: pd.DataFrame) -> Chosen:
+    """What suite 0 has chosen, read from the rows of a table."""
+    first = rows[(rows["seed"] == 0) & rows["method"].isin([FULL, *ADAPTERS])]
+    rates = first[(first["merger"] == SPECIALISTS) & first["lr"].notna()]
+    lams = first[first["merger"] != SPECIALISTS].set_index(["method", "merger"])["lam"]
+    return Chosen(dict(zip(rates["method"], rates["lr"], strict=True)), lams.to_dict())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Compute one suite after the other, and write the tables after each of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--suites", type=int, default=SUITES)
-    options = parser.parse_args()
+    parser.add_argument("--anew", action="store_true", help="replace what is in the files")
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    rows: list[Row] = []
-    for seed in range(options.suites):
+    rows = pd.DataFrame() if options.anew else begun(options.out)
+    held = rows["seed"].nunique() if len(rows) else 0
+    print(f"{held} of {options.suites} suites are in {options.out}", flush=True)
+    chosen = choices(rows) if held else None
+    for seed in range(held, options.suites):
         bench = bench_of(seed)
-        if seed == 0:
-            rates = chosen_rates(bench)
-        trained = vectors(bench, seed, rates)
-        if seed == 0:
-            chosen = Chosen(rates, chosen_lambdas(bench, trained))
-        rows += [{"seed": seed, **row} for row in merged_rows(bench, trained, chosen)]
-        rows += [{"seed": seed, **row} for row in averaging_rows(bench, seed)]
-        write(pd.DataFrame(rows), options.out)
+        if chosen is None:
+            rates = {method: chosen_rate(bench, lora) for method, lora in ADAPTERS.items()}
+            chosen = Chosen(rates, chosen_lambdas(bench, vectors(bench, seed, rates)))
+        found = [*merged_rows(bench, vectors(bench, seed, chosen.rates), chosen), *averaging_rows(bench, seed)]
+        rows = pd.concat([rows, pd.DataFrame([{"seed": seed, **row} for row in found])], ignore_index=True)
+        write(rows, options.out)
 
 
 if __name__ == "__main__":

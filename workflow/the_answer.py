@@ -64,14 +64,19 @@ CELLS = (
 )
 
 
-def studies(cell: Cell) -> Iterator[Study]:
-    """The studies of a cell: the answer under SR, full vectors without noise, and what needs no link."""
-    attacked = next(link for link in inject_mse("half") if link.name == "SR")
-    whole = Study(
-        (), ("control",), seeds=1, per_class=(max(cell.per_class, 1),), sizes=(cell.n_tasks,), per_size=1,
+def settings(n_tasks: int, per_class: int) -> Study:
+    """What all studies have in common that fuse so many tasks with one memory, whatever they protect by."""
+    return Study(
+        (), ("control",), seeds=1, per_class=(max(per_class, 1),), sizes=(n_tasks,), per_size=1,
         test_images=250, validation_images=100, realignment=replace(REALIGNMENT, lr=3e-4),
         lr_grid=(3e-5, 1e-4, 3e-4, 1e-3, 3e-3), lam_grid=GRIDS,
     )  # fmt: skip
+
+
+def studies(cell: Cell) -> Iterator[Study]:
+    """The studies of a cell: the answer under SR, full vectors without noise, and what needs no link."""
+    attacked = next(link for link in inject_mse("half") if link.name == "SR")
+    whole = settings(cell.n_tasks, cell.per_class)
     if not cell.per_class:
         yield replace(whole, scenarios=(CLEAN,), protections=("unprotected",))
         yield replace(whole, scenarios=(attacked,), protections=("coded-tsv",))

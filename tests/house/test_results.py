@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,6 +70,41 @@ def test_the_stored_rounds_and_adapters_are_those_of_the_script() -> None:
     assert one_shot[one_shot["merger"] == rounds.SPECIALISTS].query("method == 'full'")["mean"].tolist() == [1]
 
 
+def test_suites_of_adapters_and_rounds_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The choices of suite 0 are read from its rows; tables of other settings are refused, and nothing is lost."""
+    out, asked = tmp_path / "out.csv", []
+    monkeypatch.setattr(rounds, "bench_of", lambda seed: seed)
+    monkeypatch.setattr(rounds, "chosen_rate", lambda _bench, lora: 0.01 * (1 + lora.rank + len(lora.matrices)))
+    monkeypatch.setattr(rounds, "vectors", lambda _bench, seed, _rates: seed)
+    lams = {(method, merger): 0.25 for method in (rounds.FULL, *rounds.ADAPTERS) for merger in rounds.LAMBDAS}
+    monkeypatch.setattr(rounds, "chosen_lambdas", lambda _bench, _trained: lams)
+
+    def merged(bench: int, _trained: object, chosen: rounds.Chosen) -> list[dict[str, Any]]:
+        asked.append((bench, chosen))
+        about = {"numbers": 8, "link": "clean", "round": 1, "uses": 4, "accuracy": 0.5, "normalized": 0.5 + bench / 100}
+        own = [{**about, "method": name, "merger": rounds.SPECIALISTS, "lr": chosen.rates.get(name)}
+               for name in (rounds.FULL, *rounds.ADAPTERS)]  # fmt: skip
+        return own + [{**about, "method": name, "merger": merger, "lam": lam, "lr": chosen.rates.get(name)}
+                      for (name, merger), lam in chosen.lams.items()]  # fmt: skip
+
+    monkeypatch.setattr(rounds, "merged_rows", merged)
+    monkeypatch.setattr(rounds, "averaging_rows", lambda _bench, _seed: [])
+
+    def run(suites: int, *more: str) -> list[int]:
+        asked.clear()
+        rounds.main(["--suites", str(suites), "--out", str(out), *more])
+        return [bench for bench, _ in asked]
+
+    assert run(2) == [0, 1]
+    chosen = asked[0][1]
+    assert run(4) == [2, 3] and asked[0][1] == asked[1][1] == chosen
+    assert sorted(pd.read_csv(tmp_path / "out_suites.csv")["seed"].unique()) == [0, 1, 2, 3] and run(4) == []
+    monkeypatch.setattr(rounds, "ROUNDS", 3)
+    with pytest.raises(InputError, match="is of other settings or versions.*--anew"):
+        run(5)
+    assert run(1, "--anew") == [0]
+
+
 def test_settings_are_chosen_on_validation_images(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rate with the best specialists, beyond the grid where that is at its end; no test image is looked at."""
     asked: list[float] = []
@@ -84,7 +120,9 @@ def test_settings_are_chosen_on_validation_images(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(rounds, "scores", scores)
     monkeypatch.setattr(rounds, "adapted", adapted)
     bench = SimpleNamespace(suite=SimpleNamespace(backbone=SimpleNamespace(weights=0.0)))
-    assert rounds.chosen_rates(bench) == dict.fromkeys(rounds.ADAPTERS, 0.08)
+    assert {name: rounds.chosen_rate(bench, lora) for name, lora in rounds.ADAPTERS.items()} == dict.fromkeys(
+        rounds.ADAPTERS, 0.08
+    )
     assert {*asked} == {0.01, 0.02, 0.04, 0.08, 0.16}
 
 
