@@ -21,7 +21,7 @@ from rmtllmf_lib.study.intervals import over_seeds
 from rmtllmf_lib.study.study import NO_LINK
 from rmtllmf_lib.study.suites import CHOSEN, CONDITION, GIVEN, leads
 from workflow import low_rank_and_rounds as rounds
-from workflow import payloads, the_answer, users_lost
+from workflow import other_answers, payloads, the_answer, users_lost
 from workflow import when_the_link_helps as script
 from workflow.when_the_link_helps import Cell
 
@@ -321,6 +321,22 @@ def test_the_answer_leads_over_every_reference_paired_by_suite() -> None:
     assert found.loc[0, "base", "given"]["control_mean"] == pytest.approx(0.61)
     only = the_answer.summarised(answer_rows((1,)))
     assert set(only["per_class"]) == {1} and not only["control_lead"].isna().all()
+
+
+def test_other_answers_lead_over_the_same_references(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LoRA vectors under the protection of a reference are not taken for it, and only their rows come out."""
+    compared = answer_rows()
+    monkeypatch.setattr(other_answers, "stored_results", lambda _name: compared)
+    basis = compared[compared["protection"] == "control"].assign(protection="few-shot-basis", normalized=[0.8, 0.9])
+    lora = compared[(compared["protection"] == "rmtllmf") & (compared["per_class"] == 1)]
+    lora = lora.assign(normalized=lora["normalized"] - 0.1)
+    rows = pd.concat([basis.assign(sent=other_answers.BASIS), lora.assign(sent=other_answers.LORA)])
+    found = other_answers.with_leads(rows).set_index(["sent", "lam_rule"])
+    assert len(found) == 3 and set(found["per_class"]) == {1}
+    assert set(found["protection"]) == {"few-shot-basis", "rmtllmf"}
+    assert found.loc[(other_answers.BASIS, "given"), "stronger_lead"] == pytest.approx(0.09)
+    assert found.loc[(other_answers.LORA, "chosen"), "noiseless_lead"] == pytest.approx(-0.1)
+    assert found.loc[(other_answers.LORA, "chosen"), "noiseless_given_lead"] == pytest.approx(-0.08)
 
 
 def test_the_stored_answer_is_that_of_the_script() -> None:
