@@ -40,14 +40,18 @@ SUMMARY = RESULTS / "photographs.csv"  # a row for each condition, with interval
 SUITES = RESULTS / "photographs_suites.csv"  # a row for each condition and seed, means over the tasks
 TASKS = RESULTS / "photographs_tasks.csv"  # a row for each task and seed
 MADE = RESULTS / "photographs.json"  # what made them: study, versions, hashes of data, heads and vectors by seed
-SEEDS = 3
+SEEDS = 5
 
-AWARE = ("noise-aware", ("SR",))  # under attack only, to save time: it searches lambda anew for each noise
+AWARE = "noise-aware"
+ANSWERS = {0: "coded-tsv", 1: "coded-tsv-realigned"}  # without a memory, and with one
+# Under SR only: the first searches lambda anew for each noise, and what is coded arrives exactly over any of the links.
+ATTACKED = (AWARE, *ANSWERS.values())
+NOISELESS = {0: "unprotected", 1: "rmtllmf"}  # full vectors without noise, likewise
 
 CONTROL_NAMES = dict(zip(CONTROLS, ("the control", "the stronger control"), strict=True))
 LINKS = {NO_LINK: "none", "clean": "no noise", "ideal": "ideal", "SR": "SR"}
 ERRORS = {"half": "half common", "independent": "independent"}
-RULES = {CHOSEN: "chosen", GIVEN: "published", AWARE[0]: "from the memory"}
+RULES = {CHOSEN: "chosen", GIVEN: "published", AWARE: "from the memory"}
 TITLES = {
     "mnist": "MNIST", "gtsrb": "GTSRB", "eurosat": "EuroSAT", "dtd10": "DTD, ten classes", "ucmerced": "UC Merced",
     "scene15": "15-Scene", "chars74k_digits": "Chars74K digits",
@@ -59,10 +63,9 @@ def measure(
     study: Study, suite_of: Callable[[int], Suite], seeds: int = SEEDS, *, store: Store | None = None, workers: int = 1
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the two tables of the study: by condition and seed, and by task and seed."""
-    name, links = AWARE
-    under_attack = replace(
-        study, protections=(name,), scenarios=tuple(link for link in study.scenarios if link.name in links), lam_grid={}
-    )
+    links = tuple(link for link in study.scenarios if link.name == "SR")
+    grids = {name: grid for name, grid in study.lam_grid.items() if name in ATTACKED}
+    under_attack = replace(study, protections=ATTACKED, scenarios=links, lam_grid=grids)
     options = {"store": store, "workers": workers}
     table = pd.concat([link_benefit(each, suite_of, seeds, **options) for each in (study, under_attack)])
     return by_suite(table), by_task(table, suite_of(0))
@@ -148,7 +151,7 @@ def known(rows: pd.DataFrame, tasks: pd.DataFrame, study: Study | None = None) -
             rule = gap(part, {"lam_rule": GIVEN}, {"lam_rule": CHOSEN})
             found[f"{protection} {scenario} {count} given over chosen"] = points(*rule.loc[0, ["mean", "half_width"]])
             found[f"{protection} {scenario} {count} given stands to chosen"] = standing(rule)
-    found |= _ends(summary, study or load_study(STUDY)[0])
+    found |= _ends(summary, study or load_study(STUDY)[0]) | _answers(rows)
     for count in summary.loc[summary["protection"] == "control", "per_class"]:
         without, control = {"protection": "base"}, {"protection": "control", "per_class": count}
         found[f"control {count} stands to base"] = standing(gap(rows, control, without))
@@ -166,10 +169,27 @@ def points(mean: float, half_width: float) -> str:
     return f"{typeset(f'{100 * mean:+.1f}')} ± {100 * half_width:.1f}"
 
 
+def _answers(rows: pd.DataFrame) -> dict[str, str]:
+    """Return the leads of the answer over full vectors without noise, "answer 1 over noiseless given", and the base."""
+    found = {}
+    for count in sorted(set(rows["per_class"])):
+        ours = {"protection": ANSWERS[min(count, 1)], "lam_rule": CHOSEN, "per_class": count}
+        for rule in (CHOSEN, GIVEN):
+            whole = {"protection": NOISELESS[min(count, 1)], "scenario": "clean", "lam_rule": rule, "per_class": count}
+            lead = gap(rows, ours, whole)
+            found[f"answer {count} over noiseless {rule}"] = points(*lead.loc[0, ["mean", "half_width"]])
+            found[f"answer {count} stands to noiseless {rule}"] = standing(lead)
+    lead = gap(rows, {"protection": ANSWERS[0], "lam_rule": CHOSEN}, {"protection": "base"})
+    found["answer 0 over base"] = points(*lead.loc[0, ["mean", "half_width"]])
+    return found | {f"{ANSWERS[0]} SR {CHOSEN} 0 stands to base": standing(lead)}
+
+
 def _ends(summary: pd.DataFrame, study: Study) -> dict[str, str]:
     """Return what was chosen at an end of its grid, and for which conditions the rate is not the smallest."""
     choices = grid_ends(summary, study.lr_grid, study.lam_grid)
     found = {f"{setting} at an end": text for setting, text in ends_counted(choices).items()}
+    names = {ANSWERS[0]: "the answer", ANSWERS[1]: "the answer, realigned"}
+    found["answers at an end"] = at_ends(choices, names)
     for count, part in choices[choices["per_class"] > 0].groupby("per_class"):
         larger = part[(part["setting"] == "lr") & (part["end"] != "smallest")]
         found[f"controls at an end {count}"] = at_ends(part, CONTROL_NAMES)

@@ -54,26 +54,40 @@ def test_the_short_answer_is_what_the_intervals_say() -> None:
         "SR chosen 1", "SR chosen 10", "SR given 1", "SR given 10",
     )}  # fmt: skip
     apart = dict.fromkeys(stands, "not surely apart from")
-    ruined = {"SR given 1": "far behind", "SR given 10": "far behind"}
-    assert stands == apart | ruined | dict.fromkeys(("clean given 1", "ideal chosen 1"), "ahead of")
+    ahead = dict.fromkeys(("clean given 1", "ideal chosen 1"), "ahead of")
+    behind = dict.fromkeys(("ideal given 1", "ideal chosen 10"), "behind")
+    ruined = dict.fromkeys(("SR given 1", "SR given 10"), "far behind")
+    assert stands == apart | ahead | behind | ruined
     assert found["rmtllmf SR, independent chosen 1 stands to control"] == "ahead of"
-    assert found["unprotected clean 0 given stands to chosen"] == "ahead of"  # the choice was the worse one
-    assert found["largest lead 10"] == "+1.6 ± 0.2"
+    assert found["rmtllmf clean 10 given stands to chosen"] == "ahead of"  # the choice was the worse one
+    assert found["largest lead 10"] == "+4.1 ± 1.2"
 
 
-def test_the_caveat_is_about_the_controls_that_were_chosen_at_an_end() -> None:
-    """The page's words about it lie outside of the marks: "too large", "every lead with one image"."""
+def test_the_answer_is_ahead_on_photographs_too() -> None:
+    """Of both controls at both memories, and of the base; against vectors without noise as the page says."""
     found = photographs.known(*photographs.read())
-    for count, end in ((1, "smallest"), (10, "largest")):
-        both = [f"learning rate ({end}) of {name}" for name in photographs.CONTROL_NAMES.values()]
-        assert found[f"controls at an end {count}"] == ", ".join(both)
+    for control in photographs.CONTROLS:
+        for count in (1, 10):
+            assert found[f"coded-tsv-realigned SR chosen {count} stands to {control}"] == "ahead of"
+    assert found["coded-tsv SR chosen 0 stands to base"] == "ahead of"
+    stands = [found[f"answer {count} stands to noiseless given"] for count in (0, 1, 10)]
+    assert stands == ["ahead of", "ahead of", "not surely apart from"]
+
+
+def test_the_caveat_is_about_the_stronger_control_that_was_chosen_at_an_end() -> None:
+    """The page's words about it lie outside of the marks: "too large", "over the stronger control"."""
+    found = photographs.known(*photographs.read())
+    lowest = r"$\lambda$ (smallest) of the stronger control"
+    assert found["controls at an end 1"] == f"learning rate (smallest) of the stronger control, {lowest}"
+    assert found["controls at an end 10"] == lowest
+    assert "(smallest) of the answer" in found["answers at an end"]
     assert found["control 1 stands to base"] == "not surely apart from"
     conditions, tasks = photographs.read()
-    inside = conditions.assign(lr=conditions["lr"].where(conditions["protection"] != "control", 3e-4))
+    inside = conditions.assign(lr=conditions["lr"].where(conditions["protection"] != "few-shot-specialists", 3e-4))
     other = photographs.known(inside, tasks)
-    assert other["controls at an end 1"] == "learning rate (smallest) of the stronger control"
-    assert other["larger rates 1"] == f"the control; {found['larger rates 1']}"
-    assert (found["lr at an end"], other["lr at an end"]) == ("18 of 22", "16 of 22")
+    assert other["controls at an end 1"] == lowest
+    assert other["larger rates 1"] == f"the control; the stronger control, λ chosen; {found['larger rates 1'][13:]}"
+    assert (found["lr at an end"], other["lr at an end"]) == ("8 of 26", "7 of 26")
 
 
 def test_leads_are_paired_differences_with_t_intervals() -> None:
@@ -133,14 +147,17 @@ def test_every_condition_has_all_seeds_and_one_choice_of_settings() -> None:
 def test_a_small_study_is_measured(tmp_path: Path) -> None:
     suite = make_suite()
     links = (CLEAN, Scenario("SR", 0.2, "weight", "half"))
-    grid = {"unprotected": (0.1, 0.4), "rmtllmf": (0.1, 0.4)}
+    grid = dict.fromkeys(("unprotected", "rmtllmf"), (0.1, 0.4)) | dict.fromkeys(
+        photographs.ANSWERS.values(), (1.0, 1.5)
+    )
     protections = ("base", "unprotected", "control", "few-shot-specialists", "rmtllmf")
     study = replace(
         STUDY, scenarios=links, protections=protections, seeds=1, sizes=(3,), per_class=(1,), test_images=None,
         validation_images=None, lam_grid=grid,
     )  # fmt: skip
     conditions, tasks = photographs.measure(study, lambda _: suite, 2, store=Store(tmp_path))
-    assert len(conditions) == 2 * (1 + 2 + 2 * 2 + 2 * 2 + 1)  # base, controls, both lambdas and links, noise-aware
+    # base, controls, both lambdas and links, noise-aware, the answer without and with a memory and both lambdas
+    assert len(conditions) == 2 * (1 + 2 + 2 * 2 + 2 * 2 + 1 + 2 * 2)
     name, task = next(iter(suite.tasks.items()))
     row = tasks[(tasks["task"] == name) & (tasks["seed"] == 1)].iloc[0]
     assert (row["data"], row["classes"], row["test"], row["tested"]) == (
