@@ -64,7 +64,7 @@ def test_the_short_answer_is_what_the_intervals_say() -> None:
 
 
 def test_the_answer_is_ahead_on_photographs_too() -> None:
-    """Of both controls at both memories, and of the base; against vectors without noise as the page says."""
+    """Of both controls at both memories, as the first page says, too, and of the base."""
     found = photographs.known(*photographs.read())
     for control in photographs.CONTROLS:
         for count in (1, 10):
