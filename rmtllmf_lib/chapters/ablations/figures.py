@@ -210,8 +210,9 @@ def where_the_link_helps(rows: pd.DataFrame, control: str = "control") -> Figure
     }  # fmt: skip
     same = ours[ours["difficulty"] == "calibrated"]
     if not panels or same["per_class"].nunique() > len(panels):
-        panels["calibrated tasks"] = same.assign(note=same["per_class"].map(lambda k: f"{k} per class"))
-    figure, axes = style.panels(panels, 4.1 if len(panels) > 1 else 6.0, 4.4, "lead of R-MTLLMF over it (points)")
+        panels["calibrated, images per class"] = same.assign(note=same["per_class"].astype(str))
+    width = {1: 6.0, 2: 4.1}.get(len(panels), 3.6)
+    figure, axes = style.panels(panels, width, 4.4, "lead of R-MTLLMF over it (points)")
     for ax, part in zip(axes, panels.values(), strict=True):
         ax.axhline(0, color="black", linewidth=1)
         for order, (scenario, label) in enumerate(_TITLES.items()):
